@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cmath>
+#include <concepts>
+
+namespace ssm {
+
+/// σ(x) = 1/(1 + e^−x), with full relative accuracy at both ends.
+template <std::floating_point T>
+[[nodiscard]] T sigmoid(T x) noexcept {
+  if (x >= T(0)) return T(1) / (T(1) + std::exp(-x));
+  const T e = std::exp(x);
+  return e / (T(1) + e);
+}
+
+/// dσ/dx = σ(x) σ(−x).
+template <std::floating_point T>
+[[nodiscard]] T sigmoid_derivative(T x) noexcept {
+  return sigmoid(x) * sigmoid(-x);
+}
+
+/// log(1 + e^x), with full relative accuracy at both ends: e^x far left, x far right.
+template <std::floating_point T>
+[[nodiscard]] T softplus(T x) noexcept {
+  return x > T(0) ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
+
+/// d softplus/dx = σ(x).
+template <std::floating_point T>
+[[nodiscard]] T softplus_derivative(T x) noexcept {
+  return sigmoid(x);
+}
+
+/// The x with softplus(x) = y, for y > 0: y + log(1 − e^−y).
+template <std::floating_point T>
+[[nodiscard]] T inverse_softplus(T y) noexcept {
+  return y + std::log(-std::expm1(-y));
+}
+
+/// x σ(x), also called swish.
+template <std::floating_point T>
+[[nodiscard]] T silu(T x) noexcept {
+  return x * sigmoid(x);
+}
+
+/// d silu/dx = σ(x) (1 + x σ(−x)).
+template <std::floating_point T>
+[[nodiscard]] T silu_derivative(T x) noexcept {
+  return sigmoid(x) * (T(1) + x * sigmoid(-x));
+}
+
+}  // namespace ssm

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "ssm/core/index.hpp"
+
+namespace ssm {
+
+/// An argument has the wrong extents: "function: argument is (2, 3), expected (2, 4)".
+class ShapeError : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+/// An argument has the right shape and a value outside the function's domain.
+class DomainError : public std::domain_error {
+ public:
+  using std::domain_error::domain_error;
+};
+
+/// A file cannot be read, written or trusted. What was loaded before it is untouched.
+class FileError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+namespace detail {
+
+template <std::size_t Rank>
+std::string to_string(const std::array<Index, Rank>& extents) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < Rank; ++i) {
+    if (i != 0) text += ", ";
+    text += std::to_string(extents[i]);
+  }
+  return text += ")";
+}
+
+[[noreturn]] inline void throw_shape(std::string_view function, std::string_view argument,
+                                     const std::string& got, const std::string& want) {
+  throw ShapeError(std::string(function) + ": " + std::string(argument) + " is " + got +
+                   ", expected " + want);
+}
+
+[[noreturn]] inline void throw_domain(std::string_view function, std::string_view argument,
+                                      const std::string& got, std::string_view want) {
+  throw DomainError(std::string(function) + ": " + std::string(argument) + " is " + got +
+                    ", expected " + std::string(want));
+}
+
+/// Throws ShapeError unless `view` has the extents `want`.
+template <class AnyView, std::size_t Rank>
+void check_shape(std::string_view function, std::string_view argument, const AnyView& view,
+                 const std::array<Index, Rank>& want) {
+  static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
+  if (view.extents() != want)
+    throw_shape(function, argument, to_string(view.extents()), to_string(want));
+}
+
+/// The same for an argument that may be absent.
+template <class AnyView, std::size_t Rank>
+void check_optional_shape(std::string_view function, std::string_view argument, const AnyView& view,
+                          const std::array<Index, Rank>& want) {
+  if (view) check_shape(function, argument, view, want);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/index.hpp"
+
+namespace ssm {
+
+/// Calls body(i) for every i in [0, count), contiguous runs of i on each thread.
+///
+/// The result cannot depend on the number of threads as long as body(i) writes only what belongs
+/// to i. A reduction over i is made deterministic by the caller: fixed pieces, summed in order.
+/// The first exception in index order of the runs is rethrown once every thread is done. With one
+/// thread, or one piece of work, no thread is started.
+template <class Body>
+void parallel_for(const Cpu& backend, Index count, Body&& body) {
+  const auto threads =
+      static_cast<int>(std::min<Index>(count, static_cast<Index>(backend.thread_count())));
+  if (threads <= 1) {
+    for (Index i = 0; i < count; ++i) body(i);
+    return;
+  }
+  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
+  const auto run = [&](int thread) {
+    try {
+      const Index end = count * (thread + 1) / threads;
+      for (Index i = count * thread / threads; i < end; ++i) body(i);
+    } catch (...) {
+      failures[static_cast<std::size_t>(thread)] = std::current_exception();
+    }
+  };
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int thread = 0; thread < threads; ++thread) run(thread);
+#else
+  {
+    std::vector<std::jthread> pool;
+    pool.reserve(static_cast<std::size_t>(threads - 1));
+    for (int thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
+    run(0);
+  }
+#endif
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace ssm

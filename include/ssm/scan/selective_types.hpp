@@ -1,0 +1,95 @@
+#pragma once
+
+#include "ssm/core/index.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+/// How B becomes B_bar within a step of length Δ over which the input is held.
+enum class Hold {
+  simplified,  ///< B_bar = Δ B, Mamba's own choice (Gu & Dao 2023, section 3.6 and its code)
+  zero_order,  ///< B_bar = (e^{ΔA} − 1)/A · B, exact for an input that is constant over the step
+};
+
+/// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
+/// input, (batch, length, groups, state): channel c then uses group c·groups/channels.
+/// Exactly one of the two is present. K is const for an input, not for its gradient.
+template <class K>
+struct Selective {
+  View<K, 2> constant;
+  View<K, 4> varying;
+
+  Selective() = default;
+  Selective(const View<K, 2>& view) : constant(view) {}
+  Selective(const View<K, 4>& view) : varying(view) {}
+};
+
+/// What the selective scan reads. T is float or double; K is T, or std::complex<T> for a complex A
+/// (then y = 2 Re C·x). An absent view means: no such term.
+template <class T, class K = T>
+struct SelectiveScanInputs {
+  View<const T, 3> u;              ///< (batch, length, channels)
+  View<const T, 3> delta;          ///< (batch, length, channels), before bias and softplus
+  View<const K, 2> A;              ///< (channels, state), Re A < 0 for a stable system
+  Selective<const K> B;            ///< (channels, state) or (batch, length, groups, state)
+  Selective<const K> C;            ///< (channels, state) or (batch, length, groups, state)
+  View<const T, 1> D;              ///< (channels), optional: y += D u
+  View<const T, 1> delta_bias;     ///< (channels), optional: Δ = delta + delta_bias
+  View<const T, 3> z;              ///< (batch, length, channels), optional: y ← y · silu(z)
+  View<const K, 3> initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const Index, 1> offsets;    ///< (sequences + 1), optional: sequence s of a batch of one is
+                                   ///< [offsets[s], offsets[s+1]), packed end to end
+};
+
+struct SelectiveScanOptions {
+  bool softplus = false;  ///< Δ ← softplus(Δ)
+  Hold hold = Hold::simplified;
+  bool reversed = false;  ///< time runs from the last step to the first
+};
+
+/// What the selective scan writes.
+template <class T, class K = T>
+struct SelectiveScanOutputs {
+  View<T, 3> y;            ///< (batch, length, channels)
+  View<K, 3> final_state;  ///< (sequences, channels, state), optional
+};
+
+/// Gradients of a scalar loss that backward reads.
+template <class T, class K = T>
+struct SelectiveScanOutputGradients {
+  View<const T, 3> y;            ///< (batch, length, channels)
+  View<const K, 3> final_state;  ///< (sequences, channels, state), optional: zero when absent
+};
+
+/// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
+/// The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
+template <class T, class K = T>
+struct SelectiveScanInputGradients {
+  View<T, 3> u;
+  View<T, 3> delta;
+  View<K, 2> A;
+  Selective<K> B;
+  Selective<K> C;
+  View<T, 1> D;
+  View<T, 1> delta_bias;
+  View<T, 3> z;
+  View<K, 3> initial_state;
+};
+
+/// States at chunk boundaries: all that forward keeps for backward. Reusable; its layout is
+/// private.
+template <class T, class K = T>
+struct SelectiveScanSaved {
+  Tensor<K, 1> states;
+};
+
+/// Scratch memory of forward and backward. It grows to the largest call it has served.
+template <class T, class K = T>
+struct SelectiveScanWorkspace {
+  Tensor<K, 1> states;
+  Tensor<K, 1> partials;
+  Tensor<T, 1> tiles;
+};
+
+}  // namespace ssm
