@@ -1,0 +1,19 @@
+# Configures, builds and runs the consumer from nothing, with ssm had in the way SSM_WAY.
+
+file(REMOVE_RECURSE ${WORK})
+
+function(run)
+  execute_process(COMMAND ${ARGV} COMMAND_ECHO STDOUT COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+
+if(SSM_WAY STREQUAL "find_package")
+  run(${CMAKE_COMMAND} --install ${SSM_BINARY} --prefix ${WORK}/prefix)
+  set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+else()
+  set(where -DSSM_SOURCE=${SSM_SOURCE})
+endif()
+
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${WORK}/build -G ${GENERATOR}
+    -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_WAY=${SSM_WAY} ${where})
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/consumer)
