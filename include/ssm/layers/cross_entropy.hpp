@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cmath>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/embedding.hpp"
+
+namespace ssm {
+
+/// Scratch of cross_entropy, grown to its largest call.
+struct CrossEntropyWorkspace {
+  Tensor<double, 1> losses;
+};
+
+/// Mean over (batch, length) of −log softmax(logits)[target], in nats, and its gradient
+///   dlogits = (softmax(logits) − [v = target]) / (batch · length).
+///
+/// logits (batch · length, vocab), targets (batch, length), dlogits as logits, optional; it may be
+/// the memory of the logits. Zero for no target at all. Rows are summed in order, in double.
+/// Throws ShapeError, and DomainError for a target outside [0, vocab).
+template <class T>
+double cross_entropy(const Cpu& backend, const View<const T, 2>& logits,
+                     const View<const Token, 2>& targets, const View<T, 2>& dlogits,
+                     CrossEntropyWorkspace& workspace) {
+  const char* function = "cross_entropy";
+  const Index rows = logits.extent(0), vocab = logits.extent(1), length = targets.extent(1);
+  detail::check_shape<View<const T, 2>, 2>(function, "logits", logits, {targets.size(), vocab});
+  detail::check_optional_shape<View<T, 2>, 2>(function, "the gradient of logits", dlogits,
+                                              {rows, vocab});
+  detail::check_tokens(function, "targets", targets, vocab);
+  if (rows == 0) return 0;
+  workspace.losses.resize({rows});
+  const detail::Pieces pieces(rows, 16);
+  parallel_for(backend, pieces.pieces, [&](Index piece) {
+    for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
+      const Token target = targets(i / length, i % length);
+      const auto row = detail::array(logits.data() + i * logits.stride(0), vocab);
+      const T top = row.maxCoeff();
+      const T at_target = row(target);
+      T sum;
+      if (dlogits) {
+        auto gradient = detail::array(dlogits.data() + i * dlogits.stride(0), vocab);
+        gradient = (row - top).exp();
+        sum = gradient.sum();
+        gradient *= T(1) / (sum * static_cast<T>(rows));
+        gradient(target) -= T(1) / static_cast<T>(rows);
+      } else {
+        sum = (row - top).exp().sum();
+      }
+      workspace.losses(i) = std::log(static_cast<double>(sum)) + static_cast<double>(top) -
+                            static_cast<double>(at_target);
+    }
+  });
+  double total = 0;
+  for (const double loss : workspace.losses) total += loss;
+  return total / static_cast<double>(rows);
+}
+
+}  // namespace ssm

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <bit>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+/// Whether a result replaces what its memory holds or is added to it.
+enum class Write { overwrite, accumulate };
+
+namespace detail {
+
+/// A run of contiguous elements as an Eigen array, the form in which layers write their
+/// elementwise passes: every operation on it is vectorised.
+template <class T>
+[[nodiscard]] auto array(T* data, Index count) noexcept {
+  using Array = Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>;
+  return Eigen::Map<std::conditional_t<std::is_const_v<T>, const Array, Array>>(data, count);
+}
+
+/// σ(x) of every element, as an expression.
+template <class Derived>
+[[nodiscard]] auto sigmoid_of(const Eigen::ArrayBase<Derived>& x) {
+  using T = typename Derived::Scalar;
+  return (T(1) + (-x).exp()).inverse();
+}
+
+/// x ← x σ(x).
+template <class T>
+void silu_in_place(T* x, Index count) noexcept {
+  auto row = array(x, count);
+  row *= sigmoid_of(row);
+}
+
+/// x ← dy · d silu/dx, the gradient before the activation.
+template <class T>
+void silu_backward_in_place(T* x, const T* dy, Index count) noexcept {
+  constexpr Index block = 64;
+  Eigen::Array<T, block, 1> s;
+  for (Index begin = 0; begin < count; begin += block) {
+    const Index size = std::min(block, count - begin);
+    auto row = array(x + begin, size);
+    s.head(size) = sigmoid_of(row);
+    row = array(dy + begin, size) * s.head(size) * (T(1) + row * (T(1) - s.head(size)));
+  }
+}
+
+/// (batch, length, channels) as (batch · length, channels): the rows of a sequence view must be
+/// evenly spaced, and elements of a row adjacent. Throws ShapeError otherwise.
+template <class T>
+[[nodiscard]] View<T, 2> merge_rows(std::string_view function, std::string_view argument,
+                                    const View<T, 3>& view) {
+  const Index batch = view.extent(0), length = view.extent(1), channels = view.extent(2);
+  const Index row = length > 1 ? view.stride(1) : view.stride(0);
+  if ((batch > 1 && length > 1 && view.stride(0) != length * view.stride(1)) ||
+      (channels > 1 && view.stride(2) != 1))
+    throw_shape(function, argument, "strided as " + to_string(view.strides()),
+                "evenly spaced rows of adjacent elements");
+  return {view.data(), {batch * length, channels}, {row, 1}};
+}
+
+/// Consecutive runs of [0, count), as many as a power of two up to `most`, each of at least `least`
+/// elements where there are that many. They depend on the count alone.
+struct Pieces {
+  Index count;
+  Index pieces;
+
+  constexpr Pieces(Index count_, Index least, Index most = 16) noexcept
+      : count(count_),
+        pieces(static_cast<Index>(std::bit_floor(
+            static_cast<std::uint64_t>(std::clamp<Index>(count_ / least, 1, most))))) {}
+
+  [[nodiscard]] constexpr Index begin(Index piece) const noexcept { return count * piece / pieces; }
+  [[nodiscard]] constexpr Index end(Index piece) const noexcept { return begin(piece + 1); }
+  [[nodiscard]] constexpr Index size(Index piece) const noexcept {
+    return end(piece) - begin(piece);
+  }
+};
+
+}  // namespace detail
+}  // namespace ssm
