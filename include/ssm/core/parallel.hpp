@@ -52,4 +52,14 @@ void parallel_for(const Cpu& backend, Index count, Body&& body) {
     if (failure) std::rethrow_exception(failure);
 }
 
+/// Calls body(begin, end) for at most one contiguous run of [0, count) per thread: for loops that
+/// keep scratch across their items. The runs depend on the number of threads, so body must treat
+/// each item by itself.
+template <class Body>
+void parallel_ranges(const Cpu& backend, Index count, Body&& body) {
+  const Index runs = std::min<Index>(count, static_cast<Index>(backend.thread_count()));
+  parallel_for(backend, runs,
+               [&](Index run) { body(count * run / runs, count * (run + 1) / runs); });
+}
+
 }  // namespace ssm

@@ -33,19 +33,20 @@ template <class K>
   return c.constant ? c.constant(channel, n) : c.varying(row, t, group, n);
 }
 
-/// Runs of channels that one thread sums B's and C's gradients over. No run crosses a group, and
-/// their number depends on the sizes alone, so neither does the order of any sum.
+/// Runs of channels that one task sums B's and C's gradients over. No run crosses a group, and
+/// their number depends on the sizes alone, so neither does the order of any sum. Panels start at
+/// multiples of `granularity` channels within their group.
 struct ChannelPanels {
   Index per_group, group_channels, granularity;
 
-  ChannelPanels(const SelectiveSizes& sizes, Index granularity_)
-      : group_channels(sizes.groups == 0 ? 0 : sizes.channels / sizes.groups),
-        granularity(granularity_) {
-    const Index pieces = (group_channels + granularity - 1) / granularity;
-    const Index wanted = std::max<Index>(1, 16 / std::max<Index>(1, sizes.groups));
-    const Index pieces_each = (pieces + wanted - 1) / std::max<Index>(1, wanted);
-    per_group = pieces == 0 ? 0 : (pieces + pieces_each - 1) / pieces_each;
+  ChannelPanels(const SelectiveSizes& sizes, Index granularity_, Index wanted)
+      : group_channels(sizes.channels / sizes.groups), granularity(granularity_) {
+    const Index wanted_per_group = std::max<Index>(1, wanted / sizes.groups);
+    const Index pieces_each =
+        std::max<Index>(1, (pieces() + wanted_per_group - 1) / wanted_per_group);
+    per_group = (pieces() + pieces_each - 1) / pieces_each;
   }
+  [[nodiscard]] Index pieces() const { return (group_channels + granularity - 1) / granularity; }
   [[nodiscard]] Index count(const SelectiveSizes& sizes) const { return per_group * sizes.groups; }
   [[nodiscard]] Index group(Index panel) const { return panel / per_group; }
   /// First channel of the panel; end(panel) is one past its last.
@@ -54,8 +55,8 @@ struct ChannelPanels {
 
  private:
   [[nodiscard]] Index edge(Index group, Index i) const {
-    const Index pieces = (group_channels + granularity - 1) / granularity;
-    return group * group_channels + std::min(group_channels, pieces * i / per_group * granularity);
+    return group * group_channels +
+           std::min(group_channels, pieces() * i / per_group * granularity);
   }
 };
 
@@ -150,7 +151,7 @@ void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanIn
   detail::check_selective_gradients(function, dout, din, in, sizes);
   const Index N = sizes.state;
   const Index steps = sizes.batch * sizes.length;
-  const detail::ChannelPanels panels(sizes, 1);
+  const detail::ChannelPanels panels(sizes, 1, 16);
   const Index panel_count = panels.count(sizes);
   const Index states_each = (sizes.length + 2) * N;
   workspace.states.resize({panel_count * states_each});

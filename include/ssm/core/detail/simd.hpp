@@ -1,0 +1,307 @@
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "ssm/core/index.hpp"
+
+/// Vectors as wide as the compiler's flags allow, on the vector types that GCC and Clang share.
+namespace ssm::detail {
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+inline constexpr std::size_t vector_bytes = 64;
+inline constexpr int vector_registers = 32;
+#elif defined(__AVX__)
+inline constexpr std::size_t vector_bytes = 32;
+inline constexpr int vector_registers = 16;
+#elif defined(__aarch64__)
+inline constexpr std::size_t vector_bytes = 16;
+inline constexpr int vector_registers = 32;
+#else
+inline constexpr std::size_t vector_bytes = 16;
+inline constexpr int vector_registers = 16;
+#endif
+
+/// Lanes of a vector of T.
+template <class T>
+inline constexpr Index lanes = static_cast<Index>(vector_bytes / sizeof(T));
+
+/// The compiler's own vector types. (An attribute on a dependent type is lost by g++ 12.)
+template <class T>
+struct NativeVector;
+template <>
+struct NativeVector<float> {
+  typedef float Type __attribute__((vector_size(vector_bytes)));
+  typedef std::int32_t Bits __attribute__((vector_size(vector_bytes)));
+};
+template <>
+struct NativeVector<double> {
+  typedef double Type __attribute__((vector_size(vector_bytes)));
+  typedef std::int64_t Bits __attribute__((vector_size(vector_bytes)));
+};
+
+template <class T>
+struct Vec {
+  using Native = typename NativeVector<T>::Type;
+  using NativeBits = typename NativeVector<T>::Bits;
+
+  Native v;
+
+  Vec() = default;
+  Vec(Native native) noexcept : v(native) {}
+  Vec(T scalar) noexcept : v(scalar - Native{}) {}
+
+  [[nodiscard]] static Vec load(const T* p) noexcept {
+    Vec r;
+    std::memcpy(&r.v, p, vector_bytes);
+    return r;
+  }
+  /// The first `count` lanes from memory, zero in the rest.
+  [[nodiscard]] static Vec load(const T* p, Index count) noexcept {
+    if (count >= lanes<T>) return load(p);
+    Vec r(T(0));
+    std::memcpy(&r.v, p, static_cast<std::size_t>(count) * sizeof(T));
+    return r;
+  }
+  void store(T* p) const noexcept { std::memcpy(p, &v, vector_bytes); }
+  void store(T* p, Index count) const noexcept {
+    if (count >= lanes<T>) return store(p);
+    std::memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
+  }
+
+  friend Vec operator+(Vec a, Vec b) noexcept { return a.v + b.v; }
+  friend Vec operator-(Vec a, Vec b) noexcept { return a.v - b.v; }
+  friend Vec operator*(Vec a, Vec b) noexcept { return a.v * b.v; }
+  friend Vec operator/(Vec a, Vec b) noexcept { return a.v / b.v; }
+  friend Vec operator-(Vec a) noexcept { return -a.v; }
+};
+
+/// a b + c, in one rounding where the machine has it.
+template <class T>
+[[nodiscard]] Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) noexcept {
+  [[maybe_unused]] constexpr bool single = std::is_same_v<T, float>;
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if constexpr (single)
+    return Vec<T>(_mm512_fmadd_ps(a.v, b.v, c.v));
+  else
+    return Vec<T>(_mm512_fmadd_pd(a.v, b.v, c.v));
+#elif defined(__FMA__)
+  if constexpr (single)
+    return Vec<T>(_mm256_fmadd_ps(a.v, b.v, c.v));
+  else
+    return Vec<T>(_mm256_fmadd_pd(a.v, b.v, c.v));
+#elif defined(__aarch64__)
+  if constexpr (single)
+    return Vec<T>(vfmaq_f32(c.v, a.v, b.v));
+  else
+    return Vec<T>(vfmaq_f64(c.v, a.v, b.v));
+#else
+  return a * b + c;
+#endif
+}
+
+/// The lane of `a` where it exceeds the limit, else the limit; a NaN stays.
+template <class T>
+[[nodiscard]] Vec<T> at_least(Vec<T> a, Vec<T> limit) noexcept {
+  return a.v < limit.v ? limit.v : a.v;
+}
+template <class T>
+[[nodiscard]] Vec<T> at_most(Vec<T> a, Vec<T> limit) noexcept {
+  return a.v > limit.v ? limit.v : a.v;
+}
+template <class T>
+[[nodiscard]] Vec<T> absolute(Vec<T> a) noexcept {
+  return a.v < 0 ? -a.v : a.v;
+}
+
+/// The sum of the lanes, pairwise.
+template <class T>
+[[nodiscard]] T sum(Vec<T> a) noexcept {
+  std::array<T, vector_bytes / sizeof(T)> x;
+  std::memcpy(x.data(), &a.v, vector_bytes);
+  for (std::size_t half = x.size() / 2; half > 0; half /= 2)
+    for (std::size_t i = 0; i < half; ++i) x[i] += x[i + half];
+  return x[0];
+}
+
+/// Σ_k c_k x^k by Horner's rule, coefficients from k = 0 upward.
+template <std::size_t K = 0, class T, std::size_t Count>
+[[nodiscard]] Vec<T> polynomial(Vec<T> x, const std::array<T, Count>& c) noexcept {
+  if constexpr (K + 1 == Count)
+    return Vec<T>(c[K]);
+  else
+    return fma(polynomial<K + 1>(x, c), x, Vec<T>(c[K]));
+}
+
+template <class T>
+struct Exp2;
+
+/// 2^r = 1 + r + r(1 − r) q(r) on [0, 1], degree 5: exact at both ends, so that decays next to 1
+/// have no bias, and 9.2e-8 in between (minimax, relative).
+template <>
+struct Exp2<float> {
+  static constexpr std::array<float, 6> unit{1.0f,        0.69315171f,   0.24015927f,
+                                             0.05581868f, 0.0089909881f, 0.0018793214f};
+  static constexpr std::array<float, 6> centred{1.0f,         0.69314700f,   0.24022242f,
+                                                0.055507336f, 0.0096715130f, 0.0013264739f};
+  static constexpr float round = 0x1.8p23f + 127.0f;
+  static constexpr float lowest = -127.0f;
+  static constexpr float highest = 128.0f;
+  static constexpr int mantissa_bits = 23;
+};
+
+/// 2^r on [−1/2, 1/2], degree 11, 8e-18 relative.
+template <>
+struct Exp2<double> {
+  static constexpr std::array<double, 12> centred{1.0,
+                                                  0.6931471805599453,
+                                                  0.24022650695910097,
+                                                  0.0555041086648216,
+                                                  0.009618129107606888,
+                                                  0.0013333558146416936,
+                                                  0.0001540353044173605,
+                                                  1.525273382983612e-05,
+                                                  1.321544258792169e-06,
+                                                  1.0178062445845774e-07,
+                                                  7.072585949269223e-09,
+                                                  4.4549605981865186e-10};
+  static constexpr double round = 0x1.8p52 + 1023.0;
+  static constexpr double lowest = -1023.0;
+  static constexpr double highest = 1024.0;
+  static constexpr int mantissa_bits = 52;
+};
+
+/// 2^x. Underflow gives 0 (without AVX-512 already below the normal numbers), overflow infinity.
+template <class T>
+[[nodiscard]] Vec<T> exp2(Vec<T> x) noexcept {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  // The full masks are for g++ 12, which warns of the undefined register in the unmasked forms.
+  if constexpr (std::is_same_v<T, float>) {
+    const __m512 r = _mm512_maskz_reduce_ps(0xffff, x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(Vec<T>(r), Exp2<float>::unit).v, x.v));
+  } else {
+    const __m512d n =
+        _mm512_maskz_roundscale_pd(0xff, x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return Vec<T>(
+        _mm512_maskz_scalef_pd(0xff, polynomial(x - Vec<T>(n), Exp2<double>::centred).v, n));
+  }
+#else
+  using Bits = typename Vec<T>::NativeBits;
+  using Constants = Exp2<T>;
+  x = at_most(at_least(x, Vec<T>(Constants::lowest)), Vec<T>(Constants::highest));
+  // Adding 1.5·2^m + bias rounds to an integer and leaves the biased exponent in the low bits.
+  const Vec<T> rounded = x + Vec<T>(Constants::round);
+  const Vec<T> r = x - (rounded - Vec<T>(Constants::round));
+  const Bits exponent = reinterpret_cast<Bits>(rounded.v) << Constants::mantissa_bits;
+  return polynomial(r, Constants::centred) *
+         Vec<T>(reinterpret_cast<typename Vec<T>::Native>(exponent));
+#endif
+}
+
+template <class T>
+inline constexpr T log2_e = T(1.4426950408889634);
+
+/// e^x. The rounding error of x log₂e is put back, or far from zero it would grow to ε|x|.
+template <class T>
+[[nodiscard]] Vec<T> exp(Vec<T> x) noexcept {
+  constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
+  constexpr T log2_e_tail =
+      std::is_same_v<T, float> ? T(1.9259629911e-8) : T(2.0355273740931033e-17);
+  x = at_least(x, Vec<T>(lowest));
+  const Vec<T> y = x * Vec<T>(log2_e<T>);
+  const Vec<T> lost = fma(x, Vec<T>(log2_e<T>), -y) + x * Vec<T>(log2_e_tail);
+  const Vec<T> power = exp2(y);
+  return fma(power, lost * Vec<T>(T(0.6931471805599453)), power);
+}
+
+/// log(1 + t) = 2 atanh(t/(2 + t)) for t in [0, 1], with full relative accuracy.
+template <class T>
+[[nodiscard]] Vec<T> log1p_unit(Vec<T> t) noexcept {
+  // atanh(s)/s as a polynomial in s² ≤ 1/9: 4.5e-9 in float, 3.6e-21 in double.
+  const Vec<T> s = t / (t + Vec<T>(T(2)));
+  if constexpr (std::is_same_v<T, float>) {
+    constexpr std::array<float, 5> c{1.0f, 0.33333208f, 0.20010766f, 0.14000868f, 0.14006142f};
+    return (s + s) * polynomial(s * s, c);
+  } else {
+    constexpr std::array<double, 13> c{1.0,
+                                       0.3333333333333333,
+                                       0.20000000000000007,
+                                       0.1428571428571097,
+                                       0.11111111111665993,
+                                       0.09090909043002827,
+                                       0.07692310126902081,
+                                       0.06666588474569089,
+                                       0.05883998883620518,
+                                       0.05240199617182637,
+                                       0.04971012448277368,
+                                       0.03167055425885123,
+                                       0.07615631309714492};
+    return (s + s) * polynomial(s * s, c);
+  }
+}
+
+/// log(1 + e^x) = max(x, 0) + log(1 + e^{−|x|}).
+template <class T>
+[[nodiscard]] Vec<T> softplus(Vec<T> x) noexcept {
+  return at_least(x, Vec<T>(T(0))) + log1p_unit(exp(-absolute(x)));
+}
+
+/// 1/(1 + e^{−x}), with full relative accuracy at both ends.
+template <class T>
+[[nodiscard]] Vec<T> sigmoid(Vec<T> x) noexcept {
+  const Vec<T> e = exp(-absolute(x));
+  const Vec<T> numerator(x.v < 0 ? e.v : Vec<T>(T(1)).v);
+  return numerator / (Vec<T>(T(1)) + e);
+}
+
+/// Calls body(k) for k = 0 … Count − 1 as compile-time constants, always unrolled and inlined.
+template <int Count, class Body>
+[[gnu::always_inline]] inline void unroll(Body&& body) {
+  [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
+    (body(std::integral_constant<int, K>{}), ...);
+  }
+  (std::make_integer_sequence<int, Count>{});
+}
+
+/// Adds the two halves of every run of `Run` lanes: those of `low` first, then those of `high`.
+template <int Run, class T, int... Lane>
+[[nodiscard]] Vec<T> fold_runs(Vec<T> low, Vec<T> high,
+                               std::integer_sequence<int, Lane...>) noexcept {
+  constexpr auto source = [](int lane, int half) {
+    constexpr int W = static_cast<int>(lanes<T>);
+    const int run = lane / (Run / 2);
+    const int runs = W / Run;
+    return (run < runs ? run * Run : W + (run - runs) * Run) + lane % (Run / 2) + half;
+  };
+  return Vec<T>(__builtin_shufflevector(low.v, high.v, source(Lane, 0)...)) +
+         Vec<T>(__builtin_shufflevector(low.v, high.v, source(Lane, Run / 2)...));
+}
+
+/// Lane i of the result is the sum of x[i], for lanes<T> vectors: a tree of interleaved halves,
+/// three operations a vector instead of a horizontal sum each.
+template <class T, int Count = static_cast<int>(lanes<T>)>
+[[nodiscard]] Vec<T> transposed_sum(const T* x) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  if constexpr (Count == 1) {
+    return Vec<T>::load(x);
+  } else {
+    const Vec<T> low = transposed_sum<T, Count / 2>(x);
+    const Vec<T> high = transposed_sum<T, Count / 2>(x + (Count / 2) * W);
+    constexpr int run = W / (Count / 2);
+    return fold_runs<run>(low, high, std::make_integer_sequence<int, W>{});
+  }
+}
+
+}  // namespace ssm::detail

@@ -1,0 +1,411 @@
+#pragma once
+
+#include <algorithm>
+
+#include "ssm/core/parallel.hpp"
+#include "ssm/scan/detail/selective_kernel.hpp"
+#include "ssm/scan/selective_checks.hpp"
+#include "ssm/scan/selective_reference.hpp"
+#include "ssm/scan/selective_types.hpp"
+
+/// The selective scan for real A, varying B and C, the simplified hold and contiguous channels.
+namespace ssm::detail {
+
+/// True for an absent view and for one whose last extent has stride 1.
+template <class AnyView>
+[[nodiscard]] bool is_contiguous_in_channels(const AnyView& view) noexcept {
+  return !view || view.extent(view.rank - 1) <= 1 || view.stride(view.rank - 1) == 1;
+}
+
+template <class T>
+[[nodiscard]] bool is_fast_case(const SelectiveScanInputs<T, T>& in,
+                                const SelectiveScanOptions& options) noexcept {
+  return options.hold == Hold::simplified && in.B.varying && in.C.varying &&
+         is_contiguous_in_channels(in.u) && is_contiguous_in_channels(in.delta) &&
+         is_contiguous_in_channels(in.z) && is_contiguous_in_channels(in.B.varying) &&
+         is_contiguous_in_channels(in.C.varying) && is_contiguous_in_channels(in.D) &&
+         is_contiguous_in_channels(in.delta_bias);
+}
+
+/// lanes<T> neighbouring channels of one group, fewer at the group's end.
+struct ChannelBlock {
+  Index first, count, group;
+};
+
+/// A selective scan cut into blocks of channels, with its time made to run forward.
+template <class T>
+class SelectiveFast {
+  static constexpr Index W = lanes<T>;
+  static constexpr int largest_forward = vector_registers == 32 ? 16 : 8;
+  static constexpr int largest_backward = vector_registers == 32 ? 8 : 4;
+
+ public:
+  SelectiveFast(const SelectiveScanInputs<T, T>& in, const SelectiveScanOptions& options,
+                const SelectiveSizes& sizes)
+      : in_(in),
+        options_(options),
+        sizes_(sizes),
+        blocks_per_group_((sizes.channels / sizes.groups + W - 1) / W),
+        blocks_(blocks_per_group_ * sizes.groups) {}
+
+  void forward(const Cpu& backend, const SelectiveScanOutputs<T, T>& out,
+               SelectiveScanWorkspace<T, T>& workspace, SelectiveScanSaved<T, T>* saved) const {
+    prepare(workspace);
+    const Index block_states = sizes_.state * W;
+    workspace.states.resize({sizes_.sequences * blocks_ * block_states});
+    if (saved) saved->states.resize({saved_tiles() * blocks_ * block_states});
+    parallel_ranges(backend, sizes_.sequences * blocks_, [&](Index begin, Index end) {
+      while (begin < end) {
+        const Index sequence = begin / blocks_;
+        const Index stop = std::min(end, (sequence + 1) * blocks_);
+        forward_blocks(sequence, begin % blocks_, begin % blocks_ + stop - begin, out, workspace,
+                       saved);
+        begin = stop;
+      }
+    });
+  }
+
+  void backward(const Cpu& backend, const SelectiveScanSaved<T, T>& saved,
+                const SelectiveScanOutputGradients<T, T>& dout,
+                const SelectiveScanInputGradients<T, T>& din,
+                SelectiveScanWorkspace<T, T>& workspace) const {
+    if (saved.states.size() != saved_tiles() * blocks_ * sizes_.state * W)
+      throw_shape("selective_scan_backward", "saved",
+                  std::to_string(saved.states.size()) + " elements",
+                  "what selective_scan saved for the same inputs");
+    prepare(workspace);
+    // Enough tasks for many cores, and at least four blocks to share the sums over lanes.
+    const Index wanted = std::min(std::max<Index>(1, 64 / std::max<Index>(1, sizes_.sequences)),
+                                  std::max<Index>(1, blocks_ / 4));
+    const ChannelPanels panels(sizes_, W, wanted);
+    const Index tasks = sizes_.sequences * panels.count(sizes_);
+    const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
+    const Index lane_sums = tile_steps * sizes_.state * W;
+    const Index thread_scratch = 2 * lane_sums + 2 * panel_blocks * (sizes_.state + 1) * W;
+    const Index threads = backend.thread_count();
+    const Index steps = sizes_.batch * sizes_.length;
+    workspace.states.resize({threads * thread_scratch});
+    workspace.partials.resize({2 * panels.count(sizes_) * steps * sizes_.state +
+                               sizes_.sequences * sizes_.channels * (sizes_.state + 2)});
+    T* channel_sums = workspace.partials.data() + 2 * panels.count(sizes_) * steps * sizes_.state;
+
+    parallel_for(backend, std::min<Index>(threads, tasks), [&](Index thread) {
+      const Index runs = std::min<Index>(threads, tasks);
+      for (Index task = tasks * thread / runs; task < tasks * (thread + 1) / runs; ++task) {
+        const Index panel = task / sizes_.sequences;
+        backward_panel(task % sizes_.sequences, panel, panels, saved, dout, din,
+                       workspace.tiles.data(), workspace.states.data() + thread * thread_scratch,
+                       panel_blocks, workspace.partials.data(), channel_sums);
+      }
+    });
+    sum_panels(backend, workspace.partials.data(), panels, sizes_, din);
+    sum_sequences(backend, channel_sums, din);
+  }
+
+ private:
+  [[nodiscard]] ChannelBlock block(Index b) const noexcept {
+    const Index group = b / blocks_per_group_;
+    const Index group_channels = sizes_.channels / sizes_.groups;
+    const Index within = b % blocks_per_group_ * W;
+    return {group * group_channels + within, std::min(W, group_channels - within), group};
+  }
+
+  /// A, one (state, lanes) matrix a block, zero in the lanes past a group's end.
+  void prepare(SelectiveScanWorkspace<T, T>& workspace) const {
+    workspace.tiles.resize({blocks_ * sizes_.state * W});
+    T* A = workspace.tiles.data();
+    for (Index b = 0; b < blocks_; ++b) {
+      const auto [first, count, group] = block(b);
+      for (Index n = 0; n < sizes_.state; ++n)
+        for (Index lane = 0; lane < W; ++lane) *A++ = lane < count ? in_.A(first + lane, n) : T(0);
+    }
+  }
+
+  /// Tiles before those of `sequence`; a packed sequence may start anywhere, so it gets its own.
+  [[nodiscard]] Index first_tile(Index sequence) const noexcept {
+    if (in_.offsets) return in_.offsets(sequence) / tile_steps + sequence;
+    return sequence * ((sizes_.length + tile_steps - 1) / tile_steps);
+  }
+  [[nodiscard]] Index saved_tiles() const noexcept {
+    if (in_.offsets) return sizes_.length / tile_steps + sizes_.sequences;
+    return first_tile(sizes_.sequences);
+  }
+
+  template <class U>
+  [[nodiscard]] Rows<U> rows(const View<U, 3>& view, const SequenceSpan& span,
+                             Index first_channel) const noexcept {
+    if (!view || span.length() == 0) return {};
+    const Index start = options_.reversed ? span.end - 1 : span.begin;
+    const Index sign = options_.reversed ? -1 : 1;
+    return {view.data() + span.row * view.stride(0) + start * view.stride(1) + first_channel,
+            sign * view.stride(1)};
+  }
+  [[nodiscard]] Rows<const T> rows(const View<const T, 4>& view, const SequenceSpan& span,
+                                   Index group) const noexcept {
+    if (span.length() == 0) return {};
+    const Index start = options_.reversed ? span.end - 1 : span.begin;
+    const Index sign = options_.reversed ? -1 : 1;
+    return {
+        view.data() + span.row * view.stride(0) + start * view.stride(1) + group * view.stride(2),
+        sign * view.stride(1)};
+  }
+
+  /// A block's rows of everything that has (batch, length, channels), and its coefficients.
+  struct BlockInputs {
+    Index count;
+    Rows<const T> u, delta, z, B, C;
+    Vec<T> bias, D;
+  };
+  [[nodiscard]] BlockInputs block_inputs(const ChannelBlock& at, const SequenceSpan& span) const {
+    const auto vector = [&](const View<const T, 1>& view) {
+      return view ? Vec<T>::load(view.data() + at.first, at.count) : Vec<T>(T(0));
+    };
+    return {at.count,
+            rows(in_.u, span, at.first),
+            rows(in_.delta, span, at.first),
+            rows(in_.z, span, at.first),
+            rows(in_.B.varying, span, at.group),
+            rows(in_.C.varying, span, at.group),
+            vector(in_.delta_bias),
+            vector(in_.D)};
+  }
+
+  [[nodiscard]] Vec<T> step_size(const BlockInputs& block, Index t) const noexcept {
+    const Vec<T> raw = Vec<T>::load(block.delta.at(t), block.count) + block.bias;
+    return options_.softplus ? softplus(raw) : raw;
+  }
+
+  /// Δ, Δ u and D u of one tile.
+  void load_tile(const BlockInputs& block, Index begin, Index steps,
+                 ScanTile<T>& tile) const noexcept {
+    for (Index s = 0; s < steps; ++s) {
+      const Vec<T> delta = step_size(block, begin + s);
+      const Vec<T> u = Vec<T>::load(block.u.at(begin + s), block.count);
+      delta.store(tile.delta + s * W);
+      (delta * u).store(tile.input + s * W);
+      (block.D * u).store(tile.y + s * W);
+    }
+  }
+
+  void load_states(const View<const T, 3>& states, Index sequence, const ChannelBlock& at,
+                   T* x) const noexcept {
+    for (Index n = 0; n < sizes_.state; ++n)
+      for (Index lane = 0; lane < W; ++lane)
+        *x++ = states && lane < at.count ? states(sequence, at.first + lane, n) : T(0);
+  }
+  void store_states(const View<T, 3>& states, Index sequence, const ChannelBlock& at,
+                    const T* x) const noexcept {
+    if (!states) return;
+    for (Index n = 0; n < sizes_.state; ++n)
+      for (Index lane = 0; lane < at.count; ++lane)
+        states(sequence, at.first + lane, n) = x[n * W + lane];
+  }
+
+  void forward_blocks(Index sequence, Index first_block, Index last_block,
+                      const SelectiveScanOutputs<T, T>& out,
+                      SelectiveScanWorkspace<T, T>& workspace,
+                      SelectiveScanSaved<T, T>* saved) const noexcept {
+    const SequenceSpan span = sequence_span(in_, sequence);
+    const Index block_states = sizes_.state * W;
+    T* states = workspace.states.data() + sequence * blocks_ * block_states;
+    for (Index b = first_block; b < last_block; ++b)
+      load_states(in_.initial_state, sequence, block(b), states + b * block_states);
+
+    ScanTile<T> tile;
+    for (Index begin = 0; begin < span.length(); begin += tile_steps) {
+      const Index steps = std::min(tile_steps, span.length() - begin);
+      for (Index b = first_block; b < last_block; ++b) {
+        const ChannelBlock at = block(b);
+        const BlockInputs inputs = block_inputs(at, span);
+        T* x = states + b * block_states;
+        if (saved)
+          std::copy_n(
+              x, block_states,
+              saved->states.data() +
+                  ((first_tile(sequence) + begin / tile_steps) * blocks_ + b) * block_states);
+        load_tile(inputs, begin, steps, tile);
+        const Rows<const T> B{inputs.B.at(begin), inputs.B.stride};
+        const Rows<const T> C{inputs.C.at(begin), inputs.C.stride};
+        const T* A = workspace.tiles.data() + b * block_states;
+        for_state_chunks<largest_forward>(sizes_.state, [&](auto chunk, Index n) {
+          scan_states<chunk>(steps, tile, A + n * W, x + n * W, B.shifted(n), C.shifted(n));
+        });
+        const Rows<T> y = rows(out.y, span, at.first);
+        for (Index s = 0; s < steps; ++s) {
+          Vec<T> value = Vec<T>::load(tile.y + s * W);
+          if (inputs.z) {
+            const Vec<T> z = Vec<T>::load(inputs.z.at(begin + s), at.count);
+            value = value * z * sigmoid(z);
+          }
+          value.store(y.at(begin + s), at.count);
+        }
+      }
+    }
+    for (Index b = first_block; b < last_block; ++b)
+      store_states(out.final_state, sequence, block(b), states + b * block_states);
+  }
+
+  /// Everything that one sequence sends back through one panel of channels.
+  void backward_panel(Index sequence, Index panel, const ChannelPanels& panels,
+                      const SelectiveScanSaved<T, T>& saved,
+                      const SelectiveScanOutputGradients<T, T>& dout,
+                      const SelectiveScanInputGradients<T, T>& din, const T* A_blocks, T* scratch,
+                      Index panel_blocks, T* partials, T* channel_sums) const noexcept {
+    const SequenceSpan span = sequence_span(in_, sequence);
+    const Index N = sizes_.state;
+    const Index block_states = N * W;
+    const Index first_block =
+        panels.group(panel) * blocks_per_group_ +
+        (panels.begin(panel) - panels.group(panel) * panels.group_channels) / W;
+    const Index blocks = (panels.end(panel) - panels.begin(panel) + W - 1) / W;
+    T* dB = scratch;  // (step, state, lanes)
+    T* dC = dB + tile_steps * block_states;
+    T* g = dC + tile_steps * block_states;  // (block, state, lanes)
+    T* dA = g + panel_blocks * block_states;
+    T* dD = dA + panel_blocks * block_states;  // (block, lanes)
+    T* dbias = dD + panel_blocks * W;
+    std::fill(dA, dbias + panel_blocks * W, T(0));
+    for (Index b = 0; b < blocks; ++b)
+      load_states(dout.final_state, sequence, block(first_block + b), g + b * block_states);
+
+    ScanTile<T> tile;
+    const Index tiles = (span.length() + tile_steps - 1) / tile_steps;
+    for (Index k = tiles - 1; k >= 0; --k) {
+      const Index begin = k * tile_steps;
+      const Index steps = std::min(tile_steps, span.length() - begin);
+      std::fill(dB, g, T(0));
+      for (Index b = 0; b < blocks; ++b) {
+        const ChannelBlock at = block(first_block + b);
+        const BlockInputs inputs = block_inputs(at, span);
+        load_tile(inputs, begin, steps, tile);
+        load_output_gradient(inputs, rows(dout.y, span, at.first), begin, steps, tile);
+        const Rows<const T> B{inputs.B.at(begin), inputs.B.stride};
+        const Rows<const T> C{inputs.C.at(begin), inputs.C.stride};
+        const T* A = A_blocks + (first_block + b) * block_states;
+        const T* x = saved.states.data() +
+                     ((first_tile(sequence) + k) * blocks_ + first_block + b) * block_states;
+        for_state_chunks<largest_backward>(N, [&](auto chunk, Index n) {
+          const auto run = [&](auto gated) {
+            scan_states_backward<chunk, gated>(
+                steps, tile, A + n * W, x + n * W, g + b * block_states + n * W,
+                dA + b * block_states + n * W, dB + n * W, dC + n * W, block_states, B.shifted(n),
+                C.shifted(n));
+          };
+          if (inputs.z)
+            run(std::true_type{});
+          else
+            run(std::false_type{});
+        });
+        store_tile_gradients(inputs, rows(dout.y, span, at.first), rows(din.u, span, at.first),
+                             rows(din.delta, span, at.first), rows(din.z, span, at.first), begin,
+                             steps, tile, dD + b * W, dbias + b * W);
+      }
+      store_lane_sums(dB, dC, panel, span, begin, steps, partials);
+    }
+
+    for (Index b = 0; b < blocks; ++b) {
+      const ChannelBlock at = block(first_block + b);
+      store_states(din.initial_state, sequence, at, g + b * block_states);
+      for (Index lane = 0; lane < at.count; ++lane) {
+        T* sums = channel_sums + (sequence * sizes_.channels + at.first + lane) * (N + 2);
+        for (Index n = 0; n < N; ++n) sums[n] = dA[b * block_states + n * W + lane];
+        sums[N] = dD[b * W + lane];
+        sums[N + 1] = dbias[b * W + lane];
+      }
+    }
+  }
+
+  /// ∂loss/∂(C·x + D u), through the gate if there is one; clears what the states add to.
+  void load_output_gradient(const BlockInputs& block, Rows<const T> dout, Index begin, Index steps,
+                            ScanTile<T>& tile) const noexcept {
+    const Vec<T> zero(T(0));
+    for (Index s = 0; s < steps; ++s) {
+      Vec<T> dy = Vec<T>::load(dout.at(begin + s), block.count);
+      if (block.z) {
+        const Vec<T> z = Vec<T>::load(block.z.at(begin + s), block.count);
+        dy = dy * z * sigmoid(z);
+      }
+      dy.store(tile.dy + s * W);
+      zero.store(tile.dinput + s * W);
+      zero.store(tile.ddelta + s * W);
+    }
+  }
+
+  /// Turns a tile's sums over states into the gradients of u, delta, z, D and delta_bias.
+  void store_tile_gradients(const BlockInputs& block, Rows<const T> dout, Rows<T> du,
+                            Rows<T> ddelta, Rows<T> dz, Index begin, Index steps,
+                            const ScanTile<T>& tile, T* dD, T* dbias) const noexcept {
+    const Vec<T> one(T(1));
+    Vec<T> D_sum = Vec<T>::load(dD);
+    Vec<T> bias_sum = Vec<T>::load(dbias);
+    for (Index s = 0; s < steps; ++s) {
+      const Index t = begin + s;
+      const Vec<T> u = Vec<T>::load(block.u.at(t), block.count);
+      const Vec<T> dy = Vec<T>::load(tile.dy + s * W);
+      const Vec<T> dinput = Vec<T>::load(tile.dinput + s * W);
+      Vec<T> step_gradient = fma(dinput, u, Vec<T>::load(tile.ddelta + s * W));
+      if (options_.softplus)
+        step_gradient =
+            step_gradient * sigmoid(Vec<T>::load(block.delta.at(t), block.count) + block.bias);
+      if (ddelta) step_gradient.store(ddelta.at(t), block.count);
+      if (du)
+        fma(dinput, Vec<T>::load(tile.delta + s * W), block.D * dy).store(du.at(t), block.count);
+      if (dz) {
+        const Vec<T> z = Vec<T>::load(block.z.at(t), block.count);
+        const Vec<T> s_z = sigmoid(z);
+        const Vec<T> slope = s_z * fma(z, sigmoid(-z), one);
+        (Vec<T>::load(dout.at(t), block.count) * Vec<T>::load(tile.y + s * W) * slope)
+            .store(dz.at(t), block.count);
+      }
+      D_sum = fma(dy, u, D_sum);
+      bias_sum = bias_sum + step_gradient;
+    }
+    D_sum.store(dD);
+    bias_sum.store(dbias);
+  }
+
+  /// Sums a tile's shares of the gradients of B and C over lanes, into the panel's rows.
+  void store_lane_sums(const T* dB, const T* dC, Index panel, const SequenceSpan& span, Index begin,
+                       Index steps, T* partials) const noexcept {
+    const Index N = sizes_.state;
+    const Index total = sizes_.batch * sizes_.length;
+    const auto store = [&](const T* lanes_of, Index which) {
+      for (Index s = 0; s < steps; ++s) {
+        const Index t = span.step(begin + s, options_.reversed);
+        T* row = partials + ((2 * panel + which) * total + span.row * sizes_.length + t) * N;
+        const T* x = lanes_of + s * N * W;
+        Index n = 0;
+        for (; n + W <= N; n += W) transposed_sum<T>(x + n * W).store(row + n);
+        for (; n < N; ++n) row[n] = sum(Vec<T>::load(x + n * W));
+      }
+    };
+    store(dB, 0);
+    store(dC, 1);
+  }
+
+  /// Sums what each sequence sent to A, D and delta_bias: (sequence, channel, {A…, D, bias}).
+  void sum_sequences(const Cpu& backend, const T* channel_sums,
+                     const SelectiveScanInputGradients<T, T>& din) const {
+    const Index N = sizes_.state;
+    parallel_for(backend, sizes_.channels, [&](Index c) {
+      const auto total = [&](Index i) {
+        T sum = 0;
+        for (Index s = 0; s < sizes_.sequences; ++s)
+          sum += channel_sums[(s * sizes_.channels + c) * (N + 2) + i];
+        return sum;
+      };
+      if (din.A)
+        for (Index n = 0; n < N; ++n) din.A(c, n) = total(n);
+      if (din.D) din.D(c) = total(N);
+      if (din.delta_bias) din.delta_bias(c) = total(N + 1);
+    });
+  }
+
+  const SelectiveScanInputs<T, T>& in_;
+  const SelectiveScanOptions& options_;
+  SelectiveSizes sizes_;
+  Index blocks_per_group_;
+  Index blocks_;
+};
+
+}  // namespace ssm::detail

@@ -1,0 +1,198 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/discretize.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// When a step reads its output, before or after the input has moved the state.
+///
+/// With a hold of step Δ, input u_t acts over [tΔ, (t+1)Δ). The sequence models' convention
+/// `after` gives y_t = C x_t + D u_t with x_t = A_bar x_{t−1} + B_bar u_t: the output at (t+1)Δ,
+/// which has seen u_t. A sampled physical system is read by `before`: y_t = C x_{t−1} + D u_t, the
+/// output at tΔ, so that y_0 belongs to the initial state. Both move the state alike.
+enum class Readout { after, before };
+
+/// Scratch of a recurrence: room for the next state. It grows to the largest system it has served.
+template <class T>
+struct RecurrenceWorkspace {
+  Tensor<T, 2> state;  ///< (2, states): the state, and the one after it
+
+  RecurrenceWorkspace() = default;
+  /// Room for so many states, after which recurrence_step does not allocate.
+  explicit RecurrenceWorkspace(Index states) : state({2, states}) {}
+};
+
+namespace detail {
+
+/// One step. `next` is scratch; products are lazy, so that nothing allocates whatever the sizes,
+/// and a step has the same bits alone and within a sequence.
+template <class T, int N, int M, int P, class U, class X, class Next, class Y>
+void recurrence_update(const DiscreteStateSpace<T, N, M, P>& system, Readout readout, const U& u,
+                       X&& x, Next&& next, Y&& y) noexcept {
+  if (readout == Readout::before) {
+    y = system.C().lazyProduct(x);
+    y += system.D().lazyProduct(u);
+  }
+  next = system.A_bar().lazyProduct(x);
+  next += system.B_bar().lazyProduct(u);
+  x = next;
+  if (readout == Readout::after) {
+    y = system.C().lazyProduct(x);
+    y += system.D().lazyProduct(u);
+  }
+}
+
+/// Runs the system that `system_at(t)` gives for every step.
+template <int N, class T, class SystemAt>
+void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
+                    const View<const T, 2>& u, const View<const T, 1>& initial_state,
+                    const View<T, 2>& y, const View<T, 1>& final_state, Readout readout,
+                    RecurrenceWorkspace<T>& workspace, SystemAt&& system_at) {
+  const auto [states, inputs, outputs] = sizes;
+  const Index length = u.extent(0);
+  check_shape(name, "u", u, std::array{length, inputs});
+  check_optional_shape(name, "initial_state", initial_state, std::array{states});
+  check_shape(name, "y", y, std::array{length, outputs});
+  check_optional_shape(name, "final_state", final_state, std::array{states});
+
+  workspace.state.resize({2, states});
+  using State = Eigen::Map<Eigen::Matrix<T, N, 1>>;
+  State x(workspace.state.data(), states);
+  State next(workspace.state.data() + states, states);
+  if (initial_state)
+    x = as_eigen(initial_state);
+  else
+    x.setZero();
+  for (Index t = 0; t < length; ++t)
+    recurrence_update(system_at(t), readout, as_eigen(u[t]), x, next, as_eigen(y[t]));
+  if (final_state) as_eigen(final_state) = x;
+}
+
+}  // namespace detail
+
+/// Runs x_t = A_bar x_{t−1} + B_bar u_t over a whole sequence, and reads y_t = C x + D u_t.
+///
+/// @param u (length, inputs), any length
+/// @param initial_state x_{−1} (states), optional: zero when absent
+/// @param y (length, outputs), written; may not overlap u
+/// @param final_state (states), optional, written; may be the memory of initial_state
+/// @param readout whether y_t sees the state after u_t, or before
+/// @throws ShapeError
+/// Cost: length · (states + inputs) · (states + outputs); allocates while the workspace grows.
+template <class T, int N, int M, int P>
+void recurrence(const Cpu&, const DiscreteStateSpace<T, N, M, P>& system,
+                const std::type_identity_t<View<const T, 2>>& u,
+                const std::type_identity_t<View<const T, 1>>& initial_state,
+                const std::type_identity_t<View<T, 2>>& y,
+                const std::type_identity_t<View<T, 1>>& final_state,
+                RecurrenceWorkspace<T>& workspace, Readout readout = Readout::after) {
+  detail::run_recurrence<N>(
+      "recurrence", {system.states(), system.inputs(), system.outputs()}, u, initial_state, y,
+      final_state, readout, workspace, [&](Index) -> const auto& { return system; });
+}
+
+/// The discrete systems of one continuous system, one for each step size met.
+///
+/// Holds at most `capacity` of them, and drops all when it is full: steps that repeat cost one
+/// discretization, steps that never repeat one each and bounded memory.
+template <class T, int N = Dynamic, int M = Dynamic, int P = Dynamic>
+class DiscretizationCache {
+ public:
+  explicit DiscretizationCache(StateSpace<T, N, M, P> system,
+                               Discretization method = Discretization::zero_order_hold,
+                               std::size_t capacity = 256)
+      : system_(std::move(system)), method_(method), capacity_(capacity) {}
+
+  /// The discrete system of step Δ (s), valid until the next call.
+  /// @throws DomainError as the method does
+  const DiscreteStateSpace<T, N, M, P>& at(T delta) {
+    const Key key = std::bit_cast<Key>(delta);
+    if (const auto found = discrete_.find(key); found != discrete_.end()) return found->second;
+    if (discrete_.size() >= capacity_) discrete_.clear();
+    return discrete_.emplace(key, discretize(method_, system_, delta)).first->second;
+  }
+
+  [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
+  [[nodiscard]] std::size_t size() const noexcept { return discrete_.size(); }
+
+ private:
+  using Key = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+
+  StateSpace<T, N, M, P> system_;
+  Discretization method_;
+  std::size_t capacity_;
+  std::unordered_map<Key, DiscreteStateSpace<T, N, M, P>> discrete_;
+};
+
+/// The recurrence with a step size of its own for every step: irregularly sampled sequences.
+///
+/// @param cache the system, and its discretizations so far
+/// @param delta Δ (length), s; u_t acts for delta(t)
+/// @param u, initial_state, y, final_state, readout as for the uniform step
+/// @throws ShapeError, and DomainError as the discretization does
+/// Cost: that of the uniform step, and one discretization for each new Δ.
+template <class T, int N, int M, int P>
+void recurrence(const Cpu&, DiscretizationCache<T, N, M, P>& cache,
+                const std::type_identity_t<View<const T, 1>>& delta,
+                const std::type_identity_t<View<const T, 2>>& u,
+                const std::type_identity_t<View<const T, 1>>& initial_state,
+                const std::type_identity_t<View<T, 2>>& y,
+                const std::type_identity_t<View<T, 1>>& final_state,
+                RecurrenceWorkspace<T>& workspace, Readout readout = Readout::after) {
+  detail::check_shape("recurrence", "delta", delta, std::array{u.extent(0)});
+  const auto& system = cache.system();
+  detail::run_recurrence<N>(
+      "recurrence", {system.states(), system.inputs(), system.outputs()}, u, initial_state, y,
+      final_state, readout, workspace, [&](Index t) -> const auto& { return cache.at(delta(t)); });
+}
+
+/// One step of a system of fixed sizes: moves the state x and returns the output.
+/// No allocation, no lock, no exception.
+template <class T, int N, int M, int P>
+requires(N != Dynamic && M != Dynamic && P != Dynamic) Eigen::Matrix<T, P, 1> recurrence_step(
+    const DiscreteStateSpace<T, N, M, P>& system, const Eigen::Matrix<T, M, 1>& u,
+    Eigen::Matrix<T, N, 1>& x, Readout readout = Readout::after)
+noexcept {
+  Eigen::Matrix<T, N, 1> next;
+  Eigen::Matrix<T, P, 1> y;
+  detail::recurrence_update(system, readout, u, x, next, y);
+  return y;
+}
+
+/// One step of a system of any sizes: moves the state x, (states), and writes the output y,
+/// (outputs), for the input u, (inputs). The workspace has room for the states.
+/// No allocation, no lock, no exception.
+template <class T, int N, int M, int P>
+void recurrence_step(const DiscreteStateSpace<T, N, M, P>& system,
+                     const std::type_identity_t<View<const T, 1>>& u,
+                     const std::type_identity_t<View<T, 1>>& x,
+                     const std::type_identity_t<View<T, 1>>& y, RecurrenceWorkspace<T>& workspace,
+                     Readout readout = Readout::after) noexcept {
+  const Index states = system.states();
+  assert(u.extent(0) == system.inputs() && x.extent(0) == states &&
+         y.extent(0) == system.outputs() && workspace.state.size() >= 2 * states);
+  using State = Eigen::Map<Eigen::Matrix<T, N, 1>>;
+  State current(workspace.state.data(), states);
+  State next(workspace.state.data() + states, states);
+  current = as_eigen(x);
+  detail::recurrence_update(system, readout, as_eigen(u), current, next, as_eigen(y));
+  as_eigen(x) = current;
+}
+
+}  // namespace ssm
