@@ -1,0 +1,108 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <Eigen/LU>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+namespace detail {
+
+/// Factors I − hA, and throws DomainError when it is singular to working precision: when a pivot
+/// is no larger than the rounding of the sums that it came from.
+template <class Matrix>
+Eigen::PartialPivLU<Matrix> factor_implicit(std::string_view function, const Matrix& A,
+                                            typename Matrix::Scalar h) {
+  using T = typename Matrix::Scalar;
+  const Index n = A.rows();
+  const Matrix identity = Matrix::Identity(n, n);
+  Eigen::PartialPivLU<Matrix> lu(identity - h * A);
+  const Matrix size = lu.permutationP() * (identity + (h * A).cwiseAbs());
+  const Matrix& factors = lu.matrixLU();
+  for (Index k = 0; k < n; ++k) {
+    T scale = size(k, k);
+    for (Index j = 0; j < k; ++j) scale += std::abs(factors(k, j) * factors(j, k));
+    if (std::abs(factors(k, k)) <= T(n) * std::numeric_limits<T>::epsilon() * scale)
+      throw_domain(function, "I - h A with h = " + std::to_string(h), "singular", "invertible");
+  }
+  return lu;
+}
+
+}  // namespace detail
+
+/// The bilinear map of one mode, a_bar = (1 + Δλ/2)/(1 − Δλ/2), B_bar = Δ/(1 − Δλ/2) · B
+/// (Gu, Goel & Ré 2022, eq. 3). Infinite at Δλ = 2.
+template <class K, std::floating_point T>
+[[nodiscard]] DiscreteMode<K> bilinear(const K& lambda, T delta) noexcept {
+  const K half = lambda * (delta / T(2));
+  const K inverse = K(1) / (K(1) - half);
+  return {(K(1) + half) * inverse, delta * inverse};
+}
+
+/// The forward Euler map of one mode, a_bar = 1 + Δλ, B_bar = Δ B.
+template <class K, std::floating_point T>
+[[nodiscard]] DiscreteMode<K> forward_euler(const K& lambda, T delta) noexcept {
+  return {K(1) + lambda * delta, K(delta)};
+}
+
+/// The backward Euler map of one mode, a_bar = 1/(1 − Δλ), B_bar = Δ/(1 − Δλ) · B. Infinite at
+/// Δλ = 1.
+template <class K, std::floating_point T>
+[[nodiscard]] DiscreteMode<K> backward_euler(const K& lambda, T delta) noexcept {
+  const K inverse = K(1) / (K(1) - lambda * delta);
+  return {inverse, delta * inverse};
+}
+
+/// The bilinear map of S4 (Gu, Goel & Ré 2022, eq. 3), second order in Δ, stable when A is:
+///
+///   A_bar = (I − Δ/2 A)⁻¹ (I + Δ/2 A),  B_bar = (I − Δ/2 A)⁻¹ Δ B,  C and D unchanged.
+///
+/// This is not Tustin's method, which has the same A_bar but other B, C and D.
+///
+/// @param delta Δ, s
+/// @throws DomainError when I − Δ/2 A is singular
+/// Cost: one LU of (states) and states + inputs solves.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> bilinear(const StateSpace<T, N, M, P>& system,
+                                                      T delta) {
+  using Matrix = Eigen::Matrix<T, N, N>;
+  const auto lu = detail::factor_implicit("bilinear", system.A(), delta / T(2));
+  const Matrix right =
+      Matrix::Identity(system.states(), system.states()) + delta / T(2) * system.A();
+  const Eigen::Matrix<T, N, M> input = delta * system.B();
+  return {lu.solve(right).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
+}
+
+/// Forward Euler, first order in Δ: A_bar = I + ΔA, B_bar = ΔB, C and D unchanged. Stable only
+/// when every |1 + Δλ| ≤ 1.
+/// @param delta Δ, s
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> forward_euler(const StateSpace<T, N, M, P>& system,
+                                                           T delta) {
+  using Matrix = Eigen::Matrix<T, N, N>;
+  const Matrix A_bar = Matrix::Identity(system.states(), system.states()) + delta * system.A();
+  return {A_bar, delta * system.B(), system.C(), system.D(), delta};
+}
+
+/// Backward Euler, first order in Δ: A_bar = (I − ΔA)⁻¹, B_bar = (I − ΔA)⁻¹ ΔB, C and D
+/// unchanged. Stable, and damps fast modes fully, when A is stable.
+/// @param delta Δ, s
+/// @throws DomainError when I − ΔA is singular
+/// Cost: one LU of (states) and states + inputs solves.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> backward_euler(const StateSpace<T, N, M, P>& system,
+                                                            T delta) {
+  using Matrix = Eigen::Matrix<T, N, N>;
+  const auto lu = detail::factor_implicit("backward_euler", system.A(), delta);
+  const Matrix identity = Matrix::Identity(system.states(), system.states());
+  const Eigen::Matrix<T, N, M> input = delta * system.B();
+  return {lu.solve(identity).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
+}
+
+}  // namespace ssm

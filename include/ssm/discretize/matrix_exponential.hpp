@@ -1,0 +1,233 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <Eigen/LU>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <limits>
+#include <type_traits>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+
+namespace ssm {
+namespace detail {
+
+template <class Matrix>
+using DiagonalOf = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
+
+/// Replaces A by S⁻¹ A S with a diagonal S of powers of two that evens out the off-diagonal
+/// 1-norms of row i and column i, and returns the diagonal of S. Exact but for underflow.
+/// Parlett & Reinsch (1969), algorithm balance, without permutations.
+template <class Matrix>
+DiagonalOf<Matrix> balance(Matrix& A) {
+  constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
+  const auto diagonal = A.diagonal().eval();
+  A.diagonal().setZero();
+  DiagonalOf<Matrix> scale = DiagonalOf<Matrix>::Ones(A.rows());
+  bool changed = true;
+  for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
+    changed = false;
+    for (Index i = 0; i < A.rows(); ++i) {
+      const double column = A.col(i).cwiseAbs().sum();
+      const double row = A.row(i).cwiseAbs().sum();
+      if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
+      const int exponent = static_cast<int>(std::lround((std::log2(row) - std::log2(column)) / 2));
+      const double factor = std::ldexp(1.0, exponent);
+      const double inverse = std::ldexp(1.0, -exponent);
+      const double total = scale(i) * factor;
+      const bool pays = column * factor + row * inverse < 0.95 * (column + row);
+      if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
+      scale(i) = total;
+      A.col(i) *= factor;
+      A.row(i) *= inverse;
+      changed = true;
+    }
+  }
+  A.diagonal() = diagonal;
+  return scale;
+}
+
+/// Degrees of the diagonal Padé approximants of e^X, and the sizes of X up to which each is exact
+/// to the unit roundoff of double: Higham (2005), table 2.3, and Al-Mohy & Higham (2009), eq.
+/// (3.6).
+struct PadeDegree {
+  int degree;
+  double bound;
+};
+inline constexpr std::array<PadeDegree, 5> pade_degrees{{{3, 1.495585217958292e-2},
+                                                         {5, 2.539398330063230e-1},
+                                                         {7, 9.504178996162932e-1},
+                                                         {9, 2.097847961257068},
+                                                         {13, 4.25}}};
+
+/// The coefficients of the numerator of degree m: (2m − j)! m! / ((2m)! j! (m − j)!), j = 0..m.
+inline std::array<double, 14> pade_coefficients(int degree) {
+  std::array<double, 14> b{};
+  double value = 1;
+  for (int j = 0; j <= degree; ++j) {
+    b[static_cast<std::size_t>(j)] = value;
+    value *= double(degree - j) / (double(2 * degree - j) * double(j + 1));
+  }
+  return b;
+}
+
+/// r(X) − I = 2 (V − U)⁻¹ U for the Padé approximant r = (V − U)⁻¹ (V + U) of e^X, given X and
+/// X², X⁴, X⁶, X⁸. U holds the odd powers, V the even ones.
+template <class Matrix>
+Matrix pade_minus_identity(int degree, const Matrix& X, const std::array<Matrix, 4>& even) {
+  const std::array<double, 14> b = pade_coefficients(degree);
+  Matrix V = b[0] * Matrix::Identity(X.rows(), X.rows());
+  Matrix odd = b[1] * Matrix::Identity(X.rows(), X.rows());
+  const std::size_t terms = degree == 13 ? 3 : static_cast<std::size_t>(degree / 2);
+  for (std::size_t i = 0; i < terms; ++i) {
+    V += b[2 * i + 2] * even[i];
+    odd += b[2 * i + 3] * even[i];
+  }
+  if (degree == 13) {
+    V += even[2] * (b[12] * even[2] + b[10] * even[1] + b[8] * even[0]);
+    odd += even[2] * (b[13] * even[2] + b[11] * even[1] + b[9] * even[0]);
+  }
+  const Matrix U = X * odd;
+  const Matrix denominator = V - U;
+  const Matrix twice = 2.0 * U;
+  return denominator.partialPivLu().solve(twice);
+}
+
+/// The largest 1-norm of a column; NaN when an element is.
+template <class Derived>
+double one_norm(const Eigen::MatrixBase<Derived>& A) {
+  double norm = 0;
+  for (Index j = 0; j < A.cols(); ++j) {
+    const double column = A.col(j).cwiseAbs().sum();
+    if (!(column <= norm)) norm = column;
+  }
+  return norm;
+}
+
+/// How often X must be halved so that rounding in the Padé sums does not show: ℓ of Al-Mohy &
+/// Higham (2009), eq. (5.1), from the norm of |X|^(2m+1).
+template <class Matrix>
+int halvings_for_rounding(const Matrix& X, int degree) {
+  using Row = Eigen::Matrix<double, 1, Matrix::RowsAtCompileTime>;
+  const double norm = one_norm(X);
+  Row row = Row::Ones(X.rows());
+  double log2_ratio = 0;  // of (m!)² / ((2m)! (2m+1)!) · ‖|X|^(2m+1)‖ / ‖X‖
+  for (int j = 1; j <= degree; ++j) log2_ratio -= std::log2(double(degree + j) / j);
+  for (int j = 1; j <= 2 * degree + 1; ++j) {
+    row = (row * X.cwiseAbs()).eval();
+    const double growth = row.maxCoeff();
+    if (growth == 0) return 0;
+    row /= growth;
+    log2_ratio += std::log2(growth) - std::log2(double(j));
+  }
+  const double excess = log2_ratio - std::log2(norm) + 53;  // unit roundoff 2^-53
+  return excess > 0 ? static_cast<int>(std::ceil(excess / (2 * degree))) : 0;
+}
+
+/// e^A by scaling and squaring, for a double or complex double A, balanced already.
+///
+/// A slow mode next to a fast one is 1 − tiny for most squarings, and the 1 would drown the rest.
+/// So the squarings carry M = e^X − S, with a diagonal S that is 1 where the diagonal of e^X is
+/// large and 0 where it is small: both kinds of mode keep their digits.
+template <class Matrix>
+Matrix exponential_of_balanced(const Matrix& A) {
+  const Index n = A.rows();
+  const double norm = one_norm(A);
+  if (!std::isfinite(norm)) return Matrix::Constant(n, n, std::numeric_limits<double>::quiet_NaN());
+  if (norm == 0) return Matrix::Identity(n, n);
+
+  int halvings = std::max(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
+  Matrix X = A * std::ldexp(1.0, -halvings);
+  std::array<Matrix, 4> even;
+  even[0] = X * X;
+  even[1] = even[0] * even[0];
+  even[2] = even[0] * even[1];
+  even[3] = even[1] * even[1];
+
+  // ‖X^p‖^(1/p) can lie far below ‖X‖, and is what the truncation error depends on.
+  const auto root_norm = [](const auto& power, int p) {
+    return std::pow(one_norm(power), 1.0 / p);
+  };
+  const double d6 = root_norm(even[2], 6);
+  const double d8 = root_norm(even[3], 8);
+  const double d10 = root_norm((even[1] * even[2]).eval(), 10);
+  const double low = std::max(root_norm(even[1], 4), d6);
+  const double high = std::max(d6, d8);
+
+  int degree = 0;
+  for (const PadeDegree& candidate : pade_degrees) {
+    degree = candidate.degree;
+    if (degree == 13) {
+      const auto halvings_to_bound = [&](double size) {
+        return size > candidate.bound
+                   ? static_cast<int>(std::ceil(std::log2(size / candidate.bound)))
+                   : 0;
+      };
+      const int for_truncation = halvings_to_bound(std::min(high, std::max(d8, d10)));
+      const int for_rounding =
+          halvings_for_rounding((X * std::ldexp(1.0, -for_truncation)).eval(), degree);
+      const int more = std::min(for_truncation + for_rounding, halvings_to_bound(one_norm(X)));
+      X *= std::ldexp(1.0, -more);
+      for (int i = 0; i < 4; ++i)
+        even[static_cast<std::size_t>(i)] *= std::ldexp(1.0, -2 * (i + 1) * more);
+      halvings += more;
+    } else if (halvings == 0 && (degree <= 5 ? low : high) <= candidate.bound &&
+               halvings_for_rounding(X, degree) == 0) {
+      break;
+    }
+  }
+
+  // e^X = M + S. As S² = S, one squaring is M ← M² + S M + M S.
+  Matrix M = pade_minus_identity(degree, X, even);
+  DiagonalOf<Matrix> S = DiagonalOf<Matrix>::Ones(n);
+  for (int i = 0; i < halvings; ++i) {
+    for (Index k = 0; k < n; ++k)
+      if (S(k) == 1 && std::abs(M(k, k) + 1.0) < 0.5) {
+        M(k, k) += 1.0;
+        S(k) = 0;
+      }
+    M = (M * M + S.asDiagonal() * M + M * S.asDiagonal()).eval();
+  }
+  M.diagonal() += S;
+  return M;
+}
+
+/// The same scalar, real or complex, in double precision.
+template <class Scalar>
+using InDouble =
+    std::conditional_t<Eigen::NumTraits<Scalar>::IsComplex, std::complex<double>, double>;
+
+}  // namespace detail
+
+/// e^A of a square matrix.
+///
+/// Diagonal balancing by powers of two, then scaling and squaring with a diagonal Padé
+/// approximant whose degree and scaling follow ‖A^p‖^(1/p) (Al-Mohy & Higham, "A new scaling and
+/// squaring algorithm for the matrix exponential", 2009, algorithm 5.1). Singular, defective and
+/// stiff matrices need no special care. Computed in double for float as well.
+///
+/// @param A (n, n), real or complex, float or double
+/// @throws ShapeError when A is not square
+/// Cost: about (7 + s) products of n × n matrices, s ≈ log₂ of the norm of the balanced A; no
+/// allocation for a fixed size. A NaN or an infinity gives NaN everywhere.
+template <class Derived>
+[[nodiscard]] auto matrix_exponential(const Eigen::MatrixBase<Derived>& A) {
+  using Scalar = typename Derived::Scalar;
+  constexpr int size = Derived::RowsAtCompileTime;
+  using Matrix = Eigen::Matrix<detail::InDouble<Scalar>, size, size>;
+  if (A.rows() != A.cols())
+    detail::throw_shape("matrix_exponential", "A",
+                        detail::to_string(std::array<Index, 2>{A.rows(), A.cols()}),
+                        "a square matrix");
+  Matrix balanced = A.template cast<typename Matrix::Scalar>();
+  const detail::DiagonalOf<Matrix> scale = detail::balance(balanced);
+  Matrix exponential = detail::exponential_of_balanced(balanced);
+  exponential = scale.asDiagonal() * exponential * scale.cwiseInverse().asDiagonal();
+  return Eigen::Matrix<Scalar, size, size>(exponential.template cast<Scalar>());
+}
+
+}  // namespace ssm

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+
+#include "ssm/core/phi.hpp"
+#include "ssm/discretize/matrix_exponential.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// One discretized mode of a diagonal system: x_t = a_bar x_{t−1} + b_bar_factor · (B u_t).
+template <class K>
+struct DiscreteMode {
+  K a_bar;
+  K b_bar_factor;  ///< B_bar = b_bar_factor · B; unit s
+};
+
+/// Zero-order hold of one mode x' = λ x + B u whose input is constant over the step:
+/// a_bar = e^{Δλ}, B_bar = (e^{Δλ} − 1)/λ · B, and Δ·B where Δλ → 0 (Gu & Dao 2023, eq. 4).
+///
+/// @param lambda λ, 1/s, real or complex
+/// @param delta Δ, s
+template <class K, std::floating_point T>
+[[nodiscard]] DiscreteMode<K> zero_order_hold(const K& lambda, T delta) noexcept {
+  const K z = lambda * delta;
+  return {std::exp(z), delta * phi1(z)};
+}
+
+/// Zero-order hold: exact when the input is constant over the step.
+///
+///   A_bar = e^{ΔA},  B_bar = ∫₀^Δ e^{sA} ds · B,  C and D unchanged,
+///
+/// read off exp(Δ [A B; 0 0]) = [A_bar B_bar; 0 I] (Van Loan 1978, theorem 1), which needs no A⁻¹:
+/// singular and stiff A are as good as any.
+///
+/// @param delta Δ, s; 0 gives the identity, a negative Δ runs back in time
+/// Cost: matrix_exponential of (states + inputs); no allocation for fixed sizes.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
+                                                             T delta) {
+  constexpr int size = N == Dynamic || M == Dynamic ? Dynamic : N + M;
+  using Block = Eigen::Matrix<double, size, size>;
+  using Matrix = Eigen::Matrix<double, N, N>;
+  const Index states = system.states(), inputs = system.inputs();
+
+  // The similarity that balances A also carries B along, and a power of two per input keeps a
+  // large B from asking for more squarings than A needs.
+  Matrix A = system.A().template cast<double>() * static_cast<double>(delta);
+  const Eigen::Matrix<double, N, 1> scale = detail::balance(A);
+  Eigen::Matrix<double, N, M> B = scale.cwiseInverse().asDiagonal() *
+                                  system.B().template cast<double>() * static_cast<double>(delta);
+  Eigen::Matrix<double, M, 1> input_scale = Eigen::Matrix<double, M, 1>::Ones(inputs);
+  const double norm = std::max(detail::one_norm(A), 1.0);
+  for (Index i = 0; i < inputs; ++i) {
+    const double column = B.col(i).cwiseAbs().sum();
+    if (!(column > norm && std::isfinite(column) && std::isfinite(norm))) continue;
+    input_scale(i) = std::ldexp(1.0, std::ilogb(column / norm) + 1);
+    B.col(i) /= input_scale(i);
+  }
+
+  Block block = Block::Zero(states + inputs, states + inputs);
+  block.topLeftCorner(states, states) = A;
+  block.topRightCorner(states, inputs) = B;
+  block = detail::exponential_of_balanced(block);
+  A = scale.asDiagonal() * block.topLeftCorner(states, states) * scale.cwiseInverse().asDiagonal();
+  B = scale.asDiagonal() * block.topRightCorner(states, inputs) * input_scale.asDiagonal();
+  return {A.template cast<T>(), B.template cast<T>(), system.C(), system.D(), delta};
+}
+
+}  // namespace ssm

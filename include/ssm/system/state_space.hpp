@@ -1,0 +1,143 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <concepts>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+
+namespace ssm {
+
+/// A size that is known at run time only.
+inline constexpr int Dynamic = Eigen::Dynamic;
+
+namespace detail {
+
+template <class Derived>
+void check_matrix(std::string_view function, std::string_view argument,
+                  const Eigen::MatrixBase<Derived>& matrix, Index rows, Index cols) {
+  if (matrix.rows() != rows || matrix.cols() != cols)
+    throw_shape(function, argument, to_string(std::array<Index, 2>{matrix.rows(), matrix.cols()}),
+                to_string(std::array<Index, 2>{rows, cols}));
+}
+
+/// The extent that a fixed size demands, or the one found.
+constexpr Index fixed_or(int fixed, Index found) { return fixed == Dynamic ? found : fixed; }
+
+/// The four matrices that a continuous and a discrete system share, of shapes that fit.
+template <std::floating_point T, int States, int Inputs, int Outputs>
+class SystemMatrices {
+ public:
+  using Scalar = T;
+  using StateMatrix = Eigen::Matrix<T, States, States>;
+  using InputMatrix = Eigen::Matrix<T, States, Inputs>;
+  using OutputMatrix = Eigen::Matrix<T, Outputs, States>;
+  using FeedthroughMatrix = Eigen::Matrix<T, Outputs, Inputs>;
+  using StateVector = Eigen::Matrix<T, States, 1>;
+  using InputVector = Eigen::Matrix<T, Inputs, 1>;
+  using OutputVector = Eigen::Matrix<T, Outputs, 1>;
+
+  /// True when every size is known at compile time: nothing then allocates.
+  static constexpr bool fixed_size = States != Dynamic && Inputs != Dynamic && Outputs != Dynamic;
+
+  [[nodiscard]] Index states() const noexcept { return A_.rows(); }
+  [[nodiscard]] Index inputs() const noexcept { return D_.cols(); }
+  [[nodiscard]] Index outputs() const noexcept { return D_.rows(); }
+
+  [[nodiscard]] const OutputMatrix& C() const noexcept { return C_; }
+  [[nodiscard]] const FeedthroughMatrix& D() const noexcept { return D_; }
+
+ protected:
+  template <class DA, class DB, class DC, class DD>
+  SystemMatrices(std::string_view name, const Eigen::MatrixBase<DA>& A,
+                 const Eigen::MatrixBase<DB>& B, const Eigen::MatrixBase<DC>& C,
+                 const Eigen::MatrixBase<DD>& D) {
+    const Index states = fixed_or(States, A.rows());
+    const Index inputs = fixed_or(Inputs, B.cols());
+    const Index outputs = fixed_or(Outputs, C.rows());
+    check_matrix(name, "A", A, states, states);
+    check_matrix(name, "B", B, states, inputs);
+    check_matrix(name, "C", C, outputs, states);
+    check_matrix(name, "D", D, outputs, inputs);
+    A_ = A;
+    B_ = B;
+    C_ = C;
+    D_ = D;
+  }
+
+  StateMatrix A_;
+  InputMatrix B_;
+  OutputMatrix C_;
+  FeedthroughMatrix D_;
+};
+
+}  // namespace detail
+
+/// A continuous linear time-invariant system: x' = A x + B u, y = C x + D u.
+///
+/// Immutable; every size is fixed at compile time or Dynamic. A system without states is a gain.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
+class StateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
+  using Base = detail::SystemMatrices<T, States, Inputs, Outputs>;
+
+ public:
+  /// @param A (states, states), unit 1/s
+  /// @param B (states, inputs)
+  /// @param C (outputs, states)
+  /// @param D (outputs, inputs)
+  /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
+  template <class DA, class DB, class DC, class DD>
+  StateSpace(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,
+             const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D)
+      : Base("StateSpace", A, B, C, D) {}
+
+  /// The same with D = 0.
+  template <class DA, class DB, class DC>
+  StateSpace(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,
+             const Eigen::MatrixBase<DC>& C)
+      : StateSpace(A, B, C, Base::FeedthroughMatrix::Zero(C.rows(), B.cols())) {}
+
+  [[nodiscard]] const typename Base::StateMatrix& A() const noexcept { return this->A_; }
+  [[nodiscard]] const typename Base::InputMatrix& B() const noexcept { return this->B_; }
+};
+
+template <class DA, class DB, class DC, class... DD>
+StateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&, const Eigen::MatrixBase<DC>&,
+           const Eigen::MatrixBase<DD>&...)
+    -> StateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
+                  DC::RowsAtCompileTime>;
+
+/// A sampled linear time-invariant system, x_t = A_bar x_{t−1} + B_bar u_t, y_t = C x_t + D u_t,
+/// and the step Δ that it was made for.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
+class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
+  using Base = detail::SystemMatrices<T, States, Inputs, Outputs>;
+
+ public:
+  /// @param A_bar (states, states)
+  /// @param B_bar (states, inputs)
+  /// @param C (outputs, states)
+  /// @param D (outputs, inputs)
+  /// @param delta Δ, s
+  /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
+  template <class DA, class DB, class DC, class DD>
+  DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
+                     const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D, T delta)
+      : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {}
+
+  [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
+  [[nodiscard]] const typename Base::InputMatrix& B_bar() const noexcept { return this->B_; }
+  [[nodiscard]] T delta() const noexcept { return delta_; }
+
+ private:
+  T delta_;
+};
+
+template <class DA, class DB, class DC, class DD, class T>
+DiscreteStateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&,
+                   const Eigen::MatrixBase<DC>&, const Eigen::MatrixBase<DD>&, T)
+    -> DiscreteStateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
+                          DC::RowsAtCompileTime>;
+
+}  // namespace ssm
