@@ -1,6 +1,16 @@
 #pragma once
 
+// g++ 12 takes Eigen's AVX-512 registers for uninitialized ones.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <Eigen/Core>
+#pragma GCC diagnostic pop
+#else
+#include <Eigen/Core>
+#endif
+
 #include <array>
 #include <cassert>
 #include <concepts>
