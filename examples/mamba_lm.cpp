@@ -1,0 +1,407 @@
+// A byte-level Mamba language model, from any text file to a model that writes:
+//
+//   mamba_lm train    --text book.txt --out model
+//   mamba_lm eval     --text book.txt --model model
+//   mamba_lm generate --model model --prompt "In the beginning"
+
+#include "ssm/models/mamba_lm.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <map>
+#include <numbers>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "progress.hpp"
+#include "ssm/io/checkpoint.hpp"
+#include "ssm/io/training_checkpoint.hpp"
+#include "ssm/models/sampling.hpp"
+
+namespace {
+
+using Bytes = std::span<const unsigned char>;
+using Weights = ssm::MambaLMWeights<float>;
+using State = ssm::MambaLMState<float>;
+using Workspace = ssm::MambaLMWorkspace<float>;
+
+constexpr double bits_per_nat = 1 / std::numbers::ln2;
+constexpr int exit_interrupted = 130;
+
+/// The first Ctrl-C asks for an orderly end, the second one ends at once.
+volatile std::sig_atomic_t interrupted = 0;
+void on_interrupt(int) {
+  interrupted = 1;
+  std::signal(SIGINT, SIG_DFL);
+}
+
+class Stopwatch {
+ public:
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[256];
+  std::snprintf(text, sizeof(text), pattern, values...);
+  return text;
+}
+
+/// A text in memory: what the model learns from, and what it is judged by.
+struct Text {
+  std::string bytes;
+  std::size_t split = 0;
+
+  Text(const std::string& path, double held_out) : bytes(ssm::detail::read_file(path)) {
+    split = bytes.size() - static_cast<std::size_t>(held_out * static_cast<double>(bytes.size()));
+  }
+  [[nodiscard]] Bytes all() const {
+    return {reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()};
+  }
+  [[nodiscard]] Bytes training() const { return all().first(split); }
+  [[nodiscard]] Bytes held_out() const { return all().subspan(split); }
+};
+
+/// Runs the model through `text` from `state` in pieces, each byte predicted from all that come
+/// before it. Calls `each(bytes, nats)` with how many are predicted so far and their loss together;
+/// returns that loss in the end.
+template <class Each>
+double read_through(const ssm::Cpu& cpu, const Weights& weights, Bytes text, State& state,
+                    Each&& each) {
+  constexpr std::size_t piece = 1024;
+  Workspace workspace;
+  ssm::Tensor<ssm::Token, 2> tokens, targets;
+  double total = 0;
+  for (std::size_t at = 0; at + 1 < text.size() && interrupted == 0; at += piece) {
+    const std::size_t count = std::min(piece, text.size() - 1 - at);
+    tokens.resize({1, static_cast<ssm::Index>(count)});
+    targets.resize({1, static_cast<ssm::Index>(count)});
+    std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at), count, tokens.begin());
+    std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at) + 1, count, targets.begin());
+    const double nats =
+        ssm::mamba_lm_loss<float>(cpu, weights, tokens, targets, state, nullptr, workspace);
+    total += nats * static_cast<double>(count);
+    each(at + count, total);
+  }
+  return total;
+}
+
+/// Bits per byte of `text` in one pass, the state carried from its first byte to its last. `prime`
+/// is read before it, and not counted. Without it nothing predicts the first byte, which then
+/// counts as 8 bits.
+template <class Each>
+double bits_per_byte(const ssm::Cpu& cpu, const Weights& weights, Bytes prime, Bytes text,
+                     Each&& each) {
+  State state(weights.config, 1);
+  if (prime.empty()) {
+    const double nats = read_through(cpu, weights, text, state, each);
+    return (8 + nats * bits_per_nat) / static_cast<double>(text.size());
+  }
+  read_through(cpu, weights, prime, state, [](std::size_t, double) {});
+  // The last byte of `prime` has not been read yet: it predicts the first one of `text`.
+  const Bytes rest(prime.data() + prime.size() - 1, text.size() + 1);
+  const double nats = read_through(cpu, weights, rest, state, each);
+  return nats * bits_per_nat / static_cast<double>(text.size());
+}
+
+struct TrainArguments {
+  std::string text, out = "model";
+  ssm::MambaLMConfig config{.width = 192, .layers = 4};
+  ssm::TrainingOptions options;
+  double held_out = 0.1;
+  bool resume = false;
+  int threads = 0;
+  ssm::Index evaluate_every = 0, evaluate_bytes = 65536, save_every = 500;
+  bool half = false;
+
+  TrainArguments() {
+    options.schedule = {.peak = 2e-3, .warmup = 100, .steps = 2000, .final_fraction = 0.05};
+    options.average = 0.999;
+  }
+};
+
+/// What must not change between a run and its continuation.
+std::map<std::string, std::string> describe(const Text& text) {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
+  for (const unsigned char byte : text.training()) hash = (hash ^ byte) * 1099511628211u;
+  return {{"text", std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash)}};
+}
+
+void save(const TrainArguments& a, const ssm::MambaLMTrainer<float>& trainer, const Text& text) {
+  const std::filesystem::path out(a.out);
+  ssm::save_mamba_lm(out, trainer.state.best(trainer.options),
+                     a.half ? ssm::DType::F16 : ssm::DType::F32);
+  ssm::save_training(out / "training.safetensors", trainer.state, trainer.options, describe(text));
+}
+
+int train(const TrainArguments& a, const ssm::TrainingCheckpoint<float>* from) {
+  const ssm::Cpu cpu = ssm::cpu(a.threads);
+  const Text text(a.text, a.held_out);
+  ssm::MambaLMTrainer<float> trainer;
+  trainer.options = a.options;
+  if (from != nullptr) {
+    if (describe(text) != from->notes)
+      throw std::runtime_error(a.text + ": is not the text that the run in " + a.out +
+                               " was reading");
+    trainer.state = from->state;
+  } else {
+    trainer.state = ssm::start_training<float>(a.config, a.options);
+  }
+  std::size_t parameters = 0;
+  trainer.state.weights.visit([&](const std::string&, const auto& tensor, bool) {
+    parameters += static_cast<std::size_t>(tensor.size());
+  });
+  const ssm::Index steps = a.options.schedule.steps;
+  std::printf("%zu parameters, %zu bytes to learn from, %zu held out\n", parameters,
+              text.training().size(), text.held_out().size());
+  std::fflush(stdout);
+
+  std::signal(SIGINT, on_interrupt);
+  Progress progress("step", steps);
+  const Stopwatch watch;
+  const ssm::Index first = trainer.state.step;
+  double smooth = 0, weight = 0;
+  while (trainer.state.step < steps && interrupted == 0) {
+    const ssm::TrainingReport report = trainer.step(cpu, text.training());
+    if (!report.finite) {
+      progress.finish();
+      throw std::runtime_error(
+          "loss " + std::to_string(report.loss) + ", gradient norm " +
+          std::to_string(report.gradient_norm) + " at step " + std::to_string(trainer.state.step) +
+          ": nothing was saved since the last checkpoint; resume with a lower --lr");
+    }
+    const ssm::Index step = trainer.state.step;
+    smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
+    weight = 0.98 * weight + 0.02;
+    const double read =
+        static_cast<double>((step - first) * trainer.options.batch * trainer.options.length);
+    progress.update(step,
+                    format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
+                           report.gradient_norm, report.learning_rate, read / watch.seconds()));
+    if (a.evaluate_every > 0 && step % a.evaluate_every == 0 && !text.held_out().empty()) {
+      const Bytes part = text.held_out().first(
+          std::min(text.held_out().size(), static_cast<std::size_t>(a.evaluate_bytes)));
+      const double bits = bits_per_byte(cpu, trainer.state.best(trainer.options), {}, part,
+                                        [](std::size_t, double) {});
+      progress.finish();
+      if (interrupted == 0)
+        std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
+                    static_cast<long long>(step), bits, part.size());
+      std::fflush(stdout);
+    }
+    if (a.save_every > 0 && step % a.save_every == 0) save(a, trainer, text);
+  }
+  progress.finish();
+  save(a, trainer, text);
+  if (interrupted != 0) {
+    std::fprintf(stderr,
+                 "stopped at step %lld; go on with: mamba_lm train --text %s --out %s --resume\n",
+                 static_cast<long long>(trainer.state.step), a.text.c_str(), a.out.c_str());
+    return exit_interrupted;
+  }
+  std::printf("saved %s\n", a.out.c_str());
+  return 0;
+}
+
+void add_train(CLI::App& app, TrainArguments& a) {
+  app.add_option("--text", a.text, "file to learn from")->required();
+  app.add_option("--out", a.out, "directory for the model and the checkpoint")
+      ->capture_default_str();
+  app.add_option("--held-out", a.held_out, "part of the text, at its end, that is not read")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str();
+  app.add_option("--width", a.config.width, "of the residual stream")->capture_default_str();
+  app.add_option("--layers", a.config.layers)->capture_default_str();
+  app.add_option("--state", a.config.state, "states per channel")->capture_default_str();
+  app.add_option("--expand", a.config.expand, "channels per width")->capture_default_str();
+  auto& o = a.options;
+  app.add_option("--batch", o.batch, "parallel streams of text")->capture_default_str();
+  app.add_option("--length", o.length, "bytes per stream and step")->capture_default_str();
+  app.add_option("--steps", o.schedule.steps)->capture_default_str();
+  app.add_option("--lr", o.schedule.peak, "highest learning rate")->capture_default_str();
+  app.add_option("--final-lr", o.schedule.final_fraction, "last learning rate, as part of --lr")
+      ->capture_default_str();
+  app.add_option("--warmup", o.schedule.warmup, "steps of rising learning rate")
+      ->capture_default_str();
+  app.add_option("--weight-decay", o.adamw.weight_decay)->capture_default_str();
+  app.add_option("--beta2", o.adamw.beta2, "of AdamW")->capture_default_str();
+  app.add_option("--clip", o.max_norm, "largest gradient norm")->capture_default_str();
+  app.add_option("--ema", o.average, "decay of the average of the weights; 0: off")
+      ->capture_default_str();
+  app.add_option("--jump-interval", o.jump_interval, "mean steps between jumps of a stream")
+      ->capture_default_str();
+  app.add_option("--seed", o.seed)->capture_default_str();
+  app.add_option("--threads", a.threads, "0: all")->capture_default_str();
+  app.add_option("--eval-every", a.evaluate_every, "steps between evaluations; 0: never")
+      ->capture_default_str();
+  app.add_option("--eval-bytes", a.evaluate_bytes, "held-out bytes per evaluation")
+      ->capture_default_str();
+  app.add_option("--save-every", a.save_every, "steps between checkpoints; 0: only at the end")
+      ->capture_default_str();
+  app.add_flag("--half", a.half, "store the matrices of the model as F16");
+  app.add_flag("--resume", a.resume,
+               "go on from the checkpoint in --out; its options hold unless given again");
+}
+
+struct EvaluateArguments {
+  std::string model, text;
+  double held_out = 0.1;
+  std::size_t prime = 0;  ///< KiB
+  int threads = 0;
+};
+
+int evaluate(const EvaluateArguments& a) {
+  const ssm::Cpu cpu = ssm::cpu(a.threads);
+  const Weights weights = ssm::load_mamba_lm(a.model);
+  const Text text(a.text, a.held_out);
+  const Bytes held_out = text.held_out();
+  if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
+  const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
+  std::signal(SIGINT, on_interrupt);
+  Progress progress("byte", static_cast<std::int64_t>(held_out.size()));
+  const Stopwatch watch;
+  const double bits =
+      bits_per_byte(cpu, weights, prime, held_out, [&](std::size_t done, double nats) {
+        progress.update(static_cast<std::int64_t>(done),
+                        format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
+      });
+  progress.finish();
+  if (interrupted != 0) return exit_interrupted;
+  const auto read = static_cast<double>(prime.size() + held_out.size());
+  std::printf("%.4f bits/byte over the last %zu of %zu bytes, %.0f bytes/s\n", bits,
+              held_out.size(), text.bytes.size(), read / watch.seconds());
+  return 0;
+}
+
+void add_evaluate(CLI::App& app, EvaluateArguments& a) {
+  app.add_option("--model", a.model, "directory or safetensors file")->required();
+  app.add_option("--text", a.text, "file to measure on")->required();
+  app.add_option("--held-out", a.held_out, "part of the text, at its end, that is measured")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--prime", a.prime, "KiB before the measured part that are read first")
+      ->capture_default_str();
+  app.add_option("--threads", a.threads, "0: all")->capture_default_str();
+}
+
+struct GenerateArguments {
+  std::string model, prompt = "\n";
+  std::size_t bytes = 1000;
+  ssm::SamplingOptions sampling;
+  int threads = 0;
+};
+
+int generate(const GenerateArguments& a) {
+  const Weights weights = ssm::load_mamba_lm(a.model);
+  const ssm::Index vocab = weights.config.vocab;
+  if (vocab != 256)
+    throw std::runtime_error(a.model + ": has a vocabulary of " + std::to_string(vocab) +
+                             ", expected 256 bytes");
+  if (a.prompt.empty()) throw std::runtime_error("--prompt is empty, expected at least one byte");
+  ssm::Sampler sampler(vocab, a.sampling);
+  State state(weights.config, 1);
+  Workspace workspace;
+
+  const auto length = static_cast<ssm::Index>(a.prompt.size());
+  ssm::Tensor<ssm::Token, 2> prompt({1, length});
+  for (ssm::Index t = 0; t < length; ++t) {
+    prompt(0, t) = static_cast<unsigned char>(a.prompt[static_cast<std::size_t>(t)]);
+    sampler.observe(prompt(0, t));
+  }
+  ssm::Tensor<float, 3> prompt_logits({1, length, vocab});
+  ssm::mamba_lm_forward<float>(ssm::cpu(a.threads), weights, prompt, state, prompt_logits,
+                               workspace);
+  ssm::Tensor<float, 2> logits({1, vocab});
+  std::copy(prompt_logits.end() - vocab, prompt_logits.end(), logits.begin());
+  workspace.reserve_step(weights.config, 1);
+
+  std::signal(SIGINT, on_interrupt);
+  std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
+  const Stopwatch watch;
+  ssm::Tensor<ssm::Token, 1> token({1});
+  std::size_t written = 0;
+  for (; written < a.bytes && interrupted == 0; ++written) {
+    token(0) = sampler(std::as_const(logits).view()[0]);
+    std::putchar(token(0));
+    std::fflush(stdout);
+    ssm::mamba_lm_step<float>(weights, state, token, logits, workspace);
+  }
+  std::putchar('\n');
+  std::fflush(stdout);
+  std::fprintf(stderr, "%zu bytes, %.0f bytes/s\n", written,
+               static_cast<double>(written) / watch.seconds());
+  return interrupted != 0 ? exit_interrupted : 0;
+}
+
+void add_generate(CLI::App& app, GenerateArguments& a) {
+  app.add_option("--model", a.model, "directory or safetensors file")->required();
+  app.add_option("--prompt", a.prompt, "text to go on from; a line break when not given");
+  app.add_option("--bytes", a.bytes, "how many to write")->capture_default_str();
+  auto& s = a.sampling;
+  app.add_option("--temperature", s.temperature, "0: always the likeliest")->capture_default_str();
+  app.add_option("--top-k", s.top_k, "0: all")->capture_default_str();
+  app.add_option("--top-p", s.top_p)->capture_default_str();
+  app.add_option("--min-p", s.min_p)->capture_default_str();
+  app.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
+  app.add_option("--repetition-window", s.repetition_window)->capture_default_str();
+  app.add_option("--seed", s.seed)->capture_default_str();
+  app.add_option("--threads", a.threads, "that read the prompt; 0: all")->capture_default_str();
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("A byte-level Mamba language model");
+  app.require_subcommand(1);
+  TrainArguments train_arguments;
+  EvaluateArguments evaluate_arguments;
+  GenerateArguments generate_arguments;
+  CLI::App& train_command = *app.add_subcommand("train", "learn from a text");
+  CLI::App& evaluate_command = *app.add_subcommand("eval", "measure bits per byte");
+  CLI::App& generate_command = *app.add_subcommand("generate", "write");
+  add_train(train_command, train_arguments);
+  add_evaluate(evaluate_command, evaluate_arguments);
+  add_generate(generate_command, generate_arguments);
+  CLI11_PARSE(app, argc, argv);
+
+  if (evaluate_command.parsed()) return evaluate(evaluate_arguments);
+  if (generate_command.parsed()) return generate(generate_arguments);
+  if (!train_arguments.resume) return train(train_arguments, nullptr);
+
+  // The options of the checkpoint first, then once more those that were given.
+  const auto checkpoint = ssm::load_training<float>(std::filesystem::path(train_arguments.out) /
+                                                    "training.safetensors");
+  train_arguments.config = checkpoint.state.weights.config;
+  train_arguments.options = checkpoint.options;
+  CLI11_PARSE(app, argc, argv);
+  if (train_arguments.config != checkpoint.state.weights.config ||
+      train_arguments.options.batch != checkpoint.options.batch ||
+      (train_arguments.options.average > 0) != (checkpoint.options.average > 0))
+    throw std::runtime_error(
+        "--resume keeps the sizes of the model, --batch and whether --ema is on");
+  return train(train_arguments, &checkpoint);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mamba_lm: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,275 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/index.hpp"
+#include "ssm/io/file.hpp"
+
+namespace ssm {
+
+/// The element types of the safetensors format.
+enum class DType {
+  BOOL,
+  U8,
+  I8,
+  F8_E5M2,
+  F8_E4M3,
+  U16,
+  I16,
+  F16,
+  BF16,
+  U32,
+  I32,
+  F32,
+  U64,
+  I64,
+  F64
+};
+
+namespace detail {
+
+struct DTypeFacts {
+  DType dtype;
+  std::string_view name;
+  std::uint64_t bytes;
+};
+
+inline constexpr std::array<DTypeFacts, 15> dtypes{{{DType::BOOL, "BOOL", 1},
+                                                    {DType::U8, "U8", 1},
+                                                    {DType::I8, "I8", 1},
+                                                    {DType::F8_E5M2, "F8_E5M2", 1},
+                                                    {DType::F8_E4M3, "F8_E4M3", 1},
+                                                    {DType::U16, "U16", 2},
+                                                    {DType::I16, "I16", 2},
+                                                    {DType::F16, "F16", 2},
+                                                    {DType::BF16, "BF16", 2},
+                                                    {DType::U32, "U32", 4},
+                                                    {DType::I32, "I32", 4},
+                                                    {DType::F32, "F32", 4},
+                                                    {DType::U64, "U64", 8},
+                                                    {DType::I64, "I64", 8},
+                                                    {DType::F64, "F64", 8}}};
+
+constexpr const DTypeFacts& facts(DType dtype) noexcept {
+  return dtypes[static_cast<std::size_t>(dtype)];
+}
+
+inline std::string to_string(const std::vector<Index>& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+}  // namespace detail
+
+/// What the header says of one tensor; `begin` and `end` count bytes from the end of the header.
+struct SafetensorsEntry {
+  DType dtype = DType::F32;
+  std::vector<Index> shape;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, SafetensorsEntry> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+namespace detail {
+
+/// Builds a header from the events of the JSON parser. There is no document in between, so depth
+/// and memory are bounded by the format, and a name that comes twice is noticed.
+class SafetensorsParser {
+ public:
+  SafetensorsHeader header;
+  std::string failure;
+
+  bool start_object(std::size_t) {
+    if (place_ == Place::outside) return enter(Place::root);
+    if (place_ != Place::root) return unexpected("an object");
+    if (name_ == "__metadata__") return enter(Place::metadata);
+    if (header.tensors.count(name_) != 0)
+      return fail("tensor " + in_quotes(name_) + " comes twice");
+    entry_ = {};
+    has_dtype_ = has_shape_ = false;
+    offsets_.clear();
+    return enter(Place::tensor);
+  }
+  bool key(std::string& text) {
+    (place_ == Place::root ? name_ : key_) = text;
+    if (place_ == Place::tensor && text != "dtype" && text != "shape" && text != "data_offsets")
+      return fail(where() + "has the unknown field " + in_quotes(text));
+    return true;
+  }
+  bool end_object() {
+    if (place_ == Place::tensor) {
+      if (!has_dtype_) return fail(where() + "has no dtype");
+      if (!has_shape_) return fail(where() + "has no shape");
+      if (offsets_.size() != 2)
+        return fail(where() + "has " + std::to_string(offsets_.size()) +
+                    " data_offsets, expected 2");
+      entry_.begin = offsets_[0];
+      entry_.end = offsets_[1];
+      header.tensors.emplace(name_, std::move(entry_));
+    }
+    return enter(place_ == Place::root ? Place::outside : Place::root);
+  }
+  bool start_array(std::size_t) {
+    if (place_ == Place::tensor && key_ == "shape" && !has_shape_) {
+      has_shape_ = true;
+      return enter(Place::shape);
+    }
+    if (place_ == Place::tensor && key_ == "data_offsets" && offsets_.empty())
+      return enter(Place::offsets);
+    return unexpected("a list");
+  }
+  bool end_array() { return enter(Place::tensor); }
+
+  bool string(std::string& text) {
+    if (place_ == Place::metadata) {
+      if (!header.metadata.emplace(key_, text).second)
+        return fail("__metadata__ has " + in_quotes(key_) + " twice");
+      return true;
+    }
+    if (place_ != Place::tensor || key_ != "dtype" || has_dtype_) return unexpected("a string");
+    const auto found =
+        std::find_if(dtypes.begin(), dtypes.end(), [&](const auto& f) { return f.name == text; });
+    if (found == dtypes.end()) return fail(where() + "has the unknown dtype " + in_quotes(text));
+    entry_.dtype = found->dtype;
+    return has_dtype_ = true;
+  }
+  bool number_unsigned(std::uint64_t value) {
+    constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    if (place_ == Place::shape && value <= largest) {
+      entry_.shape.push_back(static_cast<Index>(value));
+      return true;
+    }
+    if (place_ == Place::offsets && offsets_.size() < 2) {
+      offsets_.push_back(value);
+      return true;
+    }
+    return unexpected(std::to_string(value));
+  }
+  bool number_integer(std::int64_t value) { return unexpected(std::to_string(value)); }
+  bool number_float(double, const std::string& text) { return unexpected(text); }
+  bool boolean(bool value) { return unexpected(value ? "true" : "false"); }
+  bool null() { return unexpected("null"); }
+  template <class Binary>
+  bool binary(Binary&) {
+    return unexpected("binary data");
+  }
+  bool parse_error(std::size_t position, const std::string&, const std::exception&) {
+    return fail("header is not valid UTF-8 JSON at its byte " + std::to_string(position));
+  }
+
+ private:
+  enum class Place { outside, root, metadata, tensor, shape, offsets };
+
+  bool enter(Place place) {
+    place_ = place;
+    return true;
+  }
+  bool fail(std::string what) {
+    failure = std::move(what);
+    return false;
+  }
+  [[nodiscard]] std::string where() const { return "tensor " + in_quotes(name_) + " "; }
+  bool unexpected(const std::string& got) {
+    switch (place_) {
+      case Place::outside:
+        return fail("header is " + got + ", expected an object");
+      case Place::root:
+        return fail("header has " + got + " for " + in_quotes(name_) + ", expected an object");
+      case Place::metadata:
+        return fail("__metadata__ has " + got + " for " + in_quotes(key_) + ", expected a string");
+      case Place::tensor:
+        return fail(where() + "has " + got + " for " + key_ +
+                    (key_ == "dtype" ? ", expected one string" : ", expected one list of numbers"));
+      case Place::shape:
+        return fail(where() + "has " + got + " in its shape, expected whole numbers from 0");
+      case Place::offsets:
+        return fail(where() + "has " + got + " in data_offsets, expected two whole numbers from 0");
+    }
+    return false;
+  }
+
+  Place place_ = Place::outside;
+  std::string name_, key_;
+  SafetensorsEntry entry_;
+  bool has_dtype_ = false, has_shape_ = false;
+  std::vector<std::uint64_t> offsets_;
+};
+
+/// shape × dtype in bytes, or nothing when that exceeds 64 bits.
+inline std::optional<std::uint64_t> byte_count(const SafetensorsEntry& entry) {
+  std::uint64_t bytes = facts(entry.dtype).bytes;
+  for (Index extent : entry.shape) {
+    const auto factor = static_cast<std::uint64_t>(extent);
+    if (factor != 0 && bytes > std::numeric_limits<std::uint64_t>::max() / factor) return {};
+    bytes *= factor;
+  }
+  return bytes;
+}
+
+/// Throws FileError unless the tensors fill a buffer of `size` bytes end to end, as the format
+/// demands: no overlap, no hole, nothing outside, every span as long as shape and dtype say.
+inline void check_layout(const std::filesystem::path& path, const SafetensorsHeader& header,
+                         std::uint64_t size) {
+  std::vector<const std::pair<const std::string, SafetensorsEntry>*> order;
+  for (const auto& item : header.tensors) order.push_back(&item);
+  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
+  });
+  std::uint64_t filled = 0;
+  for (const auto* item : order) {
+    const std::string& name = item->first;
+    const SafetensorsEntry& entry = item->second;
+    const auto fail = [&](const std::string& what) {
+      throw_file(path, "tensor " + in_quotes(name) + " " + what);
+    };
+    const std::string span =
+        "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + ")";
+    if (entry.end < entry.begin) fail("has data_offsets " + span + ", which end before they begin");
+    if (entry.end > size)
+      fail("lies at " + span + ", outside the file's " + std::to_string(size) + " bytes of data");
+    const std::optional<std::uint64_t> bytes = byte_count(entry);
+    if (!bytes || *bytes != entry.end - entry.begin)
+      fail("has data_offsets " + span + ", but " + std::string(facts(entry.dtype).name) +
+           " of shape " + to_string(entry.shape) + " takes " +
+           (bytes ? std::to_string(*bytes) + " bytes" : "more than 64-bit bytes"));
+    if (entry.begin != filled)
+      fail("begins at byte " + std::to_string(entry.begin) + ", expected " +
+           std::to_string(filled) + " where the tensor before it ends");
+    filled = entry.end;
+  }
+  if (filled != size)
+    throw_file(path, "has " + std::to_string(size) + " bytes of data, but its tensors fill " +
+                         std::to_string(filled));
+}
+
+/// Parses and checks a header for a file with `buffer_size` bytes after it. Throws FileError.
+inline SafetensorsHeader parse_safetensors_header(const std::filesystem::path& path,
+                                                  std::string_view text,
+                                                  std::uint64_t buffer_size) {
+  if (text.empty() || text.front() != '{') throw_file(path, "header does not begin with '{'");
+  SafetensorsParser parser;
+  if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parser))
+    throw_file(path, parser.failure);
+  check_layout(path, parser.header, buffer_size);
+  return std::move(parser.header);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,168 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/embedding.hpp"
+
+namespace ssm {
+
+/// How the next token is drawn from the logits. The defaults draw from the softmax as it is.
+struct SamplingOptions {
+  double temperature = 1;  ///< logits are divided by it; 0: always the most likely token
+  Index top_k = 0;         ///< only the k most likely; 0: all
+  double top_p = 1;        ///< only the smallest set with probability ≥ top_p, in (0, 1]
+  double min_p = 0;  ///< only those at least min_p times as likely as the likeliest, in [0, 1]
+  double repetition_penalty = 1;  ///< ≥ 1; logits of recent tokens l > 0 become l/penalty,
+                                  ///< l·penalty else (Keskar et al. 2019, section 4.1)
+  Index repetition_window = 64;   ///< how many of the last tokens count as recent
+  std::uint64_t seed = 0;
+};
+
+/// Draws tokens from logits: repetition penalty, then temperature, then top-k, top-p and min-p,
+/// each on what the one before left, then one draw.
+///
+/// A plain copyable value: its copy draws the same tokens. Scratch is made with the sampler, so
+/// that a draw does not allocate. The random numbers are 53 bits of a std::mt19937_64, which the
+/// standard fixes, and ties go to the smaller token, so that tokens do not depend on the standard
+/// library. Cost of a draw: O(vocab); with top-p, O(vocab log vocab).
+class Sampler {
+ public:
+  /// Throws DomainError for an option out of range.
+  explicit Sampler(Index vocab, const SamplingOptions& options = {})
+      : options_(options), engine_(options.seed) {
+    const auto check = [](const char* argument, double value, bool valid, const char* want) {
+      if (!valid) detail::throw_domain("Sampler", argument, std::to_string(value), want);
+    };
+    check("vocab", static_cast<double>(vocab),
+          vocab >= 1 && vocab <= std::numeric_limits<Token>::max(), "from 1 to 2^31 - 1");
+    check("temperature", options.temperature,
+          std::isfinite(options.temperature) && options.temperature >= 0, "finite, at least 0");
+    check("top_k", static_cast<double>(options.top_k), options.top_k >= 0, "at least 0");
+    check("top_p", options.top_p, options.top_p > 0 && options.top_p <= 1, "in (0, 1]");
+    check("min_p", options.min_p, options.min_p >= 0 && options.min_p <= 1, "in [0, 1]");
+    check("repetition_penalty", options.repetition_penalty,
+          std::isfinite(options.repetition_penalty) && options.repetition_penalty >= 1,
+          "finite, at least 1");
+    check("repetition_window", static_cast<double>(options.repetition_window),
+          options.repetition_window >= 0, "at least 0");
+    candidates_.resize(static_cast<std::size_t>(vocab));
+    if (options.repetition_penalty > 1) {
+      recent_.resize(static_cast<std::size_t>(options.repetition_window));
+      occurrences_.resize(static_cast<std::size_t>(vocab));
+    }
+  }
+
+  /// Makes `token` a recent one without drawing it: the tokens of a prompt.
+  /// Throws DomainError for a token outside the vocabulary.
+  void observe(Token token) {
+    if (token < 0 || static_cast<std::size_t>(token) >= candidates_.size())
+      detail::throw_domain("Sampler", "token", std::to_string(token), "below vocab");
+    if (recent_.empty()) return;
+    Token& oldest = recent_[observed_ % recent_.size()];
+    if (observed_ >= recent_.size()) --occurrences_[static_cast<std::size_t>(oldest)];
+    oldest = token;
+    ++occurrences_[static_cast<std::size_t>(token)];
+    ++observed_;
+  }
+
+  /// Draws the next token from logits (vocab), and makes it a recent one. −∞ excludes a token.
+  /// Throws ShapeError for another size, DomainError for NaN, +∞, or when every token is excluded.
+  template <class T>
+  Token operator()(const View<const T, 1>& logits) {
+    read(logits);
+    const Token token = options_.temperature == 0 ? likeliest().token : draw();
+    observe(token);
+    return token;
+  }
+
+ private:
+  /// `value` is a logit at first, then e^((logit − largest logit)/temperature).
+  struct Candidate {
+    double value;
+    Token token;
+
+    friend bool operator<(const Candidate& a, const Candidate& b) noexcept {
+      return a.value != b.value ? a.value > b.value : a.token < b.token;
+    }
+  };
+
+  template <class T>
+  void read(const View<const T, 1>& logits) {
+    detail::check_shape("Sampler", "logits", logits,
+                        std::array{static_cast<Index>(candidates_.size())});
+    for (Index i = 0; i < logits.extent(0); ++i) {
+      const auto token = static_cast<std::size_t>(i);
+      double logit = static_cast<double>(logits(i));
+      if (std::isnan(logit) || logit == std::numeric_limits<double>::infinity())
+        detail::throw_domain("Sampler", "logit " + std::to_string(i), std::to_string(logit),
+                             "a number or -infinity");
+      if (!recent_.empty() && occurrences_[token] > 0)
+        logit =
+            logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+      candidates_[token] = {logit, static_cast<Token>(i)};
+    }
+    if (std::isinf(likeliest().value))
+      detail::throw_domain("Sampler", "every logit", "-infinity", "at least one number");
+  }
+
+  [[nodiscard]] const Candidate& likeliest() const {
+    return *std::min_element(candidates_.begin(), candidates_.end());
+  }
+
+  Token draw() {
+    const double largest = likeliest().value;
+    for (Candidate& c : candidates_) c.value = std::exp((c.value - largest) / options_.temperature);
+
+    const auto begin = candidates_.begin();
+    auto end = candidates_.end();
+    const auto total = [&] {
+      double sum = 0;
+      for (auto c = begin; c != end; ++c) sum += c->value;
+      return sum;
+    };
+    if (options_.top_k > 0 && options_.top_k < end - begin) {
+      std::nth_element(begin, begin + (options_.top_k - 1), end);
+      end = begin + options_.top_k;
+    }
+    if (options_.top_p < 1) {
+      std::sort(begin, end);
+      const double enough = options_.top_p * total();
+      double sum = 0;
+      for (auto c = begin; c != end; ++c) {
+        sum += c->value;
+        if (sum >= enough) end = c + 1;
+      }
+    }
+    if (options_.min_p > 0)
+      end =
+          std::partition(begin, end, [&](const Candidate& c) { return c.value >= options_.min_p; });
+    // nth_element and partition leave their parts in an order of the library's own choice.
+    if (end != candidates_.end()) std::sort(begin, end);
+
+    const double uniform = static_cast<double>(engine_() >> 11) * 0x1.0p-53;
+    double rest = uniform * total();
+    for (auto c = begin; c != end; ++c) {
+      rest -= c->value;
+      if (rest < 0) return c->token;
+    }
+    return begin->token;  // only rounding comes here
+  }
+
+  SamplingOptions options_;
+  std::mt19937_64 engine_;
+  std::vector<Candidate> candidates_;
+  std::vector<Token> recent_;              ///< ring of the last tokens; empty without a penalty
+  std::vector<std::int32_t> occurrences_;  ///< (vocab), of each token in the ring
+  std::size_t observed_ = 0;
+};
+
+}  // namespace ssm
