@@ -3,10 +3,10 @@
 #include <Eigen/Core>
 #include <Eigen/LU>
 #include <cmath>
-#include <concepts>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
@@ -38,23 +38,23 @@ Eigen::PartialPivLU<Matrix> factor_implicit(std::string_view function, const Mat
 
 /// The bilinear map of one mode, a_bar = (1 + Δλ/2)/(1 − Δλ/2), B_bar = Δ/(1 − Δλ/2) · B
 /// (Gu, Goel & Ré 2022, eq. 3). Infinite at Δλ = 2.
-template <class K, std::floating_point T>
-[[nodiscard]] DiscreteMode<K> bilinear(const K& lambda, T delta) noexcept {
-  const K half = lambda * (delta / T(2));
+template <Scalar K>
+[[nodiscard]] DiscreteMode<K> bilinear(const K& lambda, Real<K> delta) noexcept {
+  const K half = lambda * (delta / Real<K>(2));
   const K inverse = K(1) / (K(1) - half);
   return {(K(1) + half) * inverse, delta * inverse};
 }
 
 /// The forward Euler map of one mode, a_bar = 1 + Δλ, B_bar = Δ B.
-template <class K, std::floating_point T>
-[[nodiscard]] DiscreteMode<K> forward_euler(const K& lambda, T delta) noexcept {
+template <Scalar K>
+[[nodiscard]] DiscreteMode<K> forward_euler(const K& lambda, Real<K> delta) noexcept {
   return {K(1) + lambda * delta, K(delta)};
 }
 
 /// The backward Euler map of one mode, a_bar = 1/(1 − Δλ), B_bar = Δ/(1 − Δλ) · B. Infinite at
 /// Δλ = 1.
-template <class K, std::floating_point T>
-[[nodiscard]] DiscreteMode<K> backward_euler(const K& lambda, T delta) noexcept {
+template <Scalar K>
+[[nodiscard]] DiscreteMode<K> backward_euler(const K& lambda, Real<K> delta) noexcept {
   const K inverse = K(1) / (K(1) - lambda * delta);
   return {inverse, delta * inverse};
 }
@@ -70,7 +70,7 @@ template <class K, std::floating_point T>
 /// Cost: one LU of (states) and states + inputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> bilinear(const StateSpace<T, N, M, P>& system,
-                                                      T delta) {
+                                                      std::type_identity_t<T> delta) {
   using Matrix = Eigen::Matrix<T, N, N>;
   const auto lu = detail::factor_implicit("bilinear", system.A(), delta / T(2));
   const Matrix right =
@@ -84,7 +84,7 @@ template <class T, int N, int M, int P>
 /// @param delta Δ, s
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> forward_euler(const StateSpace<T, N, M, P>& system,
-                                                           T delta) {
+                                                           std::type_identity_t<T> delta) {
   using Matrix = Eigen::Matrix<T, N, N>;
   const Matrix A_bar = Matrix::Identity(system.states(), system.states()) + delta * system.A();
   return {A_bar, delta * system.B(), system.C(), system.D(), delta};
@@ -97,7 +97,7 @@ template <class T, int N, int M, int P>
 /// Cost: one LU of (states) and states + inputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> backward_euler(const StateSpace<T, N, M, P>& system,
-                                                            T delta) {
+                                                            std::type_identity_t<T> delta) {
   using Matrix = Eigen::Matrix<T, N, N>;
   const auto lu = detail::factor_implicit("backward_euler", system.A(), delta);
   const Matrix identity = Matrix::Identity(system.states(), system.states());

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <concepts>
+#include <array>
 #include <cstdlib>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/error.hpp"
@@ -21,7 +22,7 @@ enum class Discretization { zero_order_hold, bilinear, forward_euler, backward_e
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> discretize(Discretization method,
                                                         const StateSpace<T, N, M, P>& system,
-                                                        T delta) {
+                                                        std::type_identity_t<T> delta) {
   switch (method) {
     case Discretization::zero_order_hold:
       return zero_order_hold(system, delta);
@@ -36,8 +37,9 @@ template <class T, int N, int M, int P>
 }
 
 /// The same for one mode λ (1/s) of a diagonal system, real or complex.
-template <class K, std::floating_point T>
-[[nodiscard]] DiscreteMode<K> discretize(Discretization method, const K& lambda, T delta) noexcept {
+template <Scalar K>
+[[nodiscard]] DiscreteMode<K> discretize(Discretization method, const K& lambda,
+                                         Real<K> delta) noexcept {
   switch (method) {
     case Discretization::zero_order_hold:
       return zero_order_hold(lambda, delta);
@@ -58,10 +60,12 @@ template <class K, std::floating_point T>
 /// @param a_bar (channels, state), written
 /// @param b_bar_factor (channels, state), written: B_bar = b_bar_factor · B
 /// @throws ShapeError
-template <class K, class T>
-void discretize_diagonal(const Cpu& backend, Discretization method, const View<const K, 2>& lambda,
-                         const View<const T, 1>& delta, const View<K, 2>& a_bar,
-                         const View<K, 2>& b_bar_factor) {
+template <Scalar K>
+void discretize_diagonal(const Cpu& backend, Discretization method,
+                         const std::type_identity_t<View<const K, 2>>& lambda,
+                         const std::type_identity_t<View<const Real<K>, 1>>& delta,
+                         const View<K, 2>& a_bar,
+                         const std::type_identity_t<View<K, 2>>& b_bar_factor) {
   constexpr std::string_view name = "discretize_diagonal";
   const Index channels = lambda.extent(0), state = lambda.extent(1);
   detail::check_shape(name, "delta", delta, std::array{channels});
@@ -83,10 +87,12 @@ void discretize_diagonal(const Cpu& backend, Discretization method, const View<c
 /// @param a_bar (length, channels, state), written
 /// @param b_bar_factor (length, channels, state), written: B_bar = b_bar_factor · B
 /// @throws ShapeError
-template <class K, class T>
-void discretize_diagonal(const Cpu& backend, Discretization method, const View<const K, 2>& lambda,
-                         const View<const T, 2>& delta, const View<K, 3>& a_bar,
-                         const View<K, 3>& b_bar_factor) {
+template <Scalar K>
+void discretize_diagonal(const Cpu& backend, Discretization method,
+                         const std::type_identity_t<View<const K, 2>>& lambda,
+                         const std::type_identity_t<View<const Real<K>, 2>>& delta,
+                         const View<K, 3>& a_bar,
+                         const std::type_identity_t<View<K, 3>>& b_bar_factor) {
   constexpr std::string_view name = "discretize_diagonal";
   const Index length = delta.extent(0), channels = lambda.extent(0), state = lambda.extent(1);
   detail::check_shape(name, "delta", delta, std::array{length, channels});

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <type_traits>
 
 #include "ssm/core/phi.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
@@ -11,8 +12,12 @@
 
 namespace ssm {
 
-/// One discretized mode of a diagonal system: x_t = a_bar x_{t−1} + b_bar_factor · (B u_t).
+/// float, double, or their complex numbers.
 template <class K>
+concept Scalar = std::floating_point<Real<K>>;
+
+/// One discretized mode of a diagonal system: x_t = a_bar x_{t−1} + b_bar_factor · (B u_t).
+template <Scalar K>
 struct DiscreteMode {
   K a_bar;
   K b_bar_factor;  ///< B_bar = b_bar_factor · B; unit s
@@ -23,8 +28,8 @@ struct DiscreteMode {
 ///
 /// @param lambda λ, 1/s, real or complex
 /// @param delta Δ, s
-template <class K, std::floating_point T>
-[[nodiscard]] DiscreteMode<K> zero_order_hold(const K& lambda, T delta) noexcept {
+template <Scalar K>
+[[nodiscard]] DiscreteMode<K> zero_order_hold(const K& lambda, Real<K> delta) noexcept {
   const K z = lambda * delta;
   return {std::exp(z), delta * phi1(z)};
 }
@@ -40,7 +45,7 @@ template <class K, std::floating_point T>
 /// Cost: matrix_exponential of (states + inputs); no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
-                                                             T delta) {
+                                                             std::type_identity_t<T> delta) {
   constexpr int size = N == Dynamic || M == Dynamic ? Dynamic : N + M;
   using Block = Eigen::Matrix<double, size, size>;
   using Matrix = Eigen::Matrix<double, N, N>;
