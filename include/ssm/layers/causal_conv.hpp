@@ -52,14 +52,15 @@ struct CausalConvInputGradients {
 /// Scratch of the convolution, grown to its largest call.
 template <class T>
 struct CausalConvWorkspace {
-  Tensor<T, 1> taps;        ///< (width, channels): the weight with its channels adjacent
+  Tensor<T, 1> taps;        ///< (width + 1, channels): the weight, channels adjacent, and the bias
+  Tensor<T, 1> heads;       ///< (sequences, 2 (width − 1), channels): initial state, first inputs
   Tensor<T, 1> activation;  ///< (batch, length, channels): gradient before the activation
   Tensor<T, 1> partials;    ///< (pieces, width + 1, channels): shares of dweight and dbias
 };
 
 namespace detail {
 
-/// The sequences of a convolution and the rows of its arrays by time.
+/// The sequences of a convolution, and the rows of its arrays by time.
 template <class T>
 class CausalConv {
  public:
@@ -67,6 +68,13 @@ class CausalConv {
     Index sequence;
     SequenceSpan span;
     Index time;
+  };
+  /// Rows that follow each other in time.
+  struct Window {
+    const T* first;
+    Index step;
+
+    [[nodiscard]] const T* operator[](Index i) const noexcept { return first + i * step; }
   };
 
   CausalConv(const char* function, const CausalConvInputs<T>& inputs, bool reversed,
@@ -84,11 +92,8 @@ class CausalConv {
     if (in.offsets) check_offsets(function, in.offsets, batch, length);
     check_optional_shape<View<const T, 3>, 3>(function, "initial_state", in.initial_state,
                                               {sequences, width - 1, channels});
-    workspace.taps.resize({std::max(workspace.taps.size(), width * channels)});
-    for (Index j = 0; j < width; ++j)
-      for (Index c = 0; c < channels; ++c)
-        workspace.taps.data()[j * channels + c] = in.weight(c, j);
-    taps_ = workspace.taps.data();
+    fill_taps(workspace.taps);
+    fill_heads(workspace.heads);
   }
 
   [[nodiscard]] SequenceSpan span(Index sequence) const {
@@ -116,33 +121,63 @@ class CausalConv {
     return view.data() + s.row * view.stride(0) + s.step(time, reversed_) * view.stride(1);
   }
 
-  /// The input at `time`, from the initial state if before the start; null where it is zero.
-  [[nodiscard]] const T* source(const Position& at, Index time) const {
-    if (time >= 0) return row(in.x, at.span, time);
-    if (!in.initial_state) return nullptr;
-    return in.initial_state.data() + at.sequence * in.initial_state.stride(0) +
-           (width - 1 + time) * in.initial_state.stride(1);
+  /// The rows of a view from `time` on.
+  [[nodiscard]] Window window(const View<const T, 3>& view, const SequenceSpan& s,
+                              Index time) const {
+    return {row(view, s, time), reversed_ ? -view.stride(1) : view.stride(1)};
   }
 
-  [[nodiscard]] auto tap(Index j) const { return array(taps_ + j * channels, channels); }
+  /// The inputs from `time` − (width − 1) to `time`, those before the start from the initial state.
+  [[nodiscard]] Window inputs(const Position& at) const {
+    if (at.time >= width - 1) return window(in.x, at.span, at.time - (width - 1));
+    return {heads_ + (at.sequence * 2 * (width - 1) + at.time) * channels, channels};
+  }
 
-  /// y ← bias + Σ_j w_j x_{t − (width − 1) + j}, before any activation.
-  void convolve(const Position& at, T* y) const {
-    auto sum = array(y, channels);
-    if (in.bias)
-      sum = as_eigen(in.bias).array();
-    else
-      sum.setZero();
-    for (Index j = 0; j < width; ++j)
-      if (const T* x = source(at, at.time - (width - 1) + j)) sum += tap(j) * array(x, channels);
+  [[nodiscard]] const T* tap(Index j) const { return taps_ + j * channels; }
+
+  /// y ← f(bias + Σ_j w_j x_{t−(width−1)+j}, c, n) for the n channels from c on of a row.
+  template <class F>
+  [[gnu::always_inline]] void convolve(const Position& at, T* y, F&& f) const {
+    const Window x = inputs(at);
+    for_each_vector<T>(channels, [&](Index c, Index n) {
+      auto sum = Vec<T>::load(tap(width) + c, n);
+      for (Index j = 0; j < width; ++j)
+        sum = fma(Vec<T>::load(tap(j) + c, n), Vec<T>::load(x[j] + c, n), sum);
+      f(sum, c, n).store(y + c, n);
+    });
   }
 
   const CausalConvInputs<T>& in;
   const Index batch, length, channels, width, sequences;
 
  private:
+  void fill_taps(Tensor<T, 1>& taps) {
+    taps.resize({std::max(taps.size(), (width + 1) * channels)});
+    T* tap = taps.data();
+    for (Index j = 0; j < width; ++j)
+      for (Index c = 0; c < channels; ++c) *tap++ = in.weight(c, j);
+    for (Index c = 0; c < channels; ++c) *tap++ = in.bias ? in.bias(c) : T(0);
+    taps_ = taps.data();
+  }
+
+  void fill_heads(Tensor<T, 1>& heads) {
+    const Index past = width - 1;
+    heads.resize({std::max(heads.size(), sequences * 2 * past * channels)});
+    T* head = heads.data();
+    for (Index s = 0; s < sequences; ++s) {
+      const SequenceSpan steps = span(s);
+      for (Index i = 0; i < past; ++i)
+        for (Index c = 0; c < channels; ++c)
+          *head++ = in.initial_state ? in.initial_state(s, i, c) : T(0);
+      for (Index i = 0; i < past; ++i, head += channels)
+        if (i < steps.length()) std::copy_n(row(in.x, steps, i), channels, head);
+    }
+    heads_ = heads.data();
+  }
+
   bool reversed_;
-  const T* taps_;
+  const T* taps_ = nullptr;
+  const T* heads_ = nullptr;
 };
 
 }  // namespace detail
@@ -155,6 +190,7 @@ template <class T>
 void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
                          const CausalConvOptions& options, const CausalConvOutputs<T>& out,
                          CausalConvWorkspace<T>& workspace) {
+  using Vec = detail::Vec<T>;
   const char* function = "causal_conv_forward";
   const detail::CausalConv<T> conv(function, in, options.reversed, workspace);
   detail::check_shape<View<T, 3>, 3>(function, "y", out.y, in.x.extents());
@@ -165,17 +201,18 @@ void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const auto at = conv.position(i);
       T* y = conv.row(out.y, at.span, at.time);
-      conv.convolve(at, y);
-      if (options.silu) detail::silu_in_place(y, conv.channels);
+      if (options.silu)
+        conv.convolve(at, y, [](Vec sum, Index, Index) { return sum * detail::sigmoid(sum); });
+      else
+        conv.convolve(at, y, [](Vec sum, Index, Index) { return sum; });
     }
   });
   if (!out.final_state) return;
   for (Index s = 0; s < conv.sequences; ++s) {
     const auto span = conv.span(s);
-    for (Index i = 0; i < conv.width - 1; ++i) {  // ascending, so that a state may shift in place
-      const T* x = conv.source({s, span, 0}, span.length() - (conv.width - 1) + i);
-      for (Index c = 0; c < conv.channels; ++c) out.final_state(s, i, c) = x ? x[c] : T(0);
-    }
+    const auto last = conv.inputs({s, span, span.length()});  // one past the end reads back from it
+    for (Index i = 0; i < conv.width - 1; ++i)
+      for (Index c = 0; c < conv.channels; ++c) out.final_state(s, i, c) = last[i][c];
   }
 }
 
@@ -189,6 +226,7 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
                           const CausalConvOutputGradients<T>& dout,
                           const CausalConvInputGradients<T>& din,
                           CausalConvWorkspace<T>& workspace) {
+  using Vec = detail::Vec<T>;
   const char* function = "causal_conv_backward";
   const detail::CausalConv<T> conv(function, in, options.reversed, workspace);
   const Index channels = conv.channels, width = conv.width;
@@ -212,9 +250,11 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
     parallel_for(backend, rows.pieces, [&](Index piece) {
       for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
         const auto at = conv.position(i);
-        T* row = conv.row(activation, at.span, at.time);
-        conv.convolve(at, row);
-        detail::silu_backward_in_place(row, conv.row(dout.y, at.span, at.time), channels);
+        const T* dy = conv.row(dout.y, at.span, at.time);
+        conv.convolve(at, conv.row(activation, at.span, at.time), [&](Vec x, Index c, Index n) {
+          const Vec s = detail::sigmoid(x);
+          return Vec::load(dy + c, n) * s * fma(x, Vec(T(1)) - s, Vec(T(1)));
+        });
       }
     });
     g = activation;
@@ -222,33 +262,42 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
 
   // The gradient of the input at `time`, which may lie before the start, in the initial state.
   const auto input_gradient = [&](Index s, const detail::SequenceSpan& span, Index time, T* dx) {
-    auto sum = detail::array(dx, channels);
-    sum.setZero();
-    for (Index j = 0; j < width; ++j) {
-      const Index later = time + (width - 1) - j;
-      if (later >= 0 && later < span.length())
-        sum += conv.tap(j) * detail::array(conv.row(g, span, later), channels);
-    }
+    const Index first = std::max<Index>(time, 0);
+    const Index end = std::min(time + width, span.length());
+    const auto later = conv.window(g, span, first);
     const Index kept = time - (span.length() - (width - 1));
-    if (dout.final_state && kept >= 0)
-      sum += detail::array(dout.final_state.data() + s * dout.final_state.stride(0) +
-                               kept * dout.final_state.stride(1),
-                           channels);
+    const T* dfinal = dout.final_state && kept >= 0
+                          ? dout.final_state.data() + s * dout.final_state.stride(0) +
+                                kept * dout.final_state.stride(1)
+                          : nullptr;
+    detail::for_each_vector<T>(channels, [&](Index c, Index n) {
+      auto sum = dfinal ? Vec::load(dfinal + c, n) : Vec(T(0));
+      for (Index t = first; t < end; ++t)
+        sum = fma(Vec::load(conv.tap(time + width - 1 - t) + c, n),
+                  Vec::load(later[t - first] + c, n), sum);
+      sum.store(dx + c, n);
+    });
   };
 
   const Index share = (width + 1) * channels;
   workspace.partials.resize({std::max(workspace.partials.size(), rows.pieces * share)});
   parallel_for(backend, rows.pieces, [&](Index piece) {
     T* partial = workspace.partials.data() + piece * share;
-    detail::array(partial, share).setZero();
+    std::fill(partial, partial + share, T(0));
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const auto at = conv.position(i);
       if (din.x) input_gradient(at.sequence, at.span, at.time, conv.row(din.x, at.span, at.time));
-      const auto g_row = detail::array(conv.row(g, at.span, at.time), channels);
-      for (Index j = 0; j < width; ++j)
-        if (const T* x = conv.source(at, at.time - (width - 1) + j))
-          detail::array(partial + j * channels, channels) += g_row * detail::array(x, channels);
-      detail::array(partial + width * channels, channels) += g_row;
+      const T* g_row = conv.row(g, at.span, at.time);
+      const auto x = conv.inputs(at);
+      detail::for_each_vector<T>(channels, [&](Index c, Index n) {
+        const Vec gradient = Vec::load(g_row + c, n);
+        for (Index j = 0; j < width; ++j) {
+          T* sum = partial + j * channels + c;
+          fma(gradient, Vec::load(x[j] + c, n), Vec::load(sum, n)).store(sum, n);
+        }
+        T* sum = partial + width * channels + c;
+        (Vec::load(sum, n) + gradient).store(sum, n);
+      });
     }
   });
   for (Index piece = 1; piece < rows.pieces; ++piece)
@@ -288,7 +337,11 @@ void causal_conv_step(const View<const T, 2>& x, const View<const T, 2>& weight,
       }
       out[c] = sum + w[(width - 1) * weight.stride(1)] * now;
     }
-    if (options.silu) detail::silu_in_place(out, channels);
+    if (options.silu)
+      detail::for_each_vector<T>(channels, [&](Index c, Index n) {
+        const auto sum = detail::Vec<T>::load(out + c, n);
+        (sum * detail::sigmoid(sum)).store(out + c, n);
+      });
   }
 }
 

@@ -73,26 +73,30 @@ void multiply(const Cpu& backend, const View<const T, 2>& lhs, const View<const 
 }
 
 /// dst (m, n) ← or += lhs (m, k) · rhs (k, n) for k far above m and n, as a weight's gradient is:
-/// k is cut into pieces, whose products are summed in order.
+/// k, and the rows of a dst that is not small, are cut into pieces; those of k are summed in order.
 template <class T>
 void multiply_deep(const Cpu& backend, const View<const T, 2>& lhs, const View<const T, 2>& rhs,
                    const View<T, 2>& dst, Write write, Tensor<T, 1>& partials) {
   const Index m = dst.extent(0), n = dst.extent(1);
-  const Pieces depth(lhs.extent(1), 512);
+  const Pieces rows(m, 128, 4);
+  const Pieces depth(lhs.extent(1), 512, 16 / rows.pieces);
   if (depth.pieces == 1) return multiply<T>(backend, lhs, rhs, dst, write);
   partials.resize({std::max(partials.size(), depth.pieces * m * n)});
-  parallel_for(backend, depth.pieces, [&](Index i) {
-    multiply_piece<T>(lhs.slice(1, depth.begin(i), depth.size(i)),
-                      rhs.slice(0, depth.begin(i), depth.size(i)),
-                      View<T, 2>(partials.data() + i * m * n, {m, n}), Write::overwrite);
+  parallel_for(backend, depth.pieces * rows.pieces, [&](Index task) {
+    const Index d = task / rows.pieces, r = task % rows.pieces;
+    multiply_piece<T>(
+        lhs.slice(0, rows.begin(r), rows.size(r)).slice(1, depth.begin(d), depth.size(d)),
+        rhs.slice(0, depth.begin(d), depth.size(d)),
+        View<T, 2>(partials.data() + (d * m + rows.begin(r)) * n, {rows.size(r), n}),
+        Write::overwrite);
   });
-  const Pieces rows(m, 8);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
-    for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
+  const Pieces sums(m, 8);
+  parallel_for(backend, sums.pieces, [&](Index piece) {
+    for (Index i = sums.begin(piece); i < sums.end(piece); ++i) {
       auto sum = array(dst.data() + i * dst.stride(0), n);
       if (write == Write::overwrite) sum.setZero();
-      for (Index p = 0; p < depth.pieces; ++p)
-        sum += array(static_cast<const T*>(partials.data()) + (p * m + i) * n, n);
+      for (Index d = 0; d < depth.pieces; ++d)
+        sum += array(static_cast<const T*>(partials.data()) + (d * m + i) * n, n);
     }
   });
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/simd.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -17,39 +18,20 @@ enum class Write { overwrite, accumulate };
 
 namespace detail {
 
-/// A run of contiguous elements as an Eigen array, the form in which layers write their
-/// elementwise passes: every operation on it is vectorised.
+/// A run of contiguous elements as an Eigen array, the form in which layers write
+/// simple elementwise passes: every operation on it is vectorised.
 template <class T>
 [[nodiscard]] auto array(T* data, Index count) noexcept {
   using Array = Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>;
   return Eigen::Map<std::conditional_t<std::is_const_v<T>, const Array, Array>>(data, count);
 }
 
-/// σ(x) of every element, as an expression.
-template <class Derived>
-[[nodiscard]] auto sigmoid_of(const Eigen::ArrayBase<Derived>& x) {
-  using T = typename Derived::Scalar;
-  return (T(1) + (-x).exp()).inverse();
-}
-
-/// x ← x σ(x).
-template <class T>
-void silu_in_place(T* x, Index count) noexcept {
-  auto row = array(x, count);
-  row *= sigmoid_of(row);
-}
-
-/// x ← dy · d silu/dx, the gradient before the activation.
-template <class T>
-void silu_backward_in_place(T* x, const T* dy, Index count) noexcept {
-  constexpr Index block = 64;
-  Eigen::Array<T, block, 1> s;
-  for (Index begin = 0; begin < count; begin += block) {
-    const Index size = std::min(block, count - begin);
-    auto row = array(x + begin, size);
-    s.head(size) = sigmoid_of(row);
-    row = array(dy + begin, size) * s.head(size) * (T(1) + row * (T(1) - s.head(size)));
-  }
+/// Calls body(i, n) for each vector of [0, count): its first element and its lanes in use.
+template <class T, class Body>
+[[gnu::always_inline]] inline void for_each_vector(Index count, Body&& body) {
+  Index i = 0;
+  for (; i + lanes<T> <= count; i += lanes<T>) body(i, lanes<T>);
+  if (i < count) body(i, count - i);
 }
 
 /// (batch, length, channels) as (batch · length, channels): the rows of a sequence view must be
