@@ -156,35 +156,25 @@ class SelectiveFast {
     Rows<const T> u, delta, z, B, C;
     Vec<T> bias, D;
   };
-  [[nodiscard]] BlockInputs block_inputs(const ChannelBlock& at, const SequenceSpan& span) const {
+  [[nodiscard]] BlockInputs block_inputs(const ChannelBlock& at, const SequenceSpan& span,
+                                         Index begin) const {
     const auto vector = [&](const View<const T, 1>& view) {
       return view ? Vec<T>::load(view.data() + at.first, at.count) : Vec<T>(T(0));
     };
     return {at.count,
-            rows(in_.u, span, at.first),
-            rows(in_.delta, span, at.first),
-            rows(in_.z, span, at.first),
-            rows(in_.B.varying, span, at.group),
-            rows(in_.C.varying, span, at.group),
+            rows(in_.u, span, at.first).from(begin),
+            rows(in_.delta, span, at.first).from(begin),
+            rows(in_.z, span, at.first).from(begin),
+            rows(in_.B.varying, span, at.group).from(begin),
+            rows(in_.C.varying, span, at.group).from(begin),
             vector(in_.delta_bias),
             vector(in_.D)};
   }
 
-  [[nodiscard]] Vec<T> step_size(const BlockInputs& block, Index t) const noexcept {
-    const Vec<T> raw = Vec<T>::load(block.delta.at(t), block.count) + block.bias;
+  template <class Count>
+  [[nodiscard]] Vec<T> step_size(const BlockInputs& in, Index s, Count count) const noexcept {
+    const Vec<T> raw = Vec<T>::load(in.delta.at(s), count) + in.bias;
     return options_.softplus ? softplus(raw) : raw;
-  }
-
-  /// Δ, Δ u and D u of one tile.
-  void load_tile(const BlockInputs& block, Index begin, Index steps,
-                 ScanTile<T>& tile) const noexcept {
-    for (Index s = 0; s < steps; ++s) {
-      const Vec<T> delta = step_size(block, begin + s);
-      const Vec<T> u = Vec<T>::load(block.u.at(begin + s), block.count);
-      delta.store(tile.delta + s * W);
-      (delta * u).store(tile.input + s * W);
-      (block.D * u).store(tile.y + s * W);
-    }
   }
 
   void load_states(const View<const T, 3>& states, Index sequence, const ChannelBlock& at,
@@ -199,6 +189,36 @@ class SelectiveFast {
     for (Index n = 0; n < sizes_.state; ++n)
       for (Index lane = 0; lane < at.count; ++lane)
         states(sequence, at.first + lane, n) = x[n * W + lane];
+  }
+
+  /// One block over one tile. `count` is the block's channels: as a constant it costs nothing.
+  template <class Count>
+  void forward_tile(Count count, const BlockInputs& in, const T* A, T* x, Rows<T> y, Index steps,
+                    ScanTile<T>& tile) const noexcept {
+    constexpr bool full = !std::is_same_v<Count, Index>;
+    for (Index s = 0; s < steps; ++s) step_size(in, s, count).store(tile.delta + s * W);
+    if constexpr (!full)
+      for (Index s = 0; s < steps; ++s) Vec<T>::load(in.u.at(s), count).store(tile.u + s * W);
+    const Rows<const T> u = full ? in.u : Rows<const T>{tile.u, W};
+    const Rows<T> sums = full && !in.z ? y : Rows<T>{tile.y, W};
+    bool first = true;
+    for_state_chunks<largest_forward>(sizes_.state, [&](auto chunk, Index n) {
+      const auto run = [&](auto is_first) {
+        scan_states<chunk, is_first>(steps, tile.delta, u, sums, in.D, A + n * W, x + n * W,
+                                     in.B.shifted(n), in.C.shifted(n));
+      };
+      first ? run(std::true_type{}) : run(std::false_type{});
+      first = false;
+    });
+    if (full && !in.z && !first) return;
+    for (Index s = 0; s < steps; ++s) {
+      Vec<T> value = first ? in.D * Vec<T>::load(u.at(s)) : Vec<T>::load(sums.at(s));
+      if (in.z) {
+        const Vec<T> z = Vec<T>::load(in.z.at(s), count);
+        value = value * z * sigmoid(z);
+      }
+      value.store(y.at(s), count);
+    }
   }
 
   void forward_blocks(Index sequence, Index first_block, Index last_block,
@@ -216,29 +236,19 @@ class SelectiveFast {
       const Index steps = std::min(tile_steps, span.length() - begin);
       for (Index b = first_block; b < last_block; ++b) {
         const ChannelBlock at = block(b);
-        const BlockInputs inputs = block_inputs(at, span);
         T* x = states + b * block_states;
         if (saved)
           std::copy_n(
               x, block_states,
               saved->states.data() +
                   ((first_tile(sequence) + begin / tile_steps) * blocks_ + b) * block_states);
-        load_tile(inputs, begin, steps, tile);
-        const Rows<const T> B{inputs.B.at(begin), inputs.B.stride};
-        const Rows<const T> C{inputs.C.at(begin), inputs.C.stride};
+        const BlockInputs inputs = block_inputs(at, span, begin);
+        const Rows<T> y = rows(out.y, span, at.first).from(begin);
         const T* A = workspace.tiles.data() + b * block_states;
-        for_state_chunks<largest_forward>(sizes_.state, [&](auto chunk, Index n) {
-          scan_states<chunk>(steps, tile, A + n * W, x + n * W, B.shifted(n), C.shifted(n));
-        });
-        const Rows<T> y = rows(out.y, span, at.first);
-        for (Index s = 0; s < steps; ++s) {
-          Vec<T> value = Vec<T>::load(tile.y + s * W);
-          if (inputs.z) {
-            const Vec<T> z = Vec<T>::load(inputs.z.at(begin + s), at.count);
-            value = value * z * sigmoid(z);
-          }
-          value.store(y.at(begin + s), at.count);
-        }
+        if (at.count == W)
+          forward_tile(std::integral_constant<Index, W>{}, inputs, A, x, y, steps, tile);
+        else
+          forward_tile(at.count, inputs, A, x, y, steps, tile);
       }
     }
     for (Index b = first_block; b < last_block; ++b)
@@ -276,29 +286,24 @@ class SelectiveFast {
       std::fill(dB, g, T(0));
       for (Index b = 0; b < blocks; ++b) {
         const ChannelBlock at = block(first_block + b);
-        const BlockInputs inputs = block_inputs(at, span);
-        load_tile(inputs, begin, steps, tile);
-        load_output_gradient(inputs, rows(dout.y, span, at.first), begin, steps, tile);
-        const Rows<const T> B{inputs.B.at(begin), inputs.B.stride};
-        const Rows<const T> C{inputs.C.at(begin), inputs.C.stride};
+        const BlockGradients gradients{rows(dout.y, span, at.first).from(begin),
+                                       rows(din.u, span, at.first).from(begin),
+                                       rows(din.delta, span, at.first).from(begin),
+                                       rows(din.z, span, at.first).from(begin),
+                                       dB,
+                                       dC,
+                                       g + b * block_states,
+                                       dA + b * block_states,
+                                       dD + b * W,
+                                       dbias + b * W};
+        const BlockInputs inputs = block_inputs(at, span, begin);
         const T* A = A_blocks + (first_block + b) * block_states;
         const T* x = saved.states.data() +
                      ((first_tile(sequence) + k) * blocks_ + first_block + b) * block_states;
-        for_state_chunks<largest_backward>(N, [&](auto chunk, Index n) {
-          const auto run = [&](auto gated) {
-            scan_states_backward<chunk, gated>(
-                steps, tile, A + n * W, x + n * W, g + b * block_states + n * W,
-                dA + b * block_states + n * W, dB + n * W, dC + n * W, block_states, B.shifted(n),
-                C.shifted(n));
-          };
-          if (inputs.z)
-            run(std::true_type{});
-          else
-            run(std::false_type{});
-        });
-        store_tile_gradients(inputs, rows(dout.y, span, at.first), rows(din.u, span, at.first),
-                             rows(din.delta, span, at.first), rows(din.z, span, at.first), begin,
-                             steps, tile, dD + b * W, dbias + b * W);
+        if (at.count == W)
+          backward_tile(std::integral_constant<Index, W>{}, inputs, gradients, A, x, steps, tile);
+        else
+          backward_tile(at.count, inputs, gradients, A, x, steps, tile);
       }
       store_lane_sums(dB, dC, panel, span, begin, steps, partials);
     }
@@ -315,53 +320,71 @@ class SelectiveFast {
     }
   }
 
-  /// ∂loss/∂(C·x + D u), through the gate if there is one; clears what the states add to.
-  void load_output_gradient(const BlockInputs& block, Rows<const T> dout, Index begin, Index steps,
-                            ScanTile<T>& tile) const noexcept {
+  /// Where a block's gradients of one tile come from and go to; dB to dbias accumulate.
+  struct BlockGradients {
+    Rows<const T> y;
+    Rows<T> u, delta, z;
+    T *dB, *dC, *g, *dA, *dD, *dbias;
+  };
+
+  template <class Count>
+  void backward_tile(Count count, const BlockInputs& in, const BlockGradients& gradients,
+                     const T* A, const T* x, Index steps, ScanTile<T>& tile) const noexcept {
     const Vec<T> zero(T(0));
     for (Index s = 0; s < steps; ++s) {
-      Vec<T> dy = Vec<T>::load(dout.at(begin + s), block.count);
-      if (block.z) {
-        const Vec<T> z = Vec<T>::load(block.z.at(begin + s), block.count);
+      const Vec<T> delta = step_size(in, s, count);
+      const Vec<T> u = Vec<T>::load(in.u.at(s), count);
+      Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);
+      if (in.z) {
+        const Vec<T> z = Vec<T>::load(in.z.at(s), count);
         dy = dy * z * sigmoid(z);
       }
+      delta.store(tile.delta + s * W);
+      (delta * u).store(tile.input + s * W);
+      (in.D * u).store(tile.y + s * W);
       dy.store(tile.dy + s * W);
       zero.store(tile.dinput + s * W);
       zero.store(tile.ddelta + s * W);
     }
+    for_state_chunks<largest_backward>(sizes_.state, [&](auto chunk, Index n) {
+      const auto run = [&](auto gated) {
+        scan_states_backward<chunk, gated>(steps, tile, A + n * W, x + n * W, gradients.g + n * W,
+                                           gradients.dA + n * W, gradients.dB + n * W,
+                                           gradients.dC + n * W, sizes_.state * W, in.B.shifted(n),
+                                           in.C.shifted(n));
+      };
+      in.z ? run(std::true_type{}) : run(std::false_type{});
+    });
+    store_tile_gradients(count, in, gradients, steps, tile);
   }
 
   /// Turns a tile's sums over states into the gradients of u, delta, z, D and delta_bias.
-  void store_tile_gradients(const BlockInputs& block, Rows<const T> dout, Rows<T> du,
-                            Rows<T> ddelta, Rows<T> dz, Index begin, Index steps,
-                            const ScanTile<T>& tile, T* dD, T* dbias) const noexcept {
-    const Vec<T> one(T(1));
-    Vec<T> D_sum = Vec<T>::load(dD);
-    Vec<T> bias_sum = Vec<T>::load(dbias);
+  template <class Count>
+  void store_tile_gradients(Count count, const BlockInputs& in, const BlockGradients& gradients,
+                            Index steps, const ScanTile<T>& tile) const noexcept {
+    Vec<T> D_sum = Vec<T>::load(gradients.dD);
+    Vec<T> bias_sum = Vec<T>::load(gradients.dbias);
     for (Index s = 0; s < steps; ++s) {
-      const Index t = begin + s;
-      const Vec<T> u = Vec<T>::load(block.u.at(t), block.count);
+      const Vec<T> u = Vec<T>::load(in.u.at(s), count);
       const Vec<T> dy = Vec<T>::load(tile.dy + s * W);
       const Vec<T> dinput = Vec<T>::load(tile.dinput + s * W);
-      Vec<T> step_gradient = fma(dinput, u, Vec<T>::load(tile.ddelta + s * W));
+      Vec<T> ddelta = fma(dinput, u, Vec<T>::load(tile.ddelta + s * W));
       if (options_.softplus)
-        step_gradient =
-            step_gradient * sigmoid(Vec<T>::load(block.delta.at(t), block.count) + block.bias);
-      if (ddelta) step_gradient.store(ddelta.at(t), block.count);
-      if (du)
-        fma(dinput, Vec<T>::load(tile.delta + s * W), block.D * dy).store(du.at(t), block.count);
-      if (dz) {
-        const Vec<T> z = Vec<T>::load(block.z.at(t), block.count);
-        const Vec<T> s_z = sigmoid(z);
-        const Vec<T> slope = s_z * fma(z, sigmoid(-z), one);
-        (Vec<T>::load(dout.at(t), block.count) * Vec<T>::load(tile.y + s * W) * slope)
-            .store(dz.at(t), block.count);
+        ddelta = ddelta * sigmoid(Vec<T>::load(in.delta.at(s), count) + in.bias);
+      if (gradients.delta) ddelta.store(gradients.delta.at(s), count);
+      if (gradients.u)
+        fma(dinput, Vec<T>::load(tile.delta + s * W), in.D * dy).store(gradients.u.at(s), count);
+      if (gradients.z) {
+        const Vec<T> z = Vec<T>::load(in.z.at(s), count);
+        const Vec<T> slope = sigmoid(z) * fma(z, sigmoid(-z), Vec<T>(T(1)));
+        const Vec<T> dy_gated = Vec<T>::load(gradients.y.at(s), count);
+        (dy_gated * Vec<T>::load(tile.y + s * W) * slope).store(gradients.z.at(s), count);
       }
       D_sum = fma(dy, u, D_sum);
-      bias_sum = bias_sum + step_gradient;
+      bias_sum = bias_sum + ddelta;
     }
-    D_sum.store(dD);
-    bias_sum.store(dbias);
+    D_sum.store(gradients.dD);
+    bias_sum.store(gradients.dbias);
   }
 
   /// Sums a tile's shares of the gradients of B and C over lanes, into the panel's rows.

@@ -24,6 +24,7 @@ struct Rows {
 
   [[nodiscard]] T* at(Index step) const noexcept { return data + step * stride; }
   [[nodiscard]] Rows shifted(Index elements) const noexcept { return {data + elements, stride}; }
+  [[nodiscard]] Rows from(Index step) const noexcept { return {data + step * stride, stride}; }
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 
@@ -33,32 +34,37 @@ struct alignas(64) ScanTile {
   static constexpr Index size = tile_steps * lanes<T>;
   T delta[size];   ///< Δ
   T input[size];   ///< Δ u
+  T u[size];       ///< where the block has fewer channels than lanes, with zeros in the rest
   T y[size];       ///< C·x + D u
   T dy[size];      ///< ∂loss/∂(C·x + D u)
   T dinput[size];  ///< ∂loss/∂(Δ u)
   T ddelta[size];  ///< ∂loss/∂Δ through the decay e^{ΔA} alone
 };
 
-/// x_t = e^{Δ_t A} x_{t−1} + B_t (Δ_t u_t) and y_t += C_t·x_t for `States` states over one tile.
-/// A and x are (States, lanes), x is updated; B and C point at the first of the states.
-template <int States, class T>
-void scan_states(Index steps, ScanTile<T>& tile, const T* A, T* x, Rows<const T> B,
-                 Rows<const T> C) noexcept {
+/// x_t = e^{Δ_t A} x_{t−1} + B_t (Δ_t u_t) and y_t ← C_t·x_t for `States` states over one tile; y
+/// starts from D u_t with First, else from what it holds. delta is (step, lanes); A and x are
+/// (States, lanes), x is updated; B and C point at the first of the states.
+template <int States, bool First, class T>
+void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T> D, const T* A,
+                 T* x, Rows<const T> B, Rows<const T> C) noexcept {
   constexpr Index W = lanes<T>;
   Vec<T> h[States];
   unroll<States>([&](auto n) { h[n] = Vec<T>::load(x + n * W); });
   for (Index s = 0; s < steps; ++s) {
-    const Vec<T> exponent = Vec<T>::load(tile.delta + s * W) * Vec<T>(log2_e<T>);
-    const Vec<T> input = Vec<T>::load(tile.input + s * W);
+    const Vec<T> step_size = Vec<T>::load(delta + s * W);
+    const Vec<T> u_now = Vec<T>::load(u.at(s));
+    const Vec<T> exponent = step_size * Vec<T>(log2_e<T>);
+    const Vec<T> input = step_size * u_now;
     const T* b = B.at(s);
     const T* c = C.at(s);
-    Vec<T> y[2] = {Vec<T>::load(tile.y + s * W), Vec<T>(T(0))};
+    // Two sums, so that neither waits for the other.
+    Vec<T> sums[2] = {First ? D * u_now : Vec<T>::load(y.at(s)), Vec<T>(T(0))};
     unroll<States>([&](auto n) __attribute__((always_inline)) {
       const Vec<T> decay = exp2(exponent * Vec<T>::load(A + n * W));
       h[n] = fma(h[n], decay, input * Vec<T>(b[n]));
-      y[n % 2] = fma(h[n], Vec<T>(c[n]), y[n % 2]);
+      sums[n % 2] = fma(h[n], Vec<T>(c[n]), sums[n % 2]);
     });
-    (y[0] + y[1]).store(tile.y + s * W);
+    (sums[0] + sums[1]).store(y.at(s));
   }
   unroll<States>([&](auto n) { h[n].store(x + n * W); });
 }
