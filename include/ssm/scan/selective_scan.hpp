@@ -4,6 +4,7 @@
 
 #include "ssm/scan/detail/selective_fast.hpp"
 #include "ssm/scan/selective_reference.hpp"
+#include "ssm/scan/selective_step.hpp"
 #include "ssm/scan/selective_types.hpp"
 
 namespace ssm {
@@ -56,42 +57,6 @@ void selective_scan_backward(const Cpu& backend, const SelectiveScanInputs<T, K>
   }
   selective_scan_reference_backward(backend, inputs, options, output_gradients, input_gradients,
                                     workspace);
-}
-
-/// One step of streaming: inputs as for the scan, without time.
-template <class T>
-struct SelectiveScanStepInputs {
-  View<const T, 2> u;           ///< (batch, channels)
-  View<const T, 2> delta;       ///< (batch, channels)
-  View<const T, 2> A;           ///< (channels, state)
-  View<const T, 3> B;           ///< (batch, groups, state)
-  View<const T, 3> C;           ///< (batch, groups, state)
-  View<const T, 1> D;           ///< (channels), optional
-  View<const T, 1> delta_bias;  ///< (channels), optional
-  View<const T, 2> z;           ///< (batch, channels), optional
-};
-
-/// x ← e^{ΔA} x + Δ B u, y = C·x + D u, in place on `state` (batch, channels, state).
-/// Does not allocate, lock, throw or start a thread.
-template <class T>
-void selective_scan_step(const SelectiveScanStepInputs<T>& in, const SelectiveScanOptions& options,
-                         const View<T, 3>& state, const View<T, 2>& y) noexcept {
-  const Index channels = in.u.extent(1);
-  for (Index b = 0; b < in.u.extent(0); ++b) {
-    for (Index c = 0; c < channels; ++c) {
-      const Index group = c * in.B.extent(1) / channels;
-      const T u = in.u(b, c);
-      T delta = in.delta(b, c) + (in.delta_bias ? in.delta_bias(c) : T(0));
-      if (options.softplus) delta = softplus(delta);
-      T sum = in.D ? in.D(c) * u : T(0);
-      for (Index n = 0; n < in.A.extent(1); ++n) {
-        T& x = state(b, c, n);
-        x = std::exp(delta * in.A(c, n)) * x + delta * u * in.B(b, group, n);
-        sum += in.C(b, group, n) * x;
-      }
-      y(b, c) = in.z ? sum * silu(in.z(b, c)) : sum;
-    }
-  }
 }
 
 }  // namespace ssm

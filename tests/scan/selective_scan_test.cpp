@@ -1,0 +1,589 @@
+#include "ssm/scan/selective_scan.hpp"
+
+#include <complex>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/random.hpp"
+
+using ssm::cpu;
+using ssm::Hold;
+using ssm::Index;
+using ssm::Tensor;
+using ssm::View;
+using ssm::test::Random;
+using ssm::test::relative_error;
+using ssm::test::same_bits;
+
+namespace {
+
+struct Sizes {
+  Index batch = 1, length = 1, channels = 1, state = 1, groups = 1;
+  std::vector<Index> offsets;  // empty: no packing
+  bool constant_B = false, constant_C = false, gated = true;
+  ssm::SelectiveScanOptions options{.softplus = true};
+
+  [[nodiscard]] Index sequences() const {
+    return offsets.empty() ? batch : static_cast<Index>(offsets.size()) - 1;
+  }
+};
+
+/// Inputs, outputs and all gradients of one selective scan, with the memory behind them.
+template <class T, class K = T>
+struct Case {
+  Sizes sizes;
+  Tensor<T, 3> u, delta, z, dy, y;
+  Tensor<K, 2> A, B_constant, C_constant;
+  Tensor<K, 4> B, C;
+  Tensor<T, 1> D, bias;
+  Tensor<K, 3> initial, dfinal, final;
+  Tensor<Index, 1> offsets;
+  Tensor<T, 3> du, ddelta, dz;
+  Tensor<K, 2> dA, dB_constant, dC_constant;
+  Tensor<K, 4> dB, dC;
+  Tensor<T, 1> dD, dbias;
+  Tensor<K, 3> dinitial;
+  ssm::SelectiveScanWorkspace<T, K> workspace;
+  ssm::SelectiveScanSaved<T, K> saved;
+
+  /// The same numbers for every T, rounded to it.
+  Case(const Sizes& s, std::uint64_t seed) : sizes(s) {
+    Random random(seed);
+    const std::array<Index, 3> rows{s.batch, s.length, s.channels};
+    const std::array<Index, 3> states{s.sequences(), s.channels, s.state};
+    u = random.normal<T, 3>(rows);
+    delta = random.normal<T, 3>(rows, 0.5, -1);
+    z = random.normal<T, 3>(rows);
+    dy = random.normal<T, 3>(rows);
+    A = random.normal<K, 2>({s.channels, s.state}, 0.1, -1);
+    B_constant = random.normal<K, 2>({s.channels, s.state});
+    C_constant = random.normal<K, 2>({s.channels, s.state});
+    B = random.normal<K, 4>({s.batch, s.length, s.groups, s.state});
+    C = random.normal<K, 4>({s.batch, s.length, s.groups, s.state});
+    D = random.normal<T, 1>({s.channels});
+    bias = random.normal<T, 1>({s.channels});
+    if (!s.options.softplus) {  // nothing else keeps step sizes positive
+      for (T& step : delta) step = std::abs(step);
+      for (T& step : bias) step = std::abs(step);
+    }
+    initial = random.normal<K, 3>(states);
+    dfinal = random.normal<K, 3>(states);
+    offsets.resize({static_cast<Index>(s.offsets.size())});
+    std::copy(s.offsets.begin(), s.offsets.end(), offsets.begin());
+    // Poisoned, so that what is not written shows.
+    y = poisoned<T, 3>(rows);
+    du = ddelta = dz = y;
+    final = poisoned<K, 3>(states);
+    dinitial = final;
+    dA = dB_constant = dC_constant = poisoned<K, 2>({s.channels, s.state});
+    dB = dC = poisoned<K, 4>({s.batch, s.length, s.groups, s.state});
+    dD = dbias = poisoned<T, 1>({s.channels});
+  }
+
+  template <class U, std::size_t Rank>
+  static Tensor<U, Rank> poisoned(const std::array<Index, Rank>& extents) {
+    Tensor<U, Rank> tensor(extents);
+    tensor.fill(U(std::numeric_limits<ssm::Real<U>>::quiet_NaN()));
+    return tensor;
+  }
+
+  [[nodiscard]] ssm::SelectiveScanInputs<T, K> inputs() const {
+    ssm::SelectiveScanInputs<T, K> in;
+    in.u = u;
+    in.delta = delta;
+    in.A = A;
+    in.B = sizes.constant_B ? ssm::Selective<const K>(B_constant.view())
+                            : ssm::Selective<const K>(B.view());
+    in.C = sizes.constant_C ? ssm::Selective<const K>(C_constant.view())
+                            : ssm::Selective<const K>(C.view());
+    in.D = D;
+    in.delta_bias = bias;
+    if (sizes.gated) in.z = z;
+    in.initial_state = initial;
+    if (!sizes.offsets.empty()) in.offsets = offsets;
+    return in;
+  }
+  ssm::SelectiveScanInputGradients<T, K> gradients() {
+    ssm::SelectiveScanInputGradients<T, K> out;
+    out.u = du;
+    out.delta = ddelta;
+    out.A = dA;
+    if (sizes.constant_B)
+      out.B = ssm::Selective<K>(dB_constant.view());
+    else
+      out.B = ssm::Selective<K>(dB.view());
+    if (sizes.constant_C)
+      out.C = ssm::Selective<K>(dC_constant.view());
+    else
+      out.C = ssm::Selective<K>(dC.view());
+    out.D = dD;
+    out.delta_bias = dbias;
+    if (sizes.gated) out.z = dz;
+    out.initial_state = dinitial;
+    return out;
+  }
+
+  void run(int threads = 1) {
+    ssm::selective_scan<T, K>(cpu(threads), inputs(), sizes.options, {y, final}, workspace, &saved);
+    ssm::selective_scan_backward<T, K>(cpu(threads), inputs(), sizes.options, saved, {dy, dfinal},
+                                       gradients(), workspace);
+  }
+  void run_reference() {
+    ssm::selective_scan_reference<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
+    ssm::selective_scan_reference_backward<T, K>(cpu(1), inputs(), sizes.options, {dy, dfinal},
+                                                 gradients(), workspace);
+  }
+  [[nodiscard]] double loss() {
+    ssm::selective_scan<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
+    double sum = 0;
+    for (Index i = 0; i < y.size(); ++i) sum += double(y.data()[i]) * double(dy.data()[i]);
+    for (Index i = 0; i < final.size(); ++i)
+      sum += std::real(std::conj(std::complex<double>(dfinal.data()[i])) *
+                       std::complex<double>(final.data()[i]));
+    return sum;
+  }
+};
+
+/// The largest relative error over all that two cases computed.
+template <class Got, class Want>
+double worst_error(const Got& got, const Want& want) {
+  const bool constant_B = want.sizes.constant_B, constant_C = want.sizes.constant_C;
+  double worst = 0;
+  for (double error :
+       {relative_error(got.y, want.y), relative_error(got.final, want.final),
+        relative_error(got.du, want.du), relative_error(got.ddelta, want.ddelta),
+        want.sizes.gated ? relative_error(got.dz, want.dz) : 0, relative_error(got.dA, want.dA),
+        constant_B ? relative_error(got.dB_constant, want.dB_constant)
+                   : relative_error(got.dB, want.dB),
+        constant_C ? relative_error(got.dC_constant, want.dC_constant)
+                   : relative_error(got.dC, want.dC),
+        relative_error(got.dD, want.dD), relative_error(got.dbias, want.dbias),
+        relative_error(got.dinitial, want.dinitial)})
+    worst = std::max(worst, error);
+  return worst;
+}
+
+template <class C>
+bool all_same_bits(const C& a, const C& b) {
+  return same_bits(a.y, b.y) && same_bits(a.final, b.final) && same_bits(a.du, b.du) &&
+         same_bits(a.ddelta, b.ddelta) && same_bits(a.dz, b.dz) && same_bits(a.dA, b.dA) &&
+         same_bits(a.dB, b.dB) && same_bits(a.dC, b.dC) && same_bits(a.dD, b.dD) &&
+         same_bits(a.dbias, b.dbias) && same_bits(a.dinitial, b.dinitial);
+}
+
+std::vector<Sizes> shapes() {
+  std::vector<Sizes> all;
+  Random random(11);
+  for (Index length : {0, 1, 2, 15, 16, 17, 33, 70}) {
+    for (int k = 0; k < 3; ++k) {
+      Sizes s;
+      s.batch = random.integer(1, 3);
+      s.length = length;
+      s.groups = random.integer(1, 3);
+      s.channels = s.groups * random.integer(1, 40);
+      s.state = random.integer(1, 35);
+      s.gated = k != 1;
+      s.options = {.softplus = k != 2, .reversed = random.integer(0, 1) == 1};
+      if (!s.options.softplus) s.gated = random.integer(0, 1) == 1;
+      all.push_back(s);
+    }
+  }
+  Sizes packed;
+  packed.channels = 50;
+  packed.state = 16;
+  packed.groups = 2;
+  packed.offsets = {0, 1, 1, 18, 50, 50, 66};
+  packed.length = 66;
+  all.push_back(packed);
+  packed.options.reversed = true;
+  all.push_back(packed);
+  Sizes empty;
+  empty.batch = 0;
+  empty.length = 5;
+  empty.channels = 4;
+  all.push_back(empty);
+  empty.batch = 2;
+  empty.channels = 3;
+  empty.state = 0;
+  all.push_back(empty);
+  return all;
+}
+
+/// Rounding of a sum of products over time, states and channels, seen relative to its largest
+/// value.
+template <class T>
+double tolerance(const Sizes& s) {
+  const double terms = static_cast<double>(s.length + s.state + s.channels + 8);
+  return 4 * terms * static_cast<double>(std::numeric_limits<T>::epsilon());
+}
+
+std::string name(const Sizes& s) {
+  return "batch " + std::to_string(s.batch) + " length " + std::to_string(s.length) + " channels " +
+         std::to_string(s.channels) + " state " + std::to_string(s.state) + " groups " +
+         std::to_string(s.groups) + (s.offsets.empty() ? "" : " packed") +
+         (s.gated ? " gated" : "") + (s.options.reversed ? " reversed" : "");
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the fast scan and its gradients equal the formula in double", "", float,
+                   double) {
+  std::uint64_t seed = 1;
+  for (const Sizes& s : shapes()) {
+    INFO(name(s));
+    Case<TestType> fast(s, ++seed);
+    Case<double> reference(s, seed);
+    // Both start from the inputs as T holds them.
+    const auto widen = [](auto& to, const auto& from) {
+      std::copy(from.begin(), from.end(), to.begin());
+    };
+    widen(reference.u, fast.u), widen(reference.delta, fast.delta), widen(reference.z, fast.z);
+    widen(reference.dy, fast.dy), widen(reference.A, fast.A), widen(reference.B, fast.B);
+    widen(reference.C, fast.C), widen(reference.D, fast.D), widen(reference.bias, fast.bias);
+    widen(reference.initial, fast.initial), widen(reference.dfinal, fast.dfinal);
+    fast.run();
+    reference.run_reference();
+    CHECK(worst_error(fast, reference) <= tolerance<TestType>(s));
+  }
+}
+
+TEMPLATE_TEST_CASE("any number of threads gives the same bits", "", float, double) {
+  std::uint64_t seed = 100;
+  for (const Sizes& s : shapes()) {
+    INFO(name(s));
+    Case<TestType> one(s, ++seed);
+    one.run(1);
+    for (int threads : {2, 3, 7}) {
+      Case<TestType> many(s, seed);
+      many.run(threads);
+      CHECK(all_same_bits(one, many));
+    }
+  }
+}
+
+TEST_CASE("every gradient equals finite differences, every option, real and complex") {
+  const auto check = [](auto type, Sizes s) {
+    using K = decltype(type);
+    Case<double, K> c(s, 5);
+    c.run();
+    const auto worst = [&](auto& x, const auto& gradient) {
+      double error = 0, scale = 1;
+      auto* values = reinterpret_cast<double*>(x.data());
+      const auto* slopes = reinterpret_cast<const double*>(gradient.data());
+      const auto count = static_cast<Index>(sizeof(*x.data()) / sizeof(double)) * x.size();
+      for (Index i = 0; i < count; ++i) scale = std::max(scale, std::abs(slopes[i]));
+      for (Index i = 0; i < count; ++i) {
+        const double kept = values[i], h = 1e-5;
+        values[i] = kept + h;
+        const double above = c.loss();
+        values[i] = kept - h;
+        const double below = c.loss();
+        values[i] = kept;
+        const double distance = std::abs((above - below) / (2 * h) - slopes[i]);
+        if (!(distance <= error)) error = distance;
+      }
+      return error / scale;
+    };
+    const double bound = 1e-7;  // h² plus ε/h, times the third derivatives met here
+    INFO(name(s));
+    CHECK(worst(c.u, c.du) <= bound);
+    CHECK(worst(c.delta, c.ddelta) <= bound);
+    CHECK(worst(c.A, c.dA) <= bound);
+    if (s.gated) CHECK(worst(c.z, c.dz) <= bound);
+    if (s.constant_B) CHECK(worst(c.B_constant, c.dB_constant) <= bound);
+    if (!s.constant_B) CHECK(worst(c.B, c.dB) <= bound);
+    if (s.constant_C) CHECK(worst(c.C_constant, c.dC_constant) <= bound);
+    if (!s.constant_C) CHECK(worst(c.C, c.dC) <= bound);
+    CHECK(worst(c.D, c.dD) <= bound);
+    CHECK(worst(c.bias, c.dbias) <= bound);
+    CHECK(worst(c.initial, c.dinitial) <= bound);
+  };
+  for (int bits = 0; bits < 32; ++bits) {
+    Sizes s;
+    s.batch = 2;
+    s.length = 5;
+    s.channels = 4;
+    s.state = 3;
+    s.groups = 2;
+    s.constant_B = (bits & 1) != 0;
+    s.constant_C = (bits & 2) != 0;
+    s.options.hold = (bits & 4) != 0 ? Hold::zero_order : Hold::simplified;
+    s.options.reversed = (bits & 8) != 0;
+    s.options.softplus = (bits & 16) != 0;
+    if (!s.options.softplus) s.gated = false;
+    if (bits % 3 == 0) {
+      s.batch = 1;
+      s.offsets = {0, 2, 2, 5};
+    }
+    check(double{}, s);
+    check(std::complex<double>{}, s);
+  }
+}
+
+TEST_CASE("a complex A with no imaginary parts anywhere gives twice the real output") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 19;
+  s.channels = 5;
+  s.state = 4;
+  s.gated = false;
+  Case<double> real(s, 3);
+  Case<double, std::complex<double>> complex(s, 3);
+  std::copy(real.u.begin(), real.u.end(), complex.u.begin());
+  std::copy(real.delta.begin(), real.delta.end(), complex.delta.begin());
+  std::copy(real.A.begin(), real.A.end(), complex.A.begin());
+  std::copy(real.B.begin(), real.B.end(), complex.B.begin());
+  std::copy(real.C.begin(), real.C.end(), complex.C.begin());
+  std::copy(real.bias.begin(), real.bias.end(), complex.bias.begin());
+  std::copy(real.initial.begin(), real.initial.end(), complex.initial.begin());
+  real.D.fill(0);
+  complex.D.fill(0);
+  real.run();
+  complex.run();
+  for (double& y : real.y) y *= 2;
+  CHECK(relative_error(complex.y, real.y) <= tolerance<double>(s));
+}
+
+TEMPLATE_TEST_CASE("a sequence split anywhere and resumed gives the same output", "", float,
+                   double) {
+  Sizes s;
+  s.batch = 2;
+  s.length = 41;
+  s.channels = 21;
+  s.state = 9;
+  Case<TestType> whole(s, 8);
+  whole.run();
+  for (Index cut : {0, 1, 16, 23, 41}) {
+    Case<TestType> parts(s, 8);
+    auto in = parts.inputs();
+    const auto piece = [&](Index begin, Index count, const View<const TestType, 3>& initial,
+                           const View<TestType, 3>& final) {
+      auto cut_in = in;
+      cut_in.u = in.u.slice(1, begin, count);
+      cut_in.delta = in.delta.slice(1, begin, count);
+      cut_in.z = in.z.slice(1, begin, count);
+      cut_in.B = ssm::Selective<const TestType>(in.B.varying.slice(1, begin, count));
+      cut_in.C = ssm::Selective<const TestType>(in.C.varying.slice(1, begin, count));
+      cut_in.initial_state = initial;
+      ssm::selective_scan<TestType>(cpu(1), cut_in, s.options,
+                                    {parts.y.view().slice(1, begin, count), final},
+                                    parts.workspace);
+    };
+    Tensor<TestType, 3> middle(parts.initial.extents());
+    piece(0, cut, parts.initial, middle);
+    piece(cut, s.length - cut, middle, parts.final);
+    CHECK(same_bits(parts.y, whole.y));
+    CHECK(same_bits(parts.final, whole.final));
+  }
+}
+
+TEST_CASE("packed sequences equal the same sequences one by one") {
+  Sizes s;
+  s.length = 40;
+  s.channels = 19;
+  s.state = 7;
+  s.offsets = {0, 3, 3, 20, 40};
+  Case<double> packed(s, 21);
+  packed.run();
+  for (Index q = 0; q < s.sequences(); ++q) {
+    const Index begin = s.offsets[std::size_t(q)], count = s.offsets[std::size_t(q) + 1] - begin;
+    auto in = packed.inputs();
+    in.offsets = {};
+    in.u = in.u.slice(1, begin, count);
+    in.delta = in.delta.slice(1, begin, count);
+    in.z = in.z.slice(1, begin, count);
+    in.B = ssm::Selective<const double>(in.B.varying.slice(1, begin, count));
+    in.C = ssm::Selective<const double>(in.C.varying.slice(1, begin, count));
+    in.initial_state = in.initial_state.slice(0, q, 1);
+    Tensor<double, 3> y({1, count, s.channels}), final({1, s.channels, s.state});
+    ssm::selective_scan<double>(cpu(1), in, s.options, {y, final}, packed.workspace);
+    bool same = true;
+    for (Index t = 0; t < count; ++t)
+      for (Index c = 0; c < s.channels; ++c) same = same && y(0, t, c) == packed.y(0, begin + t, c);
+    for (Index c = 0; c < s.channels; ++c)
+      for (Index n = 0; n < s.state; ++n) same = same && final(0, c, n) == packed.final(q, c, n);
+    CHECK(same);
+  }
+}
+
+TEST_CASE("the reversed scan is the scan of the reversed sequence") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 37;
+  s.channels = 18;
+  s.state = 5;
+  Case<float> forward(s, 4), backward(s, 4);
+  backward.sizes.options.reversed = true;
+  auto in = backward.inputs();
+  in.u = in.u.reversed(1);
+  in.delta = in.delta.reversed(1);
+  in.z = in.z.reversed(1);
+  in.B = ssm::Selective<const float>(in.B.varying.reversed(1));
+  in.C = ssm::Selective<const float>(in.C.varying.reversed(1));
+  ssm::selective_scan<float>(cpu(1), in, backward.sizes.options,
+                             {backward.y.view().reversed(1), backward.final}, backward.workspace);
+  forward.run();
+  CHECK(same_bits(forward.y, backward.y));
+  CHECK(same_bits(forward.final, backward.final));
+}
+
+TEST_CASE("an output depends on no later input") {
+  Sizes s;
+  s.length = 35;
+  s.channels = 17;
+  s.state = 4;
+  Case<float> before(s, 6), after(s, 6);
+  const Index cut = 20;
+  for (Index c = 0; c < s.channels; ++c) after.u(0, cut, c) += 1;
+  before.run();
+  after.run();
+  bool same = true, changed = false;
+  for (Index t = 0; t < s.length; ++t)
+    for (Index c = 0; c < s.channels; ++c) {
+      if (t < cut) same = same && before.y(0, t, c) == after.y(0, t, c);
+      if (t == cut) changed = changed || before.y(0, t, c) != after.y(0, t, c);
+    }
+  CHECK(same);
+  CHECK(changed);
+}
+
+TEMPLATE_TEST_CASE("steps one by one equal the scan", "", float, double) {
+  using T = TestType;
+  for (Index state : {1, 3, 16, 37}) {
+    for (Index channels : {2, 16, 38}) {
+      Sizes s;
+      s.batch = 2;
+      s.length = 20;
+      s.channels = channels;
+      s.state = state;
+      s.groups = 2;
+      Case<T> c(s, 12);
+      c.run();
+      Tensor<T, 3> x = c.initial, y(c.y.extents());
+      for (Index t = 0; t < s.length; ++t) {
+        const auto now = [&](const auto& tensor) {
+          return View<const T, 2>(tensor.data() + t * channels, {s.batch, channels},
+                                  {s.length * channels, 1});
+        };
+        const auto coefficient = [&](const auto& tensor) {
+          return View<const T, 3>(tensor.data() + t * s.groups * state, {s.batch, s.groups, state},
+                                  {s.length * s.groups * state, state, 1});
+        };
+        const View<T, 2> y_now(y.data() + t * channels, {s.batch, channels},
+                               {s.length * channels, 1});
+        ssm::selective_scan_step<T>({.u = now(c.u),
+                                     .delta = now(c.delta),
+                                     .A = c.A,
+                                     .B = coefficient(c.B),
+                                     .C = coefficient(c.C),
+                                     .D = c.D,
+                                     .delta_bias = c.bias,
+                                     .z = now(c.z)},
+                                    s.options, x, y_now);
+      }
+      INFO(name(s));
+      CHECK(relative_error(y, c.y) <= tolerance<T>(s));
+      CHECK(relative_error(x, c.final) <= tolerance<T>(s));
+    }
+  }
+}
+
+TEST_CASE("NaN in a step size reaches the outputs from there on and no earlier one") {
+  Sizes s;
+  s.length = 20;
+  s.channels = 3;
+  s.state = 2;
+  Case<float> c(s, 2);
+  c.delta(0, 7, 1) = std::numeric_limits<float>::quiet_NaN();
+  c.run();
+  bool clean_before = true, poisoned_after = true;
+  for (Index t = 0; t < s.length; ++t) {
+    if (t < 7) clean_before = clean_before && std::isfinite(c.y(0, t, 1));
+    if (t >= 7) poisoned_after = poisoned_after && std::isnan(c.y(0, t, 1));
+    clean_before = clean_before && std::isfinite(c.y(0, t, 0)) && std::isfinite(c.y(0, t, 2));
+  }
+  CHECK(clean_before);
+  CHECK(poisoned_after);
+}
+
+TEST_CASE("a step so long that the state decays to nothing leaves nothing of it") {
+  Sizes s;
+  s.length = 3;
+  s.channels = 17;
+  s.state = 4;
+  s.gated = false;
+  s.options.softplus = false;
+  Case<float> c(s, 2);
+  c.bias.fill(0);
+  c.delta.fill(1e4f);
+  c.B.fill(0);
+  c.D.fill(0);
+  c.run();
+  for (float y : c.y) CHECK(y == 0.0f);
+}
+
+TEST_CASE("wrong shapes are refused in one sentence") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 3;
+  s.channels = 4;
+  s.state = 2;
+  Case<float> c(s, 1);
+  const auto message = [&](auto change) {
+    auto in = c.inputs();
+    ssm::SelectiveScanOutputs<float> out{c.y, c.final};
+    change(in, out);
+    try {
+      ssm::selective_scan<float>(cpu(1), in, s.options, out, c.workspace);
+    } catch (const std::exception& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK(message([](auto& in, auto&) { in.delta = in.delta.slice(1, 0, 2); }) ==
+        "selective_scan: delta is (2, 2, 4), expected (2, 3, 4)");
+  CHECK(message([](auto& in, auto&) { in.A = in.A.slice(0, 0, 3); }) ==
+        "selective_scan: A is (3, 2), expected (4, 2)");
+  CHECK(message([](auto& in, auto&) { in.B = {}; }) ==
+        "selective_scan: B is absent, expected either (channels, state) or (batch, length, groups, "
+        "state)");
+  CHECK(message([](auto& in, auto&) { in.u = {}; }) ==
+        "selective_scan: u is absent, expected (batch, length, channels)");
+  CHECK(message([](auto&, auto& out) { out.y = out.y.slice(2, 0, 1); }) ==
+        "selective_scan: y is (2, 3, 1), expected (2, 3, 4)");
+  Tensor<Index, 1> offsets({2});
+  offsets(1) = 3;
+  CHECK(message([&](auto& in, auto&) { in.offsets = offsets; }) ==
+        "selective_scan: offsets is given with batch 2, expected packed sequences in a batch of 1");
+  Tensor<float, 4> three({2, 3, 3, 2});
+  CHECK(message([&](auto& in, auto&) { in.B = ssm::Selective<const float>(three.view()); }) ==
+        "selective_scan: B is 3 groups, expected a number that divides 4 channels");
+}
+
+TEST_CASE("offsets that run backward or past the end are refused") {
+  Sizes s;
+  s.length = 9;
+  s.channels = 2;
+  s.offsets = {0, 4, 9};
+  Case<double> c(s, 1);
+  for (std::vector<Index> bad : {std::vector<Index>{1, 4, 9}, {0, 10, 9}, {0, 4, 8}, {0, -1, 9}}) {
+    std::copy(bad.begin(), bad.end(), c.offsets.begin());
+    CHECK_THROWS_AS(c.run(), ssm::DomainError);
+  }
+}
+
+TEST_CASE("backward refuses what another call saved") {
+  Sizes s;
+  s.length = 40;
+  s.channels = 20;
+  Case<float> c(s, 1);
+  c.run();
+  c.saved.states.resize({7});
+  CHECK_THROWS_AS(ssm::selective_scan_backward<float>(cpu(1), c.inputs(), s.options, c.saved,
+                                                      {c.dy, c.dfinal}, c.gradients(), c.workspace),
+                  ssm::ShapeError);
+}
