@@ -37,10 +37,9 @@ class JsonObject {
     if (!contains(field)) return 0;
     return at(field) == "auto" ? 0 : size(field);
   }
+  /// A number from 0, or `otherwise` where there is none.
   [[nodiscard]] double number(const char* field, double otherwise) const {
-    if (!contains(field)) return otherwise;
-    if (!at(field).is_number()) fail(field, "a number");
-    return at(field).get<double>();
+    return contains(field) ? number(field) : otherwise;
   }
   [[nodiscard]] Index count(const char* field) const {
     const nlohmann::json& value = at(field);
@@ -53,8 +52,9 @@ class JsonObject {
     return at(field).get<std::uint64_t>();
   }
   [[nodiscard]] double number(const char* field) const {
-    if (!at(field).is_number()) fail(field, "a number");
-    return at(field).get<double>();
+    const nlohmann::json& value = at(field);
+    if (!value.is_number() || !(value.get<double>() >= 0)) fail(field, "a number from 0");
+    return value.get<double>();
   }
   [[nodiscard]] JsonObject object(const char* field) const {
     return {path_, name_ + "." + field, at(field)};

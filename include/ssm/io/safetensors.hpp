@@ -39,8 +39,6 @@ consteval DType dtype_of() {
     return DType::F32;
   else if constexpr (std::same_as<T, double>)
     return DType::F64;
-  else if constexpr (std::same_as<T, bool>)
-    return DType::BOOL;
   else if constexpr (std::same_as<T, std::int8_t>)
     return DType::I8;
   else if constexpr (std::same_as<T, std::uint8_t>)
@@ -115,9 +113,9 @@ class SafetensorsReader {
     return found->second;
   }
 
-  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float and double; any
-  /// other T wants its own dtype. Throws FileError for another shape or dtype, and for NaN and
-  /// infinity unless they are allowed.
+  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float and double; an
+  /// integer T wants its own dtype, and std::uint8_t takes BOOL as well. Throws FileError for
+  /// another shape or dtype, and for NaN and infinity unless they are allowed.
   template <class T, std::size_t Rank>
   [[nodiscard]] Tensor<T, Rank> read(const std::string& name, const std::array<Index, Rank>& shape,
                                      NonFinite non_finite = NonFinite::reject) {
@@ -171,9 +169,9 @@ class SafetensorsReader {
   void read_elements(const std::string& name, const SafetensorsEntry& entry, T* to,
                      std::size_t count, NonFinite non_finite) {
     file_.seekg(static_cast<std::streamoff>(data_ + entry.begin));
-    if (entry.dtype == detail::dtype_of<T>()) {
+    const bool boolean = std::same_as<T, std::uint8_t> && entry.dtype == DType::BOOL;
+    if (entry.dtype == detail::dtype_of<T>() || boolean) {
       read_bytes(reinterpret_cast<char*>(to), count * sizeof(T));
-      if constexpr (std::same_as<T, bool>) check_booleans(name, to, count);
     } else if constexpr (std::floating_point<T>) {
       read_converted(name, entry.dtype, to, count);
     } else {
@@ -187,13 +185,6 @@ class SafetensorsReader {
              (std::isnan(*bad) ? "NaN" : "infinity") + " at element " + std::to_string(bad - to) +
              ", expected finite numbers");
     }
-  }
-
-  /// A bool in memory with any byte but 0 and 1 is undefined behaviour.
-  void check_booleans(const std::string& name, const void* elements, std::size_t count) {
-    const auto* bytes = static_cast<const unsigned char*>(elements);
-    if (std::any_of(bytes, bytes + count, [](unsigned char byte) { return byte > 1; }))
-      fail("tensor " + detail::in_quotes(name) + " of BOOL has bytes that are neither 0 nor 1");
   }
 
   template <class T>
@@ -240,29 +231,26 @@ class SafetensorsWriter {
  public:
   std::map<std::string, std::string> metadata;
 
-  /// Adds a contiguous tensor in its own dtype. The memory must live until `save`.
-  /// Throws DomainError for a name that is there already, ShapeError for a view with gaps.
+  /// Adds a contiguous tensor, in its own dtype, or float as F16 or BF16 rounded to nearest. The
+  /// memory must live until `save`. Throws DomainError for a name that is there already or a dtype
+  /// that the elements do not convert to, ShapeError for a view with gaps.
   template <class T, std::size_t Rank>
-  void add(const std::string& name, const View<const T, Rank>& view) {
-    add(name, view, detail::dtype_of<T>());
-  }
-  template <class T, std::size_t Rank>
-  void add(const std::string& name, const Tensor<T, Rank>& tensor) {
-    add(name, tensor.view());
-  }
-
-  /// The same for float, stored as F32, F16 or BF16, rounded to nearest.
-  template <class T, std::size_t Rank>
-  void add(const std::string& name, const View<const T, Rank>& view, DType stored) {
-    std::vector<Index> shape(view.extents().begin(), view.extents().end());
+  void add(const std::string& name, const View<const T, Rank>& view,
+           DType stored = detail::dtype_of<T>()) {
     if (!view.contiguous())
       detail::throw_shape("SafetensorsWriter", name, "a view with gaps", "a contiguous one");
-    add(name, std::move(shape), view.data(), stored);
+    add(name, {view.extents().begin(), view.extents().end()}, view.data(), stored);
+  }
+  template <class T, std::size_t Rank>
+  void add(const std::string& name, const Tensor<T, Rank>& tensor,
+           DType stored = detail::dtype_of<T>()) {
+    add(name, tensor.view(), stored);
   }
 
   /// The same for elements that lie row-major at `data`, under a shape of any rank.
   template <class T>
-  void add(const std::string& name, std::vector<Index> shape, const T* data, DType stored) {
+  void add(const std::string& name, std::vector<Index> shape, const T* data,
+           DType stored = detail::dtype_of<T>()) {
     constexpr DType own = detail::dtype_of<T>();
     const bool narrowed = std::same_as<T, float> && (stored == DType::F16 || stored == DType::BF16);
     if (stored != own && !narrowed)

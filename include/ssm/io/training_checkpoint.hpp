@@ -120,17 +120,16 @@ void save_training(const std::filesystem::path& path, const MambaLMTrainingState
   };
   file.metadata = notes;
   file.metadata["training"] = run.dump();
-  detail::visit_weight_sets(state, options.average > 0,
-                            [&](const std::string& prefix, const MambaLMWeights<T>& set) {
-                              set.visit([&](const std::string& name, const auto& tensor, bool) {
-                                file.add(prefix + name, detail::shape_in_file(name, tensor),
-                                         tensor.data(), detail::dtype_of<T>());
-                              });
-                            });
+  detail::visit_weight_sets(
+      state, options.average > 0, [&](const std::string& prefix, const MambaLMWeights<T>& set) {
+        set.visit([&](const std::string& name, const auto& tensor, bool) {
+          file.add(prefix + name, detail::shape_in_file(name, tensor), tensor.data());
+        });
+      });
   detail::visit_carried(
       state.carried, [&](const std::string& name, const auto& tensor) { file.add(name, tensor); });
   file.add("streams.positions", {static_cast<Index>(state.streams.positions.size())},
-           state.streams.positions.data(), DType::I64);
+           state.streams.positions.data());
   file.save(path);
 }
 

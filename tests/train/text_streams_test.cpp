@@ -1,0 +1,97 @@
+#include "ssm/train/text_streams.hpp"
+
+#include <algorithm>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+
+using ssm::Index;
+using ssm::TextStreams;
+
+namespace {
+
+/// A text whose byte at i is i mod 251, so that a byte tells its place.
+std::vector<unsigned char> counting_text(std::size_t size) {
+  std::vector<unsigned char> text(size);
+  for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<unsigned char>(i % 251);
+  return text;
+}
+
+TextStreams streams(std::size_t batch) { return {std::vector<Index>(batch, 0)}; }
+
+}  // namespace
+
+TEST_CASE("targets are the tokens one byte later, and a stream goes on where it stopped") {
+  const auto text = counting_text(5000);
+  TextStreams reader = streams(3);
+  TextStreams::Batch batch;
+  std::vector<int> next(3, -1);
+  for (Index step = 0; step < 40; ++step) {
+    reader.read(text, 17, step, 1, 0, batch);
+    for (Index b = 0; b < 3; ++b) {
+      const auto stream = static_cast<std::size_t>(b);
+      if (!batch.fresh[stream]) CHECK(batch.tokens(b, 0) == next[stream]);
+      for (Index t = 0; t < 17; ++t) CHECK(batch.targets(b, t) == (batch.tokens(b, t) + 1) % 251);
+      next[stream] = batch.targets(b, 16);
+    }
+  }
+}
+
+TEST_CASE("every stream starts afresh at step 0, at its own place, and without jumps not again") {
+  const auto text = counting_text(100000);
+  TextStreams reader = streams(8);
+  TextStreams::Batch batch;
+  reader.read(text, 10, 0, 5, 0, batch);
+  CHECK(batch.fresh == std::vector<bool>(8, true));
+  CHECK(std::set<Index>(reader.positions.begin(), reader.positions.end()).size() == 8);
+  reader.positions.assign(8, 0);
+  for (Index step = 1; step < 100; ++step) {
+    reader.read(text, 10, step, 5, 0, batch);
+    CHECK(batch.fresh == std::vector<bool>(8, false));
+  }
+}
+
+TEST_CASE("a stream that cannot read on starts afresh at the beginning") {
+  const auto text = counting_text(21);
+  TextStreams reader = streams(1);
+  TextStreams::Batch batch;
+  reader.positions[0] = 10;  // the last ten tokens and their targets just fit
+  reader.read(text, 10, 1, 1, 0, batch);
+  CHECK_FALSE(batch.fresh[0]);
+  CHECK(batch.targets(0, 9) == 20);
+  reader.read(text, 10, 2, 1, 0, batch);
+  CHECK(batch.fresh[0]);
+  CHECK(batch.tokens(0, 0) == 0);
+}
+
+TEST_CASE("jumps come as often as asked for, and depend on the seed and the step alone") {
+  const auto text = counting_text(100000);
+  const auto jumps = [&](std::uint64_t seed) {
+    TextStreams reader = streams(16);
+    TextStreams::Batch batch;
+    std::vector<bool> all;
+    for (Index step = 1; step <= 500; ++step) {
+      reader.positions.assign(16, 0);
+      reader.read(text, 4, step, seed, 32, batch);
+      all.insert(all.end(), batch.fresh.begin(), batch.fresh.end());
+    }
+    return all;
+  };
+  const std::vector<bool> one = jumps(1);
+  const auto count = std::count(one.begin(), one.end(), true);
+  CHECK(count > 190);  // 8000 draws of 1/32: 250 ± 4 deviations of 15.6
+  CHECK(count < 310);
+  CHECK(one == jumps(1));
+  CHECK(one != jumps(2));
+}
+
+TEST_CASE("the shortest text a stream can read has one byte more than its length") {
+  TextStreams reader = streams(2);
+  TextStreams::Batch batch;
+  CHECK_NOTHROW(reader.read(counting_text(6), 5, 0, 1, 64, batch));
+  CHECK_THROWS_AS(reader.read(counting_text(5), 5, 0, 1, 64, batch), ssm::DomainError);
+  CHECK_THROWS_AS(reader.read({}, 0, 0, 1, 64, batch), ssm::DomainError);
+}
