@@ -87,7 +87,10 @@ void for_each_case(Check&& check) {
           check(c);
         };
         for (const Index length : {0, 1, 3, 9}) test(Case(random, 2, length, 3, width));
+        test(Case(random, 2, 5, 19, width));
+        test(Case(random, 2, 70, 2, width));
         test(Case(random, 1, 9, 3, width, {0, 0, 1, 3, 9, 9}));
+        test(Case(random, 1, 130, 1, width, {0, 20, 66, 66, 67, 130}));
         test(Case(random, 1, 0, 2, width, {0, 0}));
       }
 }

@@ -52,13 +52,19 @@ struct CausalConvInputGradients {
 /// Scratch of the convolution, grown to its largest call.
 template <class T>
 struct CausalConvWorkspace {
-  Tensor<T, 1> taps;        ///< (width + 1, channels): the weight, channels adjacent, and the bias
-  Tensor<T, 1> heads;       ///< (sequences, 2 (width − 1), channels): initial state, first inputs
-  Tensor<T, 1> activation;  ///< (batch, length, channels): gradient before the activation
-  Tensor<T, 1> partials;    ///< (pieces, width + 1, channels): shares of dweight and dbias
+  Tensor<T, 1> taps;      ///< (width + 1, channels): the weight, channels adjacent, and the bias
+  Tensor<T, 1> heads;     ///< (sequences, 2 (width − 1), channels): initial state, first inputs
+  Tensor<T, 1> partials;  ///< (pieces, 2 width + 1, channels): shares of dweight and dbias, and
+                          ///< the last gradients before the activation
 };
 
 namespace detail {
+
+/// Row i of the state of sequence s; null if the state is absent.
+template <class T>
+[[nodiscard]] T* state_row(const View<T, 3>& view, Index s, Index i) noexcept {
+  return view ? view.data() + s * view.stride(0) + i * view.stride(1) : nullptr;
+}
 
 /// The sequences of a convolution, and the rows of its arrays by time.
 template <class T>
@@ -121,15 +127,11 @@ class CausalConv {
     return view.data() + s.row * view.stride(0) + s.step(time, reversed_) * view.stride(1);
   }
 
-  /// The rows of a view from `time` on.
-  [[nodiscard]] Window window(const View<const T, 3>& view, const SequenceSpan& s,
-                              Index time) const {
-    return {row(view, s, time), reversed_ ? -view.stride(1) : view.stride(1)};
-  }
-
   /// The inputs from `time` − (width − 1) to `time`, those before the start from the initial state.
   [[nodiscard]] Window inputs(const Position& at) const {
-    if (at.time >= width - 1) return window(in.x, at.span, at.time - (width - 1));
+    if (at.time >= width - 1)
+      return {row(in.x, at.span, at.time - (width - 1)),
+              reversed_ ? -in.x.stride(1) : in.x.stride(1)};
     return {heads_ + (at.sequence * 2 * (width - 1) + at.time) * channels, channels};
   }
 
@@ -144,6 +146,18 @@ class CausalConv {
       for (Index j = 0; j < width; ++j)
         sum = fma(Vec<T>::load(tap(j) + c, n), Vec<T>::load(x[j] + c, n), sum);
       f(sum, c, n).store(y + c, n);
+    });
+  }
+
+  /// shares (width + 1, channels) += what g_t adds to dweight and dbias.
+  void add_shares(const Position& at, const T* g, T* shares) const {
+    const Window x = inputs(at);
+    for_each_vector<T>(channels, [&](Index c, Index n) {
+      const auto gradient = Vec<T>::load(g + c, n);
+      T* sum = shares + c;
+      for (Index j = 0; j < width; ++j, sum += channels)
+        fma(gradient, Vec<T>::load(x[j] + c, n), Vec<T>::load(sum, n)).store(sum, n);
+      (Vec<T>::load(sum, n) + gradient).store(sum, n);
     });
   }
 
@@ -241,79 +255,66 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
                                               {channels});
   detail::check_optional_shape<View<T, 3>, 3>(function, "the gradient of initial_state",
                                               din.initial_state, states);
-  const detail::Pieces rows(conv.batch * conv.length, 32);
 
-  View<const T, 3> g = dout.y;
-  if (options.silu) {
-    workspace.activation.resize({std::max(workspace.activation.size(), in.x.size())});
-    const View<T, 3> activation(workspace.activation.data(), in.x.extents());
-    parallel_for(backend, rows.pieces, [&](Index piece) {
-      for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
-        const auto at = conv.position(i);
-        const T* dy = conv.row(dout.y, at.span, at.time);
-        conv.convolve(at, conv.row(activation, at.span, at.time), [&](Vec x, Index c, Index n) {
-          const Vec s = detail::sigmoid(x);
-          return Vec::load(dy + c, n) * s * fma(x, Vec(T(1)) - s, Vec(T(1)));
-        });
+  const Index past = width - 1, share = (width + 1) * channels, ring = width * channels;
+  // Inputs of times [begin, end) of a sequence, in the order of time: g_t goes into a ring of rows,
+  // and once the last g that saw an input is there, so is the gradient of that input.
+  const auto run = [&](Index s, const detail::SequenceSpan& span, Index begin, Index end,
+                       T* partial) {
+    const auto g = [&](Index t) { return partial + share + t % width * channels; };
+    for (Index t = begin; t < end + past; ++t) {
+      if (t < span.length()) {
+        const typename detail::CausalConv<T>::Position at{s, span, t};
+        const T* dy = conv.row(dout.y, span, t);
+        if (options.silu)
+          conv.convolve(at, g(t), [&](Vec x, Index c, Index n) {
+            const Vec sigma = detail::sigmoid(x);
+            return Vec::load(dy + c, n) * sigma * fma(x, Vec(T(1)) - sigma, Vec(T(1)));
+          });
+        else
+          std::copy_n(dy, channels, g(t));
+        if (t < end) conv.add_shares(at, g(t), partial);
       }
-    });
-    g = activation;
-  }
-
-  // The gradient of the input at `time`, which may lie before the start, in the initial state.
-  const auto input_gradient = [&](Index s, const detail::SequenceSpan& span, Index time, T* dx) {
-    const Index first = std::max<Index>(time, 0);
-    const Index end = std::min(time + width, span.length());
-    const auto later = conv.window(g, span, first);
-    const Index kept = time - (span.length() - (width - 1));
-    const T* dfinal = dout.final_state && kept >= 0
-                          ? dout.final_state.data() + s * dout.final_state.stride(0) +
-                                kept * dout.final_state.stride(1)
-                          : nullptr;
-    detail::for_each_vector<T>(channels, [&](Index c, Index n) {
-      auto sum = dfinal ? Vec::load(dfinal + c, n) : Vec(T(0));
-      for (Index t = first; t < end; ++t)
-        sum = fma(Vec::load(conv.tap(time + width - 1 - t) + c, n),
-                  Vec::load(later[t - first] + c, n), sum);
-      sum.store(dx + c, n);
-    });
-  };
-
-  const Index share = (width + 1) * channels;
-  workspace.partials.resize({std::max(workspace.partials.size(), rows.pieces * share)});
-  parallel_for(backend, rows.pieces, [&](Index piece) {
-    T* partial = workspace.partials.data() + piece * share;
-    std::fill(partial, partial + share, T(0));
-    for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
-      const auto at = conv.position(i);
-      if (din.x) input_gradient(at.sequence, at.span, at.time, conv.row(din.x, at.span, at.time));
-      const T* g_row = conv.row(g, at.span, at.time);
-      const auto x = conv.inputs(at);
+      const Index done = t - past;
+      if (done >= end || (done < begin && begin > 0)) continue;
+      T* dx = done < 0 ? detail::state_row(din.initial_state, s, past + done)
+                       : (din.x ? conv.row(din.x, span, done) : nullptr);
+      if (!dx) continue;
+      const Index kept = done - (span.length() - past);
+      const T* dfinal = kept < 0 ? nullptr : detail::state_row(dout.final_state, s, kept);
       detail::for_each_vector<T>(channels, [&](Index c, Index n) {
-        const Vec gradient = Vec::load(g_row + c, n);
-        for (Index j = 0; j < width; ++j) {
-          T* sum = partial + j * channels + c;
-          fma(gradient, Vec::load(x[j] + c, n), Vec::load(sum, n)).store(sum, n);
-        }
-        T* sum = partial + width * channels + c;
-        (Vec::load(sum, n) + gradient).store(sum, n);
+        auto sum = dfinal ? Vec::load(dfinal + c, n) : Vec(T(0));
+        for (Index u = std::max<Index>(done, 0); u < std::min(done + width, span.length()); ++u)
+          sum = fma(Vec::load(conv.tap(done + past - u) + c, n), Vec::load(g(u) + c, n), sum);
+        sum.store(dx + c, n);
       });
     }
+  };
+
+  const detail::Pieces rows(conv.batch * conv.length, 32);
+  workspace.partials.resize({std::max(workspace.partials.size(), rows.pieces * (share + ring))});
+  parallel_for(backend, rows.pieces, [&](Index piece) {
+    T* partial = workspace.partials.data() + piece * (share + ring);
+    std::fill_n(partial, share, T(0));
+    for (Index i = rows.begin(piece); i < rows.end(piece);) {
+      const auto at = conv.position(i);
+      const Index count = std::min(rows.end(piece), at.span.row * conv.length + at.span.end) - i;
+      const Index begin = options.reversed ? at.time - (count - 1) : at.time;
+      run(at.sequence, at.span, begin, begin + count, partial);
+      i += count;
+    }
   });
+  for (Index s = 0; s < conv.sequences; ++s)  // without a step, the final state is the initial one
+    if (conv.span(s).length() == 0) run(s, conv.span(s), 0, 0, workspace.partials.data());
+
   for (Index piece = 1; piece < rows.pieces; ++piece)
     detail::array(workspace.partials.data(), share) +=
-        detail::array(workspace.partials.data() + piece * share, share);
+        detail::array(workspace.partials.data() + piece * (share + ring), share);
   const T* total = workspace.partials.data();
   for (Index c = 0; c < channels; ++c) {
     for (Index j = 0; din.weight && j < width; ++j) din.weight(c, j) = total[j * channels + c];
     if (din.bias) din.bias(c) = total[width * channels + c];
   }
-  if (!din.initial_state) return;
-  for (Index s = 0; s < conv.sequences; ++s)
-    for (Index i = 0; i < width - 1; ++i)
-      input_gradient(s, conv.span(s), i - (width - 1),
-                     din.initial_state.data() + s * din.initial_state.stride(0) +
-                         i * din.initial_state.stride(1));
 }
 
 /// One step: y (batch, channels) from x (batch, channels), the state moved on in place.
