@@ -212,15 +212,24 @@ class SafetensorsParser {
   std::vector<std::uint64_t> offsets_;
 };
 
-/// shape × dtype in bytes, or nothing when that exceeds 64 bits.
+/// No tensor has more bytes, not even with its extents of 0 left out: then its elements can be
+/// counted and addressed in whatever type they are read.
+inline constexpr std::uint64_t largest_tensor = std::uint64_t{1} << 60;
+
+/// shape × dtype in bytes, or nothing when that exceeds the largest tensor.
 inline std::optional<std::uint64_t> byte_count(const SafetensorsEntry& entry) {
   std::uint64_t bytes = facts(entry.dtype).bytes;
+  bool empty = false;
   for (Index extent : entry.shape) {
     const auto factor = static_cast<std::uint64_t>(extent);
-    if (factor != 0 && bytes > std::numeric_limits<std::uint64_t>::max() / factor) return {};
-    bytes *= factor;
+    if (factor == 0)
+      empty = true;
+    else if (bytes > largest_tensor / factor)
+      return {};
+    else
+      bytes *= factor;
   }
-  return bytes;
+  return empty ? 0 : bytes;
 }
 
 /// Throws FileError unless the tensors fill a buffer of `size` bytes end to end, as the format
@@ -248,7 +257,7 @@ inline void check_layout(const std::filesystem::path& path, const SafetensorsHea
     if (!bytes || *bytes != entry.end - entry.begin)
       fail("has data_offsets " + span + ", but " + std::string(facts(entry.dtype).name) +
            " of shape " + to_string(entry.shape) + " takes " +
-           (bytes ? std::to_string(*bytes) + " bytes" : "more than 64-bit bytes"));
+           (bytes ? std::to_string(*bytes) + " bytes" : "more than 2^60 bytes"));
     if (entry.begin != filled)
       fail("begins at byte " + std::to_string(entry.begin) + ", expected " +
            std::to_string(filled) + " where the tensor before it ends");

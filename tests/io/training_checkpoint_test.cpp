@@ -1,0 +1,140 @@
+#include "ssm/io/training_checkpoint.hpp"
+
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/random.hpp"
+#include "support/temp_directory.hpp"
+
+using ssm::FileError;
+using ssm::Index;
+using ssm::test::TempDirectory;
+
+namespace {
+
+constexpr ssm::MambaLMConfig config{.width = 8, .layers = 2, .state = 4};
+
+ssm::TrainingOptions options(double average) {
+  ssm::TrainingOptions o;
+  o.batch = 3;
+  o.length = 9;
+  o.seed = (std::uint64_t{1} << 63) + 12345;
+  o.jump_interval = 4;
+  o.schedule = {.peak = 1.0 / 300, .warmup = 2, .steps = 6, .final_fraction = 0.1};
+  o.average = average;
+  return o;
+}
+
+std::vector<unsigned char> some_text() {
+  ssm::test::Random random(9);
+  std::vector<unsigned char> text(200);
+  for (unsigned char& byte : text) byte = static_cast<unsigned char>(random.integer(97, 105));
+  return text;
+}
+
+ssm::MambaLMTrainer<float> started(double average) {
+  ssm::MambaLMTrainer<float> trainer;
+  trainer.options = options(average);
+  trainer.state = ssm::start_training<float>(config, trainer.options);
+  return trainer;
+}
+
+double run(ssm::MambaLMTrainer<float>& trainer, int steps, int threads) {
+  const std::vector<unsigned char> text = some_text();
+  double loss = 0;
+  for (int i = 0; i < steps; ++i) {
+    const ssm::TrainingReport report = trainer.step(ssm::cpu(threads), text);
+    REQUIRE(report.finite);
+    loss = report.loss;
+  }
+  return loss;
+}
+
+}  // namespace
+
+TEST_CASE("a run that is saved and resumed half-way ends with the bits of one that is not") {
+  for (double average : {0.0, 0.9}) {
+    const TempDirectory directory;
+    auto whole = started(average);
+    const double loss = run(whole, 6, 1);
+    ssm::save_training(directory / "whole", whole.state, whole.options);
+
+    auto first = started(average);
+    run(first, 3, 2);
+    ssm::save_training(directory / "half-way", first.state, first.options);
+    auto checkpoint = ssm::load_training<float>(directory / "half-way");
+    ssm::MambaLMTrainer<float> second;
+    second.state = std::move(checkpoint.state);
+    second.options = checkpoint.options;
+    CHECK(run(second, 3, 2) == loss);
+    ssm::save_training(directory / "resumed", second.state, second.options);
+
+    // The files hold weights, moments, average, carried state, positions, step and options.
+    CHECK(ssm::test::read_bytes(directory / "resumed") ==
+          ssm::test::read_bytes(directory / "whole"));
+    CHECK(ssm::test::read_bytes(directory / "half-way") !=
+          ssm::test::read_bytes(directory / "whole"));
+  }
+}
+
+TEST_CASE("training learns: the loss falls, and the average follows the weights") {
+  auto trainer = started(0.9);
+  trainer.options.schedule = {.peak = 1e-2, .warmup = 0, .steps = 1000, .final_fraction = 1};
+  const double before = run(trainer, 1, 0);
+  const double after = run(trainer, 60, 0);
+  CHECK(before > 5);   // log 256 = 5.5
+  CHECK(after < 2.5);  // nine equally likely bytes: log 9 = 2.2
+  CHECK(&trainer.state.best(trainer.options) == &trainer.state.average);
+  CHECK(ssm::test::relative_error(trainer.state.average.embedding,
+                                  trainer.state.weights.embedding) < 0.5);
+}
+
+TEST_CASE("a loss that is no number changes no weight") {
+  auto trainer = started(0);
+  run(trainer, 1, 0);
+  trainer.state.weights.final_norm(0) = std::numeric_limits<float>::quiet_NaN();
+  const auto embedding = trainer.state.weights.embedding;
+  const ssm::TrainingReport report = trainer.step(ssm::cpu, some_text());
+  CHECK_FALSE(report.finite);
+  CHECK(trainer.state.step == 1);
+  CHECK(ssm::test::same_bits(trainer.state.weights.embedding, embedding));
+}
+
+TEST_CASE("a checkpoint keeps its notes, and refuses to be what it is not") {
+  const TempDirectory directory;
+  auto trainer = started(0);
+  run(trainer, 1, 0);
+  ssm::save_training(directory / "run", trainer.state, trainer.options, {{"text", "a book"}});
+  CHECK(ssm::load_training<float>(directory / "run").notes ==
+        std::map<std::string, std::string>{{"text", "a book"}});
+
+  ssm::save_mamba_lm(directory.path(), trainer.state.weights);
+  CHECK_THROWS_AS(ssm::load_training<float>(directory / "model.safetensors"), FileError);
+  CHECK_THROWS_AS(ssm::load_training<float>(directory / "missing"), FileError);
+}
+
+TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refused") {
+  const TempDirectory directory;
+  auto trainer = started(0.9);
+  ssm::save_training(directory / "run", trainer.state, trainer.options);
+  const std::string good = ssm::test::read_bytes(directory / "run");
+  const std::size_t metadata_end = good.find("\"format\\\"") + 800;
+  ssm::test::Random random(11);
+  int refused = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    std::string bytes = good;
+    for (int change = 0; change < 2; ++change)
+      bytes[static_cast<std::size_t>(random.integer(0, static_cast<Index>(metadata_end)))] =
+          "0123456789-.e{}[]\",:"[random.integer(0, 19)];
+    try {
+      (void)ssm::load_training<float>(directory.write("bad", bytes));
+    } catch (const FileError&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > 100);
+}
