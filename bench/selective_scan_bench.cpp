@@ -1,0 +1,247 @@
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <string>
+
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/scan/selective_scan.hpp"
+
+/// An item is one channel at one step, with all its states: `time_per_item` is the figure to read.
+/// naive    the formula as a C programmer writes it, one channel at a time, std::exp
+/// floor    what no order of the work can avoid: per item and state one exponential, three
+///          multiply-adds and their loads, on data that stays in the first-level cache
+namespace {
+
+using ssm::Index;
+using ssm::Tensor;
+using ssm::View;
+
+template <class T>
+struct Problem {
+  Index length, channels, state;
+  Tensor<T, 3> u, delta, y, dy, du, ddelta;
+  Tensor<T, 2> A, dA;
+  Tensor<T, 4> B, C, dB, dC;
+  Tensor<T, 1> D, dD;
+  Tensor<T, 3> x;
+  ssm::SelectiveScanWorkspace<T> workspace;
+  ssm::SelectiveScanSaved<T> saved;
+  static constexpr ssm::SelectiveScanOptions options{.softplus = true};
+
+  Problem(Index length_, Index channels_, Index state_, bool gradients = false)
+      : length(length_),
+        channels(channels_),
+        state(state_),
+        u({1, length, channels}),
+        delta(u.extents()),
+        y(u.extents()),
+        A({channels, state}),
+        B({1, length, 1, state}),
+        C(B.extents()),
+        D({channels}),
+        x({1, channels, state}) {
+    std::uint64_t seed = 1;
+    const auto fill = [&](auto& tensor, double low, double high) {
+      for (T& value : tensor) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        value = static_cast<T>(low + (high - low) * static_cast<double>(seed >> 11) * 0x1p-53);
+      }
+    };
+    fill(u, -1, 1);
+    fill(delta, -5, -1);
+    fill(B, -1, 1);
+    fill(C, -1, 1);
+    D.fill(1);
+    for (Index c = 0; c < channels; ++c)
+      for (Index n = 0; n < state; ++n) A(c, n) = static_cast<T>(-1 - n);
+    if (!gradients) return;
+    dy = u;
+    du = ddelta = y;
+    dA = A;
+    dB = dC = B;
+    dD = D;
+  }
+
+  [[nodiscard]] ssm::SelectiveScanInputs<T> inputs() const {
+    ssm::SelectiveScanInputs<T> in;
+    in.u = u;
+    in.delta = delta;
+    in.A = A;
+    in.B = ssm::Selective<const T>(B.view());
+    in.C = ssm::Selective<const T>(C.view());
+    in.D = D;
+    return in;
+  }
+  void forward(int threads, bool save = false) {
+    ssm::selective_scan<T>(ssm::cpu(threads), inputs(), options, {y, {}}, workspace,
+                           save ? &saved : nullptr);
+  }
+  void backward(int threads) {
+    ssm::SelectiveScanInputGradients<T> gradients;
+    gradients.u = du;
+    gradients.delta = ddelta;
+    gradients.A = dA;
+    gradients.B = ssm::Selective<T>(dB.view());
+    gradients.C = ssm::Selective<T>(dC.view());
+    gradients.D = dD;
+    ssm::selective_scan_backward<T>(ssm::cpu(threads), inputs(), options, saved, {dy, {}},
+                                    gradients, workspace);
+  }
+};
+
+void report(benchmark::State& run, Index items, Index bytes) {
+  const auto count = static_cast<double>(run.iterations()) * static_cast<double>(items);
+  run.SetItemsProcessed(static_cast<std::int64_t>(count));
+  run.SetBytesProcessed(static_cast<std::int64_t>(run.iterations()) * bytes);
+  run.counters["time_per_item"] =
+      benchmark::Counter(count, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
+template <class T>
+Index row_bytes(const Problem<T>& p, Index arrays) {
+  return static_cast<Index>(sizeof(T)) * p.length * (arrays * p.channels + 2 * p.state);
+}
+
+template <class T>
+void naive(benchmark::State& run, Index length, Index channels, Index state, int) {
+  Problem<T> p(length, channels, state);
+  for (auto _ : run) {
+    for (Index c = 0; c < channels; ++c) {
+      T* x = &p.x(0, c, 0);
+      for (Index n = 0; n < state; ++n) x[n] = 0;
+      for (Index t = 0; t < length; ++t) {
+        T delta = p.delta(0, t, c);
+        if (delta <= T(20)) delta = std::log1p(std::exp(delta));
+        const T u = p.u(0, t, c);
+        T y = p.D(c) * u;
+        for (Index n = 0; n < state; ++n) {
+          x[n] = std::exp(delta * p.A(c, n)) * x[n] + delta * u * p.B(0, t, 0, n);
+          y += p.C(0, t, 0, n) * x[n];
+        }
+        p.y(0, t, c) = y;
+      }
+    }
+    benchmark::ClobberMemory();
+  }
+  report(run, length * channels, row_bytes(p, 3));
+}
+
+template <class T>
+void floor(benchmark::State& run, Index length, Index channels, Index, int) {
+  using ssm::detail::fma;
+  using Vec = ssm::detail::Vec<T>;
+  constexpr Index W = ssm::detail::lanes<T>;
+  constexpr int states = 16;
+  constexpr Index tile = 16;
+  alignas(64) T delta[tile * W], u[tile * W], y[tile * W], A[states * W], B[tile * states],
+      C[tile * states];
+  for (Index i = 0; i < tile * W; ++i) delta[i] = T(0.01), u[i] = T(0.1);
+  for (Index i = 0; i < states * W; ++i) A[i] = static_cast<T>(-1 - i / W);
+  for (Index i = 0; i < tile * states; ++i) B[i] = T(0.1), C[i] = T(0.2);
+  const Index tiles = length * channels / (tile * W);
+  Vec h[states];
+  for (Vec& value : h) value = Vec(T(0));
+  for (auto _ : run) {
+    for (Index k = 0; k < tiles; ++k) {
+      for (Index s = 0; s < tile; ++s) {
+        const Vec step = Vec::load(delta + s * W), input = step * Vec::load(u + s * W);
+        Vec sums[2] = {Vec(T(0)), Vec(T(0))};
+        ssm::detail::unroll<states>([&](auto n) __attribute__((always_inline)) {
+          h[n] = fma(h[n], ssm::detail::exp2(step * Vec::load(A + n * W)),
+                     input * Vec(B[s * states + n]));
+          sums[n % 2] = fma(h[n], Vec(C[s * states + n]), sums[n % 2]);
+        });
+        (sums[0] + sums[1]).store(y + s * W);
+      }
+      benchmark::DoNotOptimize(y);
+      benchmark::ClobberMemory();
+    }
+  }
+  report(run, tiles * tile * W, 0);
+}
+
+template <class T>
+void forward(benchmark::State& run, Index length, Index channels, Index state, int threads) {
+  Problem<T> p(length, channels, state);
+  for (auto _ : run) p.forward(threads);
+  report(run, length * channels, row_bytes(p, 3));
+}
+
+template <class T>
+void backward(benchmark::State& run, Index length, Index channels, Index state, int threads) {
+  Problem<T> p(length, channels, state, true);
+  p.forward(threads, true);
+  for (auto _ : run) p.backward(threads);
+  report(run, length * channels, row_bytes(p, 5));
+}
+
+/// What training pays: forward that saves, then backward.
+template <class T>
+void both(benchmark::State& run, Index length, Index channels, Index state, int threads) {
+  Problem<T> p(length, channels, state, true);
+  for (auto _ : run) {
+    p.forward(threads, true);
+    p.backward(threads);
+  }
+  report(run, length * channels, row_bytes(p, 8));
+}
+
+template <class T>
+void step(benchmark::State& run, Index, Index channels, Index state, int) {
+  Problem<T> p(1, channels, state);
+  const std::array<Index, 2> row{1, channels};
+  const std::array<Index, 3> coefficient{1, 1, state};
+  const ssm::SelectiveScanStepInputs<T> in{.u = {p.u.data(), row},
+                                           .delta = {p.delta.data(), row},
+                                           .A = p.A,
+                                           .B = {p.B.data(), coefficient},
+                                           .C = {p.C.data(), coefficient},
+                                           .D = p.D,
+                                           .delta_bias = {},
+                                           .z = {}};
+  for (auto _ : run) ssm::selective_scan_step<T>(in, p.options, p.x, View<T, 2>(p.y.data(), row));
+  report(run, channels, static_cast<Index>(sizeof(T)) * channels * (3 * state + 3));
+}
+
+using Function = void (*)(benchmark::State&, Index, Index, Index, int);
+
+void add(const std::string& variant, const std::string& scalar, Function function, Index length,
+         Index channels, Index state, int threads) {
+  const std::string name =
+      "selective_scan/" + variant + "/" + scalar + "/length:" + std::to_string(length) +
+      "/channels:" + std::to_string(channels) + "/state:" + std::to_string(state) +
+      "/threads:" + std::to_string(threads);
+  benchmark::RegisterBenchmark(
+      name.c_str(), [=](benchmark::State& run) { function(run, length, channels, state, threads); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // The size of the smallest published Mamba's scan, then sweeps around it.
+  add("naive", "float", naive<float>, 2048, 1536, 16, 1);
+  add("floor", "float", floor<float>, 2048, 1536, 16, 1);
+  add("floor", "double", floor<double>, 2048, 1536, 16, 1);
+  for (int threads : {1, 2}) {
+    add("forward", "float", forward<float>, 2048, 1536, 16, threads);
+    add("backward", "float", backward<float>, 2048, 1536, 16, threads);
+    add("forward_backward", "float", both<float>, 2048, 1536, 16, threads);
+    add("forward", "double", forward<double>, 2048, 1536, 16, threads);
+    add("backward", "double", backward<double>, 2048, 1536, 16, threads);
+  }
+  for (Index length : {1000, 10000, 100000, 1000000})
+    add("forward", "float", forward<float>, length, 64, 16, 1);
+  for (Index channels : {1, 16, 64, 256, 1024})
+    add("forward", "float", forward<float>, 2048, channels, 16, 1);
+  for (Index state : {1, 4, 8, 16, 32, 64, 128})
+    add("forward", "float", forward<float>, 1024, 256, state, 1);
+  for (Index channels : {64, 1536}) add("step", "float", step<float>, 1, channels, 16, 1);
+  add("step", "double", step<double>, 1, 1536, 16, 1);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}
