@@ -221,7 +221,7 @@ void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
         conv.convolve(at, y, [](Vec sum, Index, Index) { return sum; });
     }
   });
-  if (!out.final_state) return;
+  if (!out.final_state || conv.width == 1) return;
   for (Index s = 0; s < conv.sequences; ++s) {
     const auto span = conv.span(s);
     const auto last = conv.inputs({s, span, span.length()});  // one past the end reads back from it

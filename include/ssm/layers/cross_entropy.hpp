@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cmath>
 
 #include "ssm/core/backend.hpp"
@@ -14,6 +15,27 @@ namespace ssm {
 struct CrossEntropyWorkspace {
   Tensor<double, 1> losses;
 };
+
+namespace detail {
+
+/// Σ_v e^{x_v − top} of a row; the terms go to `terms` unless it is null, which may be x.
+template <class T>
+T sum_of_exponentials(const T* x, Index count, T top, T* terms) noexcept {
+  Vec<T> total(T(0));
+  for_each_vector<T>(count, [&](Index i, Index n) {
+    Vec<T> term = exp(Vec<T>::load(x + i, n) - Vec<T>(top));
+    if (n < lanes<T>) {  // lanes without an element count for nothing
+      std::array<T, static_cast<std::size_t>(lanes<T>)> in_use;
+      term.store(in_use.data());
+      term = Vec<T>::load(in_use.data(), n);
+    }
+    if (terms) term.store(terms + i, n);
+    total = total + term;
+  });
+  return sum(total);
+}
+
+}  // namespace detail
 
 /// Mean over (batch, length) of −log softmax(logits)[target], in nats, and its gradient
 ///   dlogits = (softmax(logits) − [v = target]) / (batch · length).
@@ -40,15 +62,11 @@ double cross_entropy(const Cpu& backend, const View<const T, 2>& logits,
       const auto row = detail::array(logits.data() + i * logits.stride(0), vocab);
       const T top = row.maxCoeff();
       const T at_target = row(target);
-      T sum;
-      if (dlogits) {
-        auto gradient = detail::array(dlogits.data() + i * dlogits.stride(0), vocab);
-        gradient = (row - top).exp();
-        sum = gradient.sum();
-        gradient *= T(1) / (sum * static_cast<T>(rows));
-        gradient(target) -= T(1) / static_cast<T>(rows);
-      } else {
-        sum = (row - top).exp().sum();
+      T* terms = dlogits ? dlogits.data() + i * dlogits.stride(0) : nullptr;
+      const T sum = detail::sum_of_exponentials(row.data(), vocab, top, terms);
+      if (terms) {
+        detail::array(terms, vocab) *= T(1) / (sum * static_cast<T>(rows));
+        terms[target] -= T(1) / static_cast<T>(rows);
       }
       workspace.losses(i) = std::log(static_cast<double>(sum)) + static_cast<double>(top) -
                             static_cast<double>(at_target);

@@ -60,9 +60,14 @@ void linear_backward(const Cpu& backend, const View<const T, 2>& x, const View<c
     detail::multiply_deep<T>(backend, detail::transposed(dy), x, gradients.weight, Write::overwrite,
                              workspace.partials);
   if (!gradients.bias) return;
-  auto sum = as_eigen(gradients.bias).array();
-  sum.setZero();
-  for (Index i = 0; i < rows; ++i) sum += detail::array(dy.data() + i * dy.stride(0), out);
+  const detail::Pieces columns(out, 32);
+  parallel_for(backend, columns.pieces, [&](Index piece) {
+    const Index begin = columns.begin(piece), count = columns.size(piece);
+    auto sum = as_eigen(gradients.bias.slice(0, begin, count)).array();
+    sum.setZero();
+    for (Index i = 0; i < rows; ++i)
+      sum += detail::array(dy.data() + i * dy.stride(0) + begin, count);
+  });
 }
 
 /// linear_forward for a few rows on the calling thread: each row on its own, nothing allocated.

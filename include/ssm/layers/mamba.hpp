@@ -193,9 +193,9 @@ struct MambaViews {
 ///
 /// input, output (batch, length, width), rows evenly spaced. `initial` null: a state of zeros;
 /// `final` null: not wanted; the two must differ. Splitting a sequence and handing the state on
-/// gives the same output. Cost per step: 6 · width · inner multiply-adds (inner = 2 · width gives
-/// 3 · inner² / 2 …) in the projections, and inner · state exponentials. Throws ShapeError,
-/// DomainError.
+/// gives the same output. Cost per step: inner · (3 width + 2 dt_rank + 2 state) multiply-adds in
+/// the projections, and inner · state exponentials. Memory: MambaSaved, so a long prompt is best
+/// cut into chunks where no gradient is wanted. Throws ShapeError, DomainError.
 template <class T>
 void mamba_forward(const Cpu& backend, const MambaWeights<T>& weights,
                    const View<const T, 3>& input, const MambaState<T>* initial,

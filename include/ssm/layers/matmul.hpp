@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cassert>
 
 #include "ssm/core/backend.hpp"
