@@ -177,6 +177,33 @@ struct Exp2<double> {
                                                   1.0178062445845774e-07,
                                                   7.072585949269223e-09,
                                                   4.4549605981865186e-10};
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  /// 2^r on [−1/32, 1/32], degree 6, 1.5e-17 relative, and 2^{j/16} for the rest of the fraction.
+  static constexpr std::array<double, 7> sixteenth{1.0,
+                                                   0.6931471805599457,
+                                                   0.24022650695910075,
+                                                   0.0555041086566393,
+                                                   0.009618129106919537,
+                                                   0.0013333781576784268,
+                                                   0.00015403723980749256};
+  alignas(64) static constexpr std::array<double, 16> roots{1.0,
+                                                            1.0442737824274138,
+                                                            1.0905077326652577,
+                                                            1.1387886347566916,
+                                                            1.189207115002721,
+                                                            1.241857812073484,
+                                                            1.2968395546510096,
+                                                            1.3542555469368927,
+                                                            1.4142135623730951,
+                                                            1.4768261459394993,
+                                                            1.5422108254079407,
+                                                            1.6104903319492543,
+                                                            1.681792830507429,
+                                                            1.7562521603732995,
+                                                            1.8340080864093424,
+                                                            1.9152065613971474};
+  static constexpr double round_to_sixteenth = 0x1.8p48;
+#endif
   static constexpr double round = 0x1.8p52 + 1023.0;
   static constexpr double lowest = -1023.0;
   static constexpr double highest = 1024.0;
@@ -192,10 +219,14 @@ template <class T>
     const __m512 r = _mm512_maskz_reduce_ps(0xffff, x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(Vec<T>(r), Exp2<float>::unit).v, x.v));
   } else {
-    const __m512d n =
-        _mm512_maskz_roundscale_pd(0xff, x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return Vec<T>(
-        _mm512_maskz_scalef_pd(0xff, polynomial(x - Vec<T>(n), Exp2<double>::centred).v, n));
+    // x = n + r with n a multiple of 1/16: the low four bits of the rounded sum select its root.
+    const Vec<T> rounded = x + Vec<T>(Exp2<double>::round_to_sixteenth);
+    const Vec<T> n = rounded - Vec<T>(Exp2<double>::round_to_sixteenth);
+    const __m512d root = _mm512_permutex2var_pd(_mm512_load_pd(Exp2<double>::roots.data()),
+                                                _mm512_castpd_si512(rounded.v),
+                                                _mm512_load_pd(Exp2<double>::roots.data() + 8));
+    const Vec<T> power = Vec<T>(root) * polynomial(x - n, Exp2<double>::sixteenth);
+    return Vec<T>(_mm512_maskz_scalef_pd(0xff, power.v, n.v));
   }
 #else
   using Bits = typename Vec<T>::NativeBits;
