@@ -329,7 +329,7 @@ void causal_conv_step(const View<const T, 2>& x, const View<const T, 2>& weight,
     for (Index c = 0; c < channels; ++c) {
       T sum = bias ? bias(c) : T(0);
       const T* w = weight.data() + c * weight.stride(0);
-      T* past = state.data() + b * state.stride(0) + c * state.stride(2);
+      T* past = width > 1 ? &state(b, 0, c) : nullptr;
       const T now = x(b, c);
       for (Index j = 0; j + 1 < width; ++j) {
         T& slot = past[j * state.stride(1)];

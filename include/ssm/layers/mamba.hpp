@@ -123,10 +123,15 @@ struct MambaViews {
   const MambaShape& s;
   Index batch, length;
 
+  /// An array without rows may be null, and stays so.
+  template <class U>
+  [[nodiscard]] U* offset(U* data, Index by) const noexcept {
+    return batch * length > 0 ? data + by : data;
+  }
   /// Columns [begin, begin + count) of a (batch · length, columns) array.
   template <class U>
   [[nodiscard]] View<U, 3> columns(U* data, Index all, Index begin, Index count) const noexcept {
-    return {data + begin, {batch, length, count}, {length * all, all, 1}};
+    return {offset(data, begin), {batch, length, count}, {length * all, all, 1}};
   }
   template <class U>
   [[nodiscard]] View<U, 3> x(U* projected) const noexcept {
@@ -148,7 +153,7 @@ struct MambaViews {
   template <class U>
   [[nodiscard]] View<U, 4> coefficient(U* parameters, Index part) const noexcept {
     const Index all = s.dt_rank + 2 * s.state;
-    return {parameters + s.dt_rank + part * s.state,
+    return {offset(parameters, s.dt_rank + part * s.state),
             {batch, length, 1, s.state},
             {length * all, all, s.state, 1}};
   }
@@ -321,10 +326,11 @@ void mamba_step(const MambaWeights<T>& weights, const View<const T, 2>& input, M
   assert(state.scan.extent(0) == batch && scratch.u.extent(0) == batch);
   const detail::MambaViews<T> views{s, batch, 1};
   const View<T, 2> x(scratch.projected.data(), {batch, s.inner}, {2 * s.inner, 1});
-  const View<T, 2> z(scratch.projected.data() + s.inner, {batch, s.inner}, {2 * s.inner, 1});
+  const View<T, 2> z(views.offset(scratch.projected.data(), s.inner), {batch, s.inner},
+                     {2 * s.inner, 1});
   const Index parameters = s.dt_rank + 2 * s.state;
   const auto coefficient = [&](Index part) {
-    return View<const T, 3>(scratch.parameters.data() + s.dt_rank + part * s.state,
+    return View<const T, 3>(views.offset(scratch.parameters.data(), s.dt_rank + part * s.state),
                             {batch, 1, s.state}, {parameters, s.state, 1});
   };
   linear_step<T>(input, weights.in_proj, {}, scratch.projected);

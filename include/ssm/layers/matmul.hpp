@@ -55,6 +55,7 @@ template <class T>
 template <class T>
 void multiply(const Cpu& backend, const View<const T, 2>& lhs, const View<const T, 2>& rhs,
               const View<T, 2>& dst, Write write) {
+  if (dst.size() == 0 || lhs.extent(1) == 0) return multiply_piece<T>(lhs, rhs, dst, write);
   constexpr Index least = 192;  // below this, packing the other factor again costs too much
   const Pieces rows(dst.extent(0), least);
   const Pieces columns(dst.extent(1), least);
