@@ -587,3 +587,18 @@ TEST_CASE("backward refuses what another call saved") {
                                                       {c.dy, c.dfinal}, c.gradients(), c.workspace),
                   ssm::ShapeError);
 }
+
+TEST_CASE("training needs at most 2.2 times the memory of inputs, outputs and gradients") {
+  Sizes s;
+  s.length = 512;
+  s.channels = 768;
+  s.state = 16;
+  s.gated = false;
+  Case<float> c(s, 1);
+  c.run(2);
+  const Index given = c.u.size() + c.delta.size() + c.y.size() + c.dy.size() + c.du.size() +
+                      c.ddelta.size() + 2 * (c.B.size() + c.C.size() + c.A.size() + c.D.size());
+  const Index held = c.saved.states.size() + c.workspace.states.size() +
+                     c.workspace.partials.size() + c.workspace.tiles.size();
+  CHECK(static_cast<double>(given + held) <= 2.2 * static_cast<double>(given));
+}
