@@ -6,7 +6,7 @@ Made on Debian 12 with its python3-torch 1.13.1 and safetensors 0.8.0:
     apt-get install python3-torch python3-venv
     /usr/bin/python3 -m venv --system-site-packages /tmp/golden && . /tmp/golden/bin/activate
     pip install transformers==4.39.3 safetensors==0.8.0 'numpy<2'
-    python tests/golden/make_mamba.py
+    python -B tests/golden/make_mamba.py
 
 mamba/config.json and mamba/model.safetensors are what save_pretrained writes; every weight is
 random, biases and norms too, so that none can be left out unseen. mamba/expected.safetensors holds

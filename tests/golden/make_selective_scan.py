@@ -10,7 +10,7 @@ python3-torch 1.13.1 and, from PyPI, einops 0.8.1 and safetensors 0.8.0:
     MAMBA_SKIP_CUDA_BUILD=TRUE pip download --no-deps --no-build-isolation --no-binary :all: \\
         -d /tmp/golden mamba-ssm==2.2.4
     tar xf /tmp/golden/mamba_ssm-2.2.4.tar.gz -C /tmp/golden
-    python tests/golden/make_selective_scan.py \\
+    python -B tests/golden/make_selective_scan.py \\
         /tmp/golden/mamba_ssm-2.2.4/mamba_ssm/ops/selective_scan_interface.py
 
 The file holds for each case, in the layout of ssm (batch, length, channels; B and C varying:

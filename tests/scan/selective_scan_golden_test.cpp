@@ -4,7 +4,6 @@
 #include <complex>
 #include <limits>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -22,7 +21,7 @@ using namespace ssm;
 namespace {
 
 template <class T>
-inline constexpr std::string_view precision = std::is_same_v<T, float> ? "/float32/" : "/float64/";
+const std::string precision = std::is_same_v<T, float> ? "/float32/" : "/float64/";
 
 template <class K>
 inline constexpr bool is_complex = false;
@@ -138,10 +137,10 @@ struct Case {
   Case(SafetensorsReader& file, const std::string& name)
       : values(Values<T, K>::read_from(file, name + "/")),
         dy(read<T, 3>(file, name + "/y_gradient")),
-        y(read<T, 3>(file, name + std::string(precision<T>) + "y")),
+        y(read<T, 3>(file, name + precision<T> + "y")),
         dfinal_state(read<K, 3>(file, name + "/state_gradient")),
-        final_state(read<K, 3>(file, name + std::string(precision<T>) + "final_state")),
-        gradients(Values<T, K>::read_from(file, name + std::string(precision<T>) + "gradient/")) {
+        final_state(read<K, 3>(file, name + precision<T> + "final_state")),
+        gradients(Values<T, K>::read_from(file, name + precision<T> + "gradient/")) {
     const std::string softplus = "," + file.metadata().at("softplus") + ",";
     options.softplus = softplus.find("," + name + ",") != std::string::npos;
   }
