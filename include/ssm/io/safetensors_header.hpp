@@ -248,8 +248,8 @@ inline void check_layout(const std::filesystem::path& path, const SafetensorsHea
     const auto fail = [&](const std::string& what) {
       throw_file(path, "tensor " + in_quotes(name) + " " + what);
     };
-    const std::string span =
-        "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + ")";
+    std::string span = "[";
+    span += std::to_string(entry.begin) + ", " + std::to_string(entry.end) + ")";
     if (entry.end < entry.begin) fail("has data_offsets " + span + ", which end before they begin");
     if (entry.end > size)
       fail("lies at " + span + ", outside the file's " + std::to_string(size) + " bytes of data");
