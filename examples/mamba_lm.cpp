@@ -126,7 +126,8 @@ struct TrainArguments {
   double held_out = 0.1;
   bool resume = false;
   int threads = 0;
-  ssm::Index evaluate_every = 0, evaluate_bytes = 65536, save_every = 500;
+  ssm::Index evaluate_every = 0, save_every = 500;
+  std::size_t evaluate_bytes = 65536;
   bool half = false;
 
   TrainArguments() {
@@ -149,73 +150,94 @@ void save(const TrainArguments& a, const ssm::MambaLMTrainer<float>& trainer, co
   ssm::save_training(out / "training.safetensors", trainer.state, trainer.options, describe(text));
 }
 
+/// Bits per byte over the beginning of what is held out.
+void print_held_out(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
+                    const ssm::MambaLMTrainer<float>& trainer) {
+  const Bytes held_out = text.held_out();
+  const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
+  if (part.empty()) return;
+  const double bits =
+      bits_per_byte(cpu, trainer.state.best(trainer.options), {}, part, [](std::size_t, double) {});
+  if (interrupted != 0) return;
+  std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
+              static_cast<long long>(trainer.state.step), bits, part.size());
+  std::fflush(stdout);
+}
+
+/// Steps until the schedule ends or somebody interrupts.
+void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
+              ssm::MambaLMTrainer<float>& trainer) {
+  const ssm::TrainingOptions& options = trainer.options;
+  const ssm::Index first = trainer.state.step, last = options.schedule.steps;
+  const auto due = [&](ssm::Index every) { return every > 0 && trainer.state.step % every == 0; };
+  Progress progress("step", last);
+  const Stopwatch watch;
+  double smooth = 0, weight = 0;
+  while (trainer.state.step < last && interrupted == 0) {
+    const ssm::TrainingReport report = trainer.step(cpu, text.training());
+    if (!report.finite) {
+      progress.finish();
+      throw std::runtime_error(
+          format("step %lld: the loss is %g and the gradient norm %g, expected finite numbers; go "
+                 "on from the last checkpoint with --resume and a lower --lr",
+                 static_cast<long long>(trainer.state.step), report.loss, report.gradient_norm));
+    }
+    smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
+    weight = 0.98 * weight + 0.02;
+    const auto read =
+        static_cast<double>((trainer.state.step - first) * options.batch * options.length);
+    progress.update(trainer.state.step,
+                    format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
+                           report.gradient_norm, report.learning_rate, read / watch.seconds()));
+    if (due(a.evaluate_every)) {
+      progress.finish();
+      print_held_out(cpu, a, text, trainer);
+    }
+    if (due(a.save_every)) save(a, trainer, text);
+  }
+  progress.finish();
+}
+
 int train(const TrainArguments& a, const ssm::TrainingCheckpoint<float>* from) {
-  const ssm::Cpu cpu = ssm::cpu(a.threads);
   const Text text(a.text, a.held_out);
   ssm::MambaLMTrainer<float> trainer;
   trainer.options = a.options;
-  if (from != nullptr) {
-    if (describe(text) != from->notes)
-      throw std::runtime_error(a.text + ": is not the text that the run in " + a.out +
-                               " was reading");
+  if (from == nullptr) {
+    trainer.state = ssm::start_training<float>(a.config, a.options);
+  } else if (describe(text) == from->notes) {
     trainer.state = from->state;
   } else {
-    trainer.state = ssm::start_training<float>(a.config, a.options);
+    throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   }
   std::size_t parameters = 0;
   trainer.state.weights.visit([&](const std::string&, const auto& tensor, bool) {
     parameters += static_cast<std::size_t>(tensor.size());
   });
-  const ssm::Index steps = a.options.schedule.steps;
   std::printf("%zu parameters, %zu bytes to learn from, %zu held out\n", parameters,
               text.training().size(), text.held_out().size());
   std::fflush(stdout);
 
   std::signal(SIGINT, on_interrupt);
-  Progress progress("step", steps);
-  const Stopwatch watch;
-  const ssm::Index first = trainer.state.step;
-  double smooth = 0, weight = 0;
-  while (trainer.state.step < steps && interrupted == 0) {
-    const ssm::TrainingReport report = trainer.step(cpu, text.training());
-    if (!report.finite) {
-      progress.finish();
-      throw std::runtime_error(
-          "loss " + std::to_string(report.loss) + ", gradient norm " +
-          std::to_string(report.gradient_norm) + " at step " + std::to_string(trainer.state.step) +
-          ": nothing was saved since the last checkpoint; resume with a lower --lr");
-    }
-    const ssm::Index step = trainer.state.step;
-    smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
-    weight = 0.98 * weight + 0.02;
-    const double read =
-        static_cast<double>((step - first) * trainer.options.batch * trainer.options.length);
-    progress.update(step,
-                    format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
-                           report.gradient_norm, report.learning_rate, read / watch.seconds()));
-    if (a.evaluate_every > 0 && step % a.evaluate_every == 0 && !text.held_out().empty()) {
-      const Bytes part = text.held_out().first(
-          std::min(text.held_out().size(), static_cast<std::size_t>(a.evaluate_bytes)));
-      const double bits = bits_per_byte(cpu, trainer.state.best(trainer.options), {}, part,
-                                        [](std::size_t, double) {});
-      progress.finish();
-      if (interrupted == 0)
-        std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
-                    static_cast<long long>(step), bits, part.size());
-      std::fflush(stdout);
-    }
-    if (a.save_every > 0 && step % a.save_every == 0) save(a, trainer, text);
-  }
-  progress.finish();
+  train_on(ssm::cpu(a.threads), a, text, trainer);
   save(a, trainer, text);
   if (interrupted != 0) {
-    std::fprintf(stderr,
-                 "stopped at step %lld; go on with: mamba_lm train --text %s --out %s --resume\n",
-                 static_cast<long long>(trainer.state.step), a.text.c_str(), a.out.c_str());
+    std::fprintf(
+        stderr, "stopped after step %lld; go on with: mamba_lm train --text %s --out %s --resume\n",
+        static_cast<long long>(trainer.state.step), a.text.c_str(), a.out.c_str());
     return exit_interrupted;
   }
   std::printf("saved %s\n", a.out.c_str());
   return 0;
+}
+
+/// A number of at least this much; CLI11 itself would wrap a negative one where none is expected.
+CLI::Validator at_least(double least) {
+  const auto check = [least](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= least) return "";
+    return format("%s is not a number from %g", text.c_str(), least);
+  };
+  return {check, "", "at least"};
 }
 
 void add_train(CLI::App& app, TrainArguments& a) {
@@ -225,31 +247,52 @@ void add_train(CLI::App& app, TrainArguments& a) {
   app.add_option("--held-out", a.held_out, "part of the text, at its end, that is not read")
       ->check(CLI::Range(0.0, 0.99))
       ->capture_default_str();
-  app.add_option("--width", a.config.width, "of the residual stream")->capture_default_str();
-  app.add_option("--layers", a.config.layers)->capture_default_str();
-  app.add_option("--state", a.config.state, "states per channel")->capture_default_str();
-  app.add_option("--expand", a.config.expand, "channels per width")->capture_default_str();
+  app.add_option("--width", a.config.width, "of the residual stream")
+      ->check(at_least(1))
+      ->capture_default_str();
+  app.add_option("--layers", a.config.layers)->check(at_least(1))->capture_default_str();
+  app.add_option("--state", a.config.state, "states per channel")
+      ->check(at_least(1))
+      ->capture_default_str();
+  app.add_option("--expand", a.config.expand, "channels per width")
+      ->check(at_least(1))
+      ->capture_default_str();
   auto& o = a.options;
-  app.add_option("--batch", o.batch, "parallel streams of text")->capture_default_str();
-  app.add_option("--length", o.length, "bytes per stream and step")->capture_default_str();
-  app.add_option("--steps", o.schedule.steps)->capture_default_str();
-  app.add_option("--lr", o.schedule.peak, "highest learning rate")->capture_default_str();
+  app.add_option("--batch", o.batch, "parallel streams of text")
+      ->check(at_least(1))
+      ->capture_default_str();
+  app.add_option("--length", o.length, "bytes per stream and step")
+      ->check(at_least(1))
+      ->capture_default_str();
+  app.add_option("--steps", o.schedule.steps)->check(at_least(1))->capture_default_str();
+  app.add_option("--lr", o.schedule.peak, "highest learning rate")
+      ->check(at_least(0))
+      ->capture_default_str();
   app.add_option("--final-lr", o.schedule.final_fraction, "last learning rate, as part of --lr")
+      ->check(at_least(0))
       ->capture_default_str();
   app.add_option("--warmup", o.schedule.warmup, "steps of rising learning rate")
+      ->check(at_least(0))
       ->capture_default_str();
-  app.add_option("--weight-decay", o.adamw.weight_decay)->capture_default_str();
-  app.add_option("--beta2", o.adamw.beta2, "of AdamW")->capture_default_str();
-  app.add_option("--clip", o.max_norm, "largest gradient norm")->capture_default_str();
+  app.add_option("--weight-decay", o.adamw.weight_decay)->check(at_least(0))->capture_default_str();
+  app.add_option("--beta2", o.adamw.beta2, "of AdamW")
+      ->check(CLI::Range(0.0, 0.99999999))
+      ->capture_default_str();
+  app.add_option("--clip", o.max_norm, "largest gradient norm")
+      ->check(CLI::Range(1e-9, 1e9))
+      ->capture_default_str();
   app.add_option("--ema", o.average, "decay of the average of the weights; 0: off")
+      ->check(CLI::Range(0.0, 0.99999999))
       ->capture_default_str();
   app.add_option("--jump-interval", o.jump_interval, "mean steps between jumps of a stream")
+      ->check(at_least(0))
       ->capture_default_str();
-  app.add_option("--seed", o.seed)->capture_default_str();
-  app.add_option("--threads", a.threads, "0: all")->capture_default_str();
+  app.add_option("--seed", o.seed)->check(at_least(0))->capture_default_str();
+  app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
   app.add_option("--eval-every", a.evaluate_every, "steps between evaluations; 0: never")
       ->capture_default_str();
   app.add_option("--eval-bytes", a.evaluate_bytes, "held-out bytes per evaluation")
+      ->check(at_least(0))
       ->capture_default_str();
   app.add_option("--save-every", a.save_every, "steps between checkpoints; 0: only at the end")
       ->capture_default_str();
@@ -295,8 +338,9 @@ void add_evaluate(CLI::App& app, EvaluateArguments& a) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--prime", a.prime, "KiB before the measured part that are read first")
+      ->check(at_least(0))
       ->capture_default_str();
-  app.add_option("--threads", a.threads, "0: all")->capture_default_str();
+  app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
 }
 
 struct GenerateArguments {
@@ -351,7 +395,9 @@ int generate(const GenerateArguments& a) {
 void add_generate(CLI::App& app, GenerateArguments& a) {
   app.add_option("--model", a.model, "directory or safetensors file")->required();
   app.add_option("--prompt", a.prompt, "text to go on from; a line break when not given");
-  app.add_option("--bytes", a.bytes, "how many to write")->capture_default_str();
+  app.add_option("--bytes", a.bytes, "how many to write")
+      ->check(at_least(0))
+      ->capture_default_str();
   auto& s = a.sampling;
   app.add_option("--temperature", s.temperature, "0: always the likeliest")->capture_default_str();
   app.add_option("--top-k", s.top_k, "0: all")->capture_default_str();
@@ -359,7 +405,7 @@ void add_generate(CLI::App& app, GenerateArguments& a) {
   app.add_option("--min-p", s.min_p)->capture_default_str();
   app.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
   app.add_option("--repetition-window", s.repetition_window)->capture_default_str();
-  app.add_option("--seed", s.seed)->capture_default_str();
+  app.add_option("--seed", s.seed)->check(at_least(0))->capture_default_str();
   app.add_option("--threads", a.threads, "that read the prompt; 0: all")->capture_default_str();
 }
 
