@@ -1,0 +1,275 @@
+#include "ssm/scan/linear_scan.hpp"
+
+#include <complex>
+#include <limits>
+
+#include "ssm/core/phi.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using ssm::test::Random;
+using ssm::test::relative_error;
+using ssm::test::same_bits;
+
+namespace {
+
+template <class K>
+struct Problem {
+  Tensor<K, 3> a, b;
+  Tensor<K, 2> initial_state;
+
+  Problem(Index batch, Index length, Index channels, std::uint64_t seed = 1) {
+    Random random(seed);
+    a = random.normal<K>(std::array{batch, length, channels}, 0.2, 0.6);
+    b = random.normal<K>(std::array{batch, length, channels});
+    initial_state = random.normal<K>(std::array{batch, channels});
+  }
+  [[nodiscard]] LinearScanInputs<K> inputs() const { return {a, b, initial_state}; }
+};
+
+template <class K>
+struct Result {
+  Tensor<K, 3> x;
+  Tensor<K, 2> final_state;
+
+  explicit Result(const Problem<K>& problem)
+      : x(problem.b.extents()), final_state(problem.initial_state.extents()) {}
+  [[nodiscard]] LinearScanOutputs<K> outputs() { return {x, final_state}; }
+};
+
+template <class K>
+Result<K> run(const Problem<K>& problem, LinearScanOptions options = {}, int threads = 1) {
+  Result<K> result(problem);
+  LinearScanWorkspace<K> workspace;
+  linear_scan(cpu(threads), problem.inputs(), options, result.outputs(), workspace);
+  return result;
+}
+
+template <class K>
+struct Gradients {
+  Tensor<K, 3> a, b;
+  Tensor<K, 2> initial_state;
+};
+
+template <class K>
+Gradients<K> run_backward(const Problem<K>& problem, const Result<K>& result,
+                          const Tensor<K, 3>& x_gradient, const Tensor<K, 2>& state_gradient,
+                          LinearScanOptions options = {}, int threads = 1) {
+  Gradients<K> gradients{Tensor<K, 3>(problem.a.extents()), Tensor<K, 3>(problem.a.extents()),
+                         Tensor<K, 2>(problem.initial_state.extents())};
+  LinearScanWorkspace<K> workspace;
+  linear_scan_backward(cpu(threads), problem.inputs(), options, result.x,
+                       {x_gradient, state_gradient},
+                       {gradients.a, gradients.b, gradients.initial_state}, workspace);
+  return gradients;
+}
+
+constexpr std::array<std::array<Index, 3>, 10> shapes{{{2, 0, 3},
+                                                       {2, 1, 3},
+                                                       {1, 7, 1},
+                                                       {3, 33, 5},
+                                                       {1, 600, 2},
+                                                       {1, 1025, 17},
+                                                       {2, 1111, 9},
+                                                       {1, 3000, 300},
+                                                       {40, 13, 8},
+                                                       {0, 5, 2}}};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the linear scan is its formula, whatever the shape, the cut and the direction",
+                   "", float, double, std::complex<float>, std::complex<double>) {
+  const double epsilon = std::numeric_limits<Real<TestType>>::epsilon();
+  for (const auto& [batch, length, channels] : shapes)
+    for (const bool reversed : {false, true}) {
+      CAPTURE(batch, length, channels, reversed);
+      const Problem<TestType> problem(batch, length, channels);
+      Result<TestType> want(problem);
+      linear_scan_reference(problem.inputs(), {reversed}, want.outputs());
+      const auto got = run(problem, {reversed}, 2);
+      CHECK(relative_error(got.x, want.x) <= 20 * epsilon);
+      CHECK(relative_error(got.final_state, want.final_state) <= 20 * epsilon);
+    }
+}
+
+TEMPLATE_TEST_CASE("the linear scan has the same bits for every number of threads", "", float,
+                   double, std::complex<double>) {
+  for (const auto& [batch, length, channels] : shapes) {
+    CAPTURE(batch, length, channels);
+    const Problem<TestType> problem(batch, length, channels);
+    const auto one = run(problem);
+    Random random(2);
+    const auto x_gradient = random.normal<TestType>(problem.b.extents());
+    const auto state_gradient = random.normal<TestType>(problem.initial_state.extents());
+    const auto one_back = run_backward(problem, one, x_gradient, state_gradient);
+    for (const int threads : {2, 3, 5}) {
+      const auto many = run(problem, {}, threads);
+      CHECK(same_bits(one.x, many.x));
+      CHECK(same_bits(one.final_state, many.final_state));
+      const auto back = run_backward(problem, many, x_gradient, state_gradient, {}, threads);
+      CHECK(same_bits(one_back.a, back.a));
+      CHECK(same_bits(one_back.b, back.b));
+      CHECK(same_bits(one_back.initial_state, back.initial_state));
+    }
+  }
+}
+
+TEST_CASE("a linear scan split anywhere and resumed is the whole one") {
+  const Problem<double> problem(2, 1301, 3);
+  const auto whole = run(problem);
+  for (const Index split : {0, 1, 640, 1300, 1301}) {
+    Result<double> parts(problem);
+    LinearScanWorkspace<double> workspace;
+    const View<const double, 3> a = problem.a, b = problem.b;
+    const View<double, 3> x = parts.x;
+    linear_scan(cpu, {a.slice(1, 0, split), b.slice(1, 0, split), problem.initial_state}, {},
+                {x.slice(1, 0, split), parts.final_state}, workspace);
+    linear_scan(cpu,
+                {a.slice(1, split, 1301 - split), b.slice(1, split, 1301 - split),
+                 parts.final_state.view()},
+                {}, {x.slice(1, split, 1301 - split), parts.final_state}, workspace);
+    CHECK(relative_error(parts.x, whole.x) <= 1e-14);
+    CHECK(relative_error(parts.final_state, whole.final_state) <= 1e-14);
+  }
+}
+
+TEST_CASE("a reversed linear scan is the scan of reversed sequences") {
+  const Problem<double> problem(2, 777, 12);
+  const auto want = run(problem, {.reversed = true});
+  Result<double> got(problem);
+  LinearScanWorkspace<double> workspace;
+  linear_scan(cpu,
+              {problem.a.view().reversed(1), problem.b.view().reversed(1), problem.initial_state},
+              {}, {got.x.view().reversed(1), got.final_state}, workspace);
+  CHECK(same_bits(got.x, want.x));
+  CHECK(same_bits(got.final_state, want.final_state));
+}
+
+TEST_CASE("the linear scan is linear in b and the initial state") {
+  Problem<double> problem(1, 900, 4);
+  const auto once = run(problem);
+  for (double& b : problem.b) b *= 2;
+  for (double& x : problem.initial_state) x *= 2;
+  const auto twice = run(problem);
+  Tensor<double, 3> sum(once.x.extents());
+  for (Index i = 0; i < sum.size(); ++i) sum.data()[i] = 2 * once.x.data()[i];
+  CHECK(same_bits(twice.x, sum));
+}
+
+TEST_CASE("the linear scan works in place, and with one row of a for all time") {
+  Problem<double> problem(1, 1500, 3);
+  for (Index t = 1; t < 1500; ++t)
+    for (Index c = 0; c < 3; ++c) problem.a(0, t, c) = problem.a(0, 0, c);
+  const auto want = run(problem);
+  LinearScanWorkspace<double> workspace;
+  const View<const double, 3> row(problem.a.data(), {1, 1500, 3}, {0, 0, 1});
+  linear_scan(cpu, {row, problem.b.view(), problem.initial_state}, {},
+              {problem.b.view(), problem.initial_state.view()}, workspace);
+  CHECK(same_bits(problem.b, want.x));
+  CHECK(same_bits(problem.initial_state, want.final_state));
+}
+
+TEST_CASE("a NaN in a linear scan reaches every later step of its channel, and no other") {
+  Problem<double> problem(1, 1200, 9);
+  problem.b(0, 700, 4) = std::numeric_limits<double>::quiet_NaN();
+  const auto result = run(problem, {}, 2);
+  Index wrong = 0;
+  for (Index t = 0; t < 1200; ++t)
+    for (Index c = 0; c < 9; ++c)
+      wrong += std::isnan(result.x(0, t, c)) != (c == 4 && t >= 700) ? 1 : 0;
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("the gradients of the linear scan are its finite differences") {
+  for (const auto& [batch, length, channels] :
+       {std::array<Index, 3>{2, 0, 3}, {2, 1, 3}, {1, 5, 11}, {2, 9, 2}, {1, 520, 1}})
+    for (const bool reversed : {false, true}) {
+      CAPTURE(batch, length, channels, reversed);
+      Problem<double> problem(batch, length, channels);
+      Random random(3);
+      const auto x_gradient = random.normal<double>(problem.b.extents());
+      const auto state_gradient = random.normal<double>(problem.initial_state.extents());
+      const auto loss = [&] {
+        const auto result = run(problem, {reversed});
+        return ssm::test::dot(result.x, x_gradient) +
+               ssm::test::dot(result.final_state, state_gradient);
+      };
+      const auto gradients = run_backward(problem, run(problem, {reversed}), x_gradient,
+                                          state_gradient, {reversed}, 2);
+      CHECK(ssm::test::gradient_error(loss, problem.a, gradients.a) <= 1e-9);
+      CHECK(ssm::test::gradient_error(loss, problem.b, gradients.b) <= 1e-9);
+      CHECK(ssm::test::gradient_error(loss, problem.initial_state, gradients.initial_state) <=
+            1e-9);
+    }
+}
+
+TEST_CASE("the gradient of a complex linear scan is d/dRe + i d/dIm") {
+  using K = std::complex<double>;
+  Problem<K> problem(2, 6, 9);
+  Random random(4);
+  const auto x_gradient = random.normal<K>(problem.b.extents());
+  const auto state_gradient = random.normal<K>(problem.initial_state.extents());
+  const auto loss = [&] {
+    const auto result = run(problem);
+    double sum = 0;  // Re Σ conj(g) x, whose gradient by x is g
+    for (Index i = 0; i < result.x.size(); ++i)
+      sum += (std::conj(x_gradient.data()[i]) * result.x.data()[i]).real();
+    for (Index i = 0; i < result.final_state.size(); ++i)
+      sum += (std::conj(state_gradient.data()[i]) * result.final_state.data()[i]).real();
+    return sum;
+  };
+  const auto gradients = run_backward(problem, run(problem), x_gradient, state_gradient);
+  const auto check = [&](auto& at, const auto& gradient) {
+    const double h = 1e-6;
+    double error = 0;
+    for (Index i = 0; i < at.size(); ++i) {
+      const K before = at.data()[i];
+      const auto slope = [&](K direction) {
+        at.data()[i] = before + h * direction;
+        const double high = loss();
+        at.data()[i] = before - h * direction;
+        const double low = loss();
+        at.data()[i] = before;
+        return (high - low) / (2 * h);
+      };
+      error = std::max(error, std::abs(K(slope({1, 0}), slope({0, 1})) - gradient.data()[i]));
+    }
+    CHECK(error <= 1e-7);
+  };
+  check(problem.a, gradients.a);
+  check(problem.b, gradients.b);
+  check(problem.initial_state, gradients.initial_state);
+}
+
+TEST_CASE("gradients that are absent count as zero or are skipped") {
+  const Problem<double> problem(1, 1100, 10);
+  const auto result = run(problem);
+  Random random(5);
+  const auto state_gradient = random.normal<double>(problem.initial_state.extents());
+  const Tensor<double, 3> zero(problem.b.extents());
+  const auto want = run_backward(problem, result, zero, state_gradient);
+
+  Tensor<double, 3> a(problem.a.extents());
+  LinearScanWorkspace<double> workspace;
+  linear_scan_backward(cpu, problem.inputs(), {}, result.x, {{}, state_gradient}, {a, {}, {}},
+                       workspace);
+  CHECK(same_bits(a, want.a));
+}
+
+TEST_CASE("the linear scan names the argument that does not fit") {
+  const Problem<double> problem(1, 4, 2);
+  Result<double> result(problem);
+  LinearScanWorkspace<double> workspace;
+  const Tensor<double, 3> wrong({1, 3, 2});
+  CHECK_THROWS_WITH(linear_scan(cpu, LinearScanInputs<double>{wrong, problem.b, {}}, {},
+                                result.outputs(), workspace),
+                    "linear_scan: a is (1, 3, 2), expected (1, 4, 2)");
+  const View<const double, 3> strided(problem.a.data(), {1, 2, 2}, {0, 4, 2});
+  Tensor<double, 3> x({1, 2, 2});
+  CHECK_THROWS_WITH(
+      linear_scan(cpu, LinearScanInputs<double>{strided, x, {}}, {}, {x, {}}, workspace),
+      "linear_scan: a's stride of channels is 2, expected 1");
+}
