@@ -112,7 +112,7 @@ TEST_CASE("of equal logits the smallest token is the greedy one") {
 
 TEST_CASE("top-k draws from the k most likely in their proportions") {
   std::vector<double> kept = uneven;
-  for (std::size_t i : {0, 2, 5, 7}) kept[i] = 0;
+  for (const std::size_t i : {0u, 2u, 5u, 7u}) kept[i] = 0;
   CHECK(chi_square(frequencies({.top_k = 4, .seed = 5}, logits_of(uneven), draws), kept) < 21.1);
   CHECK(frequencies({.top_k = 8, .seed = 6}, logits_of(uneven), 500) ==
         frequencies({.seed = 6}, logits_of(uneven), 500));
@@ -131,7 +131,7 @@ TEST_CASE("top-p keeps the smallest set that has the probability asked for") {
         std::set<Token>{0, 1, 3, 4, 5, 6});  // of equals, the first
   CHECK(support({.top_p = 0.999}, logits).size() == 8);
   std::vector<double> kept = uneven;
-  for (std::size_t i : {0, 2, 4, 5, 7}) kept[i] = 0;
+  for (const std::size_t i : {0u, 2u, 4u, 5u, 7u}) kept[i] = 0;
   CHECK(chi_square(frequencies({.top_p = 0.6, .seed = 7}, logits, draws), kept) < 18.4);
 }
 

@@ -32,32 +32,22 @@ static_assert(std::endian::native == std::endian::little,
 
 inline constexpr std::uint64_t largest_safetensors_header = 100'000'000;
 
-/// The dtype whose elements are the bytes of a T.
+/// The dtype whose elements are the bytes of a T, which must be one of these types.
 template <class T>
-consteval DType dtype_of() {
-  if constexpr (std::same_as<T, float>)
-    return DType::F32;
-  else if constexpr (std::same_as<T, double>)
-    return DType::F64;
-  else if constexpr (std::same_as<T, std::int8_t>)
-    return DType::I8;
-  else if constexpr (std::same_as<T, std::uint8_t>)
-    return DType::U8;
-  else if constexpr (std::same_as<T, std::int16_t>)
-    return DType::I16;
-  else if constexpr (std::same_as<T, std::uint16_t>)
-    return DType::U16;
-  else if constexpr (std::same_as<T, std::int32_t>)
-    return DType::I32;
-  else if constexpr (std::same_as<T, std::uint32_t>)
-    return DType::U32;
-  else if constexpr (std::same_as<T, std::int64_t>)
-    return DType::I64;
-  else if constexpr (std::same_as<T, std::uint64_t>)
-    return DType::U64;
+constexpr DType dtype_of() noexcept {
+  if constexpr (std::same_as<T, float>) return DType::F32;
+  if constexpr (std::same_as<T, double>) return DType::F64;
+  if constexpr (std::same_as<T, std::int8_t>) return DType::I8;
+  if constexpr (std::same_as<T, std::uint8_t>) return DType::U8;
+  if constexpr (std::same_as<T, std::int16_t>) return DType::I16;
+  if constexpr (std::same_as<T, std::uint16_t>) return DType::U16;
+  if constexpr (std::same_as<T, std::int32_t>) return DType::I32;
+  if constexpr (std::same_as<T, std::uint32_t>) return DType::U32;
+  if constexpr (std::same_as<T, std::int64_t>) return DType::I64;
+  if constexpr (std::same_as<T, std::uint64_t>) return DType::U64;
 }
 
-/// Calls convert(source, i) over `count` elements that lie at `bytes`.
+/// to[i] = convert(the i-th Source at `bytes`), for `count` of them.
 template <class Source, class T, class Convert>
 void convert_elements(const char* bytes, std::size_t count, T* to, Convert&& convert) {
   for (std::size_t i = 0; i < count; ++i) {

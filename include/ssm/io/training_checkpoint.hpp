@@ -48,6 +48,7 @@ inline nlohmann::json to_json(const TrainingOptions& o) {
             {"epsilon", o.adamw.epsilon},
             {"weight_decay", o.adamw.weight_decay}}},
           {"max_norm", o.max_norm},
+          {"dropout", o.dropout},
           {"average", o.average}};
 }
 
@@ -67,6 +68,7 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
              .epsilon = adamw.number("epsilon"),
              .weight_decay = adamw.number("weight_decay")};
   o.max_norm = json.number("max_norm");
+  o.dropout = json.number("dropout");
   o.average = json.number("average");
   return o;
 }
@@ -183,7 +185,9 @@ struct MambaLMTrainer {
       gradients_ = MambaLMWeights<T>(state.weights.config);
     const auto loss = [&](const View<const Token, 2>& tokens, const View<const Token, 2>& targets,
                           MambaLMState<T>& carried, MambaLMWeights<T>& gradients) {
-      return mamba_lm_loss(cpu, state.weights, tokens, targets, carried, &gradients, workspace_);
+      const Dropout dropout{options.dropout, options.seed + static_cast<std::uint64_t>(state.step)};
+      return mamba_lm_loss(cpu, state.weights, tokens, targets, carried, &gradients, workspace_,
+                           dropout);
     };
     const auto reset = [](MambaLMState<T>& carried, Index stream) {
       for (MambaState<T>& layer : carried.layers) {
