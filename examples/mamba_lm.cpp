@@ -284,6 +284,9 @@ void add_train(CLI::App& app, TrainArguments& a) {
   app.add_option("--ema", o.average, "decay of the average of the weights; 0: off")
       ->check(CLI::Range(0.0, 0.99999999))
       ->capture_default_str();
+  app.add_option("--dropout", o.dropout, "probability, on what each block reads")
+      ->check(CLI::Range(0.0, 0.9))
+      ->capture_default_str();
   app.add_option("--jump-interval", o.jump_interval, "mean steps between jumps of a stream")
       ->check(at_least(0))
       ->capture_default_str();

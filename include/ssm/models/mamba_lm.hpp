@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ssm/layers/cross_entropy.hpp"
+#include "ssm/layers/dropout.hpp"
 #include "ssm/layers/embedding.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/layers/rms_norm.hpp"
@@ -50,7 +51,7 @@ namespace detail {
 template <class T>
 void mamba_lm_backbone(const char* function, const Cpu& backend, const MambaLMWeights<T>& weights,
                        const View<const Token, 2>& tokens, MambaLMState<T>& state,
-                       MambaLMWorkspace<T>& workspace, bool keep) {
+                       MambaLMWorkspace<T>& workspace, bool keep, const Dropout& dropout = {}) {
   using Layer = typename MambaLMWorkspace<T>::Layer;
   const MambaLMConfig& config = weights.config;
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = config.width;
@@ -80,6 +81,7 @@ void mamba_lm_backbone(const char* function, const Cpu& backend, const MambaLMWe
     layer.inverse_rms.resize({batch * length});
     rms_norm_forward<T>(backend, workspace.stream, weights.layers[i].norm, epsilon, layer.normed,
                         layer.inverse_rms);
+    apply_dropout<T>(backend, dropout, static_cast<Index>(i), layer.normed);
     std::swap(layer.initial, state.layers[i]);
     mamba_forward<T>(backend, weights.layers[i].mixer,
                      View<const T, 3>(layer.normed.data(), extents), &layer.initial, stream,
@@ -95,7 +97,7 @@ void mamba_lm_backbone(const char* function, const Cpu& backend, const MambaLMWe
 template <class T>
 void mamba_lm_backward(const Cpu& backend, const MambaLMWeights<T>& weights,
                        const View<const Token, 2>& tokens, MambaLMWeights<T>& gradients,
-                       MambaLMWorkspace<T>& w) {
+                       const Dropout& dropout, MambaLMWorkspace<T>& w) {
   const Index rows = tokens.size(), width = weights.config.width;
   const std::array<Index, 3> extents{tokens.extent(0), tokens.extent(1), width};
   if (gradients.config != weights.config) gradients = MambaLMWeights<T>(weights.config);
@@ -113,6 +115,7 @@ void mamba_lm_backward(const Cpu& backend, const MambaLMWeights<T>& weights,
                       View<const T, 3>(layer.normed.data(), extents), &layer.initial, {},
                       layer.mixer, dstream, nullptr, gradients.layers[i].mixer,
                       View<T, 3>(w.dnormed.data(), extents), nullptr, w.mixer);
+    apply_dropout<T>(backend, dropout, static_cast<Index>(i), w.dnormed);
     rms_norm_backward<T>(backend, layer.input, weights.layers[i].norm, layer.inverse_rms, w.dnormed,
                          w.stream, gradients.layers[i].norm, w.norm, Write::accumulate);
   }
@@ -146,25 +149,27 @@ void mamba_lm_forward(const Cpu& backend, const MambaLMWeights<T>& weights,
 /// Mean cross-entropy of the targets in nats per token, and its gradient by every weight.
 ///
 /// tokens, targets (batch, length); `state` as in mamba_lm_forward, taken as a constant by the
-/// gradient (truncated backpropagation through time); `gradients` overwritten, null: loss only.
+/// gradient (truncated backpropagation through time); `gradients` overwritten, null: loss only;
+/// `dropout` drops elements of what each Mamba block reads.
 /// Memory: about 5 · inner + 3 · width numbers per token and layer are kept for the gradient.
 /// Throws as mamba_lm_forward does.
 template <class T>
 double mamba_lm_loss(const Cpu& backend, const MambaLMWeights<T>& weights,
                      const View<const Token, 2>& tokens, const View<const Token, 2>& targets,
                      MambaLMState<T>& state, MambaLMWeights<T>* gradients,
-                     MambaLMWorkspace<T>& workspace) {
+                     MambaLMWorkspace<T>& workspace, const Dropout& dropout = {}) {
   const char* function = "mamba_lm_loss";
   detail::check_shape(function, "targets", targets, tokens.extents());
   detail::check_tokens(function, "targets", targets, weights.config.vocab);
   detail::mamba_lm_backbone(function, backend, weights, tokens, state, workspace,
-                            gradients != nullptr);
+                            gradients != nullptr, dropout);
   workspace.logits.resize({tokens.size(), weights.config.vocab});
   linear_forward<T>(backend, workspace.normed, weights.embedding, {}, workspace.logits);
   const double loss =
       cross_entropy<T>(backend, workspace.logits, targets,
                        gradients ? workspace.logits.view() : View<T, 2>(), workspace.loss);
-  if (gradients) detail::mamba_lm_backward(backend, weights, tokens, *gradients, workspace);
+  if (gradients)
+    detail::mamba_lm_backward(backend, weights, tokens, *gradients, dropout, workspace);
   return loss;
 }
 

@@ -21,6 +21,7 @@ struct TrainingOptions {
   CosineSchedule schedule;
   AdamWOptions adamw;   ///< its learning rate is the schedule's
   double max_norm = 1;  ///< gradients are clipped to it
+  double dropout = 0;   ///< probability, on what each block reads
   double average = 0;   ///< decay of the moving average of the weights; 0: none is kept
 };
 
