@@ -75,7 +75,8 @@ Tensor<T, 1> flatten(const MambaLMWeights<T>& weights) {
 
 }  // namespace
 
-TEST_CASE("the language model has the gradients of finite differences") {
+TEST_CASE("the language model has the gradients of finite differences, with dropout or without") {
+  const Dropout dropout{GENERATE(0.0, 0.3), 5};
   Random random(1);
   const auto config = tiny();
   auto weights = draw_weights<double>(random, config);
@@ -85,7 +86,8 @@ TEST_CASE("the language model has the gradients of finite differences") {
   MambaLMWorkspace<double> workspace;
   const auto loss_of = [&](MambaLMWeights<double>* gradients) {
     auto state = initial;
-    return mamba_lm_loss<double>(cpu(1), weights, tokens, targets, state, gradients, workspace);
+    return mamba_lm_loss<double>(cpu(1), weights, tokens, targets, state, gradients, workspace,
+                                 dropout);
   };
   MambaLMWeights<double> gradients;
   CHECK(loss_of(&gradients) == Approx(loss_of(nullptr)).epsilon(1e-14));
