@@ -6,15 +6,16 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
-using Catch::Contains;
 using ssm::FileError;
 using ssm::Index;
 using ssm::MambaLMConfig;
 using ssm::MambaLMWeights;
 using ssm::Tensor;
+using ssm::test::contains;
 using ssm::test::same_bits;
 using ssm::test::TempDirectory;
 
@@ -152,11 +153,11 @@ TEST_CASE("a model that says other things than its config is refused") {
   Tensor<float, 2> other = weights.embedding;
   other(3, 3) += 1;
   save_changed(model, weights, keep, &other);
-  CHECK_THAT(complaint(directory.path()), Contains("lm_head.weight"));
+  CHECK_THAT(complaint(directory.path()), contains("lm_head.weight"));
 
   save_changed(model, weights,
                [](const std::string& name) { return name.ends_with("1.mixer.D") ? "" : name; });
-  CHECK_THAT(complaint(directory.path()), Contains("backbone.layers.1.mixer.D"));
+  CHECK_THAT(complaint(directory.path()), contains("backbone.layers.1.mixer.D"));
 
   const Tensor<float, 2> extra({2, 2});
   ssm::SafetensorsWriter file;
@@ -165,12 +166,12 @@ TEST_CASE("a model that says other things than its config is refused") {
   });
   file.add("backbone.layers.0.mixer.in_proj.bias", extra);
   file.save(model);
-  CHECK_THAT(complaint(directory.path()), Contains("23 tensors, expected 22"));
+  CHECK_THAT(complaint(directory.path()), contains("23 tensors, expected 22"));
 
   auto poisoned = weights;
   poisoned.layers[0].mixer.D(4) = std::numeric_limits<float>::quiet_NaN();
   ssm::save_mamba_lm(directory.path(), poisoned);
-  CHECK_THAT(complaint(directory.path()), Contains("NaN") && Contains("0.mixer.D"));
+  CHECK_THAT(complaint(directory.path()), contains("NaN") && contains("0.mixer.D"));
 }
 
 TEST_CASE("a config that is wrong in any field is refused by that field") {
@@ -196,30 +197,30 @@ TEST_CASE("a config that is wrong in any field is refused by that field") {
       json[nlohmann::json::json_pointer(field)] = value;
       directory.write("config.json",
                       json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-      CHECK_THAT(complaint(directory.path()), Contains(name));
+      CHECK_THAT(complaint(directory.path()), contains(name));
     }
     // Sizes that are numbers but not those of the file, up to ones that no memory can hold.
     CHECK_FALSE(with(field, 37).empty());
     CHECK_FALSE(with(field, 0x7fffffff).empty());
   }
-  CHECK_THAT(with("/ssm_cfg/layer", "Mamba2"), Contains("Mamba1"));
-  CHECK_THAT(with("/rms_norm", false), Contains("rms_norm"));
-  CHECK_THAT(with("/attn_layer_idx", {1}), Contains("attn_layer_idx"));
-  CHECK_THAT(with("/norm_epsilon", -1), Contains("norm_epsilon"));
+  CHECK_THAT(with("/ssm_cfg/layer", "Mamba2"), contains("Mamba1"));
+  CHECK_THAT(with("/rms_norm", false), contains("rms_norm"));
+  CHECK_THAT(with("/attn_layer_idx", {1}), contains("attn_layer_idx"));
+  CHECK_THAT(with("/norm_epsilon", -1), contains("norm_epsilon"));
   CHECK_FALSE(with("/ssm_cfg", 3).empty());
 
   for (const char* text : {"", "[]", "3", "{", "{}", "{\"d_model\": \"\xff\"}", "null"}) {
     directory.write("config.json", text);
-    CHECK_THAT(complaint(directory.path()), Contains("config"));
+    CHECK_THAT(complaint(directory.path()), contains("config"));
   }
   directory.write("config.json", std::string(500'000, '['));
-  CHECK_THAT(complaint(directory.path()), Contains("JSON"));
+  CHECK_THAT(complaint(directory.path()), contains("JSON"));
   directory.write("config.json", std::string(2 << 20, ' '));
-  CHECK_THAT(complaint(directory.path()), Contains("at most"));
+  CHECK_THAT(complaint(directory.path()), contains("at most"));
 }
 
 TEST_CASE("a model that is not there is refused by its path") {
   const TempDirectory directory;
-  CHECK_THAT(complaint(directory / "nowhere"), Contains("nowhere: no such file"));
-  CHECK_THAT(complaint(directory.path()), Contains("model.safetensors: no such file"));
+  CHECK_THAT(complaint(directory / "nowhere"), contains("nowhere: no such file"));
+  CHECK_THAT(complaint(directory.path()), contains("model.safetensors: no such file"));
 }

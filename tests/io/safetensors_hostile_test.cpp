@@ -5,13 +5,14 @@
 
 #include "ssm/io/safetensors.hpp"
 #include "support/catch.hpp"
+#include "support/contains.hpp"
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
-using Catch::Contains;
 using ssm::FileError;
 using ssm::Index;
 using ssm::SafetensorsReader;
+using ssm::test::contains;
 using ssm::test::TempDirectory;
 
 namespace {
@@ -35,7 +36,7 @@ std::string complaint(const std::string& bytes) {
     return "";
   } catch (const FileError& error) {
     const std::string text = error.what();
-    CHECK_THAT(text, Contains("hostile: "));
+    CHECK_THAT(text, contains("hostile: "));
     CHECK(text.find('\n') == std::string::npos);
     return text;
   }
@@ -89,15 +90,15 @@ TEST_CASE("a file cut anywhere is refused") {
   const std::string whole = file_of(one("F32", "[2]", "[0,8]"), 8);
   for (std::size_t size = 0; size < whole.size(); ++size)
     CHECK_FALSE(complaint(whole.substr(0, size)).empty());
-  CHECK_THAT(complaint(whole + "x"), Contains("fill 8"));
+  CHECK_THAT(complaint(whole + "x"), contains("fill 8"));
 }
 
 TEST_CASE("a header length beyond the file or the limit is refused before memory is taken") {
-  CHECK_THAT(complaint(length_bytes(UINT64_MAX) + "{}"), Contains("header"));
-  CHECK_THAT(complaint(length_bytes(std::uint64_t{1} << 63) + "{}"), Contains("header"));
-  CHECK_THAT(complaint(length_bytes(3) + "{}"), Contains("only 2 follow"));
-  CHECK_THAT(complaint(length_bytes(0)), Contains("'{'"));
-  CHECK_THAT(complaint(std::string("1234567")), Contains("7 bytes"));
+  CHECK_THAT(complaint(length_bytes(UINT64_MAX) + "{}"), contains("header"));
+  CHECK_THAT(complaint(length_bytes(std::uint64_t{1} << 63) + "{}"), contains("header"));
+  CHECK_THAT(complaint(length_bytes(3) + "{}"), contains("only 2 follow"));
+  CHECK_THAT(complaint(length_bytes(0)), contains("'{'"));
+  CHECK_THAT(complaint(std::string("1234567")), contains("7 bytes"));
 }
 
 TEST_CASE("a header that is not the JSON of the format is refused") {
@@ -137,7 +138,7 @@ TEST_CASE("a header that is not the JSON of the format is refused") {
     INFO(header);
     CHECK_FALSE(complaint(header, 4).empty());
   }
-  CHECK_THAT(complaint("{\"w\": oops}", 0), Contains("JSON"));
+  CHECK_THAT(complaint("{\"w\": oops}", 0), contains("JSON"));
 }
 
 TEST_CASE("deep nesting is refused at its first surplus level") {
@@ -151,13 +152,13 @@ TEST_CASE("deep nesting is refused at its first surplus level") {
 TEST_CASE("a name that comes twice is refused by that name") {
   const std::string twice =
       "{" + tensor("w", "U8", "[1]", "[0,1]") + "," + tensor("w", "U8", "[1]", "[1,2]") + "}";
-  CHECK_THAT(complaint(twice, 2), Contains("\"w\" comes twice"));
+  CHECK_THAT(complaint(twice, 2), contains("\"w\" comes twice"));
 }
 
 TEST_CASE("unknown dtypes are refused by name") {
-  CHECK_THAT(complaint(one("F33", "[1]", "[0,4]"), 4), Contains("F33"));
-  CHECK_THAT(complaint(one("f32", "[1]", "[0,4]"), 4), Contains("f32"));
-  CHECK_THAT(complaint(one("", "[1]", "[0,4]"), 4), Contains("dtype"));
+  CHECK_THAT(complaint(one("F33", "[1]", "[0,4]"), 4), contains("F33"));
+  CHECK_THAT(complaint(one("f32", "[1]", "[0,4]"), 4), contains("f32"));
+  CHECK_THAT(complaint(one("", "[1]", "[0,4]"), 4), contains("dtype"));
 }
 
 TEST_CASE("shapes that are negative, fractional or too large for 64 bits are refused") {
@@ -167,28 +168,28 @@ TEST_CASE("shapes that are negative, fractional or too large for 64 bits are ref
         "[3037000500,3037000500,2,2]", "[9223372036854775807,9223372036854775807,0]",
         "[0,4611686018427387904]"}) {
     INFO(shape);
-    CHECK_THAT(complaint(one("F32", shape, "[0,8]"), 8), Contains("\"w\""));
-    CHECK_THAT(complaint(one("F32", shape, "[0,0]"), 0), Contains("\"w\""));
+    CHECK_THAT(complaint(one("F32", shape, "[0,8]"), 8), contains("\"w\""));
+    CHECK_THAT(complaint(one("F32", shape, "[0,0]"), 0), contains("\"w\""));
   }
 }
 
 TEST_CASE("spans that lie wrongly are refused with what was expected") {
-  CHECK_THAT(complaint(one("F32", "[2]", "[0,4]"), 4), Contains("takes 8 bytes"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[0,12]"), 12), Contains("takes 8 bytes"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[0,8]"), 4), Contains("outside"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[8,0]"), 8), Contains("end before they begin"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[4,12]"), 12), Contains("expected 0"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[0,8]"), 12), Contains("fill 8"));
-  CHECK_THAT(complaint(one("F32", "[2]", "[-8,0]"), 8), Contains("data_offsets"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[0,4]"), 4), contains("takes 8 bytes"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[0,12]"), 12), contains("takes 8 bytes"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[0,8]"), 4), contains("outside"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[8,0]"), 8), contains("end before they begin"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[4,12]"), 12), contains("expected 0"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[0,8]"), 12), contains("fill 8"));
+  CHECK_THAT(complaint(one("F32", "[2]", "[-8,0]"), 8), contains("data_offsets"));
   CHECK_THAT(complaint(one("U8", "[1]", "[18446744073709551615,18446744073709551615]"), 8),
-             Contains("outside"));
+             contains("outside"));
   const auto two = [](const char* first, const char* second) {
     return "{" + tensor("a", "F32", "[2]", first) + "," + tensor("b", "F32", "[2]", second) + "}";
   };
   CHECK(complaint(two("[0,8]", "[8,16]"), 16).empty());
-  CHECK_THAT(complaint(two("[0,8]", "[4,12]"), 12), Contains("\"b\"") && Contains("expected 8"));
-  CHECK_THAT(complaint(two("[0,8]", "[0,8]"), 8), Contains("expected 8"));
-  CHECK_THAT(complaint(two("[0,8]", "[12,20]"), 20), Contains("expected 8"));
+  CHECK_THAT(complaint(two("[0,8]", "[4,12]"), 12), contains("\"b\"") && contains("expected 8"));
+  CHECK_THAT(complaint(two("[0,8]", "[0,8]"), 8), contains("expected 8"));
+  CHECK_THAT(complaint(two("[0,8]", "[12,20]"), 20), contains("expected 8"));
 }
 
 TEST_CASE("a hostile name is printed in one short line") {

@@ -9,6 +9,7 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
@@ -19,6 +20,7 @@ using ssm::NonFinite;
 using ssm::SafetensorsReader;
 using ssm::SafetensorsWriter;
 using ssm::Tensor;
+using ssm::test::contains;
 using ssm::test::same_bits;
 using ssm::test::TempDirectory;
 
@@ -172,7 +174,7 @@ TEST_CASE("NaN and infinity are refused by name and place unless they are allowe
     SafetensorsReader reader(directory / "a");
     for (const char* name : {"w", "h"}) {
       CHECK_THROWS_WITH((reader.read<float, 1>(name)),
-                        Catch::Contains("element 2") && Catch::Contains(std::string("\"") + name));
+                        contains("element 2") && contains(std::string("\"") + name));
       CHECK_THROWS_AS((reader.read<double, 1>(name)), FileError);
       const float got = reader.read<float, 1>(name, NonFinite::allow)(2);
       CHECK((std::isnan(bad) ? std::isnan(got) : got == bad));

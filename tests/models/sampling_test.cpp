@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/count_allocations.hpp"
 #include "support/random.hpp"
 
 using ssm::Index;
@@ -204,6 +205,14 @@ TEST_CASE("logits that are not numbers are refused, and the sampler goes on as b
   CHECK_THROWS_AS(sampler.observe(4), ssm::DomainError);
   CHECK_THROWS_AS(sampler.observe(-1), ssm::DomainError);
   for (int i = 0; i < 20; ++i) CHECK(draw(sampler, logits) == draw(untouched, logits));
+}
+
+TEST_CASE("a draw does not allocate") {
+  const auto logits = ssm::test::Random(9).normal<float>(std::array<Index, 1>{1000});
+  Sampler sampler(1000, {.top_k = 300, .top_p = 0.9, .min_p = 0.01, .repetition_penalty = 1.2});
+  CHECK(ssm::test::allocations_of([&] {
+          for (int i = 0; i < 100; ++i) draw(sampler, logits);
+        }) == 0);
 }
 
 TEST_CASE("options out of range are refused") {
