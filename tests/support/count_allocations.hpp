@@ -12,11 +12,15 @@ namespace ssm::test {
 
 inline std::atomic<long> allocation_count{0};
 
-inline void* counted_allocation(std::size_t size, std::size_t alignment) {
+inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
   ++allocation_count;
   const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-  if (void* p = std::aligned_alloc(alignment, rounded > 0 ? rounded : alignment)) return p;
-  throw std::bad_alloc();
+  return std::aligned_alloc(alignment, rounded > 0 ? rounded : alignment);
+}
+
+inline void* checked(void* pointer) {
+  if (pointer == nullptr) throw std::bad_alloc();
+  return pointer;
 }
 
 /// How many times `body` allocates.
@@ -27,15 +31,36 @@ long allocations_of(Body&& body) {
   return allocation_count - before;
 }
 
+inline constexpr std::size_t usual_alignment = alignof(std::max_align_t);
+
 }  // namespace ssm::test
 
+// All forms: a sanitizer brings its own for any that is left out, and memory of ours must not meet
+// a delete of theirs.
 void* operator new(std::size_t size) {
-  return ssm::test::counted_allocation(size, alignof(std::max_align_t));
+  using namespace ssm::test;
+  return checked(counted_allocation(size, usual_alignment));
+}
+void* operator new[](std::size_t size) { return operator new(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  using namespace ssm::test;
+  return counted_allocation(size, usual_alignment);
+}
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+  return operator new(size, tag);
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  return ssm::test::counted_allocation(size, static_cast<std::size_t>(alignment));
+  using namespace ssm::test;
+  return checked(counted_allocation(size, static_cast<std::size_t>(alignment)));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return operator new(size, alignment);
 }
 void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
