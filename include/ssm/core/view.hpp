@@ -116,7 +116,7 @@ class View {
     assert(begin >= 0 && count >= 0 && begin + count <= extents_[dimension]);
     View result = *this;
     result.extents_[dimension] = count;
-    if (count > 0) result.data_ += begin * strides_[dimension];
+    if (data_ != nullptr) result.data_ += begin * strides_[dimension];
     return result;
   }
 

@@ -123,7 +123,9 @@ template <class T>
 }
 template <class T>
 [[nodiscard]] Vec<T> absolute(Vec<T> a) noexcept {
-  return a.v < 0 ? -a.v : a.v;
+  using Bits = typename Vec<T>::NativeBits;
+  const Bits magnitude = ~reinterpret_cast<Bits>(Vec<T>(T(-0.0)).v);
+  return Vec<T>(reinterpret_cast<typename Vec<T>::Native>(reinterpret_cast<Bits>(a.v) & magnitude));
 }
 
 /// The sum of the lanes, pairwise.
@@ -244,15 +246,23 @@ template <class T>
 template <class T>
 inline constexpr T log2_e = T(1.4426950408889634);
 
-/// e^x. The rounding error of x log₂e is put back, or far from zero it would grow to ε|x|.
+/// e^x. What rounding takes from x log₂e is put back, or far from zero the error would grow to
+/// ε|x|.
 template <class T>
 [[nodiscard]] Vec<T> exp(Vec<T> x) noexcept {
   constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
-  constexpr T log2_e_tail =
-      std::is_same_v<T, float> ? T(1.9259629911e-8) : T(2.0355273740931033e-17);
+  constexpr T tail = std::is_same_v<T, float> ? T(1.9259629911e-8) : T(2.0355273740931033e-17);
   x = at_least(x, Vec<T>(lowest));
   const Vec<T> y = x * Vec<T>(log2_e<T>);
-  const Vec<T> lost = fma(x, Vec<T>(log2_e<T>), -y) + x * Vec<T>(log2_e_tail);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if constexpr (std::is_same_v<T, float>) {
+    const Vec<T> n(
+        _mm512_maskz_roundscale_ps(0xffff, y.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    const Vec<T> r = fma(x, Vec<T>(tail), fma(x, Vec<T>(log2_e<T>), -n));
+    return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(r, Exp2<float>::centred).v, n.v));
+  }
+#endif
+  const Vec<T> lost = fma(x, Vec<T>(log2_e<T>), -y) + x * Vec<T>(tail);
   const Vec<T> power = exp2(y);
   return fma(power, lost * Vec<T>(T(0.6931471805599453)), power);
 }

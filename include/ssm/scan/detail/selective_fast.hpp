@@ -196,7 +196,11 @@ class SelectiveFast {
   void forward_tile(Count count, const BlockInputs& in, const T* A, T* x, Rows<T> y, Index steps,
                     ScanTile<T>& tile) const noexcept {
     constexpr bool full = !std::is_same_v<Count, Index>;
-    for (Index s = 0; s < steps; ++s) step_size(in, s, count).store(tile.delta + s * W);
+    for (Index s = 0; s < steps; ++s) {
+      prefetch(in.delta.at(s), 4 * W);
+      prefetch(in.u.at(s), 4 * W);
+      step_size(in, s, count).store(tile.delta + s * W);
+    }
     if constexpr (!full)
       for (Index s = 0; s < steps; ++s) Vec<T>::load(in.u.at(s), count).store(tile.u + s * W);
     const Rows<const T> u = full ? in.u : Rows<const T>{tile.u, W};
@@ -332,6 +336,10 @@ class SelectiveFast {
                      const T* A, const T* x, Index steps, ScanTile<T>& tile) const noexcept {
     const Vec<T> zero(T(0));
     for (Index s = 0; s < steps; ++s) {
+      // The tile that comes next, one tile back in time.
+      prefetch(in.delta.at(s), -tile_steps * in.delta.stride);
+      prefetch(in.u.at(s), -tile_steps * in.u.stride);
+      prefetch(gradients.y.at(s), -tile_steps * gradients.y.stride);
       const Vec<T> delta = step_size(in, s, count);
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
       Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);

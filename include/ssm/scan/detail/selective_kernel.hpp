@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -15,6 +18,14 @@ namespace ssm::detail {
 
 /// Steps in a tile, and between the states that forward saves for backward.
 inline constexpr Index tile_steps = 16;
+
+/// Asks for the line `elements` past `p`, which may lie outside of any array: the rows of a tile
+/// are too many streams for the hardware to foresee.
+template <class T>
+void prefetch(const T* p, Index elements) noexcept {
+  const auto bytes = static_cast<std::uintptr_t>(elements) * sizeof(T);
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + bytes));
+}
 
 /// The rows of a sequence in the order of time, from a channel or a group on.
 template <class T>
