@@ -36,7 +36,8 @@ struct ChannelBlock {
 template <class T>
 class SelectiveFast {
   static constexpr Index W = lanes<T>;
-  static constexpr int largest_forward = vector_registers == 32 ? 16 : 8;
+  // States that stay in registers beside what exp2 needs, which in double is a table as well.
+  static constexpr int largest_forward = vector_registers == 32 && sizeof(T) == 4 ? 16 : 8;
   static constexpr int largest_backward = vector_registers == 32 ? 8 : 4;
 
  public:
