@@ -290,6 +290,10 @@ void add_train(CLI::App& app, TrainArguments& a) {
   app.add_option("--jump-interval", o.jump_interval, "mean steps between jumps of a stream")
       ->check(at_least(0))
       ->capture_default_str();
+  app.add_option("--latest-of", o.latest_of,
+                 "a jump goes to the latest of so many random places: more favour the text's end")
+      ->check(at_least(1))
+      ->capture_default_str();
   app.add_option("--seed", o.seed)->check(at_least(0))->capture_default_str();
   app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
   app.add_option("--eval-every", a.evaluate_every, "steps between evaluations; 0: never")

@@ -1,6 +1,7 @@
 #include "ssm/train/text_streams.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <span>
 #include <string>
@@ -94,4 +95,18 @@ TEST_CASE("the shortest text a stream can read has one byte more than its length
   CHECK_NOTHROW(reader.read(counting_text(6), 5, 0, 1, 64, batch));
   CHECK_THROWS_AS(reader.read(counting_text(5), 5, 0, 1, 64, batch), ssm::DomainError);
   CHECK_THROWS_AS(reader.read({}, 0, 0, 1, 64, batch), ssm::DomainError);
+}
+
+TEST_CASE("the latest of three random places favours the end of the text as its law says") {
+  // Of three draws the latest lies in the last third with probability 1 − (2/3)³.
+  const auto text = counting_text(30001);
+  const std::size_t count = 9000;
+  TextStreams reader = streams(count);
+  TextStreams::Batch batch;
+  reader.read(text, 1, 0, 3, 0, batch, 3);
+  const auto late = std::count_if(reader.positions.begin(), reader.positions.end(),
+                                  [](Index next) { return next - 1 >= 20000; });
+  const double wanted = 1 - 8.0 / 27.0;
+  const double deviation = std::sqrt(wanted * (1 - wanted) / static_cast<double>(count));
+  CHECK(std::abs(static_cast<double>(late) / static_cast<double>(count) - wanted) <= 4 * deviation);
 }

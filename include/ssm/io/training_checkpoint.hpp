@@ -37,6 +37,7 @@ inline nlohmann::json to_json(const TrainingOptions& o) {
           {"length", o.length},
           {"seed", o.seed},
           {"jump_interval", o.jump_interval},
+          {"latest_of", o.latest_of},
           {"schedule",
            {{"peak", o.schedule.peak},
             {"warmup", o.schedule.warmup},
@@ -58,6 +59,7 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
   o.length = json.size("length");
   o.seed = json.bits("seed");
   o.jump_interval = json.bits("jump_interval");
+  o.latest_of = json.size("latest_of");
   const JsonObject schedule = json.object("schedule");
   o.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
                 schedule.number("final_fraction")};

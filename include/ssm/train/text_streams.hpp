@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -34,10 +35,12 @@ struct TextStreams {
     std::vector<bool> fresh;   ///< (batch): the state of this stream must be zero
   };
 
-  /// Reads the batch of step `step`; at step 0 every stream starts at a random place.
-  /// Throws DomainError unless the text has at least length + 1 bytes.
+  /// Reads the batch of step `step`; at step 0 every stream starts at a random place. A random
+  /// place is the latest of `latest_of` draws: 1 is uniform, more favour the end of the text, as
+  /// one who will be judged by what comes after it does. Throws DomainError unless the text has at
+  /// least length + 1 bytes.
   void read(std::span<const unsigned char> text, Index length, Index step, std::uint64_t seed,
-            std::uint64_t jump_interval, Batch& batch) {
+            std::uint64_t jump_interval, Batch& batch, Index latest_of = 1) {
     const auto size = static_cast<Index>(text.size());
     if (length < 1 || size < length + 1)
       detail::throw_domain("TextStreams", "text", std::to_string(size) + " bytes",
@@ -53,11 +56,16 @@ struct TextStreams {
           detail::mix(detail::mix(detail::mix(seed) + static_cast<std::uint64_t>(step)) + stream);
       const bool jump = step == 0 || (jump_interval != 0 && draw % jump_interval == 0);
       const bool wrap = position < 0 || position > size - length - 1;
-      if (jump)
-        position =
-            static_cast<Index>(detail::mix(draw) % static_cast<std::uint64_t>(size - length));
-      else if (wrap)
+      if (jump) {
         position = 0;
+        for (Index k = 0; k < latest_of; ++k) {
+          const std::uint64_t place = detail::mix(draw + static_cast<std::uint64_t>(k));
+          position = std::max(
+              position, static_cast<Index>(place % static_cast<std::uint64_t>(size - length)));
+        }
+      } else if (wrap) {
+        position = 0;
+      }
       batch.fresh[static_cast<std::size_t>(b)] = jump || wrap;
       for (Index t = 0; t < length; ++t) {
         batch.tokens(b, t) = text[static_cast<std::size_t>(position + t)];
