@@ -483,7 +483,7 @@ TEMPLATE_TEST_CASE("steps one by one equal the scan", "", float, double) {
                                      .D = c.D,
                                      .delta_bias = c.bias,
                                      .z = now(c.z)},
-                                    s.options, x, y_now);
+                                    {.softplus = s.options.softplus}, x, y_now);
       }
       INFO(name(s));
       CHECK(relative_error(y, c.y) <= tolerance<T>(s));

@@ -40,13 +40,16 @@ template <std::floating_point T>
 /// x σ(x), also called swish.
 template <std::floating_point T>
 [[nodiscard]] T silu(T x) noexcept {
-  return x * sigmoid(x);
+  const T s = sigmoid(x);
+  return s > T(0) ? x * s : s;  // −∞ · 0 would be NaN
 }
 
 /// d silu/dx = σ(x) (1 + x σ(−x)).
 template <std::floating_point T>
 [[nodiscard]] T silu_derivative(T x) noexcept {
-  return sigmoid(x) * (T(1) + x * sigmoid(-x));
+  const T right = sigmoid(x), left = sigmoid(-x);
+  if (right == T(0) || left == T(0)) return right;  // ∓∞ · 0 would be NaN
+  return right * (T(1) + x * left);
 }
 
 }  // namespace ssm

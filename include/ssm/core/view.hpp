@@ -123,7 +123,8 @@ class View {
   /// The same elements with extent `dimension` walked from its end.
   [[nodiscard]] constexpr View reversed(std::size_t dimension) const noexcept {
     View result = *this;
-    if (extents_[dimension] > 0) result.data_ += (extents_[dimension] - 1) * strides_[dimension];
+    if (data_ != nullptr && extents_[dimension] > 0)
+      result.data_ += (extents_[dimension] - 1) * strides_[dimension];
     result.strides_[dimension] = -strides_[dimension];
     return result;
   }

@@ -59,7 +59,7 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
   o.length = json.size("length");
   o.seed = json.bits("seed");
   o.jump_interval = json.bits("jump_interval");
-  o.latest_of = json.size("latest_of");
+  o.latest_of = json.size("latest_of", 1);
   const JsonObject schedule = json.object("schedule");
   o.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
                 schedule.number("final_fraction")};

@@ -140,10 +140,9 @@ void mamba_lm_forward(const Cpu& backend, const MambaLMWeights<T>& weights,
   const Index vocab = weights.config.vocab;
   detail::check_optional_shape<View<T, 3>, 3>(function, "logits", logits,
                                               {tokens.extent(0), tokens.extent(1), vocab});
+  const View<T, 2> rows = logits ? detail::merge_rows(function, "logits", logits) : View<T, 2>();
   detail::mamba_lm_backbone(function, backend, weights, tokens, state, workspace, false);
-  if (logits)
-    linear_forward<T>(backend, workspace.normed, weights.embedding, {},
-                      detail::merge_rows(function, "logits", logits));
+  if (rows) linear_forward<T>(backend, workspace.normed, weights.embedding, {}, rows);
 }
 
 /// Mean cross-entropy of the targets in nats per token, and its gradient by every weight.

@@ -93,7 +93,7 @@ struct ScanRows {
   Index stride, width;
 
   ScanRows(const View<K, 3>& view, Index sequence, Index channel, Index count)
-      : data(view.data() + sequence * view.stride(0) + channel),
+      : data(view.size() > 0 ? view.data() + sequence * view.stride(0) + channel : nullptr),
         stride(view.stride(1)),
         width(count) {}
 

@@ -14,7 +14,8 @@ namespace ssm {
 ///
 /// Real A with varying B and C, the simplified hold and contiguous channels run as vector code in
 /// tiles of time; the rest takes the reference's loop. `saved`, when given, receives what
-/// selective_scan_backward needs: the states at every sixteenth step.
+/// selective_scan_backward needs: the states at every sixteenth step, nothing where the reference's
+/// loop ran. Outputs must not share memory with inputs.
 /// Cost O(batch · length · channels · state). Throws ShapeError, DomainError.
 template <class T, class K = T>
 void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
@@ -29,6 +30,7 @@ void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
       return detail::SelectiveFast<T>(inputs, options, sizes)
           .forward(backend, outputs, workspace, saved);
   }
+  if (saved) saved->states.resize({0});
   selective_scan_reference(backend, inputs, options, outputs, workspace);
 }
 
@@ -47,7 +49,7 @@ void selective_scan_backward(const Cpu& backend, const SelectiveScanInputs<T, K>
     const char* function = "selective_scan_backward";
     const auto sizes = detail::check_selective_inputs(function, inputs);
     detail::check_selective_gradients(function, output_gradients, input_gradients, inputs, sizes);
-    if (sizes.channels > 0 && detail::is_fast_case(inputs, options) &&
+    if (saved.states.size() > 0 && sizes.channels > 0 && detail::is_fast_case(inputs, options) &&
         detail::is_contiguous_in_channels(output_gradients.y) &&
         detail::is_contiguous_in_channels(input_gradients.u) &&
         detail::is_contiguous_in_channels(input_gradients.delta) &&

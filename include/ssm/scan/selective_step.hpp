@@ -11,6 +11,10 @@
 
 namespace ssm {
 
+struct SelectiveScanStepOptions {
+  bool softplus = false;  ///< Δ ← softplus(Δ)
+};
+
 /// What one step of the selective scan reads: the inputs of the scan without time.
 template <class T>
 struct SelectiveScanStepInputs {
@@ -118,9 +122,9 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
 /// The last extent of every view is contiguous. Does not allocate, lock, throw or start a thread;
 /// shapes are asserted. Cost: batch · channels · state exponentials.
 template <class T>
-void selective_scan_step(const SelectiveScanStepInputs<T>& in, const SelectiveScanOptions& options,
-                         const View<T, 3>& state, const View<T, 2>& y) noexcept {
-  assert(options.hold == Hold::simplified && !options.reversed);
+void selective_scan_step(const SelectiveScanStepInputs<T>& in,
+                         const SelectiveScanStepOptions& options, const View<T, 3>& state,
+                         const View<T, 2>& y) noexcept {
   assert(detail::is_valid_step(in, state, y));
   constexpr Index most = detail::step_vectors * detail::lanes<T>;
   const Index groups = in.B.extent(1);

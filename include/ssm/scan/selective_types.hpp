@@ -1,5 +1,7 @@
 #pragma once
 
+#include <concepts>
+
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -23,6 +25,10 @@ struct Selective {
   Selective() = default;
   Selective(const View<K, 2>& view) : constant(view) {}
   Selective(const View<K, 4>& view) : varying(view) {}
+  template <class Source>
+  requires std::convertible_to<Source&, View<K, 2>> Selective(Source& source) : constant(source) {}
+  template <class Source>
+  requires std::convertible_to<Source&, View<K, 4>> Selective(Source& source) : varying(source) {}
 };
 
 /// What the selective scan reads. T is float or double; K is T, or std::complex<T> for a complex A

@@ -83,19 +83,18 @@ class SelectiveFast {
     const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
     const Index lane_sums = tile_steps * sizes_.state * W;
     const Index thread_scratch = 2 * lane_sums + 2 * panel_blocks * (sizes_.state + 1) * W;
-    const Index threads = backend.thread_count();
+    const Index runs = std::min<Index>(backend.thread_count(), tasks);
     const Index steps = sizes_.batch * sizes_.length;
-    workspace.states.resize({threads * thread_scratch});
+    workspace.states.resize({runs * thread_scratch});
     workspace.partials.resize({2 * panels.count(sizes_) * steps * sizes_.state +
                                sizes_.sequences * sizes_.channels * (sizes_.state + 2)});
     T* channel_sums = workspace.partials.data() + 2 * panels.count(sizes_) * steps * sizes_.state;
 
-    parallel_for(backend, std::min<Index>(threads, tasks), [&](Index thread) {
-      const Index runs = std::min<Index>(threads, tasks);
-      for (Index task = tasks * thread / runs; task < tasks * (thread + 1) / runs; ++task) {
+    parallel_for(backend, runs, [&](Index run) {
+      for (Index task = tasks * run / runs; task < tasks * (run + 1) / runs; ++task) {
         const Index panel = task / sizes_.sequences;
         backward_panel(task % sizes_.sequences, panel, panels, saved, dout, din,
-                       workspace.tiles.data(), workspace.states.data() + thread * thread_scratch,
+                       workspace.tiles.data(), workspace.states.data() + run * thread_scratch,
                        panel_blocks, workspace.partials.data(), channel_sums);
       }
     });
