@@ -77,13 +77,35 @@ struct Text {
   [[nodiscard]] Bytes held_out() const { return all().subspan(split); }
 };
 
+/// A model that goes on learning while it is judged, from each piece once that has been predicted,
+/// as a compressor does (dynamic evaluation, Krause et al. 2018).
+struct Learner {
+  Weights weights, gradients, first_moment, second_moment;
+  double learning_rate;
+  ssm::Index step = 0;
+
+  Learner(const Weights& start, double rate)
+      : weights(start),
+        gradients(start.config),
+        first_moment(start.config),
+        second_moment(start.config),
+        learning_rate(rate) {}
+
+  void learn(const ssm::Cpu& cpu) {
+    if (!std::isfinite(ssm::clip_gradients(cpu, gradients, 1.0))) return;
+    // A long memory of how large gradients are: a piece alone is a noisy measure.
+    ssm::adamw_step(cpu, weights, gradients, first_moment, second_moment, ++step,
+                    {.learning_rate = learning_rate, .beta2 = 0.999, .weight_decay = 0});
+  }
+};
+
 /// Runs the model through `text` from `state` in pieces, each byte predicted from all that come
 /// before it. Calls `each(bytes, nats)` with how many are predicted so far and their loss together;
-/// returns that loss in the end.
+/// returns that loss in the end. With a learner, its weights take the place of `weights`.
 template <class Each>
-double read_through(const ssm::Cpu& cpu, const Weights& weights, Bytes text, State& state,
-                    Each&& each) {
-  constexpr std::size_t piece = 1024;
+double read_through(const ssm::Cpu& cpu, const Weights& weights, Learner* learner, Bytes text,
+                    State& state, Each&& each) {
+  const std::size_t piece = learner ? 256 : 1024;
   Workspace workspace;
   ssm::Tensor<ssm::Token, 2> tokens, targets;
   double total = 0;
@@ -94,7 +116,9 @@ double read_through(const ssm::Cpu& cpu, const Weights& weights, Bytes text, Sta
     std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at), count, tokens.begin());
     std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at) + 1, count, targets.begin());
     const double nats =
-        ssm::mamba_lm_loss<float>(cpu, weights, tokens, targets, state, nullptr, workspace);
+        ssm::mamba_lm_loss<float>(cpu, learner ? learner->weights : weights, tokens, targets, state,
+                                  learner ? &learner->gradients : nullptr, workspace);
+    if (learner) learner->learn(cpu);
     total += nats * static_cast<double>(count);
     each(at + count, total);
   }
@@ -105,17 +129,17 @@ double read_through(const ssm::Cpu& cpu, const Weights& weights, Bytes text, Sta
 /// is read before it, and not counted. Without it nothing predicts the first byte, which then
 /// counts as 8 bits.
 template <class Each>
-double bits_per_byte(const ssm::Cpu& cpu, const Weights& weights, Bytes prime, Bytes text,
-                     Each&& each) {
+double bits_per_byte(const ssm::Cpu& cpu, const Weights& weights, Learner* learner, Bytes prime,
+                     Bytes text, Each&& each) {
   State state(weights.config, 1);
   if (prime.empty()) {
-    const double nats = read_through(cpu, weights, text, state, each);
+    const double nats = read_through(cpu, weights, learner, text, state, each);
     return (8 + nats * bits_per_nat) / static_cast<double>(text.size());
   }
-  read_through(cpu, weights, prime, state, [](std::size_t, double) {});
+  read_through(cpu, weights, learner, prime, state, [](std::size_t, double) {});
   // The last byte of `prime` has not been read yet: it predicts the first one of `text`.
   const Bytes rest(prime.data() + prime.size() - 1, text.size() + 1);
-  const double nats = read_through(cpu, weights, rest, state, each);
+  const double nats = read_through(cpu, weights, learner, rest, state, each);
   return nats * bits_per_nat / static_cast<double>(text.size());
 }
 
@@ -156,8 +180,8 @@ void print_held_out(const ssm::Cpu& cpu, const TrainArguments& a, const Text& te
   const Bytes held_out = text.held_out();
   const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
   if (part.empty()) return;
-  const double bits =
-      bits_per_byte(cpu, trainer.state.best(trainer.options), {}, part, [](std::size_t, double) {});
+  const double bits = bits_per_byte(cpu, trainer.state.best(trainer.options), nullptr, {}, part,
+                                    [](std::size_t, double) {});
   if (interrupted != 0) return;
   std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
               static_cast<long long>(trainer.state.step), bits, part.size());
@@ -312,6 +336,7 @@ struct EvaluateArguments {
   std::string model, text;
   double held_out = 0.1;
   std::size_t prime = 0;  ///< KiB
+  double adapt = 0;
   int threads = 0;
 };
 
@@ -325,8 +350,10 @@ int evaluate(const EvaluateArguments& a) {
   std::signal(SIGINT, on_interrupt);
   Progress progress("byte", static_cast<std::int64_t>(held_out.size()));
   const Stopwatch watch;
-  const double bits =
-      bits_per_byte(cpu, weights, prime, held_out, [&](std::size_t done, double nats) {
+  Learner learner(weights, a.adapt);
+  const double bits = bits_per_byte(
+      cpu, weights, a.adapt > 0 ? &learner : nullptr, prime, held_out,
+      [&](std::size_t done, double nats) {
         progress.update(static_cast<std::int64_t>(done),
                         format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
       });
@@ -346,6 +373,11 @@ void add_evaluate(CLI::App& app, EvaluateArguments& a) {
       ->capture_default_str();
   app.add_option("--prime", a.prime, "KiB before the measured part that are read first")
       ->check(at_least(0))
+      ->capture_default_str();
+  app.add_option("--adapt", a.adapt,
+                 "learning rate at which the model goes on learning from what it has predicted, "
+                 "as compressors do; 0: it does not")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
 }
