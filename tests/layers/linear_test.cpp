@@ -141,3 +141,10 @@ TEST_CASE("a linear map names the argument of a wrong shape") {
   CHECK_THROWS_WITH(linear_forward<float>(cpu, x, weight, {}, y),
                     "linear_forward: weight is (5, 6), expected (5, 4)");
 }
+
+TEST_CASE("rows whose elements are not adjacent are refused") {
+  ssm::Tensor<float, 2> x({2, 6}), weight({4, 3}), y({2, 4});
+  const ssm::View<const float, 2> every_other(x.data(), {2, 3}, {6, 2});
+  CHECK_THROWS_AS(ssm::linear_forward<float>(ssm::cpu(1), every_other, weight, {}, y),
+                  ssm::ShapeError);
+}

@@ -61,7 +61,16 @@ void check_shape(std::string_view function, std::string_view argument, const Any
     throw_shape(function, argument, to_string(view.extents()), to_string(want));
 }
 
-/// The same for an argument that may be absent.
+/// Throws ShapeError unless the elements of the last extent of `view`, if given, are adjacent.
+template <class AnyView>
+void check_adjacent(std::string_view function, std::string_view argument, const AnyView& view) {
+  constexpr std::size_t last = AnyView::rank - 1;
+  if (view && view.extent(last) > 1 && view.stride(last) != 1)
+    throw_shape(function, argument, "strided as " + to_string(view.strides()),
+                "adjacent elements in the last extent");
+}
+
+/// check_shape for an argument that may be absent.
 template <class AnyView, std::size_t Rank>
 void check_optional_shape(std::string_view function, std::string_view argument, const AnyView& view,
                           const std::array<Index, Rank>& want) {

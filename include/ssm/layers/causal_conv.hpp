@@ -98,6 +98,10 @@ class CausalConv {
     if (in.offsets) check_offsets(function, in.offsets, batch, length);
     check_optional_shape<View<const T, 3>, 3>(function, "initial_state", in.initial_state,
                                               {sequences, width - 1, channels});
+    check_adjacent(function, "x", in.x);
+    check_adjacent(function, "weight", in.weight);
+    check_adjacent(function, "bias", in.bias);
+    check_adjacent(function, "initial_state", in.initial_state);
     fill_taps(workspace.taps);
     fill_heads(workspace.heads);
   }
@@ -210,6 +214,8 @@ void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
   detail::check_shape<View<T, 3>, 3>(function, "y", out.y, in.x.extents());
   detail::check_optional_shape<View<T, 3>, 3>(function, "final_state", out.final_state,
                                               {conv.sequences, conv.width - 1, conv.channels});
+  detail::check_adjacent(function, "y", out.y);
+  detail::check_adjacent(function, "final_state", out.final_state);
   const detail::Pieces rows(conv.batch * conv.length, 32);
   parallel_for(backend, rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
@@ -255,6 +261,12 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
                                               {channels});
   detail::check_optional_shape<View<T, 3>, 3>(function, "the gradient of initial_state",
                                               din.initial_state, states);
+  detail::check_adjacent(function, "the gradient of y", dout.y);
+  detail::check_adjacent(function, "the gradient of final_state", dout.final_state);
+  detail::check_adjacent(function, "the gradient of x", din.x);
+  detail::check_adjacent(function, "the gradient of weight", din.weight);
+  detail::check_adjacent(function, "the gradient of bias", din.bias);
+  detail::check_adjacent(function, "the gradient of initial_state", din.initial_state);
 
   const Index past = width - 1, share = (width + 1) * channels, ring = width * channels;
   // Inputs of times [begin, end) of a sequence, in the order of time: g_t goes into a ring of rows,

@@ -52,6 +52,8 @@ double cross_entropy(const Cpu& backend, const View<const T, 2>& logits,
   detail::check_shape<View<const T, 2>, 2>(function, "logits", logits, {targets.size(), vocab});
   detail::check_optional_shape<View<T, 2>, 2>(function, "the gradient of logits", dlogits,
                                               {rows, vocab});
+  detail::check_adjacent(function, "logits", logits);
+  detail::check_adjacent(function, "the gradient of logits", dlogits);
   detail::check_tokens(function, "targets", targets, vocab);
   if (rows == 0) return 0;
   workspace.losses.resize({rows});

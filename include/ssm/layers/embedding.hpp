@@ -37,6 +37,8 @@ void embedding_forward(const Cpu& backend, const View<const Token, 2>& tokens,
                        const View<const T, 2>& weight, const View<T, 3>& y) {
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = weight.extent(1);
   detail::check_shape<View<T, 3>, 3>("embedding_forward", "y", y, {batch, length, width});
+  detail::check_adjacent("embedding_forward", "weight", weight);
+  detail::check_adjacent("embedding_forward", "y", y);
   detail::check_tokens("embedding_forward", "tokens", tokens, weight.extent(0));
   const detail::Pieces rows(batch * length, 64);
   parallel_for(backend, rows.pieces, [&](Index piece) {
@@ -55,6 +57,8 @@ void embedding_backward(const Cpu& backend, const View<const Token, 2>& tokens,
                         const View<const T, 3>& dy, const View<T, 2>& dweight) {
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = dweight.extent(1);
   detail::check_shape<View<const T, 3>, 3>("embedding_backward", "dy", dy, {batch, length, width});
+  detail::check_adjacent("embedding_backward", "dy", dy);
+  detail::check_adjacent("embedding_backward", "the gradient of weight", dweight);
   detail::check_tokens("embedding_backward", "tokens", tokens, dweight.extent(0));
   const detail::Pieces columns(width, 32);
   parallel_for(backend, columns.pieces, [&](Index piece) {

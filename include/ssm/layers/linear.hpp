@@ -23,6 +23,9 @@ void linear_forward(const Cpu& backend, const View<const T, 2>& x, const View<co
   detail::check_shape<View<const T, 2>, 2>("linear_forward", "weight", weight, {out, x.extent(1)});
   detail::check_optional_shape<View<const T, 1>, 1>("linear_forward", "bias", bias, {out});
   detail::check_shape<View<T, 2>, 2>("linear_forward", "y", y, {x.extent(0), out});
+  detail::check_adjacent("linear_forward", "x", x);
+  detail::check_adjacent("linear_forward", "weight", weight);
+  detail::check_adjacent("linear_forward", "y", y);
   detail::multiply<T>(backend, x, detail::transposed(weight), y, write);
   if (!bias) return;
   const detail::Pieces rows(y.extent(0), 64);
@@ -55,6 +58,11 @@ void linear_backward(const Cpu& backend, const View<const T, 2>& x, const View<c
                                               {out, in});
   detail::check_optional_shape<View<T, 1>, 1>(function, "the gradient of bias", gradients.bias,
                                               {out});
+  detail::check_adjacent(function, "x", x);
+  detail::check_adjacent(function, "weight", weight);
+  detail::check_adjacent(function, "dy", dy);
+  detail::check_adjacent(function, "the gradient of x", gradients.x);
+  detail::check_adjacent(function, "the gradient of weight", gradients.weight);
   if (gradients.x) detail::multiply<T>(backend, dy, weight, gradients.x, write_x);
   if (gradients.weight)
     detail::multiply_deep<T>(backend, detail::transposed(dy), x, gradients.weight, Write::overwrite,

@@ -40,6 +40,10 @@ void rms_norm_forward(const Cpu& backend, const View<const T, 2>& x, const View<
   detail::check_shape<View<const T, 1>, 1>(function, "weight", weight, {width});
   detail::check_shape<View<T, 2>, 2>(function, "y", y, {rows, width});
   detail::check_shape<View<T, 1>, 1>(function, "inverse_rms", inverse_rms, {rows});
+  detail::check_adjacent(function, "x", x);
+  detail::check_adjacent(function, "weight", weight);
+  detail::check_adjacent(function, "y", y);
+  detail::check_adjacent(function, "inverse_rms", inverse_rms);
   const detail::Pieces pieces(rows, 16);
   parallel_for(backend, pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i)
@@ -63,6 +67,12 @@ void rms_norm_backward(const Cpu& backend, const View<const T, 2>& x,
   detail::check_shape<View<const T, 2>, 2>(function, "dy", dy, {rows, width});
   detail::check_shape<View<T, 2>, 2>(function, "the gradient of x", dx, {rows, width});
   detail::check_shape<View<T, 1>, 1>(function, "the gradient of weight", dweight, {width});
+  detail::check_adjacent(function, "x", x);
+  detail::check_adjacent(function, "weight", weight);
+  detail::check_adjacent(function, "inverse_rms", inverse_rms);
+  detail::check_adjacent(function, "dy", dy);
+  detail::check_adjacent(function, "the gradient of x", dx);
+  detail::check_adjacent(function, "the gradient of weight", dweight);
   const detail::Pieces pieces(rows, 16);
   workspace.partials.resize({pieces.pieces * width});
   const auto w = detail::array(weight.data(), width);
