@@ -400,23 +400,28 @@ int generate(const GenerateArguments& a) {
   State state(weights.config, 1);
   Workspace workspace;
 
+  // All of the prompt but its last byte moves the state only, in pieces, so that a long one takes
+  // no more memory than a short one; then its last byte is the first step.
   const auto length = static_cast<ssm::Index>(a.prompt.size());
   ssm::Tensor<ssm::Token, 2> prompt({1, length});
   for (ssm::Index t = 0; t < length; ++t) {
     prompt(0, t) = static_cast<unsigned char>(a.prompt[static_cast<std::size_t>(t)]);
     sampler.observe(prompt(0, t));
   }
-  ssm::Tensor<float, 3> prompt_logits({1, length, vocab});
-  ssm::mamba_lm_forward<float>(ssm::cpu(a.threads), weights, prompt, state, prompt_logits,
-                               workspace);
+  for (ssm::Index at = 0; at + 1 < length; at += 1024)
+    ssm::mamba_lm_forward<float>(
+        ssm::cpu(a.threads), weights,
+        std::as_const(prompt).view().slice(1, at, std::min<ssm::Index>(1024, length - 1 - at)),
+        state, {}, workspace);
   ssm::Tensor<float, 2> logits({1, vocab});
-  std::copy(prompt_logits.end() - vocab, prompt_logits.end(), logits.begin());
+  ssm::Tensor<ssm::Token, 1> token({1});
+  token(0) = prompt(0, length - 1);
   workspace.reserve_step(weights.config, 1);
+  ssm::mamba_lm_step<float>(weights, state, token, logits, workspace);
 
   std::signal(SIGINT, on_interrupt);
   std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
   const Stopwatch watch;
-  ssm::Tensor<ssm::Token, 1> token({1});
   std::size_t written = 0;
   for (; written < a.bytes && interrupted == 0; ++written) {
     token(0) = sampler(std::as_const(logits).view()[0]);
