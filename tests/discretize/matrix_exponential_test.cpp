@@ -1,6 +1,5 @@
 #include "ssm/discretize/matrix_exponential.hpp"
 
-#include <Eigen/LU>
 #include <complex>
 #include <limits>
 

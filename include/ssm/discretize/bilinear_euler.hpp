@@ -1,13 +1,13 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <Eigen/LU>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
-#include "ssm/discretize/detail/lu.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -17,14 +17,14 @@ namespace detail {
 /// Factors I − hA, and throws DomainError when it is singular to working precision: when a pivot
 /// is no larger than the rounding of the sums that it came from.
 template <class Matrix>
-Lu<Matrix> factor_implicit(std::string_view function, const Matrix& A, typename Matrix::Scalar h) {
+Eigen::PartialPivLU<Matrix> factor_implicit(std::string_view function, const Matrix& A,
+                                            typename Matrix::Scalar h) {
   using T = typename Matrix::Scalar;
   const Index n = A.rows();
   const Matrix identity = Matrix::Identity(n, n);
-  const Lu<Matrix> lu(identity - h * A);
-  Matrix size = identity + (h * A).cwiseAbs();
-  lu.permute(size);
-  const Matrix& factors = lu.factors();
+  Eigen::PartialPivLU<Matrix> lu(identity - h * A);
+  const Matrix size = lu.permutationP() * (identity + (h * A).cwiseAbs());
+  const Matrix& factors = lu.matrixLU();
   for (Index k = 0; k < n; ++k) {
     T scale = size(k, k);
     for (Index j = 0; j < k; ++j) scale += std::abs(factors(k, j) * factors(j, k));
@@ -76,7 +76,7 @@ template <class T, int N, int M, int P>
   const Matrix right =
       Matrix::Identity(system.states(), system.states()) + delta / T(2) * system.A();
   const Eigen::Matrix<T, N, M> input = delta * system.B();
-  return {lu.solve(right), lu.solve(input), system.C(), system.D(), delta};
+  return {lu.solve(right).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
 }
 
 /// Forward Euler, first order in Δ: A_bar = I + ΔA, B_bar = ΔB, C and D unchanged. Stable only
@@ -102,7 +102,7 @@ template <class T, int N, int M, int P>
   const auto lu = detail::factor_implicit("backward_euler", system.A(), delta);
   const Matrix identity = Matrix::Identity(system.states(), system.states());
   const Eigen::Matrix<T, N, M> input = delta * system.B();
-  return {lu.solve(identity), lu.solve(input), system.C(), system.D(), delta};
+  return {lu.solve(identity).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
 }
 
 }  // namespace ssm

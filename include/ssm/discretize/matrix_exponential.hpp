@@ -1,6 +1,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <Eigen/LU>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,7 +12,6 @@
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
-#include "ssm/discretize/detail/lu.hpp"
 
 namespace ssm {
 namespace detail {
@@ -75,40 +75,26 @@ inline std::array<double, 14> pade_coefficients(int degree) {
   return b;
 }
 
-/// A B and M + factor A, out of line: the compiler unrolls them for a fixed size, which it should
-/// do once and not at every use.
-template <class Matrix>
-[[gnu::noinline]] Matrix product(const Matrix& A, const Matrix& B) {
-  return A * B;
-}
-template <class Matrix>
-[[gnu::noinline]] void add_multiple(Matrix& M, double factor, const Matrix& A) {
-  M += factor * A;
-}
-
 /// r(X) − I = 2 (V − U)⁻¹ U for the Padé approximant r = (V − U)⁻¹ (V + U) of e^X, given X and
 /// X², X⁴, X⁶, X⁸. U holds the odd powers, V the even ones.
 template <class Matrix>
 Matrix pade_minus_identity(int degree, const Matrix& X, const std::array<Matrix, 4>& even) {
   const std::array<double, 14> b = pade_coefficients(degree);
-  const auto combine = [&](std::size_t first, std::size_t terms) {  // b_first X² + b_{first+2} X⁴ …
-    Matrix sum = Matrix::Zero(X.rows(), X.rows());
-    for (std::size_t i = 0; i < terms; ++i) add_multiple(sum, b[first + 2 * i], even[i]);
-    return sum;
-  };
+  Matrix V = b[0] * Matrix::Identity(X.rows(), X.rows());
+  Matrix odd = b[1] * Matrix::Identity(X.rows(), X.rows());
   const std::size_t terms = degree == 13 ? 3 : static_cast<std::size_t>(degree / 2);
-  Matrix V = combine(2, terms), odd = combine(3, terms);
-  if (degree == 13) {
-    add_multiple(V, 1, product(even[2], combine(8, 3)));
-    add_multiple(odd, 1, product(even[2], combine(9, 3)));
+  for (std::size_t i = 0; i < terms; ++i) {
+    V += b[2 * i + 2] * even[i];
+    odd += b[2 * i + 3] * even[i];
   }
-  V.diagonal().array() += b[0];
-  odd.diagonal().array() += b[1];
-
-  Matrix U = product(X, odd);
-  add_multiple(V, -1, U);
-  U *= 2;
-  return Lu<Matrix>(V).solve(U);
+  if (degree == 13) {
+    V += even[2] * (b[12] * even[2] + b[10] * even[1] + b[8] * even[0]);
+    odd += even[2] * (b[13] * even[2] + b[11] * even[1] + b[9] * even[0]);
+  }
+  const Matrix U = X * odd;
+  const Matrix denominator = V - U;
+  const Matrix twice = 2.0 * U;
+  return denominator.partialPivLu().solve(twice);
 }
 
 /// The largest 1-norm of a column; NaN when an element is.
@@ -157,10 +143,10 @@ Matrix exponential_of_balanced(const Matrix& A) {
   int halvings = std::max(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
   Matrix X = A * std::ldexp(1.0, -halvings);
   std::array<Matrix, 4> even;
-  even[0] = product(X, X);
-  even[1] = product(even[0], even[0]);
-  even[2] = product(even[0], even[1]);
-  even[3] = product(even[1], even[1]);
+  even[0] = X * X;
+  even[1] = even[0] * even[0];
+  even[2] = even[0] * even[1];
+  even[3] = even[1] * even[1];
 
   // ‖X^p‖^(1/p) can lie far below ‖X‖, and is what the truncation error depends on.
   const auto root_norm = [](const auto& power, int p) {
@@ -168,7 +154,7 @@ Matrix exponential_of_balanced(const Matrix& A) {
   };
   const double d6 = root_norm(even[2], 6);
   const double d8 = root_norm(even[3], 8);
-  const double d10 = root_norm(product(even[1], even[2]), 10);
+  const double d10 = root_norm((even[1] * even[2]).eval(), 10);
   const double low = std::max(root_norm(even[1], 4), d6);
   const double high = std::max(d6, d8);
 
@@ -204,9 +190,7 @@ Matrix exponential_of_balanced(const Matrix& A) {
         M(k, k) += 1.0;
         S(k) = 0;
       }
-    const Matrix square = product(M, M);
-    for (Index k = 0; k < n; ++k)
-      M.col(k) = square.col(k) + (S.array() + S(k)).matrix().cwiseProduct(M.col(k));
+    M = (M * M + S.asDiagonal() * M + M * S.asDiagonal()).eval();
   }
   M.diagonal() += S;
   return M;
