@@ -209,7 +209,7 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
     smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
     weight = 0.98 * weight + 0.02;
     const auto read =
-        static_cast<double>((trainer.state.step - first) * options.batch * options.length);
+        static_cast<double>((trainer.state.step - first) * options.batch * options.streams.length);
     progress.update(trainer.state.step,
                     format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
                            report.gradient_norm, report.learning_rate, read / watch.seconds()));
@@ -285,7 +285,7 @@ void add_train(CLI::App& app, TrainArguments& a) {
   app.add_option("--batch", o.batch, "parallel streams of text")
       ->check(at_least(1))
       ->capture_default_str();
-  app.add_option("--length", o.length, "bytes per stream and step")
+  app.add_option("--length", o.streams.length, "bytes per stream and step")
       ->check(at_least(1))
       ->capture_default_str();
   app.add_option("--steps", o.schedule.steps)->check(at_least(1))->capture_default_str();
@@ -311,14 +311,19 @@ void add_train(CLI::App& app, TrainArguments& a) {
   app.add_option("--dropout", o.dropout, "probability, on what each block reads")
       ->check(CLI::Range(0.0, 0.9))
       ->capture_default_str();
-  app.add_option("--jump-interval", o.jump_interval, "mean steps between jumps of a stream")
+  app.add_option("--jump-interval", o.streams.jump_interval, "mean steps between jumps of a stream")
       ->check(at_least(0))
       ->capture_default_str();
-  app.add_option("--latest-of", o.latest_of,
+  app.add_option("--latest-of", o.streams.latest_of,
                  "a jump goes to the latest of so many random places: more favour the text's end")
       ->check(at_least(1))
       ->capture_default_str();
-  app.add_option("--seed", o.seed)->check(at_least(0))->capture_default_str();
+  app.add_option("--rename", o.streams.rename,
+                 "probability that a name (a capitalised word) has other letters as long as a "
+                 "stream reads on: they are then learnt from context, not by heart")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--seed", o.streams.seed)->check(at_least(0))->capture_default_str();
   app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
   app.add_option("--eval-every", a.evaluate_every, "steps between evaluations; 0: never")
       ->capture_default_str();

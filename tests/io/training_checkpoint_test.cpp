@@ -21,9 +21,11 @@ constexpr ssm::MambaLMConfig config{.width = 8, .layers = 2, .state = 4};
 ssm::TrainingOptions options(double average) {
   ssm::TrainingOptions o;
   o.batch = 3;
-  o.length = 9;
-  o.seed = (std::uint64_t{1} << 63) + 12345;
-  o.jump_interval = 4;
+  o.streams = {.length = 9,
+               .seed = (std::uint64_t{1} << 63) + 12345,
+               .jump_interval = 4,
+               .latest_of = 2,
+               .rename = 0.5};
   o.schedule = {.peak = 1.0 / 300, .warmup = 2, .steps = 6, .final_fraction = 0.1};
   o.dropout = 0.2;
   o.average = average;
@@ -33,7 +35,8 @@ ssm::TrainingOptions options(double average) {
 std::vector<unsigned char> some_text() {
   ssm::test::Random random(9);
   std::vector<unsigned char> text(200);
-  for (unsigned char& byte : text) byte = static_cast<unsigned char>(random.integer(97, 105));
+  for (unsigned char& byte : text)
+    byte = static_cast<unsigned char>("ABcde fgh"[random.integer(0, 8)]);
   return text;
 }
 

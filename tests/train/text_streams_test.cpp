@@ -21,17 +21,15 @@ std::vector<unsigned char> counting_text(std::size_t size) {
   return text;
 }
 
-TextStreams streams(std::size_t batch) { return {std::vector<Index>(batch, 0)}; }
-
 }  // namespace
 
 TEST_CASE("targets are the tokens one byte later, and a stream goes on where it stopped") {
   const auto text = counting_text(5000);
-  TextStreams reader = streams(3);
+  TextStreams reader(3);
   TextStreams::Batch batch;
   std::vector<int> next(3, -1);
   for (Index step = 0; step < 40; ++step) {
-    reader.read(text, 17, step, 1, 0, batch);
+    reader.read(text, step, {.length = 17, .jump_interval = 0}, batch);
     for (Index b = 0; b < 3; ++b) {
       const auto stream = static_cast<std::size_t>(b);
       if (!batch.fresh[stream]) CHECK(batch.tokens(b, 0) == next[stream]);
@@ -43,27 +41,29 @@ TEST_CASE("targets are the tokens one byte later, and a stream goes on where it 
 
 TEST_CASE("every stream starts afresh at step 0, at its own place, and without jumps not again") {
   const auto text = counting_text(100000);
-  TextStreams reader = streams(8);
+  const ssm::StreamOptions options{.length = 10, .seed = 5, .jump_interval = 0};
+  TextStreams reader(8);
   TextStreams::Batch batch;
-  reader.read(text, 10, 0, 5, 0, batch);
+  reader.read(text, 0, options, batch);
   CHECK(batch.fresh == std::vector<bool>(8, true));
   CHECK(std::set<Index>(reader.positions.begin(), reader.positions.end()).size() == 8);
   reader.positions.assign(8, 0);
   for (Index step = 1; step < 100; ++step) {
-    reader.read(text, 10, step, 5, 0, batch);
+    reader.read(text, step, options, batch);
     CHECK(batch.fresh == std::vector<bool>(8, false));
   }
 }
 
 TEST_CASE("a stream that cannot read on starts afresh at the beginning") {
   const auto text = counting_text(21);
-  TextStreams reader = streams(1);
+  const ssm::StreamOptions options{.length = 10, .jump_interval = 0};
+  TextStreams reader(1);
   TextStreams::Batch batch;
   reader.positions[0] = 10;  // the last ten tokens and their targets just fit
-  reader.read(text, 10, 1, 1, 0, batch);
+  reader.read(text, 1, options, batch);
   CHECK_FALSE(batch.fresh[0]);
   CHECK(batch.targets(0, 9) == 20);
-  reader.read(text, 10, 2, 1, 0, batch);
+  reader.read(text, 2, options, batch);
   CHECK(batch.fresh[0]);
   CHECK(batch.tokens(0, 0) == 0);
 }
@@ -71,12 +71,12 @@ TEST_CASE("a stream that cannot read on starts afresh at the beginning") {
 TEST_CASE("jumps come as often as asked for, and depend on the seed and the step alone") {
   const auto text = counting_text(100000);
   const auto jumps = [&](std::uint64_t seed) {
-    TextStreams reader = streams(16);
+    TextStreams reader(16);
     TextStreams::Batch batch;
     std::vector<bool> all;
     for (Index step = 1; step <= 500; ++step) {
       reader.positions.assign(16, 0);
-      reader.read(text, 4, step, seed, 32, batch);
+      reader.read(text, step, {.length = 4, .seed = seed, .jump_interval = 32}, batch);
       all.insert(all.end(), batch.fresh.begin(), batch.fresh.end());
     }
     return all;
@@ -90,20 +90,20 @@ TEST_CASE("jumps come as often as asked for, and depend on the seed and the step
 }
 
 TEST_CASE("the shortest text a stream can read has one byte more than its length") {
-  TextStreams reader = streams(2);
+  TextStreams reader(2);
   TextStreams::Batch batch;
-  CHECK_NOTHROW(reader.read(counting_text(6), 5, 0, 1, 64, batch));
-  CHECK_THROWS_AS(reader.read(counting_text(5), 5, 0, 1, 64, batch), ssm::DomainError);
-  CHECK_THROWS_AS(reader.read({}, 0, 0, 1, 64, batch), ssm::DomainError);
+  CHECK_NOTHROW(reader.read(counting_text(6), 0, {.length = 5}, batch));
+  CHECK_THROWS_AS(reader.read(counting_text(5), 0, {.length = 5}, batch), ssm::DomainError);
+  CHECK_THROWS_AS(reader.read({}, 0, {.length = 0}, batch), ssm::DomainError);
 }
 
 TEST_CASE("the latest of three random places favours the end of the text as its law says") {
   // Of three draws the latest lies in the last third with probability 1 − (2/3)³.
   const auto text = counting_text(30001);
   const std::size_t count = 9000;
-  TextStreams reader = streams(count);
+  TextStreams reader(count);
   TextStreams::Batch batch;
-  reader.read(text, 1, 0, 3, 0, batch, 3);
+  reader.read(text, 0, {.length = 1, .seed = 3, .jump_interval = 0, .latest_of = 3}, batch);
   const auto late = std::count_if(reader.positions.begin(), reader.positions.end(),
                                   [](Index next) { return next - 1 >= 20000; });
   const double wanted = 1 - 8.0 / 27.0;

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/models/mamba_lm.hpp"
@@ -30,14 +31,15 @@ struct TrainingCheckpoint {
 
 namespace detail {
 
-inline constexpr const char* training_format = "ssm-training-1";
+inline constexpr const char* training_format = "ssm-training-2";
 
 inline nlohmann::json to_json(const TrainingOptions& o) {
   return {{"batch", o.batch},
-          {"length", o.length},
-          {"seed", o.seed},
-          {"jump_interval", o.jump_interval},
-          {"latest_of", o.latest_of},
+          {"length", o.streams.length},
+          {"seed", o.streams.seed},
+          {"jump_interval", o.streams.jump_interval},
+          {"latest_of", o.streams.latest_of},
+          {"rename", o.streams.rename},
           {"schedule",
            {{"peak", o.schedule.peak},
             {"warmup", o.schedule.warmup},
@@ -56,10 +58,11 @@ inline nlohmann::json to_json(const TrainingOptions& o) {
 inline TrainingOptions read_training_options(const JsonObject& json) {
   TrainingOptions o;
   o.batch = json.size("batch");
-  o.length = json.size("length");
-  o.seed = json.bits("seed");
-  o.jump_interval = json.bits("jump_interval");
-  o.latest_of = json.size("latest_of", 1);
+  o.streams = {.length = json.size("length"),
+               .seed = json.bits("seed"),
+               .jump_interval = json.bits("jump_interval"),
+               .latest_of = json.size("latest_of"),
+               .rename = json.number("rename")};
   const JsonObject schedule = json.object("schedule");
   o.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
                 schedule.number("final_fraction")};
@@ -103,10 +106,10 @@ template <class T>
   MambaLMTrainingState<T> state;
   state.weights = MambaLMWeights<T>(config);
   state.first_moment = state.second_moment = state.weights;
-  initialize(state.weights, options.seed);
+  initialize(state.weights, options.streams.seed);
   state.average = state.weights;
   state.carried = MambaLMState<T>(config, options.batch);
-  state.streams.positions.assign(static_cast<std::size_t>(options.batch), 0);
+  state.streams = TextStreams(options.batch);
   return state;
 }
 
@@ -132,8 +135,9 @@ void save_training(const std::filesystem::path& path, const MambaLMTrainingState
       });
   detail::visit_carried(
       state.carried, [&](const std::string& name, const auto& tensor) { file.add(name, tensor); });
-  file.add("streams.positions", {static_cast<Index>(state.streams.positions.size())},
-           state.streams.positions.data());
+  const std::vector<Index> streams{static_cast<Index>(state.streams.positions.size())};
+  file.add("streams.positions", streams, state.streams.positions.data());
+  file.add("streams.starts", streams, state.streams.starts.data());
   file.save(path);
 }
 
@@ -160,8 +164,10 @@ template <class T>
   state.step = run.count("step");
   const Index batch = checkpoint.options.batch;
   file.check("streams.positions", {batch});
-  state.streams.positions.resize(static_cast<std::size_t>(batch));
+  file.check("streams.starts", {batch});
+  state.streams = TextStreams(batch);
   file.read_into("streams.positions", {batch}, state.streams.positions.data());
+  file.read_into("streams.starts", {batch}, state.streams.starts.data());
   state.weights = MambaLMWeights<T>(config);
   state.first_moment = state.second_moment = state.average = state.weights;
   detail::visit_weight_sets(state, averaged,
@@ -187,7 +193,8 @@ struct MambaLMTrainer {
       gradients_ = MambaLMWeights<T>(state.weights.config);
     const auto loss = [&](const View<const Token, 2>& tokens, const View<const Token, 2>& targets,
                           MambaLMState<T>& carried, MambaLMWeights<T>& gradients) {
-      const Dropout dropout{options.dropout, options.seed + static_cast<std::uint64_t>(state.step)};
+      const Dropout dropout{options.dropout,
+                            options.streams.seed + static_cast<std::uint64_t>(state.step)};
       return mamba_lm_loss(cpu, state.weights, tokens, targets, carried, &gradients, workspace_,
                            dropout);
     };

@@ -14,11 +14,8 @@
 namespace ssm {
 
 struct TrainingOptions {
-  Index batch = 16;                  ///< parallel streams
-  Index length = 256;                ///< bytes a stream reads per step
-  std::uint64_t seed = 1;            ///< of the places where streams start
-  std::uint64_t jump_interval = 64;  ///< mean steps between jumps of a stream; 0: never
-  Index latest_of = 1;               ///< a jump goes to the latest of so many random places
+  Index batch = 16;  ///< parallel streams
+  StreamOptions streams;
   CosineSchedule schedule;
   AdamWOptions adamw;   ///< its learning rate is the schedule's
   double max_norm = 1;  ///< gradients are clipped to it
@@ -61,8 +58,7 @@ TrainingReport training_step(const Cpu& cpu, std::span<const unsigned char> text
                              const TrainingOptions& options,
                              TrainingState<Weights<T>, State>& state, Weights<T>& gradients,
                              TextStreams::Batch& batch, Loss&& loss, Reset&& reset) {
-  state.streams.read(text, options.length, state.step, options.seed, options.jump_interval, batch,
-                     options.latest_of);
+  state.streams.read(text, state.step, options.streams, batch);
   for (std::size_t b = 0; b < batch.fresh.size(); ++b)
     if (batch.fresh[b]) reset(state.carried, static_cast<Index>(b));
 
