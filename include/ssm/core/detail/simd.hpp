@@ -212,6 +212,24 @@ struct Exp2<double> {
   static constexpr int mantissa_bits = 52;
 };
 
+/// 2^n of an integer n to which Exp2<T>::round has been added.
+template <class T>
+[[nodiscard]] Vec<T> power_of_two(Vec<T> rounded) noexcept {
+  using Bits = typename Vec<T>::NativeBits;
+  const Bits exponent = reinterpret_cast<Bits>(rounded.v) << Exp2<T>::mantissa_bits;
+  return Vec<T>(reinterpret_cast<typename Vec<T>::Native>(exponent));
+}
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+/// The entry of a table of sixteen that the low four bits of `index` select.
+[[nodiscard]] inline Vec<double> select_sixteenth(const std::array<double, 16>& table,
+                                                  Vec<double> index) noexcept {
+  return Vec<double>(_mm512_permutex2var_pd(_mm512_load_pd(table.data()),
+                                            _mm512_castpd_si512(index.v),
+                                            _mm512_load_pd(table.data() + 8)));
+}
+#endif
+
 /// 2^x. Underflow gives 0 (without AVX-512 already below the normal numbers), overflow infinity.
 template <class T>
 [[nodiscard]] Vec<T> exp2(Vec<T> x) noexcept {
@@ -224,58 +242,125 @@ template <class T>
     // x = n + r with n a multiple of 1/16: the low four bits of the rounded sum select its root.
     const Vec<T> rounded = x + Vec<T>(Exp2<double>::round_to_sixteenth);
     const Vec<T> n = rounded - Vec<T>(Exp2<double>::round_to_sixteenth);
-    const __m512d root = _mm512_permutex2var_pd(_mm512_load_pd(Exp2<double>::roots.data()),
-                                                _mm512_castpd_si512(rounded.v),
-                                                _mm512_load_pd(Exp2<double>::roots.data() + 8));
-    const Vec<T> power = Vec<T>(root) * polynomial(x - n, Exp2<double>::sixteenth);
+    const Vec<T> power =
+        select_sixteenth(Exp2<double>::roots, rounded) * polynomial(x - n, Exp2<double>::sixteenth);
     return Vec<T>(_mm512_maskz_scalef_pd(0xff, power.v, n.v));
   }
 #else
-  using Bits = typename Vec<T>::NativeBits;
   using Constants = Exp2<T>;
   x = at_most(at_least(x, Vec<T>(Constants::lowest)), Vec<T>(Constants::highest));
   // Adding 1.5·2^m + bias rounds to an integer and leaves the biased exponent in the low bits.
   const Vec<T> rounded = x + Vec<T>(Constants::round);
   const Vec<T> r = x - (rounded - Vec<T>(Constants::round));
-  const Bits exponent = reinterpret_cast<Bits>(rounded.v) << Constants::mantissa_bits;
-  return polynomial(r, Constants::centred) *
-         Vec<T>(reinterpret_cast<typename Vec<T>::Native>(exponent));
+  return polynomial(r, Constants::centred) * power_of_two(rounded);
 #endif
 }
 
 template <class T>
 inline constexpr T log2_e = T(1.4426950408889634);
 
-/// e^x. What rounding takes from x log₂e is put back, or far from zero the error would grow to
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+/// e^r on |r| ≤ ln 2/32, degree 6, 1.4e-17 relative.
+inline constexpr std::array<double, 7> exp_sixteenth{1.0,
+                                                     1.0000000000000007,
+                                                     0.5000000000000001,
+                                                     0.16666666664208724,
+                                                     0.04166666666359425,
+                                                     0.008333473002881155,
+                                                     0.001388906347556763};
+
+/// c_j near 1/(1 + j/15), of eight bits, so that c_j − 1 is exact; and −log c_j.
+alignas(64) inline constexpr std::array<double, 16> log1p_centres{
+    1.0,        0.9375, 0.8828125, 0.83203125, 0.7890625, 0.75,       0.71484375, 0.68359375,
+    0.65234375, 0.625,  0.6015625, 0.578125,   0.5546875, 0.53515625, 0.515625,   0.5};
+alignas(64) inline constexpr std::array<double, 16> log1p_offsets{0.0,
+                                                                  0.06453852113757118,
+                                                                  0.1246424452072766,
+                                                                  0.18388527877013736,
+                                                                  0.2369097470783577,
+                                                                  0.2876820724517809,
+                                                                  0.33569129163814154,
+                                                                  0.38039147055604844,
+                                                                  0.42718363206280735,
+                                                                  0.4700036292457356,
+                                                                  0.5082248420659333,
+                                                                  0.5479651707154474,
+                                                                  0.5893503868783018,
+                                                                  0.6251965186514375,
+                                                                  0.6623755218931916,
+                                                                  0.6931471805599453};
+/// log(1 + r)/r on |r| ≤ 0.0353, degree 8, 6.8e-17 relative.
+inline constexpr std::array<double, 9> log1p_fifteenth{1.0,
+                                                       -0.4999999999999981,
+                                                       0.33333333333333165,
+                                                       -0.2500000000483589,
+                                                       0.20000000004396398,
+                                                       -0.1666664725093306,
+                                                       0.14285696634539916,
+                                                       -0.1252493825676176,
+                                                       0.11133782751619839};
+#endif
+
+/// ln 2 in two pieces: small integers times the upper one are exact.
+template <class T>
+inline constexpr T ln2_upper = std::is_same_v<T, float> ? T(0x1.62e4p-1) : T(0x1.62e42feep-1);
+template <class T>
+inline constexpr T ln2_lower = std::is_same_v<T, float> ? T(0x1.7f7d1cp-20)
+                                                        : T(0x1.a39ef35793c76p-33);
+
+/// e^x for x < ∞: x = n ln 2 + r, with r as exact as x, or far from zero the error would grow to
 /// ε|x|.
 template <class T>
 [[nodiscard]] Vec<T> exp(Vec<T> x) noexcept {
-  constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
-  constexpr T tail = std::is_same_v<T, float> ? T(1.9259629911e-8) : T(2.0355273740931033e-17);
-  x = at_least(x, Vec<T>(lowest));
-  const Vec<T> y = x * Vec<T>(log2_e<T>);
+  [[maybe_unused]] const auto remainder = [&](Vec<T> n) {
+    return fma(n, Vec<T>(-ln2_lower<T>), fma(n, Vec<T>(-ln2_upper<T>), x));
+  };
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
+  constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
+  x = at_least(x, Vec<T>(lowest));
   if constexpr (std::is_same_v<T, float>) {
-    const Vec<T> n(
-        _mm512_maskz_roundscale_ps(0xffff, y.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    const Vec<T> r = fma(x, Vec<T>(tail), fma(x, Vec<T>(log2_e<T>), -n));
+    constexpr float to_integer = 0x1.8p23f;
+    const Vec<T> n = fma(x, Vec<T>(log2_e<T>), Vec<T>(to_integer)) - Vec<T>(to_integer);
+    constexpr float lost = 1.9259629911e-8f;  // log₂e − log2_e<float>
+    const Vec<T> r = fma(x, Vec<T>(lost), fma(x, Vec<T>(log2_e<T>), -n));
     return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(r, Exp2<float>::centred).v, n.v));
+  } else {
+    constexpr double to_sixteenth = Exp2<double>::round_to_sixteenth;
+    const Vec<T> rounded = fma(x, Vec<T>(log2_e<T>), Vec<T>(to_sixteenth));
+    const Vec<T> n = rounded - Vec<T>(to_sixteenth);
+    const Vec<T> power =
+        select_sixteenth(Exp2<double>::roots, rounded) * polynomial(remainder(n), exp_sixteenth);
+    return Vec<T>(_mm512_maskz_scalef_pd(0xff, power.v, n.v));
   }
+#else
+  using Constants = Exp2<T>;
+  constexpr T ln2 = T(0.6931471805599453);
+  x = at_most(at_least(x, Vec<T>(Constants::lowest * ln2)), Vec<T>(Constants::highest * ln2));
+  const Vec<T> rounded = fma(x, Vec<T>(log2_e<T>), Vec<T>(Constants::round));
+  const Vec<T> r = remainder(rounded - Vec<T>(Constants::round));
+  return polynomial(r * Vec<T>(log2_e<T>), Constants::centred) * power_of_two(rounded);
 #endif
-  const Vec<T> lost = fma(x, Vec<T>(log2_e<T>), -y) + x * Vec<T>(tail);
-  const Vec<T> power = exp2(y);
-  return fma(power, lost * Vec<T>(T(0.6931471805599453)), power);
 }
 
-/// log(1 + t) = 2 atanh(t/(2 + t)) for t in [0, 1], with full relative accuracy.
+/// log(1 + t) for t in [0, 1], with full relative accuracy.
 template <class T>
 [[nodiscard]] Vec<T> log1p_unit(Vec<T> t) noexcept {
-  // atanh(s)/s as a polynomial in s² ≤ 1/9: 4.5e-9 in float, 3.6e-21 in double.
-  const Vec<T> s = t / (t + Vec<T>(T(2)));
   if constexpr (std::is_same_v<T, float>) {
-    constexpr std::array<float, 5> c{1.0f, 0.33333208f, 0.20010766f, 0.14000868f, 0.14006142f};
-    return (s + s) * polynomial(s * s, c);
+    // log(1 + t)/t, degree 9, 3.1e-8 relative.
+    constexpr std::array<float, 10> c{1.0f,         -0.49999997f,  0.33332843f, -0.24986526f,
+                                      0.19854106f,  -0.15847565f,  0.11561845f, -0.066757724f,
+                                      0.025224054f, -0.0044662114f};
+    return t * polynomial(t, c);
   } else {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    // 1 + t = (1 + r)/c with r = t c + (c − 1), and c the nearest of sixteen.
+    const Vec<T> nearest = fma(t, Vec<T>(15.0), Vec<T>(0x1.8p52));
+    const Vec<T> c = select_sixteenth(log1p_centres, nearest);
+    const Vec<T> r = fma(t, c, c - Vec<T>(1.0));
+    return fma(r, polynomial(r, log1p_fifteenth), select_sixteenth(log1p_offsets, nearest));
+#else
+    // 2 atanh(s) with s = t/(2 + t), as s times a polynomial in s² ≤ 1/9, 3.6e-21 relative.
+    const Vec<T> s = t / (t + Vec<T>(T(2)));
     constexpr std::array<double, 13> c{1.0,
                                        0.3333333333333333,
                                        0.20000000000000007,
@@ -290,6 +375,7 @@ template <class T>
                                        0.03167055425885123,
                                        0.07615631309714492};
     return (s + s) * polynomial(s * s, c);
+#endif
   }
 }
 
