@@ -195,8 +195,8 @@ void step(benchmark::State& run, Index, Index channels, Index state, int) {
   const ssm::SelectiveScanStepInputs<T> in{.u = {p.u.data(), row},
                                            .delta = {p.delta.data(), row},
                                            .A = p.A,
-                                           .B = {p.B.data(), coefficient},
-                                           .C = {p.C.data(), coefficient},
+                                           .B = View<const T, 3>(p.B.data(), coefficient),
+                                           .C = View<const T, 3>(p.C.data(), coefficient),
                                            .D = p.D,
                                            .delta_bias = {},
                                            .z = {}};

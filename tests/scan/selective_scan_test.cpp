@@ -451,43 +451,67 @@ TEST_CASE("an output depends on no later input") {
   CHECK(changed);
 }
 
+template <class T, class K>
+void check_steps(const Sizes& s) {
+  Case<T, K> c(s, 12);
+  c.run();
+  Tensor<K, 3> x = c.initial;
+  Tensor<T, 3> y(c.y.extents());
+  for (Index t = 0; t < s.length; ++t) {
+    const auto now = [&](const auto& tensor) {
+      return View<const T, 2>(tensor.data() + t * s.channels, {s.batch, s.channels},
+                              {s.length * s.channels, 1});
+    };
+    const auto coefficient = [&](bool constant, const Tensor<K, 2>& same,
+                                 const Tensor<K, 4>& varying) {
+      if (constant) return ssm::Selective<const K, 3>(same.view());
+      return ssm::Selective<const K, 3>(
+          View<const K, 3>(varying.data() + t * s.groups * s.state, {s.batch, s.groups, s.state},
+                           {s.length * s.groups * s.state, s.state, 1}));
+    };
+    const View<T, 2> y_now(y.data() + t * s.channels, {s.batch, s.channels},
+                           {s.length * s.channels, 1});
+    ssm::selective_scan_step<T, K>({.u = now(c.u),
+                                    .delta = now(c.delta),
+                                    .A = c.A,
+                                    .B = coefficient(s.constant_B, c.B_constant, c.B),
+                                    .C = coefficient(s.constant_C, c.C_constant, c.C),
+                                    .D = c.D,
+                                    .delta_bias = c.bias,
+                                    .z = s.gated ? now(c.z) : View<const T, 2>()},
+                                   {.softplus = s.options.softplus, .hold = s.options.hold}, x,
+                                   y_now);
+  }
+  INFO(name(s));
+  CHECK(relative_error(y, c.y) <= tolerance<T>(s));
+  CHECK(relative_error(x, c.final) <= tolerance<T>(s));
+}
+
 TEMPLATE_TEST_CASE("steps one by one equal the scan", "", float, double) {
   using T = TestType;
+  Sizes s;
+  s.batch = 2;
+  s.length = 20;
+  s.groups = 2;
   for (Index state : {1, 3, 16, 37}) {
     for (Index channels : {2, 16, 38}) {
-      Sizes s;
-      s.batch = 2;
-      s.length = 20;
-      s.channels = channels;
       s.state = state;
-      s.groups = 2;
-      Case<T> c(s, 12);
-      c.run();
-      Tensor<T, 3> x = c.initial, y(c.y.extents());
-      for (Index t = 0; t < s.length; ++t) {
-        const auto now = [&](const auto& tensor) {
-          return View<const T, 2>(tensor.data() + t * channels, {s.batch, channels},
-                                  {s.length * channels, 1});
-        };
-        const auto coefficient = [&](const auto& tensor) {
-          return View<const T, 3>(tensor.data() + t * s.groups * state, {s.batch, s.groups, state},
-                                  {s.length * s.groups * state, state, 1});
-        };
-        const View<T, 2> y_now(y.data() + t * channels, {s.batch, channels},
-                               {s.length * channels, 1});
-        ssm::selective_scan_step<T>({.u = now(c.u),
-                                     .delta = now(c.delta),
-                                     .A = c.A,
-                                     .B = coefficient(c.B),
-                                     .C = coefficient(c.C),
-                                     .D = c.D,
-                                     .delta_bias = c.bias,
-                                     .z = now(c.z)},
-                                    {.softplus = s.options.softplus}, x, y_now);
+      s.channels = channels;
+      check_steps<T, T>(s);
+    }
+  }
+  s.state = 5;
+  for (const bool constant_B : {false, true}) {
+    for (const bool constant_C : {false, true}) {
+      for (const Hold hold : {Hold::simplified, Hold::zero_order}) {
+        s.constant_B = constant_B;
+        s.constant_C = constant_C;
+        s.options.hold = hold;
+        s.options.softplus = constant_B == constant_C;
+        s.gated = constant_C;
+        check_steps<T, T>(s);
+        check_steps<T, std::complex<T>>(s);
       }
-      INFO(name(s));
-      CHECK(relative_error(y, c.y) <= tolerance<T>(s));
-      CHECK(relative_error(x, c.final) <= tolerance<T>(s));
     }
   }
 }

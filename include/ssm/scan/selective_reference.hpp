@@ -23,10 +23,6 @@ template <class T>
   return std::conj(x);
 }
 
-/// Half of a complex state's conjugate pairs is stored, so the output counts each twice.
-template <class K>
-inline constexpr Real<K> output_scale = std::is_same_v<K, Real<K>> ? 1 : 2;
-
 template <class K>
 [[nodiscard]] K& coefficient(const Selective<K>& c, Index row, Index t, Index channel, Index group,
                              Index n) noexcept {

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
+#include <complex>
 #include <type_traits>
 
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/elementwise.hpp"
+#include "ssm/core/phi.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/selective_types.hpp"
 
@@ -13,16 +17,18 @@ namespace ssm {
 
 struct SelectiveScanStepOptions {
   bool softplus = false;  ///< Δ ← softplus(Δ)
+  Hold hold = Hold::simplified;
 };
 
-/// What one step of the selective scan reads: the inputs of the scan without time.
-template <class T>
+/// What one step of the selective scan reads: the inputs of the scan without time. T is float or
+/// double; K is T, or std::complex<T> for a complex A (then y = 2 Re C·x).
+template <class T, class K = T>
 struct SelectiveScanStepInputs {
   View<const T, 2> u;           ///< (batch, channels)
   View<const T, 2> delta;       ///< (batch, channels), before bias and softplus
-  View<const T, 2> A;           ///< (channels, state)
-  View<const T, 3> B;           ///< (batch, groups, state)
-  View<const T, 3> C;           ///< (batch, groups, state)
+  View<const K, 2> A;           ///< (channels, state)
+  Selective<const K, 3> B;      ///< (channels, state) or (batch, groups, state)
+  Selective<const K, 3> C;      ///< (channels, state) or (batch, groups, state)
   View<const T, 1> D;           ///< (channels), optional: y += D u
   View<const T, 1> delta_bias;  ///< (channels), optional
   View<const T, 2> z;           ///< (batch, channels), optional: y ← y · silu(z)
@@ -30,28 +36,58 @@ struct SelectiveScanStepInputs {
 
 namespace detail {
 
-template <class T>
-[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T>& in, const View<T, 3>& state,
+template <class T, class K>
+[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T, K>& in, const View<K, 3>& state,
                                  const View<T, 2>& y) noexcept {
   const Index batch = in.u.extent(0), channels = in.u.extent(1), N = in.A.extent(1);
-  const Index groups = in.B.extent(1);
-  const auto contiguous = [](const auto& view) {
-    return !view || view.extent(view.rank - 1) <= 1 || view.stride(view.rank - 1) == 1;
+  const auto vector = [&](const View<const T, 1>& v) { return !v || v.extent(0) == channels; };
+  const auto fits = [&](const Selective<const K, 3>& c) {
+    if (static_cast<bool>(c.constant) == static_cast<bool>(c.varying)) return false;
+    if (c.constant) return c.constant.extents() == std::array<Index, 2>{channels, N};
+    const Index groups = c.varying.extent(1);
+    return (channels == 0 || (groups > 0 && channels % groups == 0)) &&
+           c.varying.extents() == std::array<Index, 3>{batch, groups, N};
   };
   return in.delta.extents() == in.u.extents() && y.extents() == in.u.extents() &&
-         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels &&
-         (channels == 0 || (groups > 0 && channels % groups == 0)) &&
-         in.B.extents() == std::array<Index, 3>{batch, groups, N} &&
-         in.C.extents() == in.B.extents() &&
-         state.extents() == std::array<Index, 3>{batch, channels, N} && contiguous(in.u) &&
-         contiguous(in.delta) && contiguous(in.z) && contiguous(in.A) && contiguous(in.B) &&
-         contiguous(in.C) && contiguous(in.D) && contiguous(in.delta_bias) && contiguous(state) &&
-         contiguous(y);
+         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels && fits(in.B) &&
+         fits(in.C) && vector(in.D) && vector(in.delta_bias) &&
+         state.extents() == std::array<Index, 3>{batch, channels, N};
 }
 
-}  // namespace detail
+template <class T>
+[[nodiscard]] bool is_fast_step(const SelectiveScanStepInputs<T>& in,
+                                const SelectiveScanStepOptions& options, const View<T, 3>& state,
+                                const View<T, 2>& y) noexcept {
+  return options.hold == Hold::simplified && in.B.varying && in.C.varying &&
+         in.B.varying.extents() == in.C.varying.extents() && is_contiguous_in_channels(in.u) &&
+         is_contiguous_in_channels(in.delta) && is_contiguous_in_channels(in.z) &&
+         is_contiguous_in_channels(in.A) && is_contiguous_in_channels(in.B.varying) &&
+         is_contiguous_in_channels(in.C.varying) && is_contiguous_in_channels(in.D) &&
+         is_contiguous_in_channels(in.delta_bias) && is_contiguous_in_channels(state) &&
+         is_contiguous_in_channels(y);
+}
 
-namespace detail {
+/// One channel's step as the formula says it, with any option and stride.
+template <class T, class K>
+void step_channel(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanStepOptions& options,
+                  Index b, Index c, const View<K, 3>& state, const View<T, 2>& y) noexcept {
+  const Index channels = in.u.extent(1);
+  const auto coefficient = [&](const Selective<const K, 3>& k, Index n) {
+    return k.constant ? k.constant(c, n) : k.varying(b, c * k.varying.extent(1) / channels, n);
+  };
+  T delta = in.delta(b, c) + (in.delta_bias ? in.delta_bias(c) : T(0));
+  if (options.softplus) delta = ssm::softplus(delta);
+  T sum = 0;
+  for (Index n = 0; n < in.A.extent(1); ++n) {
+    const K z = delta * in.A(c, n);
+    const K b_bar = options.hold == Hold::simplified ? K(delta) : delta * phi1(z);
+    K& x = state(b, c, n);
+    x = std::exp(z) * x + b_bar * coefficient(in.B, n) * in.u(b, c);
+    sum += std::real(coefficient(in.C, n) * x);
+  }
+  sum = output_scale<K> * sum + (in.D ? in.D(c) * in.u(b, c) : T(0));
+  y(b, c) = in.z ? sum * silu(in.z(b, c)) : sum;
+}
 
 /// Vectors of channels that a step takes at once, so that their softplus and their sums over states
 /// overlap.
@@ -82,8 +118,11 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
   // Channels are the lanes for what their states share, states are the lanes within a channel: the
   // state is read and written as it lies, and one transposed sum serves W channels.
   alignas(64) T products[W * W];
-  const T* B = in.B.data() + b * in.B.stride(0) + group * in.B.stride(1);
-  const T* C = in.C.data() + b * in.C.stride(0) + group * in.C.stride(1);
+  const auto of_group = [&](const View<const T, 3>& view) {
+    return view.data() + b * view.stride(0) + group * view.stride(1);
+  };
+  const T* B = of_group(in.B.varying);
+  const T* C = of_group(in.C.varying);
   const auto advance_channel = [&](Index c, T* out) {
     const T* A = in.A.data() + (first + c) * in.A.stride(0);
     T* x = state.data() + b * state.stride(0) + (first + c) * state.stride(1);
@@ -115,25 +154,35 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
 
 }  // namespace detail
 
-/// One step of the selective scan with real A and the simplified hold, in place on `state`
-/// (batch, channels, state):
-///   x ← e^{ΔA} x + Δ B u,   y = (C·x + D u) [silu(z)],   Δ = [softplus](delta + delta_bias).
+/// One step of the selective scan, in place on `state` (batch, channels, state):
+///   x ← e^{ΔA} x + B_bar u,   y = ([2 Re] C·x + D u) [silu(z)],   Δ = [softplus](delta + bias).
 ///
-/// The last extent of every view is contiguous. Does not allocate, lock, throw or start a thread;
-/// shapes are asserted. Cost: batch · channels · state exponentials.
-template <class T>
-void selective_scan_step(const SelectiveScanStepInputs<T>& in,
-                         const SelectiveScanStepOptions& options, const View<T, 3>& state,
-                         const View<T, 2>& y) noexcept {
+/// Equals selective_scan over a length of 1, with all its options. Does not allocate, lock, throw
+/// or start a thread; shapes are asserted. Real A, varying B and C, the simplified hold and views
+/// whose last extent is contiguous run in vectors.
+/// Cost: batch · channels · state exponentials.
+template <class T, class K = T>
+void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
+                         const SelectiveScanStepOptions& options,
+                         const std::type_identity_t<View<K, 3>>& state,
+                         const std::type_identity_t<View<T, 2>>& y) noexcept {
   assert(detail::is_valid_step(in, state, y));
-  constexpr Index most = detail::step_vectors * detail::lanes<T>;
-  const Index groups = in.B.extent(1);
-  const Index channels = groups == 0 ? 0 : in.u.extent(1) / groups;
-  for (Index b = 0; b < in.u.extent(0); ++b)
-    for (Index group = 0; group < groups; ++group)
-      for (Index c = 0; c < channels; c += most)
-        detail::step_channels(in, options.softplus, b, group, group * channels + c,
-                              std::min(most, channels - c), state, y);
+  const Index batch = in.u.extent(0), channels = in.u.extent(1);
+  if constexpr (std::is_same_v<T, K>) {
+    if (detail::is_fast_step(in, options, state, y)) {
+      constexpr Index most = detail::step_vectors * detail::lanes<T>;
+      const Index groups = in.B.varying.extent(1);
+      const Index each = groups == 0 ? 0 : channels / groups;
+      for (Index b = 0; b < batch; ++b)
+        for (Index group = 0; group < groups; ++group)
+          for (Index c = 0; c < each; c += most)
+            detail::step_channels(in, options.softplus, b, group, group * each + c,
+                                  std::min(most, each - c), state, y);
+      return;
+    }
+  }
+  for (Index b = 0; b < batch; ++b)
+    for (Index c = 0; c < channels; ++c) detail::step_channel(in, options, b, c, state, y);
 }
 
 }  // namespace ssm

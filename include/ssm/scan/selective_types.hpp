@@ -1,8 +1,11 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
+#include <type_traits>
 
 #include "ssm/core/index.hpp"
+#include "ssm/core/phi.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
@@ -15,20 +18,22 @@ enum class Hold {
 };
 
 /// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
-/// input, (batch, length, groups, state): channel c then uses group c·groups/channels.
+/// input, (batch, length, groups, state): channel c then uses group c·groups/channels. A single
+/// step has no length: Rank is 3, and the varying form (batch, groups, state).
 /// Exactly one of the two is present. K is const for an input, not for its gradient.
-template <class K>
+template <class K, std::size_t Rank = 4>
 struct Selective {
   View<K, 2> constant;
-  View<K, 4> varying;
+  View<K, Rank> varying;
 
   Selective() = default;
   Selective(const View<K, 2>& view) : constant(view) {}
-  Selective(const View<K, 4>& view) : varying(view) {}
+  Selective(const View<K, Rank>& view) : varying(view) {}
   template <class Source>
   requires std::convertible_to<Source&, View<K, 2>> Selective(Source& source) : constant(source) {}
   template <class Source>
-  requires std::convertible_to<Source&, View<K, 4>> Selective(Source& source) : varying(source) {}
+  requires std::convertible_to<Source&, View<K, Rank>> Selective(Source& source)
+      : varying(source) {}
 };
 
 /// What the selective scan reads. T is float or double; K is T, or std::complex<T> for a complex A
@@ -97,5 +102,19 @@ struct SelectiveScanWorkspace {
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;
 };
+
+namespace detail {
+
+/// True for an absent view and for one whose last extent has stride 1.
+template <class AnyView>
+[[nodiscard]] bool is_contiguous_in_channels(const AnyView& view) noexcept {
+  return !view || view.extent(view.rank - 1) <= 1 || view.stride(view.rank - 1) == 1;
+}
+
+/// Half of a complex state's conjugate pairs is stored, so the output counts each twice.
+template <class K>
+inline constexpr Real<K> output_scale = std::is_same_v<K, Real<K>> ? 1 : 2;
+
+}  // namespace detail
 
 }  // namespace ssm

@@ -11,12 +11,6 @@
 /// The selective scan for real A, varying B and C, the simplified hold and contiguous channels.
 namespace ssm::detail {
 
-/// True for an absent view and for one whose last extent has stride 1.
-template <class AnyView>
-[[nodiscard]] bool is_contiguous_in_channels(const AnyView& view) noexcept {
-  return !view || view.extent(view.rank - 1) <= 1 || view.stride(view.rank - 1) == 1;
-}
-
 template <class T>
 [[nodiscard]] bool is_fast_case(const SelectiveScanInputs<T, T>& in,
                                 const SelectiveScanOptions& options) noexcept {
