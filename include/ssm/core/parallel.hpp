@@ -22,17 +22,18 @@ namespace ssm {
 /// thread, or one piece of work, no thread is started.
 template <class Body>
 void parallel_for(const Cpu& backend, Index count, Body&& body) {
+  // One compiled copy of the loop: where the compiler may fuse multiply-adds, two copies can differ
+  // in the last bit.
+  const auto loop = [&](Index begin, Index end) __attribute__((noinline)) {
+    for (Index i = begin; i < end; ++i) body(i);
+  };
   const auto threads =
       static_cast<int>(std::min<Index>(count, static_cast<Index>(backend.thread_count())));
-  if (threads <= 1) {
-    for (Index i = 0; i < count; ++i) body(i);
-    return;
-  }
+  if (threads <= 1) return loop(0, count);
   std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
   const auto run = [&](int thread) {
     try {
-      const Index end = count * (thread + 1) / threads;
-      for (Index i = count * thread / threads; i < end; ++i) body(i);
+      loop(count * thread / threads, count * (thread + 1) / threads);
     } catch (...) {
       failures[static_cast<std::size_t>(thread)] = std::current_exception();
     }
