@@ -1,7 +1,9 @@
 #include "ssm/scan/linear_scan.hpp"
 
+#include <algorithm>
 #include <complex>
 #include <limits>
+#include <vector>
 
 #include "ssm/core/phi.hpp"
 #include "support/catch.hpp"
@@ -146,6 +148,61 @@ TEST_CASE("a reversed linear scan is the scan of reversed sequences") {
               {}, {got.x.view().reversed(1), got.final_state}, workspace);
   CHECK(same_bits(got.x, want.x));
   CHECK(same_bits(got.final_state, want.final_state));
+}
+
+TEST_CASE("packed linear scans are the scans one by one, forward and backward") {
+  const std::vector<Index> ends{0, 7, 7, 700, 1901, 1902};
+  const auto sequences = static_cast<Index>(ends.size()) - 1;
+  for (const bool reversed : {false, true}) {
+    Problem<double> packed(1, ends.back(), 5);
+    Random random(8);
+    packed.initial_state = random.normal<double>(std::array{sequences, Index{5}});
+    Tensor<Index, 1> offsets({sequences + 1});
+    std::copy(ends.begin(), ends.end(), offsets.begin());
+    auto in = packed.inputs();
+    in.offsets = offsets;
+    Result<double> result(packed);
+    const auto x_gradient = random.normal<double>(packed.b.extents());
+    const auto state_gradient = random.normal<double>(packed.initial_state.extents());
+    Gradients<double> gradients{packed.a, packed.b, packed.initial_state};
+    LinearScanWorkspace<double> workspace;
+    linear_scan(cpu(2), in, {reversed}, result.outputs(), workspace);
+    linear_scan_backward(cpu(2), in, {reversed}, result.x, {x_gradient, state_gradient},
+                         {gradients.a, gradients.b, gradients.initial_state}, workspace);
+
+    for (Index s = 0; s < sequences; ++s) {
+      const Index begin = ends[static_cast<std::size_t>(s)];
+      const Index length = ends[static_cast<std::size_t>(s) + 1] - begin;
+      const auto steps = [&](const Tensor<double, 3>& whole) {
+        Tensor<double, 3> part({1, length, 5});
+        std::copy_n(whole.data() + 5 * begin, part.size(), part.begin());
+        return part;
+      };
+      const auto row = [&](const Tensor<double, 2>& whole) {
+        Tensor<double, 2> part({1, 5});
+        std::copy_n(whole.data() + 5 * s, 5, part.begin());
+        return part;
+      };
+      Problem<double> one(1, length, 5);
+      one.a = steps(packed.a);
+      one.b = steps(packed.b);
+      one.initial_state = row(packed.initial_state);
+      const auto want = run(one, {reversed});
+      const auto slopes =
+          run_backward(one, want, steps(x_gradient), row(state_gradient), {reversed});
+      CHECK(same_bits(steps(result.x), want.x));
+      CHECK(same_bits(row(result.final_state), want.final_state));
+      CHECK(same_bits(steps(gradients.a), slopes.a));
+      CHECK(same_bits(steps(gradients.b), slopes.b));
+      CHECK(same_bits(row(gradients.initial_state), slopes.initial_state));
+    }
+
+    offsets(1) = 8;
+    CHECK_THROWS_AS(linear_scan(cpu, in, {reversed}, result.outputs(), workspace), DomainError);
+    offsets(1) = 7;
+    offsets(5) = 1903;
+    CHECK_THROWS_AS(linear_scan(cpu, in, {reversed}, result.outputs(), workspace), DomainError);
+  }
 }
 
 TEST_CASE("the linear scan is linear in b and the initial state") {

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/offsets.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -16,13 +17,14 @@
 namespace ssm {
 
 /// What the linear scan x_t = a_t x_{t−1} + b_t reads. K is float, double or their complex.
-/// A stride of 0 repeats: a time-invariant `a` is a (channels) row with strides {0, 0, 1}. A step
-/// with a_t = 0 starts anew, which packs sequences end to end.
+/// A stride of 0 repeats: a time-invariant `a` is a (channels) row with strides {0, 0, 1}.
 template <class K>
 struct LinearScanInputs {
   View<const K, 3> a;              ///< (batch, length, channels)
   View<const K, 3> b;              ///< (batch, length, channels)
-  View<const K, 2> initial_state;  ///< x_{−1} (batch, channels), optional: zero when absent
+  View<const K, 2> initial_state;  ///< x_{−1} (sequences, channels), optional: zero when absent
+  View<const Index, 1> offsets = {};  ///< (sequences + 1), optional: sequence s of a batch of one
+                                      ///< is [offsets[s], offsets[s+1]), packed end to end
 };
 
 struct LinearScanOptions {
@@ -33,7 +35,7 @@ struct LinearScanOptions {
 template <class K>
 struct LinearScanOutputs {
   View<K, 3> x;            ///< (batch, length, channels), may be the memory of b
-  View<K, 2> final_state;  ///< (batch, channels), optional, may be the memory of initial_state
+  View<K, 2> final_state;  ///< (sequences, channels), optional, may be the memory of initial_state
 };
 
 /// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
@@ -41,7 +43,7 @@ struct LinearScanOutputs {
 template <class K>
 struct LinearScanOutputGradients {
   View<const K, 3> x;            ///< (batch, length, channels), optional
-  View<const K, 2> final_state;  ///< (batch, channels), optional
+  View<const K, 2> final_state;  ///< (sequences, channels), optional
 };
 
 /// Gradients that backward overwrites; absent ones are skipped.
@@ -49,7 +51,7 @@ template <class K>
 struct LinearScanInputGradients {
   View<K, 3> a;              ///< (batch, length, channels)
   View<K, 3> b;              ///< (batch, length, channels), may be the memory of the gradient of x
-  View<K, 2> initial_state;  ///< (batch, channels)
+  View<K, 2> initial_state;  ///< (sequences, channels)
 };
 
 /// Scratch of the linear scan. It grows to the largest call it has served.
@@ -225,12 +227,36 @@ View<K, 3> in_time(const View<K, 3>& view, const LinearScanOptions& options) {
   return options.reversed ? view.reversed(1) : view;
 }
 
+/// (sequences, channels)
+template <class K>
+std::array<Index, 2> state_shape(const LinearScanInputs<K>& inputs) {
+  return {inputs.offsets ? inputs.offsets.extent(0) - 1 : inputs.b.extent(0), inputs.b.extent(2)};
+}
+
 template <class K>
 void check_linear_scan_inputs(std::string_view name, const LinearScanInputs<K>& inputs) {
   const auto& [batch, length, channels] = inputs.b.extents();
   check_sequence(name, "a", inputs.a, inputs.b.extents());
   check_sequence(name, "b", inputs.b, inputs.b.extents());
-  check_optional_shape(name, "initial_state", inputs.initial_state, std::array{batch, channels});
+  if (inputs.offsets) check_offsets(name, inputs.offsets, batch, length);
+  check_optional_shape(name, "initial_state", inputs.initial_state, state_shape(inputs));
+}
+
+/// Sequence s of packed ones, as a batch of one.
+template <class V>
+V packed_steps(const V& view, const View<const Index, 1>& offsets, Index s) {
+  return view ? view.slice(1, offsets(s), offsets(s + 1) - offsets(s)) : view;
+}
+template <class V>
+V packed_state(const V& view, Index s) {
+  return view ? view.slice(0, s, 1) : view;
+}
+template <class K>
+LinearScanInputs<K> packed_inputs(const LinearScanInputs<K>& in, Index s) {
+  return {packed_steps(in.a, in.offsets, s),
+          packed_steps(in.b, in.offsets, s),
+          packed_state(in.initial_state, s),
+          {}};
 }
 
 }  // namespace detail
@@ -261,7 +287,8 @@ void linear_scan_reference(const LinearScanInputs<K>& inputs, const LinearScanOp
 /// product of `a` over each. Where |a| > 1 so long that this product overflows, the state after it
 /// is NaN or infinite.
 ///
-/// @throws ShapeError when shapes differ or the channels of a, b or x are not side by side
+/// @throws ShapeError when shapes differ or the channels of a, b or x are not side by side,
+/// DomainError for offsets that run backward or past the end
 /// Cost: 2 flops an element, 6 when time is cut; the same bits for every number of threads;
 /// allocates while the workspace grows.
 template <class K>
@@ -273,7 +300,15 @@ void linear_scan(const Cpu& backend, const LinearScanInputs<K>& inputs,
   detail::check_linear_scan_inputs(name, inputs);
   detail::check_sequence(name, "x", outputs.x, inputs.b.extents());
   detail::check_optional_shape(name, "final_state", outputs.final_state,
-                               std::array{batch, channels});
+                               detail::state_shape(inputs));
+  if (inputs.offsets) {
+    for (Index s = 0; s + 1 < inputs.offsets.extent(0); ++s)
+      linear_scan(backend, detail::packed_inputs(inputs, s), options,
+                  {detail::packed_steps(outputs.x, inputs.offsets, s),
+                   detail::packed_state(outputs.final_state, s)},
+                  workspace);
+    return;
+  }
 
   const View<K, 3> x = detail::in_time(outputs.x, options);
   detail::scan_pieces<false>(backend, detail::in_time(inputs.a, options),
@@ -306,7 +341,7 @@ void linear_scan_backward(const Cpu& backend, const LinearScanInputs<K>& inputs,
   constexpr std::string_view name = "linear_scan_backward";
   const auto shape = inputs.b.extents();
   const auto [batch, length, channels] = shape;
-  const std::array state_shape{batch, channels};
+  const auto state_shape = detail::state_shape(inputs);
   detail::check_linear_scan_inputs(name, inputs);
   detail::check_sequence(name, "x", x, shape);
   if (output_gradients.x) detail::check_sequence(name, "gradient of x", output_gradients.x, shape);
@@ -316,6 +351,19 @@ void linear_scan_backward(const Cpu& backend, const LinearScanInputs<K>& inputs,
   if (input_gradients.b) detail::check_sequence(name, "gradient of b", input_gradients.b, shape);
   detail::check_optional_shape(name, "gradient of initial_state", input_gradients.initial_state,
                                state_shape);
+  if (inputs.offsets) {
+    const auto& offsets = inputs.offsets;
+    for (Index s = 0; s + 1 < offsets.extent(0); ++s)
+      linear_scan_backward(backend, detail::packed_inputs(inputs, s), options,
+                           detail::packed_steps(x, offsets, s),
+                           {detail::packed_steps(output_gradients.x, offsets, s),
+                            detail::packed_state(output_gradients.final_state, s)},
+                           {detail::packed_steps(input_gradients.a, offsets, s),
+                            detail::packed_steps(input_gradients.b, offsets, s),
+                            detail::packed_state(input_gradients.initial_state, s)},
+                           workspace);
+    return;
+  }
 
   View<const K, 3> x_gradient = output_gradients.x;
   if (!x_gradient) {
