@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <complex>
+#include <concepts>
 #include <type_traits>
 
 namespace ssm {
@@ -36,15 +37,25 @@ template <class K, class Ratio>
 template <class K>
 using Real = typename detail::RealOf<K>::type;
 
+/// e^z − 1, of full relative accuracy through z → 0.
+template <std::floating_point T>
+[[nodiscard]] T expm1(T z) noexcept {
+  return std::expm1(z);
+}
+/// With z = x + iy: (e^x − 1) cos y − 2 sin²(y/2) + i e^x sin y, whose terms do not cancel beyond
+/// |z|.
+template <std::floating_point T>
+[[nodiscard]] std::complex<T> expm1(const std::complex<T>& z) noexcept {
+  const T growth = std::expm1(z.real());
+  const T s = std::sin(z.imag() / 2), c = std::cos(z.imag() / 2);
+  return {growth - 2 * s * s * (growth + 1), 2 * s * c * (growth + 1)};
+}
+
 /// φ₁(z) = (e^z − 1)/z with φ₁(0) = 1: the mean of e^{zs} over s in [0, 1]. Real or complex z, full
 /// relative accuracy through z → 0. Zero-order hold is B_bar = Δ φ₁(ΔA) B.
 template <class K>
 [[nodiscard]] K phi1(K z) noexcept {
-  using T = Real<K>;
-  if (std::abs(z) <= T(1)) {
-    return detail::power_series(z, T(1), [](T k) { return T(1) / (k + T(2)); });
-  }
-  return (std::exp(z) - K(1)) / z;
+  return z == K(0) ? K(1) : expm1(z) / z;
 }
 
 /// φ₁′(z) = (z e^z − e^z + 1)/z², with φ₁′(0) = 1/2.
