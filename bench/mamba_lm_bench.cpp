@@ -1,16 +1,18 @@
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "naive_mamba_lm.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/adamw.hpp"
 #include "ssm/train/clip.hpp"
 
 /// The shipped model's sizes, with the weights of the first step of training. An item is a byte of
 /// text (for mamba_block: a step of one sequence).
-/// naive     the formulas as loops, std::exp, one thread
+/// naive     the formulas as loops, std::exp, one thread (naive_mamba_lm.hpp)
 /// products  the matrix products of the same training step and nothing else: the step's limit
 namespace {
 
@@ -46,69 +48,16 @@ void report(benchmark::State& run, Index items) {
   run.SetItemsProcessed(static_cast<std::int64_t>(run.iterations()) * items);
 }
 
-/// y = W x, as it is written.
-void naive_linear(const Tensor<float, 2>& weight, const float* x, float* y) {
-  for (Index i = 0; i < weight.extent(0); ++i) {
-    float sum = 0;
-    for (Index j = 0; j < weight.extent(1); ++j) sum += weight(i, j) * x[j];
-    y[i] = sum;
-  }
-}
-
-float naive_silu(float x) { return x / (1 + std::exp(-x)); }
-
-/// One step of a Mamba block; conv holds the last inputs, x the state of the scan.
-struct NaiveBlock {
-  std::vector<float> conv, x, projected, u, parameters, delta, y;
-
-  explicit NaiveBlock(const ssm::MambaShape& s)
-      : conv(static_cast<std::size_t>(s.inner * s.conv_width)),
-        x(static_cast<std::size_t>(s.inner * s.state)),
-        projected(static_cast<std::size_t>(2 * s.inner)),
-        u(static_cast<std::size_t>(s.inner)),
-        parameters(static_cast<std::size_t>(s.dt_rank + 2 * s.state)),
-        delta(u),
-        y(u) {}
-
-  void step(const ssm::MambaWeights<float>& w, const float* input, float* output) {
-    const ssm::MambaShape s = w.shape();
-    naive_linear(w.in_proj, input, projected.data());
-    for (Index c = 0; c < s.inner; ++c) {
-      float* taps = conv.data() + c * s.conv_width;
-      for (Index k = 0; k + 1 < s.conv_width; ++k) taps[k] = taps[k + 1];
-      taps[s.conv_width - 1] = projected[static_cast<std::size_t>(c)];
-      float sum = w.conv_bias(c);
-      for (Index k = 0; k < s.conv_width; ++k) sum += taps[k] * w.conv_weight(c, k);
-      u[static_cast<std::size_t>(c)] = naive_silu(sum);
-    }
-    naive_linear(w.x_proj, u.data(), parameters.data());
-    naive_linear(w.dt_proj, parameters.data(), delta.data());
-    const float* B = parameters.data() + s.dt_rank;
-    const float* C = B + s.state;
-    for (Index c = 0; c < s.inner; ++c) {
-      const auto at = static_cast<std::size_t>(c);
-      const float step = std::log1p(std::exp(delta[at] + w.dt_bias(c)));
-      float sum = w.D(c) * u[at];
-      for (Index n = 0; n < s.state; ++n) {
-        float& state = x[static_cast<std::size_t>(c * s.state + n)];
-        state = std::exp(-step * std::exp(w.A_log(c, n))) * state + step * B[n] * u[at];
-        sum += C[n] * state;
-      }
-      y[at] = sum * naive_silu(projected[static_cast<std::size_t>(s.inner + c)]);
-    }
-    naive_linear(w.out_proj, y.data(), output);
-  }
-};
-
 void block_naive(benchmark::State& run, Index length, int) {
   const auto weights = initial_weights();
-  const Index width = weights.config.width;
-  NaiveBlock block(weights.config.block());
-  std::vector<float> x(static_cast<std::size_t>(length * width), 0.1f), y(x);
+  naive::Block block(weights.config.block(), length);
+  std::vector<float> y(static_cast<std::size_t>(weights.config.width));
+  block.input.fill(0.1f);
   for (auto _ : run) {
-    for (Index t = 0; t < length; ++t)
-      block.step(weights.layers[0].mixer, x.data() + t * width, y.data() + t * width);
-    benchmark::ClobberMemory();
+    for (Index t = 0; t < length; ++t) {
+      block.step(weights.layers[0].mixer, t, y.data());
+      benchmark::DoNotOptimize(y.data());
+    }
   }
   report(run, length);
 }
@@ -125,32 +74,28 @@ void block_forward(benchmark::State& run, Index length, int threads) {
   report(run, length);
 }
 
-void decode_naive(benchmark::State& run, Index, int) {
+/// Logits of every byte by plain loops: what prefill and decode do, one byte after the other.
+void logits_naive(benchmark::State& run, Index length, int) {
   const auto weights = initial_weights();
   const Index width = weights.config.width;
-  std::vector<NaiveBlock> blocks(weights.layers.size(), NaiveBlock(weights.config.block()));
-  std::vector<float> stream(static_cast<std::size_t>(width)), normed(stream), mixed(stream);
-  std::vector<float> logits(256);
-  const auto norm = [&](const Tensor<float, 1>& weight) {
-    float squares = 0;
-    for (float x : stream) squares += x * x;
-    const float scale = 1 / std::sqrt(squares / static_cast<float>(width) + 1e-5f);
-    for (Index i = 0; i < width; ++i)
-      normed[static_cast<std::size_t>(i)] = stream[static_cast<std::size_t>(i)] * scale * weight(i);
-  };
-  Index token = 97;
+  const auto tokens = some_text(1, length, 0);
+  std::vector<naive::Block> blocks(weights.layers.size(),
+                                   naive::Block(weights.config.block(), length));
+  std::vector<float> stream(static_cast<std::size_t>(width)), mixed(stream), logits(256);
   for (auto _ : run) {
-    std::copy_n(&weights.embedding(token, 0), width, stream.begin());
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
-      norm(weights.layers[i].norm);
-      blocks[i].step(weights.layers[i].mixer, normed.data(), mixed.data());
-      for (std::size_t j = 0; j < stream.size(); ++j) stream[j] += mixed[j];
+    for (Index t = 0; t < length; ++t) {
+      std::copy_n(&weights.embedding(tokens(0, t), 0), width, stream.begin());
+      for (std::size_t i = 0; i < blocks.size(); ++i) {
+        naive::norm(stream.data(), weights.layers[i].norm, &blocks[i].input(t, 0));
+        blocks[i].step(weights.layers[i].mixer, t, mixed.data());
+        for (std::size_t j = 0; j < stream.size(); ++j) stream[j] += mixed[j];
+      }
+      naive::norm(stream.data(), weights.final_norm, mixed.data());
+      naive::linear(weights.embedding, mixed.data(), logits.data());
+      benchmark::DoNotOptimize(logits.data());
     }
-    norm(weights.final_norm);
-    naive_linear(weights.embedding, normed.data(), logits.data());
-    benchmark::DoNotOptimize(logits.data());
   }
-  report(run, 1);
+  report(run, length);
 }
 
 void decode(benchmark::State& run, Index batch, int) {
@@ -194,6 +139,26 @@ void training(benchmark::State& run, Index length, int threads) {
     benchmark::DoNotOptimize(ssm::clip_gradients(cpu, gradients, 1.0));
     ssm::adamw_step(cpu, weights, gradients, first, second, ++step, {});
   }
+  report(run, tokens.size());
+}
+
+/// The same step by plain loops, with the same loss and gradient up to rounding.
+void training_naive(benchmark::State& run, Index length, int) {
+  const auto weights = initial_weights();
+  MambaLMWeights<float> gradients(weights.config), want(weights.config);
+  const auto tokens = some_text(1, length, 0), targets = some_text(1, length, 1);
+  double loss = 0;
+  for (auto _ : run) loss = naive::loss(weights, tokens, targets, gradients);
+
+  MambaLMState<float> state(weights.config, 1);
+  ssm::MambaLMWorkspace<float> workspace;
+  const double wanted =
+      ssm::mamba_lm_loss<float>(ssm::cpu, weights, tokens, targets, state, &want, workspace);
+  const double norm = ssm::clip_gradients(ssm::cpu(1), gradients, 1e30);
+  const double wanted_norm = ssm::clip_gradients(ssm::cpu(1), want, 1e30);
+  if (!(std::abs(loss - wanted) <= 1e-4 * wanted) ||
+      !(std::abs(norm - wanted_norm) <= 1e-3 * wanted_norm))
+    run.SkipWithError("the loops and the library disagree");
   report(run, tokens.size());
 }
 
@@ -247,8 +212,9 @@ int main(int argc, char** argv) {
   for (int threads : {1, 2})
     for (Index length : {1, 16, 256, 2048})
       add("mamba_block/forward", block_forward, "length", length, threads);
-  add("mamba_lm/decode_naive", decode_naive, "batch", 1, 1);
+  add("mamba_lm/naive", logits_naive, "length", 64, 1);
   for (Index batch : {1, 4}) add("mamba_lm/decode", decode, "batch", batch, 1);
+  add("mamba_lm/training_step_naive", training_naive, "length", 256, 1);
   for (int threads : {1, 2}) {
     for (Index length : {64, 512, 4096})
       add("mamba_lm/prefill", prefill, "length", length, threads);
