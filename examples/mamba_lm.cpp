@@ -160,18 +160,21 @@ struct TrainArguments {
   }
 };
 
-/// What must not change between a run and its continuation.
-std::map<std::string, std::string> describe(const Text& text) {
+/// Which text a run has read: it must not change before the run goes on.
+std::string describe(const Text& text) {
   std::uint64_t hash = 14695981039346656037u;  // FNV-1a
   for (const unsigned char byte : text.training()) hash = (hash ^ byte) * 1099511628211u;
-  return {{"text", std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash)}};
+  return std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash);
 }
 
 void save(const TrainArguments& a, const ssm::MambaLMTrainer<float>& trainer, const Text& text) {
   const std::filesystem::path out(a.out);
   ssm::save_mamba_lm(out, trainer.state.best(trainer.options),
                      a.half ? ssm::DType::F16 : ssm::DType::F32);
-  ssm::save_training(out / "training.safetensors", trainer.state, trainer.options, describe(text));
+  ssm::save_training(out / "training.safetensors", trainer.state, trainer.options,
+                     {{"text", describe(text)},
+                      {"held_out", format("%.17g", a.held_out)},
+                      {"half", a.half ? "true" : "false"}});
 }
 
 /// Bits per byte over the beginning of what is held out.
@@ -228,7 +231,8 @@ int train(const TrainArguments& a, const ssm::TrainingCheckpoint<float>* from) {
   trainer.options = a.options;
   if (from == nullptr) {
     trainer.state = ssm::start_training<float>(a.config, a.options);
-  } else if (describe(text) == from->notes) {
+  } else if (const auto read = from->notes.find("text");
+             read != from->notes.end() && read->second == describe(text)) {
     trainer.state = from->state;
   } else {
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
@@ -481,6 +485,10 @@ int run(int argc, char** argv) {
                                                     "training.safetensors");
   train_arguments.config = checkpoint.state.weights.config;
   train_arguments.options = checkpoint.options;
+  if (const auto note = checkpoint.notes.find("held_out"); note != checkpoint.notes.end())
+    CLI::detail::lexical_cast(note->second, train_arguments.held_out);
+  if (const auto note = checkpoint.notes.find("half"); note != checkpoint.notes.end())
+    train_arguments.half = note->second == "true";
   CLI11_PARSE(app, argc, argv);
   if (train_arguments.config != checkpoint.state.weights.config ||
       train_arguments.options.batch != checkpoint.options.batch ||

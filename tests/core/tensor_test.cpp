@@ -66,3 +66,18 @@ TEST_CASE("extents that are negative or cannot be addressed are refused, and cha
   CHECK_THROWS_AS(tensor.resize({huge, huge}), ShapeError);
   CHECK(tensor.extents() == std::array<Index, 2>{2, 2});
 }
+
+TEST_CASE("a tensor that is moved from is empty, and may be used again") {
+  Tensor<float, 2> from({2, 3});
+  from.fill(4);
+  const Tensor<float, 2> made(std::move(from));
+  CHECK(made.extents() == std::array<Index, 2>{2, 3});
+  CHECK(made(1, 2) == 4);
+  CHECK(from.extents() == std::array<Index, 2>{0, 0});
+  CHECK(from.size() == 0);
+  from.resize({1, 2});
+  Tensor<float, 2> assigned({5, 5});
+  assigned = std::move(from);
+  CHECK(assigned.extents() == std::array<Index, 2>{1, 2});
+  CHECK(from.view().size() == 0);
+}

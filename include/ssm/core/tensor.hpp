@@ -46,6 +46,18 @@ class Tensor {
   Tensor() = default;
   explicit Tensor(const Extents& extents) { resize(extents); }
 
+  Tensor(const Tensor&) = default;
+  Tensor& operator=(const Tensor&) = default;
+  /// What is moved from has no elements and no extent.
+  Tensor(Tensor&& other) noexcept
+      : elements_(std::move(other.elements_)), extents_(std::exchange(other.extents_, {})) {}
+  Tensor& operator=(Tensor&& other) noexcept {
+    elements_ = std::exchange(other.elements_, {});
+    extents_ = std::exchange(other.extents_, {});
+    return *this;
+  }
+  ~Tensor() = default;
+
   /// Makes the tensor this shape. Elements keep their linear order; new ones are zero. Shrinking
   /// keeps the memory, so a tensor that is resized within its largest shape never allocates.
   void resize(const Extents& extents) {
