@@ -1,0 +1,108 @@
+#include <benchmark/benchmark.h>
+
+#include <complex>
+#include <string>
+
+#include "ssm/conv/diagonal_kernel.hpp"
+#include "ssm/core/tensor.hpp"
+
+/// An item is one element of the kernel of one channel.
+/// naive    the formula as a loop over modes and steps, a running power of std::complex
+namespace {
+
+using ssm::Index;
+using ssm::Tensor;
+
+/// S4D-Lin: λ_n = −1/2 + πn i, n < state/2.
+template <class T>
+struct S4d {
+  Tensor<std::complex<T>, 2> lambda, B, C;
+  Tensor<T, 1> delta;
+
+  S4d(Index channels, Index state) : lambda({channels, state / 2}), delta({channels}) {
+    for (Index c = 0; c < channels; ++c) {
+      delta(c) = T(1e-3) * static_cast<T>(1 + c);
+      for (Index n = 0; n < state / 2; ++n)
+        lambda(c, n) = {T(-0.5), static_cast<T>(3.14159 * static_cast<double>(n))};
+    }
+    B = C = lambda;
+    B.fill(1);
+    for (Index i = 0; i < C.size(); ++i)
+      C.data()[i] = {static_cast<T>(i % 3 - 1), static_cast<T>(i % 5 - 2)};
+  }
+  [[nodiscard]] ssm::DiagonalKernelInputs<T> inputs() const { return {lambda, delta, B, C}; }
+};
+
+template <class T>
+void s4d_naive(benchmark::State& run) {
+  const Index length = run.range(0), state = run.range(1);
+  const S4d<T> model(1, state);
+  Tensor<T, 1> K({length});
+  for (auto _ : run) {
+    K.fill(0);
+    for (Index n = 0; n < state / 2; ++n) {
+      const auto mode = ssm::zero_order_hold(model.lambda(0, n), model.delta(0));
+      std::complex<T> power = model.C(0, n) * model.B(0, n) * mode.b_bar_factor;
+      for (Index l = 0; l < length; ++l) {
+        K(l) += 2 * power.real();
+        power *= mode.a_bar;
+      }
+    }
+    benchmark::DoNotOptimize(K.data());
+    benchmark::ClobberMemory();
+  }
+  run.SetItemsProcessed(run.iterations() * length);
+}
+
+template <class T>
+void s4d_fast(benchmark::State& run) {
+  const Index length = run.range(0);
+  const S4d<T> model(1, run.range(1));
+  Tensor<T, 2> K({1, length});
+  ssm::DiagonalKernelWorkspace<T> workspace;
+  for (auto _ : run) {
+    ssm::s4d_kernel(ssm::cpu(1), ssm::Discretization::zero_order_hold, model.inputs(), K,
+                    workspace);
+    benchmark::ClobberMemory();
+  }
+  run.SetItemsProcessed(run.iterations() * length);
+}
+
+template <class T>
+void s4d_backward(benchmark::State& run) {
+  const Index length = run.range(0);
+  const S4d<T> model(1, run.range(1));
+  S4d<T> gradient = model;
+  Tensor<T, 2> dK({1, length});
+  dK.fill(1);
+  ssm::DiagonalKernelWorkspace<T> workspace;
+  for (auto _ : run) {
+    ssm::s4d_kernel_backward<T>(ssm::cpu(1), ssm::Discretization::zero_order_hold, model.inputs(),
+                                dK, {gradient.lambda, gradient.delta, gradient.B, gradient.C},
+                                workspace);
+    benchmark::ClobberMemory();
+  }
+  run.SetItemsProcessed(run.iterations() * length);
+}
+
+template <class T>
+void register_all(const std::string& scalar) {
+  const auto add = [&](const std::string& name, auto function) {
+    benchmark::RegisterBenchmark((name + "/" + scalar).c_str(), function)
+        ->ArgNames({"length", "state"})
+        ->ArgsProduct({{1024, 16384}, {64}});
+  };
+  add("s4d_kernel/naive", s4d_naive<T>);
+  add("s4d_kernel/fast", s4d_fast<T>);
+  add("s4d_kernel/backward", s4d_backward<T>);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  register_all<float>("float");
+  register_all<double>("double");
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}
