@@ -50,27 +50,47 @@ struct DiagonalKernelWorkspace {
 
 namespace detail {
 
-/// The kernel 2 Re Σ C B g z^l of a mode: z and g, and their derivatives by λ and Δ.
+/// A mode's share 2 Re(C B g z^l) in the kernel: z and g, and if asked for their slopes.
 struct KernelMode {
-  std::complex<double> z, g, z_by_lambda, z_by_delta, g_by_lambda, g_by_delta;
+  std::complex<double> z, g, z_by_lambda{}, z_by_delta{}, g_by_lambda{}, g_by_delta{};
 };
 
-inline KernelMode zero_order_hold_mode(std::complex<double> lambda, double delta, Index) {
-  const std::complex<double> x = lambda * delta, z = std::exp(x);
-  return {z, delta * phi1(x), delta * z, lambda * z, delta * delta * phi1_derivative(x), z};
+/// e^x and (e^x − 1)/x, both to full relative accuracy: with x = a + ib,
+/// e^x − 1 = (e^a − 1) cos b − 2 sin²(b/2) + i e^a sin b.
+inline std::array<std::complex<double>, 2> exp_and_phi1(std::complex<double> x) {
+  if (x == 0.0) return {1.0, 1.0};
+  const double growth = std::expm1(x.real());
+  const double s = std::sin(x.imag() / 2), c = std::cos(x.imag() / 2);
+  const double cosine = 1 - 2 * s * s, sine = 2 * s * c;
+  const double real = growth * cosine - 2 * s * s, imag = (1 + growth) * sine;
+  const double square = std::norm(x);
+  if (!(square > 1e-280)) return {1.0 + x, 1.0 + x / 2.0};
+  return {std::complex<double>((1 + growth) * cosine, imag),
+          std::complex<double>((real * x.real() + imag * x.imag()) / square,
+                               (imag * x.real() - real * x.imag()) / square)};
 }
 
-inline KernelMode bilinear_mode(std::complex<double> lambda, double delta, Index) {
-  const std::complex<double> r = 1.0 / (1.0 - lambda * (delta / 2));
-  return {(1.0 + lambda * (delta / 2)) * r, delta * r, delta * r * r, lambda * r * r,
-          delta * delta / 2 * r * r,        r * r};
+inline KernelMode zero_order_hold_mode(std::complex<double> lambda, double delta, Index,
+                                       bool slopes) {
+  const std::complex<double> x = lambda * delta;
+  const auto [z, phi] = exp_and_phi1(x);
+  if (!slopes) return {z, delta * phi};
+  return {z, delta * phi, delta * z, lambda * z, delta * delta * phi1_derivative(x), z};
+}
+
+inline KernelMode bilinear_mode(std::complex<double> lambda, double delta, Index, bool) {
+  const std::complex<double> r = 1.0 / (1.0 - lambda * (delta / 2)), square = r * r;
+  return {(1.0 + lambda * (delta / 2)) * r, delta * r, delta * square, lambda * square,
+          delta * delta / 2 * square,       square};
 }
 
 /// (e^x − 1)/((e^{Lx} − 1) λ) = φ₁(x)/(L λ φ₁(Lx)) with x = Δλ, for Re λ < 0.
-inline KernelMode dss_mode(std::complex<double> lambda, double delta, Index length) {
+inline KernelMode dss_mode(std::complex<double> lambda, double delta, Index length, bool slopes) {
   const auto L = static_cast<double>(std::max<Index>(length, 1));
-  const std::complex<double> x = lambda * delta, z = std::exp(x), near = phi1(x), far = phi1(L * x);
-  const std::complex<double> g = near / (L * lambda * far);
+  const std::complex<double> x = lambda * delta;
+  const auto [z, near] = exp_and_phi1(x);
+  const std::complex<double> far = exp_and_phi1(L * x)[1], g = near / (L * lambda * far);
+  if (!slopes) return {z, g};
   const std::complex<double> slope =
       phi1_derivative(x) / near - L * phi1_derivative(L * x) / far;  // of log(φ₁(x)/φ₁(Lx))
   return {z, g, delta * z, lambda * z, g * (delta * slope - 1.0 / lambda), g * lambda * slope};
@@ -117,7 +137,7 @@ void diagonal_kernel(const Cpu& backend, std::string_view name, const DiagonalKe
     std::complex<double>* v = z + modes;
     for (Index n = 0; n < modes; ++n) {
       const KernelMode at =
-          mode(wide<T>(in.lambda, c, n), static_cast<double>(in.delta(c)), length);
+          mode(wide<T>(in.lambda, c, n), static_cast<double>(in.delta(c)), length, false);
       z[n] = at.z;
       v[n] = wide<T>(in.C, c, n) * wide<T>(in.B, c, n) * at.g;
     }
@@ -141,12 +161,12 @@ void diagonal_kernel_backward(const Cpu& backend, std::string_view name,
   for_kernel_channels(backend, in, workspace, [&](Index c, std::complex<double>* z, auto& scratch) {
     std::complex<double>*sum = z + modes, *derivative = z + 2 * modes;
     const auto delta = static_cast<double>(in.delta(c));
-    for (Index n = 0; n < modes; ++n) z[n] = mode(wide<T>(in.lambda, c, n), delta, length).z;
+    for (Index n = 0; n < modes; ++n) z[n] = mode(wide<T>(in.lambda, c, n), delta, length, false).z;
     sums.gather(z, dK[c], sum, derivative, scratch);
     double delta_gradient = 0;
     for (Index n = 0; n < modes; ++n) {
       // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
-      const KernelMode at = mode(wide<T>(in.lambda, c, n), delta, length);
+      const KernelMode at = mode(wide<T>(in.lambda, c, n), delta, length, true);
       const std::complex<double> B = wide<T>(in.B, c, n), C = wide<T>(in.C, c, n);
       const std::complex<double> p_v = 2.0 * sum[n], p_g = p_v * (C * B);
       const std::complex<double> p_z = 2.0 * (C * B * at.g) * derivative[n];

@@ -170,7 +170,8 @@ class Vandermonde {
     return tensor.data();
   }
 
-  void multiply(double* re, double* im, const double* by_re, const double* by_im) const noexcept {
+  void multiply(double* __restrict__ re, double* __restrict__ im, const double* __restrict__ by_re,
+                const double* __restrict__ by_im) const noexcept {
     for (Index n = 0; n < modes_; ++n) {
       const double real = re[n] * by_re[n] - im[n] * by_im[n];
       im[n] = re[n] * by_im[n] + im[n] * by_re[n];
@@ -178,22 +179,31 @@ class Vandermonde {
     }
   }
 
-  /// z^0 … z^{M−1} by doubling, real parts before imaginary parts. Returns z^M.
-  std::complex<double> fill_powers(std::complex<double> z, double* row) const noexcept {
-    double* im = row + cols_;
-    row[0] = 1;
-    im[0] = 0;
-    double z_re = z.real(), z_im = z.imag();
-    for (Index m = 1; m < cols_; m *= 2) {
-      for (Index j = 0; j < m; ++j) {
-        row[m + j] = row[j] * z_re - im[j] * z_im;
-        im[m + j] = row[j] * z_im + im[j] * z_re;
-      }
-      const double square = z_re * z_re - z_im * z_im;
-      z_im = 2 * z_re * z_im;
-      z_re = square;
+  /// z^0 … z^{M−1}, a vector by its steps and the rest by doubling, real parts before imaginary
+  /// parts. Returns z^M.
+  std::complex<double> fill_powers(std::complex<double> z, double* re) const noexcept {
+    using Wide = Vec<double>;
+    constexpr Index W = lanes<double>;
+    double* im = re + cols_;
+    double p_re = 1, p_im = 0;
+    const auto step = [](double& a_re, double& a_im, double b_re, double b_im) {
+      const double real = a_re * b_re - a_im * b_im;
+      a_im = a_re * b_im + a_im * b_re;
+      a_re = real;
+    };
+    for (Index j = 0; j < W; ++j, step(p_re, p_im, z.real(), z.imag())) {
+      re[j] = p_re;
+      im[j] = p_im;
     }
-    return {z_re, z_im};
+    for (Index m = W; m < cols_; m *= 2, step(p_re, p_im, double(p_re), double(p_im))) {
+      const Wide by_re(p_re), by_im(p_im);
+      for (Index j = 0; j < m; j += W) {
+        const Wide a_re = Wide::load(re + j), a_im = Wide::load(im + j);
+        fma(a_re, by_re, -(a_im * by_im)).store(re + m + j);
+        fma(a_re, by_im, a_im * by_re).store(im + m + j);
+      }
+    }
+    return {p_re, p_im};
   }
 
   Index modes_, length_;
