@@ -3,6 +3,8 @@
 #include <complex>
 #include <limits>
 
+#include "ssm/conv/diagonal_state.hpp"
+#include "ssm/conv/long_conv.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/finite_difference.hpp"
@@ -187,6 +189,122 @@ TEST_CASE("a mode that the bilinear map sends to zero has its gradient") {
   const double high = loss();
   problem.lambda(0, 0) -= 2 * h;
   CHECK(gradients.lambda(0, 0).real() == Approx((high - loss()) / (2 * h)).epsilon(1e-6));
+}
+
+namespace {
+
+/// Sequences, and the state that they start from.
+template <class T>
+struct Stream {
+  Tensor<T, 3> u;
+  Tensor<std::complex<T>, 3> state;
+
+  Stream(Index batch, Index length, Index channels, Index modes) {
+    Random random(7);
+    u = random.normal<T>(std::array{batch, length, channels});
+    state = random.normal<std::complex<T>>(std::array{batch, channels, modes});
+  }
+};
+
+/// y and the final state of a stream in the convolutional form.
+template <class T>
+Stream<T> convolve(Kind kind, const Problem<T>& p, const Stream<T>& in) {
+  const Index length = in.u.extent(1);
+  Stream<T> out = in;
+  const auto K = length > 0 ? kernel(kind, p, length) : Tensor<T, 2>({p.lambda.extent(0), 1});
+  LongConvWorkspace<T> conv;
+  long_conv<T>(cpu, {in.u, K, {}, {}}, {}, {out.u, {}}, conv);
+  DiagonalKernelWorkspace<T> workspace;
+  s4d_pass_state<T>(cpu, method_of(kind), p.inputs(), {in.u, in.state}, {out.u, out.state},
+                    workspace);
+  return out;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a convolution with its state passed on is the recurrence", "", float, double) {
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  for (const Kind kind : {Kind::zero_order_hold, Kind::bilinear})
+    for (const Index length : {0, 1, 2, 65, 700}) {
+      CAPTURE(static_cast<int>(kind), length);
+      const Problem<TestType> p(2, 5);
+      const Stream<TestType> stream(3, length, 2, 5);
+      Stream<double> want(3, length, 2, 5);
+      want.u.fill(0);
+      for (Index b = 0; b < 3; ++b)
+        for (Index c = 0; c < 2; ++c)
+          for (Index n = 0; n < 5; ++n) {
+            const auto mode = discretize(method_of(kind), Complex(p.lambda(c, n)),
+                                         static_cast<double>(p.delta(c)));
+            Complex h(stream.state(b, c, n));
+            for (Index t = 0; t < length; ++t) {
+              h = mode.a_bar * h +
+                  mode.b_bar_factor * Complex(p.B(c, n)) * static_cast<double>(stream.u(b, t, c));
+              want.u(b, t, c) += 2 * (Complex(p.C(c, n)) * h).real();
+            }
+            want.state(b, c, n) = h;
+          }
+      const auto got = convolve(kind, p, stream);
+      CHECK(relative_error(got.u, want.u) <= 100 * epsilon);
+      CHECK(relative_error(got.state, want.state) <= 100 * epsilon);
+    }
+}
+
+TEST_CASE("the gradients of a state passed on are its finite differences") {
+  for (const Kind kind : {Kind::zero_order_hold, Kind::bilinear})
+    for (const Index length : {0, 1, 6}) {
+      CAPTURE(static_cast<int>(kind), length);
+      Problem<double> p(2, 3, 0.2);
+      Stream<double> stream(2, length, 2, 3);
+      const Stream<double> d = [&] {
+        Random random(8);
+        Stream<double> result = stream;
+        result.u = random.normal<double>(stream.u.extents());
+        result.state = random.normal<Complex>(stream.state.extents());
+        return result;
+      }();
+      const auto loss = [&] {
+        Stream<double> out = stream;
+        out.u.fill(0);
+        DiagonalKernelWorkspace<double> workspace;
+        s4d_pass_state<double>(cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state},
+                               {out.u, out.state}, workspace);
+        double sum = ssm::test::dot(out.u, d.u);
+        for (Index i = 0; i < out.state.size(); ++i)
+          sum += (std::conj(d.state.data()[i]) * out.state.data()[i]).real();
+        return sum;
+      };
+      Gradients<double> g{p.lambda, p.B, p.C, p.delta};
+      for (auto* tensor : {&g.lambda, &g.B, &g.C}) tensor->fill(0.0);
+      g.delta.fill(0);
+      Stream<double> gradient = stream;
+      gradient.u.fill(0);
+      DiagonalKernelWorkspace<double> workspace;
+      s4d_pass_state_backward<double>(
+          cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state}, {d.u, d.state},
+          {gradient.u, gradient.state, {g.lambda, g.delta, g.B, g.C}}, workspace);
+      const auto check = [&](auto& at, const auto& slope) {
+        Tensor<double, 1> x({2 * at.size()}), slopes({2 * at.size()});
+        for (Index i = 0; i < at.size(); ++i) {
+          x(2 * i) = at.data()[i].real();
+          x(2 * i + 1) = at.data()[i].imag();
+          slopes(2 * i) = slope.data()[i].real();
+          slopes(2 * i + 1) = slope.data()[i].imag();
+        }
+        const auto shifted = [&] {
+          for (Index i = 0; i < at.size(); ++i) at.data()[i] = {x(2 * i), x(2 * i + 1)};
+          return loss();
+        };
+        CHECK(ssm::test::gradient_error(shifted, x, slopes) <= 1e-8);
+        shifted();
+      };
+      check(p.lambda, g.lambda);
+      check(p.B, g.B);
+      check(p.C, g.C);
+      check(stream.state, gradient.state);
+      CHECK(ssm::test::gradient_error(loss, p.delta, g.delta) <= 1e-7);
+      CHECK(ssm::test::gradient_error(loss, stream.u, gradient.u) <= 1e-8);
+    }
 }
 
 TEST_CASE("diagonal kernels have the same bits for every number of threads") {

@@ -19,6 +19,7 @@ template <class T>
 struct VandermondeScratch {
   Tensor<T, 1> narrow;     ///< tables and pieces in the type of the kernel
   Tensor<double, 1> wide;  ///< powers of the nodes
+  Tensor<T, 1> row;        ///< a sequence of one channel, for the caller
 };
 
 namespace detail {
