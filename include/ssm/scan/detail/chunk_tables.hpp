@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <complex>
+#include <cstddef>
 #include <type_traits>
 
 #include "ssm/core/phi.hpp"
@@ -98,6 +100,18 @@ template <class T, class K>
   return 2 * (ChunkShape<T, K>::chunk + 3) * modes;
 }
 
+/// Σ a b over `count` numbers, lane by lane and then over the lanes.
+inline double dot(Index count, const double* a, const double* b) noexcept {
+  constexpr Index W = lanes<double>;
+  Vec<double> sums(0.0);
+  Index n = 0;
+  for (; n + W <= count; n += W)
+    sums = fma(Vec<double>::load(a + n), Vec<double>::load(b + n), sums);
+  double total = sum(sums);
+  for (; n < count; ++n) total += a[n] * b[n];
+  return total;
+}
+
 /// Fills the tables, those of the gradients if asked for.
 template <class T, class K>
 void fill_tables(const ChunkSystem& m, const ChunkShape<T, K>& shape, bool gradients, double* wide,
@@ -126,19 +140,19 @@ void fill_tables(const ChunkSystem& m, const ChunkShape<T, K>& shape, bool gradi
     }
   }
   T* const output = to.output + L * L;
+  std::array<T, static_cast<std::size_t>(L)> taps;
   for (Index j = 0; j < L; ++j) {
     const double *p_re = re + j * N, *p_im = im + j * N;
     const double *q_re = p_re + N, *q_im = p_im + N;
-    double tap = 0;
     for (Index n = 0; n < N; ++n) {
-      tap += v_re[n] * p_re[n] - v_im[n] * p_im[n];
       output[n * L + j] = static_cast<T>(s * (m.C_re[n] * q_re[n] - m.C_im[n] * q_im[n]));
       if constexpr (Shape::is_complex)
         output[(N + n) * L + j] = static_cast<T>(-s * (m.C_re[n] * q_im[n] + m.C_im[n] * q_re[n]));
     }
-    if (j == 0) tap += m.D;
-    for (Index i = 0; i + j < L; ++i) to.output[i * L + i + j] = static_cast<T>(tap);
+    const double tap = dot(N, v_re, p_re) - dot(N, v_im, p_im);
+    taps[static_cast<std::size_t>(j)] = static_cast<T>(j == 0 ? tap + m.D : tap);
   }
+  for (Index i = 0; i < L; ++i) std::copy_n(taps.data(), L - i, to.output + i * L + i);
   for (Index n = 0; n < N; ++n) {
     to.step[n] = static_cast<T>(re[L * N + n]);
     if constexpr (Shape::is_complex) to.step[N + n] = static_cast<T>(im[L * N + n]);

@@ -12,6 +12,7 @@
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
 #include "ssm/scan/detail/chunk_tables.hpp"
+#include "ssm/scan/detail/selective_kernel.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 
 namespace ssm {
@@ -149,12 +150,11 @@ class ChunkedScan {
     early_ = systems_ + count_ * ChunkSystem::size(N);
     table_room_ = early_ + count_ * 2 * N;
     table_size_ = tables;
-    std::fill_n(rows_, count_ * row_buffer(), T(0));
     if (gradients) {
       gradient_rows_ = leaving_ + shape_.padded();
       sums_ = gradient_rows_ + count_ * row_buffer();
       edges_ = sums_ + count_ * sums;
-      std::fill_n(gradient_rows_, count_ * (row_buffer() + sums), T(0));
+      std::fill_n(sums_, count_ * sums, T(0));
       std::fill_n(early_, count_ * 2 * N, 0.0);
     }
     for (Index c = 0; c < count_; ++c) {
@@ -342,7 +342,10 @@ class ChunkedScan {
     const Index whole = count_ == W && view.stride(2) == 1 ? steps / W * W : 0;
     for (Index t = 0; t < whole; t += W) {
       Vec<T> x[W];
-      unroll<W>([&](auto i) { x[i] = Vec<T>::load(origin + (t + i) * step); });
+      unroll<W>([&](auto i) {
+        x[i] = Vec<T>::load(origin + (t + i) * step);
+        prefetch(origin + (t + i) * step, 2 * W * step);
+      });
       transpose_vectors<T>(x);
       T* const at = to + t / L * row + t % L;
       unroll<W>([&](auto i) { x[i].store(at + i * buffer); });
@@ -362,7 +365,10 @@ class ChunkedScan {
     const Index whole = count_ == W && view.stride(2) == 1 ? steps / W * W : 0;
     for (Index t = 0; t < whole; t += W) {
       Vec<T> x[W];
-      unroll<W>([&](auto i) { x[i] = Vec<T>::load(out_ + i * tile_steps + t); });
+      unroll<W>([&](auto i) {
+        x[i] = Vec<T>::load(out_ + i * tile_steps + t);
+        prefetch(origin + (t + i) * step, 2 * W * step);
+      });
       transpose_vectors<T>(x);
       unroll<W>([&](auto i) { x[i].store(origin + (t + i) * step); });
     }
@@ -374,13 +380,15 @@ class ChunkedScan {
   /// States of the block into the first row of each channel.
   void load_states(const View<const K, 3>& from, Index b, T* rows) const noexcept {
     const Index N = shape_.modes;
-    for (Index c = 0; c < count_; ++c)
-      for (Index n = 0; n < N; ++n) {
-        const K value = from ? from(b, first_ + c, n) : K(0);
-        T* const x = rows + c * row_buffer() + L;
+    for (Index c = 0; c < count_; ++c) {
+      T* const x = rows + c * row_buffer() + L;
+      std::fill_n(x, shape_.padded(), T(0));
+      for (Index n = 0; from && n < N; ++n) {
+        const K value = from(b, first_ + c, n);
         x[n] = std::real(value);
         if constexpr (Shape::is_complex) x[N + n] = std::imag(value);
       }
+    }
   }
   void store_states(const View<K, 3>& to, Index b, const T* rows, Index buffer) const noexcept {
     const Index N = shape_.modes;
