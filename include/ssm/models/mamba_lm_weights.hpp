@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/mamba.hpp"
 
 namespace ssm {
@@ -120,34 +120,6 @@ struct MambaLMState {
   MambaLMState(const MambaLMConfig& config, Index batch)
       : layers(static_cast<std::size_t>(config.layers), MambaState<T>(config.block(), batch)) {}
 };
-
-namespace detail {
-
-/// Seeded draws from formulas of our own: the distributions of the standard library differ from one
-/// implementation to the next.
-class InitialDraws {
- public:
-  explicit InitialDraws(std::uint64_t seed) : engine_(seed) {}
-
-  double uniform(double low, double high) {
-    return low + (high - low) * (static_cast<double>(engine_() >> 11) * 0x1.0p-53);
-  }
-  /// Sum of twelve uniforms: mean 0, variance 1, nearly normal, and free of any libm.
-  double normal() {
-    double sum = -6;
-    for (int i = 0; i < 12; ++i) sum += uniform(0, 1);
-    return sum;
-  }
-  template <class AnyTensor>
-  void uniform(AnyTensor& tensor, double bound) {
-    for (auto& x : tensor) x = static_cast<typename AnyTensor::value_type>(uniform(-bound, bound));
-  }
-
- private:
-  std::mt19937_64 engine_;
-};
-
-}  // namespace detail
 
 /// Draws the weights as the reference implementation does (Gu & Dao 2023, section 3.6; the
 /// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], the step
