@@ -1,0 +1,392 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <complex>
+#include <string>
+#include <string_view>
+
+#include "ssm/conv/diagonal_kernel.hpp"
+#include "ssm/conv/diagonal_state.hpp"
+#include "ssm/conv/long_conv.hpp"
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/discretize.hpp"
+#include "ssm/layers/s4d_weights.hpp"
+#include "ssm/scan/diagonal_scan.hpp"
+
+namespace ssm {
+
+/// The state of an S4D layer. A plain value; zero when made.
+template <class T>
+struct S4dState {
+  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2)
+
+  S4dState() = default;
+  S4dState(const S4dShape& s, Index batch) : x({batch, s.width, s.modes()}) {}
+};
+
+/// How an S4D layer is computed; all give the same but for rounding.
+enum class S4dForm {
+  fastest,      ///< convolution for at most 64 steps from rest, else scan, as measured
+  scan,         ///< diagonal_scan
+  convolution,  ///< s4d_kernel and long_conv: zero-order hold or bilinear
+  recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
+};
+
+template <class T>
+struct S4dOptions {
+  S4dForm form = S4dForm::fastest;
+  Discretization method = Discretization::zero_order_hold;
+  T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
+};
+
+/// Scratch of an S4D layer, grown to its largest call.
+template <class T>
+struct S4dWorkspace {
+  using Complex = std::complex<T>;
+  Tensor<Complex, 2> lambda;  ///< (width, state/2)
+  Tensor<T, 1> delta;         ///< (width)
+  Tensor<T, 2> kernel, dkernel;
+  Tensor<T, 3> y, du;                       ///< of the second direction
+  Tensor<Complex, 2> dlambda, dlambda_sum;  ///< (width, state/2)
+  Tensor<Complex, 2> dB;
+  Tensor<T, 1> ddelta, ddelta_sum;
+  DiagonalScanWorkspace<T> scan;
+  DiagonalKernelWorkspace<T> kernels;
+  LongConvWorkspace<T> conv;
+  DiagonalRecurrenceWorkspace<Complex> recurrence;
+};
+
+namespace detail {
+
+template <class T>
+void check_rate(std::string_view function, const S4dOptions<T>& options) {
+  if (!(options.rate > T(0)))
+    throw_domain(function, "rate", std::to_string(options.rate), "above 0");
+}
+
+/// Λ and Δ of the weights.
+template <class T>
+void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, S4dWorkspace<T>& to) {
+  to.lambda.resize(weights.log_decay.extents());
+  to.delta.resize(weights.log_delta.extents());
+  for (Index i = 0; i < to.lambda.size(); ++i)
+    to.lambda.data()[i] = {-std::exp(weights.log_decay.data()[i]), weights.frequency.data()[i]};
+  for (Index c = 0; c < to.delta.size(); ++c)
+    to.delta(c) = options.rate * std::exp(weights.log_delta(c));
+}
+
+/// The form that `fastest` stands for.
+inline S4dForm choose_s4d_form(S4dForm form, Discretization method, Index length, bool stateful) {
+  constexpr Index few_steps = 64;  // as measured
+  if (length == 0) return S4dForm::scan;
+  if (form != S4dForm::fastest) return form;
+  const bool has_kernel =
+      method == Discretization::zero_order_hold || method == Discretization::bilinear;
+  return has_kernel && length <= few_steps && !stateful ? S4dForm::convolution : S4dForm::scan;
+}
+
+/// One direction of an S4D layer, whose time runs forward in u and y.
+template <class T>
+struct S4dPass {
+  using Complex = std::complex<T>;
+  const Cpu& backend;
+  const S4dWeights<T>& weights;
+  const S4dOptions<T>& options;
+  S4dWorkspace<T>& workspace;
+  Index direction;
+
+  [[nodiscard]] View<const Complex, 2> B() const { return as_complex(weights.B.view()); }
+  [[nodiscard]] View<const Complex, 2> C() const { return as_complex(weights.C.view()[direction]); }
+  [[nodiscard]] View<const T, 1> D() const {
+    return direction == 0 ? weights.D.view() : View<const T, 1>();
+  }
+  [[nodiscard]] DiagonalKernelInputs<T> model() const {
+    return {workspace.lambda, workspace.delta, B(), C()};
+  }
+  [[nodiscard]] DiagonalRecurrenceInputs<T, Complex> inputs(
+      const View<const T, 3>& u, const View<const Complex, 3>& initial) const {
+    return {u, workspace.lambda, B(), C(), D(), initial};
+  }
+
+  void forward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
+               const View<T, 3>& y, const View<Complex, 3>& final) const {
+    S4dWorkspace<T>& w = workspace;
+    switch (choose_s4d_form(options.form, options.method, u.extent(1), initial || final)) {
+      case S4dForm::convolution:
+        w.kernel.resize({u.extent(2), u.extent(1)});
+        s4d_kernel<T>(backend, options.method, model(), w.kernel, w.kernels);
+        long_conv<T>(backend, {u, w.kernel, D(), {}}, {}, {y, {}}, w.conv);
+        if (initial || final)
+          s4d_pass_state<T>(backend, options.method, model(), {u, initial}, {y, final}, w.kernels);
+        return;
+      case S4dForm::recurrence:
+        return recurrence<T, Complex>(backend, options.method, inputs(u, initial), w.delta,
+                                      {y, final}, w.recurrence);
+      default:
+        return diagonal_scan<T, Complex>(backend, options.method, inputs(u, initial), w.delta, {},
+                                         {y, final}, w.scan);
+    }
+  }
+
+  /// Overwrites din, all of it present but for the gradients of D and the initial state.
+  void backward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
+                const View<const T, 3>& dy, const View<const Complex, 3>& dfinal,
+                const DiagonalScanInputGradients<T, Complex>& din) const {
+    S4dWorkspace<T>& w = workspace;
+    const bool stateful = initial || dfinal || din.initial_state;
+    const S4dForm form = choose_s4d_form(options.form, options.method, u.extent(1), stateful);
+    if (form != S4dForm::convolution)
+      return diagonal_scan_backward<T, Complex>(backend, options.method, inputs(u, initial),
+                                                w.delta, {}, {dy, dfinal}, din, w.scan);
+    w.kernel.resize({u.extent(2), u.extent(1)});
+    w.dkernel.resize(w.kernel.extents());
+    s4d_kernel<T>(backend, options.method, model(), w.kernel, w.kernels);
+    long_conv_backward<T>(backend, {u, w.kernel, D(), {}}, {}, {dy, {}},
+                          {din.u, w.dkernel, din.D, {}}, w.conv);
+    const DiagonalKernelGradients<T> model_gradients{din.lambda, din.delta, din.B, din.C};
+    s4d_kernel_backward<T>(backend, options.method, model(), w.dkernel, model_gradients, w.kernels);
+    if (stateful)
+      s4d_pass_state_backward<T>(backend, options.method, model(), {u, initial}, {dy, dfinal},
+                                 {din.u, din.initial_state, model_gradients}, w.kernels);
+  }
+};
+
+/// All steps but the first, or but the last, from the end to the start: what the second direction
+/// reads, and where it writes.
+template <class T>
+[[nodiscard]] View<T, 3> after_first(const View<T, 3>& x) {
+  return x.slice(1, 1, x.extent(1) - 1).reversed(1);
+}
+template <class T>
+[[nodiscard]] View<T, 3> before_last(const View<T, 3>& x) {
+  return x.slice(1, 0, x.extent(1) - 1).reversed(1);
+}
+
+template <class T>
+void add_to(const View<const T, 3>& from, const View<T, 3>& to) {
+  for (Index b = 0; b < to.extent(0); ++b)
+    for (Index t = 0; t < to.extent(1); ++t)
+      for (Index c = 0; c < to.extent(2); ++c) to(b, t, c) += from(b, t, c);
+}
+
+template <class T>
+void check_s4d_states(std::string_view function, const S4dShape& s, Index batch,
+                      std::string_view argument, const S4dState<T>* state) {
+  if (!state) return;
+  if (s.bidirectional)
+    throw_domain(function, argument, "given", "no state, as a pass from the end has none");
+  check_shape(function, argument, state->x, std::array<Index, 3>{batch, s.width, s.modes()});
+}
+
+}  // namespace detail
+
+/// The S4D layer (Gu, Gupta, Goel & Ré 2022): of every channel by itself
+///
+///   x′ = Λ x + B u,  y = 2 Re(C x) + D u,  Λ = −exp(log_decay) + i frequency,
+///
+/// sampled with Δ = rate · exp(log_delta). A bidirectional layer adds to y_t what the later inputs
+/// u_{t+1}, u_{t+2}, … give through the second C, time running backward.
+///
+/// @param input, output (batch, length, width), not the same memory
+/// @param initial null: a state of zeros; final null: not wanted. The two must differ.
+/// @throws ShapeError, and DomainError for a rate that is not above 0, a state of a bidirectional
+///   layer, or a convolution by an Euler method
+/// Cost: as diagonal_scan, or as s4d_kernel and long_conv; the same bits for every number of
+/// threads; allocates while the workspace grows.
+template <class T>
+void s4d_forward(const Cpu& backend, const S4dWeights<T>& weights, const View<const T, 3>& input,
+                 const S4dState<T>* initial, const View<T, 3>& output, S4dState<T>* final,
+                 const S4dOptions<T>& options, S4dWorkspace<T>& workspace) {
+  constexpr std::string_view function = "s4d_forward";
+  const S4dShape s = detail::check_s4d(function, weights);
+  const Index batch = input.extent(0), length = input.extent(1);
+  const std::array<Index, 3> extents{batch, length, s.width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "output", output, extents);
+  detail::check_rate(function, options);
+  detail::check_s4d_states(function, s, batch, "initial", initial);
+  if (final) final->x.resize({batch, s.width, s.modes()});
+  detail::check_s4d_states(function, s, batch, "final", final);
+  detail::load_s4d(weights, options, workspace);
+  const detail::S4dPass<T> pass{backend, weights, options, workspace, 0};
+  pass.forward(input, initial ? initial->x.view() : View<const std::complex<T>, 3>(), output,
+               final ? final->x.view() : View<std::complex<T>, 3>());
+  if (!s.bidirectional || length < 2) return;
+  workspace.y.resize(extents);
+  const detail::S4dPass<T> back{backend, weights, options, workspace, 1};
+  const View<T, 3> later = detail::before_last(workspace.y.view());
+  back.forward(detail::after_first(input), {}, later, {});
+  detail::add_to<T>(later, detail::before_last(output));
+}
+
+/// The gradients of s4d_forward: of every weight and the input, overwritten, and of the initial
+/// state unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The
+/// other arguments are those of the forward call.
+/// Cost: about three times s4d_forward.
+template <class T>
+void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<const T, 3>& input,
+                  const S4dState<T>* initial, const S4dOptions<T>& options,
+                  const View<const T, 3>& doutput, const S4dState<T>* dfinal,
+                  S4dWeights<T>& gradients, const View<T, 3>& dinput, S4dState<T>* dinitial,
+                  S4dWorkspace<T>& workspace) {
+  using Complex = std::complex<T>;
+  constexpr std::string_view function = "s4d_backward";
+  const S4dShape s = detail::check_s4d(function, weights);
+  const Index batch = input.extent(0), length = input.extent(1);
+  const std::array<Index, 3> extents{batch, length, s.width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "the gradient of output", doutput, extents);
+  detail::check_shape(function, "the gradient of input", dinput, extents);
+  detail::check_rate(function, options);
+  detail::check_s4d_states(function, s, batch, "initial", initial);
+  detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
+  if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
+  detail::check_s4d_states(function, s, batch, "the gradient of initial", dinitial);
+  if (gradients.shape() != s) gradients = S4dWeights<T>(s);
+  S4dWorkspace<T>& w = workspace;
+  detail::load_s4d(weights, options, w);
+  w.dlambda_sum.resize(w.lambda.extents());
+  w.ddelta_sum.resize(w.delta.extents());
+
+  const View<Complex, 2> dB = detail::as_complex(gradients.B.view());
+  const detail::S4dPass<T> pass{backend, weights, options, w, 0};
+  pass.backward(input, initial ? initial->x.view() : View<const Complex, 3>(), doutput,
+                dfinal ? dfinal->x.view() : View<const Complex, 3>(),
+                {.u = dinput,
+                 .lambda = w.dlambda_sum,
+                 .B = dB,
+                 .C = detail::as_complex(gradients.C.view()[0]),
+                 .D = gradients.D,
+                 .delta = w.ddelta_sum,
+                 .initial_state = dinitial ? dinitial->x.view() : View<Complex, 3>()});
+  if (s.bidirectional) {
+    const View<Complex, 2> dC = detail::as_complex(gradients.C.view()[1]);
+    w.dlambda.resize(w.lambda.extents());
+    w.dB.resize(w.lambda.extents());
+    w.ddelta.resize(w.delta.extents());
+    w.du.resize(extents);
+    const detail::S4dPass<T> back{backend, weights, options, w, 1};
+    const Index steps = std::max<Index>(length, 1) - 1;
+    const auto cut = [steps](const auto& x, bool first) {
+      return x.slice(1, first || steps == 0 ? 0 : 1, steps).reversed(1);
+    };
+    back.backward(cut(input, false), {}, cut(doutput, true), {},
+                  {.u = cut(w.du.view(), false),
+                   .lambda = w.dlambda,
+                   .B = w.dB,
+                   .C = dC,
+                   .D = {},
+                   .delta = w.ddelta,
+                   .initial_state = {}});
+    detail::add_to<T>(cut(w.du.view(), false), cut(dinput, false));
+    for (Index i = 0; i < w.lambda.size(); ++i) {
+      w.dlambda_sum.data()[i] += w.dlambda.data()[i];
+      dB.data()[i] += w.dB.data()[i];
+    }
+    for (Index c = 0; c < s.width; ++c) w.ddelta_sum(c) += w.ddelta(c);
+  }
+  // Re λ and Δ are exponentials, their own derivatives.
+  for (Index i = 0; i < w.lambda.size(); ++i) {
+    gradients.log_decay.data()[i] = w.dlambda_sum.data()[i].real() * w.lambda.data()[i].real();
+    gradients.frequency.data()[i] = w.dlambda_sum.data()[i].imag();
+  }
+  for (Index c = 0; c < s.width; ++c) gradients.log_delta(c) = w.ddelta_sum(c) * w.delta(c);
+}
+
+/// Scratch of s4d_step: the sampled modes, and the weights they were sampled from.
+template <class T>
+struct S4dStepScratch {
+  Tensor<std::complex<T>, 2> a_bar, b_bar;  ///< (width, state/2)
+  Tensor<T, 2> log_decay, frequency;
+  Tensor<T, 3> B;
+  Tensor<T, 1> log_delta;
+  Discretization method = Discretization::zero_order_hold;
+  T rate = T(0);  ///< 0: nothing is sampled yet
+
+  /// Makes room, after which a step never allocates.
+  void resize(const S4dShape& s) {
+    rate = T(0);
+    for (auto* modes : {&a_bar, &b_bar}) modes->resize({s.width, s.modes()});
+    for (auto* part : {&log_decay, &frequency}) part->resize({s.width, s.modes()});
+    B.resize({s.width, s.modes(), 2});
+    log_delta.resize({s.width});
+  }
+};
+
+namespace detail {
+
+/// Samples the modes again unless the weights are those of the last step.
+template <class T>
+void refresh(const S4dWeights<T>& w, const S4dOptions<T>& options,
+             S4dStepScratch<T>& scratch) noexcept {
+  const auto same = [](const auto& a, const auto& b) {
+    return std::equal(a.begin(), a.end(), b.begin());
+  };
+  if (scratch.rate == options.rate && scratch.method == options.method &&
+      same(w.log_delta, scratch.log_delta) && same(w.log_decay, scratch.log_decay) &&
+      same(w.frequency, scratch.frequency) && same(w.B, scratch.B))
+    return;
+  const View<const std::complex<T>, 2> B = as_complex(w.B.view());
+  for (Index c = 0; c < w.log_delta.extent(0); ++c) {
+    const T delta = options.rate * std::exp(w.log_delta(c));
+    for (Index n = 0; n < w.log_decay.extent(1); ++n) {
+      const std::complex<T> lambda(-std::exp(w.log_decay(c, n)), w.frequency(c, n));
+      const auto mode = discretize(options.method, lambda, delta);
+      scratch.a_bar(c, n) = mode.a_bar;
+      scratch.b_bar(c, n) = mode.b_bar_factor * B(c, n);
+    }
+  }
+  const auto copy = [](const auto& from, auto& to) {
+    std::copy(from.begin(), from.end(), to.begin());
+  };
+  copy(w.log_delta, scratch.log_delta);
+  copy(w.log_decay, scratch.log_decay);
+  copy(w.frequency, scratch.frequency);
+  copy(w.B, scratch.B);
+  scratch.rate = options.rate;
+  scratch.method = options.method;
+}
+
+}  // namespace detail
+
+/// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
+/// as s4d_forward of length 1. `scratch` must have been resized for the shape: then nothing is
+/// allocated. Modes are sampled when the weights differ from those of the last step; that apart a
+/// step costs width · state multiply-adds. Shapes are asserted.
+///
+/// @param input, output (batch, width), may be the same memory
+template <class T>
+void s4d_step(const S4dWeights<T>& weights, const View<const T, 2>& input, S4dState<T>& state,
+              const View<T, 2>& output, const S4dOptions<T>& options,
+              S4dStepScratch<T>& scratch) noexcept {
+  const Index batch = input.extent(0), width = input.extent(1), N = weights.log_decay.extent(1);
+  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width);
+  assert(state.x.extents() == (std::array<Index, 3>{batch, width, N}));
+  assert(scratch.a_bar.extents() == weights.log_decay.extents());
+  detail::refresh(weights, options, scratch);
+  for (Index b = 0; b < batch; ++b)
+    for (Index c = 0; c < width; ++c) {
+      const T u = input(b, c);
+      T* x = reinterpret_cast<T*>(state.x.data() + (b * width + c) * N);
+      const T* a = reinterpret_cast<const T*>(scratch.a_bar.data() + c * N);
+      const T* in = reinterpret_cast<const T*>(scratch.b_bar.data() + c * N);
+      const T* out = weights.C.data() + 2 * c * N;
+      T sum = 0;
+      for (Index i = 0; i < 2 * N; i += 2) {
+        const T re = a[i] * x[i] - a[i + 1] * x[i + 1] + in[i] * u;
+        const T im = a[i] * x[i + 1] + a[i + 1] * x[i] + in[i + 1] * u;
+        sum += out[i] * re - out[i + 1] * im;
+        x[i] = re;
+        x[i + 1] = im;
+      }
+      output(b, c) = T(2) * sum + weights.D(c) * u;
+    }
+}
+
+}  // namespace ssm

@@ -1,0 +1,232 @@
+#include "ssm/layers/s4d.hpp"
+
+#include <limits>
+
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/count_allocations.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using test::Random;
+
+namespace {
+
+/// Lin, or with `still` modes without a frequency.
+template <class T>
+S4dWeights<T> draw(const S4dShape& shape, std::uint64_t seed, bool still = false) {
+  S4dWeights<T> weights(shape);
+  DiagonalModes<double> modes{Eigen::VectorXcd(shape.modes()),
+                              Eigen::VectorXcd::Ones(shape.modes())};
+  for (Index n = 0; n < shape.modes(); ++n)
+    modes.lambda(n) = still ? std::complex<double>(-static_cast<double>(n + 1))
+                            : std::complex<double>(-0.5, 3.14159 * static_cast<double>(n));
+  initialize(weights, modes, seed);
+  return weights;
+}
+
+template <class T>
+S4dState<T> draw_state(const S4dShape& shape, Index batch, std::uint64_t seed) {
+  S4dState<T> state(shape, batch);
+  state.x = Random(seed).normal<std::complex<T>, 3>(state.x.extents());
+  return state;
+}
+
+template <class T>
+struct Result {
+  Tensor<T, 3> y;
+  S4dState<T> final;
+};
+
+template <class T>
+Result<T> forward(const S4dWeights<T>& weights, const View<const T, 3>& x,
+                  const S4dState<T>* initial, const S4dOptions<T>& options = {}, int threads = 1) {
+  Result<T> result{Tensor<T, 3>(x.extents()), {}};
+  S4dWorkspace<T> workspace;
+  s4d_forward<T>(cpu(threads), weights, x, initial, result.y,
+                 weights.shape().bidirectional ? nullptr : &result.final, options, workspace);
+  return result;
+}
+
+constexpr S4dForm forms[] = {S4dForm::fastest, S4dForm::scan, S4dForm::convolution,
+                             S4dForm::recurrence};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("all forms of S4D agree, and with the sum over their kernel", "", float,
+                   double) {
+  using T = TestType;
+  for (const bool still : {false, true})
+    for (const Index length : {0, 1, 33, 500}) {
+      const S4dShape shape{.width = 3, .state = 16};
+      const auto weights = draw<T>(shape, 1, still);
+      const auto x = Random(2).normal<T, 3>({2, length, 3});
+      const auto initial = draw_state<T>(shape, 2, 3);
+      const auto want = forward<T>(weights, x, &initial, {.form = S4dForm::recurrence});
+      const double bound = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                           static_cast<double>(length + 1);
+      for (const S4dForm form : forms) {
+        const auto got = forward<T>(weights, x, &initial, {.form = form});
+        CHECK(test::relative_error(got.y, want.y, 1) <= bound);
+        CHECK(test::relative_error(got.final.x, want.final.x, 1) <= bound);
+      }
+    }
+}
+
+TEST_CASE("S4D has the gradients of finite differences in every form") {
+  for (const S4dForm form : forms)
+    for (const bool bidirectional : {false, true})
+      for (const Index length : {0, 1, 19}) {
+        const S4dShape shape{.width = 2, .state = 4, .bidirectional = bidirectional};
+        auto weights = draw<double>(shape, 4);
+        auto x = Random(5).normal<double, 3>({2, length, 2});
+        auto initial = draw_state<double>(shape, 2, 6);
+        const auto dfinal = draw_state<double>(shape, 2, 7);
+        const auto dy = Random(8).normal<double, 3>(x.extents());
+        const S4dOptions<double> options{.form = form, .rate = 1.5};
+        const auto loss = [&] {
+          const auto result =
+              forward<double>(weights, x, bidirectional ? nullptr : &initial, options);
+          double sum = test::dot(result.y, dy);
+          for (Index i = 0; i < result.final.x.size(); ++i)
+            sum += std::real(std::conj(dfinal.x.data()[i]) * result.final.x.data()[i]);
+          return sum;
+        };
+        S4dWeights<double> gradients;
+        Tensor<double, 3> dx(x.extents());
+        S4dState<double> dinitial;
+        S4dWorkspace<double> workspace;
+        s4d_backward<double>(cpu(2), weights, x, bidirectional ? nullptr : &initial, options, dy,
+                             bidirectional ? nullptr : &dfinal, gradients, dx,
+                             bidirectional ? nullptr : &dinitial, workspace);
+        CHECK(test::gradient_error(loss, x, dx) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.log_delta, gradients.log_delta) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.B, gradients.B) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.C, gradients.C) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.D, gradients.D) < 1e-8);
+        if (bidirectional) continue;
+        const auto reals = [](S4dState<double>& state) {
+          const auto view = state.x.view();
+          Tensor<double, 1> parts({2 * view.size()});
+          std::copy_n(reinterpret_cast<const double*>(view.data()), parts.size(), parts.data());
+          return parts;
+        };
+        auto parts = reals(initial);
+        const auto slopes = reals(dinitial);
+        const auto moved = [&] {
+          const auto before = initial;
+          std::copy_n(parts.data(), parts.size(), reinterpret_cast<double*>(initial.x.data()));
+          const double value = loss();
+          initial = before;
+          return value;
+        };
+        CHECK(test::gradient_error(moved, parts, slopes) < 1e-8);
+      }
+}
+
+TEST_CASE("a bidirectional S4D adds what the later inputs give, from the end to the start") {
+  const S4dShape shape{.width = 2, .state = 8, .bidirectional = true};
+  const auto weights = draw<double>(shape, 9);
+  const auto x = Random(10).normal<double, 3>({1, 40, 2});
+  const auto got = forward<double>(weights, x, nullptr, {.form = S4dForm::scan});
+  Tensor<double, 2> kernels[2];
+  DiagonalKernelWorkspace<double> workspace;
+  S4dWorkspace<double> modes;
+  detail::load_s4d<double>(weights, {}, modes);
+  for (Index d = 0; d < 2; ++d) {
+    kernels[d].resize({2, 40});
+    s4d_kernel<double>(cpu(1), Discretization::zero_order_hold,
+                       {modes.lambda, modes.delta, detail::as_complex(weights.B.view()),
+                        detail::as_complex(weights.C.view()[d])},
+                       kernels[d], workspace);
+  }
+  Tensor<double, 3> want(x.extents());
+  for (Index c = 0; c < 2; ++c)
+    for (Index i = 0; i < 40; ++i) {
+      want(0, i, c) = weights.D(c) * x(0, i, c);
+      for (Index j = 0; j <= i; ++j) want(0, i, c) += kernels[0](c, j) * x(0, i - j, c);
+      for (Index j = 0; i + 1 + j < 40; ++j) want(0, i, c) += kernels[1](c, j) * x(0, i + 1 + j, c);
+    }
+  CHECK(test::relative_error(got.y, want) < 1e-12);
+}
+
+TEST_CASE("an S4D step equals the forward pass, follows the weights, allocates nothing") {
+  using T = double;
+  const S4dShape shape{.width = 5, .state = 12};
+  auto weights = draw<T>(shape, 11);
+  const auto x = Random(12).normal<T, 3>({3, 25, 5});
+  const double bound = 1000 * std::numeric_limits<T>::epsilon();
+  S4dStepScratch<T> scratch;
+  scratch.resize(shape);
+  for (int pass = 0; pass < 2; ++pass) {
+    const auto initial = draw_state<T>(shape, 3, 13);
+    const auto whole = forward<T>(weights, x, &initial, {.rate = T(2)});
+    auto state = initial;
+    Tensor<T, 3> y(x.extents());
+    for (Index t = 0; t < 25; ++t) {
+      const View<const T, 2> now(&x(0, t, 0), {3, 5}, {25 * 5, 1});
+      const View<T, 2> out(&y(0, t, 0), {3, 5}, {25 * 5, 1});
+      CHECK(test::allocations_of(
+                [&] { s4d_step<T>(weights, now, state, out, {.rate = T(2)}, scratch); }) == 0);
+    }
+    CHECK(test::relative_error(y, whole.y) < bound);
+    CHECK(test::relative_error(state.x, whole.final.x) < bound);
+    for (T& f : weights.frequency) f += T(1);
+  }
+}
+
+TEST_CASE("at half the sample rate, twice the Δ gives the output of a held input") {
+  const S4dShape shape{.width = 3, .state = 16};
+  const auto weights = draw<double>(shape, 14);
+  const auto slow = Random(15).normal<double, 3>({1, 50, 3});
+  Tensor<double, 3> fast({1, 100, 3}), want({1, 50, 3});
+  for (Index t = 0; t < 100; ++t)
+    for (Index c = 0; c < 3; ++c) fast(0, t, c) = slow(0, t / 2, c);
+  const auto at_full = forward<double>(weights, fast, nullptr);
+  const auto at_half = forward<double>(weights, slow, nullptr, {.rate = 2});
+  for (Index t = 0; t < 50; ++t)
+    for (Index c = 0; c < 3; ++c) want(0, t, c) = at_full.y(0, 2 * t + 1, c);
+  CHECK(test::relative_error(at_half.y, want) < 1e-12);
+  CHECK(test::relative_error(at_half.final.x, at_full.final.x) < 1e-12);
+}
+
+TEST_CASE("S4D's bits do not depend on the number of threads") {
+  const S4dShape shape{.width = 19, .state = 8, .bidirectional = true};
+  const auto weights = draw<double>(shape, 16);
+  const auto x = Random(17).normal<double, 3>({2, 300, 19});
+  for (const S4dForm form : forms) {
+    const auto run = [&](int threads) {
+      Tensor<double, 3> dx(x.extents());
+      S4dWeights<double> gradients;
+      S4dWorkspace<double> workspace;
+      s4d_backward<double>(cpu(threads), weights, x, nullptr, {.form = form}, x, nullptr, gradients,
+                           dx, nullptr, workspace);
+      return std::tuple(forward<double>(weights, x, nullptr, {.form = form}, threads).y, dx,
+                        gradients);
+    };
+    const auto [y, dx, gradients] = run(1);
+    const auto [y3, dx3, gradients3] = run(3);
+    CHECK(test::same_bits(y, y3));
+    CHECK(test::same_bits(dx, dx3));
+    CHECK(test::same_bits(gradients.log_decay, gradients3.log_decay));
+    CHECK(test::same_bits(gradients.B, gradients3.B));
+    CHECK(test::same_bits(gradients.C, gradients3.C));
+    CHECK(test::same_bits(gradients.log_delta, gradients3.log_delta));
+  }
+}
+
+TEST_CASE("S4D refuses wrong shapes and domains") {
+  const auto weights = draw<double>({.width = 3, .state = 4}, 18);
+  const auto x = Random(19).normal<double, 3>({2, 3, 4});
+  CHECK_THROWS_WITH(forward<double>(weights, x, nullptr),
+                    "s4d_forward: input is (2, 3, 4), expected (2, 3, 3)");
+  const auto fits = Random(19).normal<double, 3>({2, 3, 3});
+  CHECK_THROWS_AS(forward<double>(weights, fits, nullptr, {.rate = 0}), DomainError);
+  const auto two_ways = draw<double>({.width = 3, .state = 4, .bidirectional = true}, 20);
+  const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
+  CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
+  CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
+}
