@@ -1,0 +1,206 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include "ssm/layers/dropout.hpp"
+#include "ssm/layers/gelu_glu.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/layers/rms_norm.hpp"
+#include "ssm/layers/s4d.hpp"
+
+namespace ssm {
+
+/// Weights of an S4 block, or their gradient.
+template <class T>
+struct S4BlockWeights {
+  Tensor<T, 1> norm;  ///< (width)
+  S4dWeights<T> s4d;
+  Tensor<T, 2> out_proj;  ///< (2 · width, width)
+  Tensor<T, 1> out_bias;  ///< (2 · width)
+
+  S4BlockWeights() = default;
+  /// All zero. @throws DomainError as S4dWeights
+  explicit S4BlockWeights(const S4dShape& s)
+      : norm({s.width}), s4d(s), out_proj({2 * s.width, s.width}), out_bias({2 * s.width}) {}
+
+  [[nodiscard]] S4dShape shape() const noexcept { return s4d.shape(); }
+
+  /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to
+  /// out_proj.
+  template <class F>
+  void visit(F&& f) {
+    visit_parameters(*this, f);
+  }
+  template <class F>
+  void visit(F&& f) const {
+    visit_parameters(*this, f);
+  }
+
+ private:
+  template <class Self, class F>
+  static void visit_parameters(Self& self, F& f) {
+    f(std::string("norm"), self.norm, false);
+    self.s4d.visit([&](const std::string& name, auto& tensor, bool decay) {
+      f("s4d." + name, tensor, decay);
+    });
+    f(std::string("out_proj"), self.out_proj, true);
+    f(std::string("out_bias"), self.out_bias, false);
+  }
+};
+
+/// Draws the weights of an S4 block: the layer's as initialize of S4dWeights does, a norm of 1, the
+/// projection U(±1/√width), no bias.
+/// @throws as for S4dWeights
+template <class T>
+void initialize(S4BlockWeights<T>& weights, const DiagonalModes<double>& modes, std::uint64_t seed,
+                double delta_min = 1e-3, double delta_max = 1e-1) {
+  initialize(weights.s4d, modes, seed, delta_min, delta_max);
+  weights.norm.fill(T(1));
+  detail::InitialDraws(~seed).uniform(weights.out_proj,
+                                      1 / std::sqrt(static_cast<double>(weights.norm.extent(0))));
+  weights.out_bias.fill(T(0));
+}
+
+template <class T>
+struct S4BlockOptions {
+  S4dOptions<T> s4d = {};
+  T epsilon = T(1e-5);   ///< of the norm
+  Dropout dropout = {};  ///< of training
+  Index layer = 0;  ///< tells the masks of one pass apart: each block uses 2 layer, 2 layer + 1
+};
+
+/// What forward leaves for backward, with rows = batch · length.
+template <class T>
+struct S4BlockSaved {
+  Tensor<T, 2> normed;  ///< (rows, width)
+  Tensor<T, 1> inverse_rms;
+  Tensor<T, 2> mixed;      ///< (rows, width): output of the S4D layer
+  Tensor<T, 2> activated;  ///< (rows, width): after GELU and dropout
+  Tensor<T, 2> projected;  ///< (rows, 2 · width)
+
+  /// Makes room for this many rows. Never allocates for no more rows than before.
+  void resize(Index width, Index rows) {
+    for (auto* tensor : {&normed, &mixed, &activated}) tensor->resize({rows, width});
+    inverse_rms.resize({rows});
+    projected.resize({rows, 2 * width});
+  }
+};
+
+/// Scratch of an S4 block, grown to its largest call.
+template <class T>
+struct S4BlockWorkspace {
+  Tensor<T, 2> rows, other;  ///< (rows, width)
+  Tensor<T, 2> projected;    ///< (rows, 2 · width)
+  S4dWorkspace<T> s4d;
+  LinearWorkspace<T> linear;
+  RmsNormWorkspace<T> norm;
+};
+
+/// The S4 block (Gu, Goel & Ré 2022, appendix D; pre-norm), on any number of steps from any state:
+///
+///   output = input + dropout(glu(out_proj · dropout(gelu(s4d(rms_norm(input)))) + out_bias)).
+///
+/// @param input, output (batch, length, width), rows evenly spaced; may be the same memory
+/// @param initial null: a state of zeros; final null: not wanted. The two must differ.
+/// @throws ShapeError, DomainError as s4d_forward
+/// Cost per step: 2 · width² multiply-adds beside s4d_forward.
+template <class T>
+void s4_block_forward(const Cpu& backend, const S4BlockWeights<T>& weights,
+                      const View<const T, 3>& input, const S4dState<T>* initial,
+                      const View<T, 3>& output, S4dState<T>* final,
+                      const S4BlockOptions<T>& options, S4BlockSaved<T>& saved,
+                      S4BlockWorkspace<T>& workspace) {
+  constexpr const char* function = "s4_block_forward";
+  const Index width = weights.norm.extent(0);
+  const std::array<Index, 3> extents{input.extent(0), input.extent(1), width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "output", output, extents);
+  const auto x = detail::merge_rows(function, "input", input);
+  const auto y = detail::merge_rows(function, "output", output);
+  saved.resize(width, x.extent(0));
+  rms_norm_forward<T>(backend, x, weights.norm, options.epsilon, saved.normed, saved.inverse_rms);
+  s4d_forward<T>(backend, weights.s4d, View<const T, 3>(saved.normed.data(), extents), initial,
+                 View<T, 3>(saved.mixed.data(), extents), final, options.s4d, workspace.s4d);
+  gelu_forward<T>(backend, saved.mixed, saved.activated);
+  apply_dropout<T>(backend, options.dropout, 2 * options.layer, saved.activated);
+  linear_forward<T>(backend, saved.activated, weights.out_proj, weights.out_bias, saved.projected);
+  workspace.rows.resize({x.extent(0), width});
+  glu_forward<T>(backend, saved.projected, workspace.rows);
+  apply_dropout<T>(backend, options.dropout, 2 * options.layer + 1, workspace.rows);
+  detail::for_row_vectors<T>(backend, x.extent(0), width, [&](Index r, Index i, Index n) {
+    const auto added = detail::Vec<T>::load(&workspace.rows(r, i), n);
+    (detail::Vec<T>::load(detail::at(x, r, i), n) + added).store(detail::at(y, r, i), n);
+  });
+}
+
+/// Gradients of s4_block_forward: of every weight and the input, overwritten, and of the initial
+/// state unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The
+/// other arguments are those of the forward call.
+/// @param dinput may be the memory of doutput
+template <class T>
+void s4_block_backward(const Cpu& backend, const S4BlockWeights<T>& weights,
+                       const View<const T, 3>& input, const S4dState<T>* initial,
+                       const S4BlockOptions<T>& options, const S4BlockSaved<T>& saved,
+                       const View<const T, 3>& doutput, const S4dState<T>* dfinal,
+                       S4BlockWeights<T>& gradients, const View<T, 3>& dinput,
+                       S4dState<T>* dinitial, S4BlockWorkspace<T>& workspace) {
+  constexpr const char* function = "s4_block_backward";
+  const Index width = weights.norm.extent(0);
+  const std::array<Index, 3> extents{input.extent(0), input.extent(1), width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "the gradient of output", doutput, extents);
+  detail::check_shape(function, "the gradient of input", dinput, extents);
+  const auto x = detail::merge_rows(function, "input", input);
+  const auto dy = detail::merge_rows(function, "the gradient of output", doutput);
+  const auto dx = detail::merge_rows(function, "the gradient of input", dinput);
+  const Index rows = x.extent(0);
+  if (gradients.shape() != weights.shape()) gradients = S4BlockWeights<T>(weights.shape());
+  S4BlockWorkspace<T>& d = workspace;
+  d.rows.resize({rows, width});
+  d.other.resize({rows, width});
+  d.projected.resize({rows, 2 * width});
+  for (Index r = 0; r < rows; ++r) std::copy_n(detail::at(dy, r, 0), width, &d.rows(r, 0));
+  apply_dropout<T>(backend, options.dropout, 2 * options.layer + 1, d.rows);
+  glu_backward<T>(backend, saved.projected, d.rows, d.projected);
+  linear_backward<T>(backend, saved.activated, weights.out_proj, d.projected,
+                     {.x = d.rows, .weight = gradients.out_proj, .bias = gradients.out_bias},
+                     d.linear);
+  apply_dropout<T>(backend, options.dropout, 2 * options.layer, d.rows);
+  gelu_backward<T>(backend, saved.mixed, d.rows, d.rows);
+  s4d_backward<T>(backend, weights.s4d, View<const T, 3>(saved.normed.data(), extents), initial,
+                  options.s4d, View<const T, 3>(d.rows.data(), extents), dfinal, gradients.s4d,
+                  View<T, 3>(d.other.data(), extents), dinitial, d.s4d);
+  for (Index r = 0; r < rows; ++r)
+    if (detail::at(dy, r, 0) != detail::at(dx, r, 0))
+      std::copy_n(detail::at(dy, r, 0), width, detail::at(dx, r, 0));
+  rms_norm_backward<T>(backend, x, weights.norm, saved.inverse_rms, d.other, dx, gradients.norm,
+                       d.norm, Write::accumulate);
+}
+
+/// One step of a block of one direction on the calling thread, without dropout, `state` moved on in
+/// place. Both scratches must have been resized, `scratch` for as many rows as the batch: then
+/// nothing is allocated. Shapes are asserted.
+/// @param input, output (batch, width), rows contiguous; may be the same memory
+template <class T>
+void s4_block_step(const S4BlockWeights<T>& weights, const View<const T, 2>& input,
+                   S4dState<T>& state, const View<T, 2>& output, const S4BlockOptions<T>& options,
+                   S4BlockSaved<T>& scratch, S4dStepScratch<T>& modes) noexcept {
+  const Index batch = input.extent(0), width = input.extent(1);
+  assert(scratch.normed.extent(0) == batch && scratch.normed.extent(1) == width);
+  for (Index b = 0; b < batch; ++b)
+    scratch.inverse_rms(b) = detail::rms_norm_row(detail::at(input, b, 0), weights.norm.data(),
+                                                  width, options.epsilon, &scratch.normed(b, 0));
+  s4d_step<T>(weights.s4d, scratch.normed, state, scratch.mixed, options.s4d, modes);
+  gelu_forward<T>(cpu(1), scratch.mixed, scratch.activated);
+  linear_step<T>(scratch.activated, weights.out_proj, weights.out_bias, scratch.projected);
+  glu_forward<T>(cpu(1), scratch.projected, scratch.mixed);
+  for (Index b = 0; b < batch; ++b)
+    for (Index c = 0; c < width; ++c) output(b, c) = input(b, c) + scratch.mixed(b, c);
+}
+
+}  // namespace ssm
