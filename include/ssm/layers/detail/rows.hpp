@@ -5,9 +5,11 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/backend.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
+#include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -64,6 +66,21 @@ struct Pieces {
     return end(piece) - begin(piece);
   }
 };
+
+/// Calls body(row, column, count) for each vector of the rows of a matrix.
+template <class T, class Body>
+void for_row_vectors(const Cpu& backend, Index rows, Index width, const Body& body) {
+  const Pieces pieces(rows, 16);
+  parallel_for(backend, pieces.pieces, [&](Index piece) {
+    for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r)
+      for_each_vector<T>(width, [&](Index i, Index n) { body(r, i, n); });
+  });
+}
+
+template <class T>
+[[nodiscard]] T* at(const View<T, 2>& view, Index row, Index column) noexcept {
+  return view.data() + row * view.stride(0) + column;
+}
 
 }  // namespace detail
 }  // namespace ssm

@@ -1,0 +1,404 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <complex>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/discretize/mode_slopes.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/scan/linear_scan.hpp"
+#include "ssm/system/dplr.hpp"
+
+namespace ssm {
+
+/// Sizes of an S5 layer.
+struct S5Shape {
+  Index width = 0;   ///< inputs and outputs
+  Index state = 64;  ///< real states that all channels share: state/2 conjugate pairs
+
+  [[nodiscard]] Index modes() const noexcept { return state / 2; }
+  friend bool operator==(const S5Shape&, const S5Shape&) = default;
+};
+
+/// Weights of an S5 layer, or their gradient. Λ = −exp(log_decay) + i frequency.
+template <class T>
+struct S5Weights {
+  Tensor<T, 1> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
+  Tensor<T, 1> frequency;  ///< (state/2): Im λ, 1/s
+  Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
+  Tensor<T, 3> B;          ///< (state/2, 2, width): real and imaginary rows
+  Tensor<T, 3> C;          ///< (width, state/2, 2): real and imaginary parts
+  Tensor<T, 1> D;          ///< (width)
+
+  S5Weights() = default;
+  /// All zero.
+  /// @throws DomainError unless the state is even and at least 2
+  explicit S5Weights(const S5Shape& s) {
+    detail::check_even("S5Weights", s.state);
+    for (auto* tensor : {&log_decay, &frequency, &log_delta}) tensor->resize({s.modes()});
+    B.resize({s.modes(), 2, s.width});
+    C.resize({s.width, s.modes(), 2});
+    D.resize({s.width});
+  }
+
+  [[nodiscard]] S5Shape shape() const noexcept { return {D.extent(0), 2 * log_decay.extent(0)}; }
+
+  /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to C
+  /// (Smith, Warrington & Linderman 2023, appendix B).
+  template <class F>
+  void visit(F&& f) {
+    visit_parameters(*this, f);
+  }
+  template <class F>
+  void visit(F&& f) const {
+    visit_parameters(*this, f);
+  }
+
+ private:
+  template <class Self, class F>
+  static void visit_parameters(Self& self, F& f) {
+    f(std::string("log_decay"), self.log_decay, false);
+    f(std::string("frequency"), self.frequency, false);
+    f(std::string("log_delta"), self.log_delta, false);
+    f(std::string("B"), self.B, false);
+    f(std::string("C"), self.C, true);
+    f(std::string("D"), self.D, false);
+  }
+};
+
+/// Draws the weights of an S5 layer (Smith, Warrington & Linderman 2023, section 3.3): Λ is that of
+/// one block repeated, B and C what normal matrices of variance 1/width and 1/state are in the
+/// coordinates of a unitary V, D normal, Δ log-uniform in [delta_min, delta_max].
+/// @param block Λ (state/2/blocks) of HiPPO-N, as s4d_modes(S4dInit::legs, state/blocks) makes it
+/// @throws DomainError unless the block divides the state, Re λ < 0 and 0 < delta_min ≤ delta_max
+template <class T>
+void initialize(S5Weights<T>& weights, const DiagonalModes<double>& block, std::uint64_t seed,
+                double delta_min = 1e-3, double delta_max = 1e-1) {
+  constexpr std::string_view function = "initialize";
+  const S5Shape s = weights.shape();
+  const Index size = block.lambda.size();
+  if (size < 1 || s.modes() % size != 0)
+    detail::throw_domain(function, "block", std::to_string(size) + " modes",
+                         "a divisor of " + std::to_string(s.modes()));
+  if (!(0 < delta_min && delta_min <= delta_max))
+    detail::throw_domain(function, "delta_min", std::to_string(delta_min), "in (0, delta_max]");
+  detail::InitialDraws draws(seed);
+  for (Index n = 0; n < s.modes(); ++n) {
+    const std::complex<double> lambda = block.lambda(n % size);
+    if (!(lambda.real() < 0))
+      detail::throw_domain(function, "Re lambda", std::to_string(lambda.real()), "< 0");
+    weights.log_decay(n) = static_cast<T>(std::log(-lambda.real()));
+    weights.frequency(n) = static_cast<T>(lambda.imag());
+    weights.log_delta(n) = static_cast<T>(draws.uniform(std::log(delta_min), std::log(delta_max)));
+  }
+  const auto normal = [&](auto& tensor, double variance) {
+    for (T& x : tensor) x = static_cast<T>(std::sqrt(variance) * draws.normal());
+  };
+  normal(weights.B, 0.5 / static_cast<double>(std::max<Index>(s.width, 1)));
+  normal(weights.C, 0.5 / static_cast<double>(s.state));
+  normal(weights.D, 1);
+}
+
+/// The state of an S5 layer. A plain value; zero when made.
+template <class T>
+struct S5State {
+  Tensor<std::complex<T>, 2> x;  ///< (batch, state/2)
+
+  S5State() = default;
+  S5State(const S5Shape& s, Index batch) : x({batch, s.modes()}) {}
+};
+
+template <class T>
+struct S5Options {
+  Discretization method = Discretization::zero_order_hold;
+  T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
+  bool reversed = false;  ///< time runs from the last step to the first
+};
+
+/// What forward leaves for backward.
+template <class T>
+struct S5Saved {
+  Tensor<std::complex<T>, 3> x;  ///< (batch, length, state/2)
+};
+
+/// Scratch of an S5 layer, grown to its largest call.
+template <class T>
+struct S5Workspace {
+  Tensor<std::complex<T>, 1> a_bar, factor;  ///< (state/2): ā, and B̄ = factor · B
+  Tensor<T, 2> C, dC;                        ///< (width, state): [2 Re C, −2 Im C], interleaved
+  Tensor<std::complex<T>, 3> dx;             ///< (batch, length, state/2)
+  Tensor<T, 2> dB;                           ///< (state, width): of B̄
+  Tensor<std::complex<T>, 2> partials;       ///< (pieces, state/2)
+  Tensor<T, 2> D_partials;                   ///< (pieces, width)
+  LinearScanWorkspace<std::complex<T>> scan;
+  LinearWorkspace<T> linear;
+};
+
+namespace detail {
+
+template <class T>
+S5Shape check_s5(std::string_view function, const S5Weights<T>& w, const S5Options<T>& options) {
+  const S5Shape s = w.shape();
+  check_shape(function, "frequency", w.frequency, std::array<Index, 1>{s.modes()});
+  check_shape(function, "log_delta", w.log_delta, std::array<Index, 1>{s.modes()});
+  check_shape(function, "B", w.B, std::array<Index, 3>{s.modes(), 2, s.width});
+  check_shape(function, "C", w.C, std::array<Index, 3>{s.width, s.modes(), 2});
+  if (!(options.rate > T(0)))
+    throw_domain(function, "rate", std::to_string(options.rate), "above 0");
+  return s;
+}
+
+/// λ and Δ of one mode, in double.
+template <class T>
+std::pair<std::complex<double>, double> s5_mode(const S5Weights<T>& w, T rate, Index n) noexcept {
+  return {{-std::exp(static_cast<double>(w.log_decay(n))), static_cast<double>(w.frequency(n))},
+          static_cast<double>(rate) * std::exp(static_cast<double>(w.log_delta(n)))};
+}
+
+template <class T>
+void load_s5(const S5Weights<T>& w, const S5Options<T>& options, S5Workspace<T>& to) {
+  const S5Shape s = w.shape();
+  to.a_bar.resize({s.modes()});
+  to.factor.resize({s.modes()});
+  to.C.resize({s.width, s.state});
+  for (Index n = 0; n < s.modes(); ++n) {
+    const auto [lambda, delta] = s5_mode(w, options.rate, n);
+    const auto mode = discretize(options.method, lambda, delta);
+    to.a_bar(n) = std::complex<T>(mode.a_bar);
+    to.factor(n) = std::complex<T>(mode.b_bar_factor);
+  }
+  for (Index i = 0; i < to.C.size(); ++i)
+    to.C.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.C.data()[i];
+}
+
+/// Rows of complex numbers as rows of twice as many real ones.
+template <class K, std::size_t Rank>
+[[nodiscard]] auto as_real_rows(const View<K, Rank>& x, Index rows) noexcept {
+  using T = Real<std::remove_const_t<K>>;
+  using Part = std::conditional_t<std::is_const_v<K>, const T, T>;
+  return View<Part, 2>(reinterpret_cast<Part*>(x.data()), {rows, 2 * x.extent(Rank - 1)});
+}
+
+/// x ← factor x, row by row; or the conjugate of factor.
+template <class T>
+void scale_modes(const Cpu& backend, const Tensor<std::complex<T>, 1>& factor, bool conjugate,
+                 const View<std::complex<T>, 3>& x) {
+  const Index modes = factor.size(), rows = modes > 0 ? x.size() / modes : 0;
+  const T sign = conjugate ? T(-1) : T(1);
+  const Pieces pieces(rows, 64);
+  parallel_for(backend, pieces.pieces, [&](Index piece) {
+    for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
+      T* row = reinterpret_cast<T*>(x.data() + r * modes);
+      for (Index n = 0; n < modes; ++n) {
+        const T re = factor(n).real(), im = sign * factor(n).imag(), a = row[2 * n];
+        row[2 * n] = re * a - im * row[2 * n + 1];
+        row[2 * n + 1] = re * row[2 * n + 1] + im * a;
+      }
+    }
+  });
+}
+
+template <class T>
+LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
+                                                 const View<const std::complex<T>, 3>& b,
+                                                 const S5State<T>* initial) {
+  return {View<const std::complex<T>, 3>(w.a_bar.data(), b.extents(), {0, 0, 1}),
+          b,
+          initial ? initial->x.view() : View<const std::complex<T>, 2>(),
+          {}};
+}
+
+}  // namespace detail
+
+/// The S5 layer (Smith, Warrington & Linderman 2023, eqs. 5 to 7): one diagonal system with
+/// `width` inputs and outputs,
+///
+///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,
+///
+/// with a Δ for every state, Λ̄ and B̄ from Λ and B by any method.
+///
+/// @param input, output (batch, length, width), rows evenly spaced, not the same memory
+/// @param initial (batch, state/2), null: a state of zeros; final null: not wanted
+/// @throws ShapeError, and DomainError for a rate that is not above 0
+/// Cost per step: 2 · width · state multiply-adds, and a linear scan of state/2 complex channels,
+/// which runs in parallel over time; the same bits for every number of threads.
+template <class T>
+void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<const T, 3>& input,
+                const S5State<T>* initial, const View<T, 3>& output, S5State<T>* final,
+                const S5Options<T>& options, S5Saved<T>& saved, S5Workspace<T>& workspace) {
+  constexpr const char* function = "s5_forward";
+  const S5Shape s = detail::check_s5(function, weights, options);
+  const Index batch = input.extent(0), length = input.extent(1);
+  const std::array<Index, 3> extents{batch, length, s.width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "output", output, extents);
+  const auto u = detail::merge_rows(function, "input", input);
+  const auto y = detail::merge_rows(function, "output", output);
+  const Index rows = u.extent(0);
+  detail::load_s5(weights, options, workspace);
+  saved.x.resize({batch, length, s.modes()});
+  if (final) final->x.resize({batch, s.modes()});
+  const View<std::complex<T>, 3> x = saved.x;
+  linear_forward<T>(backend, u, View<const T, 2>(weights.B.data(), {s.state, s.width}), {},
+                    detail::as_real_rows(x, rows));
+  detail::scale_modes<T>(backend, workspace.factor, false, x);
+  linear_scan<std::complex<T>>(
+      backend, detail::s5_scan_inputs<T>(workspace, x, initial), {options.reversed},
+      {x, final ? final->x.view() : View<std::complex<T>, 2>()}, workspace.scan);
+  linear_forward<T>(backend, detail::as_real_rows(std::as_const(saved.x).view(), rows), workspace.C,
+                    {}, y);
+  detail::for_row_vectors<T>(backend, rows, s.width, [&](Index r, Index i, Index n) {
+    using Vec = detail::Vec<T>;
+    fma(Vec::load(weights.D.data() + i, n), Vec::load(detail::at(u, r, i), n),
+        Vec::load(detail::at(y, r, i), n))
+        .store(detail::at(y, r, i), n);
+  });
+}
+
+/// Gradients of s5_forward: of every weight and the input, overwritten, and of the initial state
+/// unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The other
+/// arguments are those of the forward call.
+/// Cost: about twice s5_forward.
+template <class T>
+void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<const T, 3>& input,
+                 const S5State<T>* initial, const S5Options<T>& options, const S5Saved<T>& saved,
+                 const View<const T, 3>& doutput, const S5State<T>* dfinal, S5Weights<T>& gradients,
+                 const View<T, 3>& dinput, S5State<T>* dinitial, S5Workspace<T>& workspace) {
+  using Complex = std::complex<T>;
+  using Wide = std::complex<double>;
+  constexpr const char* function = "s5_backward";
+  const S5Shape s = detail::check_s5(function, weights, options);
+  const Index batch = input.extent(0), length = input.extent(1);
+  const std::array<Index, 3> extents{batch, length, s.width};
+  detail::check_shape(function, "input", input, extents);
+  detail::check_shape(function, "the gradient of output", doutput, extents);
+  detail::check_shape(function, "the gradient of input", dinput, extents);
+  detail::check_shape(function, "saved.x", saved.x, std::array<Index, 3>{batch, length, s.modes()});
+  const auto u = detail::merge_rows(function, "input", input);
+  const auto dy = detail::merge_rows(function, "the gradient of output", doutput);
+  const auto du = detail::merge_rows(function, "the gradient of input", dinput);
+  const Index rows = u.extent(0);
+  if (gradients.shape() != s) gradients = S5Weights<T>(s);
+  if (dinitial) dinitial->x.resize({batch, s.modes()});
+  S5Workspace<T>& w = workspace;
+  detail::load_s5(weights, options, w);
+  w.dx.resize(saved.x.extents());
+  w.dC.resize(w.C.extents());
+  w.dB.resize({s.state, s.width});
+  const View<Complex, 3> dx = w.dx;
+  const auto dx_rows = detail::as_real_rows(dx, rows);
+
+  linear_backward<T>(backend, detail::as_real_rows(saved.x.view(), rows), w.C, dy,
+                     {.x = dx_rows, .weight = w.dC, .bias = {}}, w.linear);
+  for (Index i = 0; i < w.dC.size(); ++i)
+    gradients.C.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.dC.data()[i];
+  // The b of the scan is not read backward: x stands in for it.
+  linear_scan_backward<Complex>(
+      backend, detail::s5_scan_inputs<T>(w, saved.x, initial), {options.reversed}, saved.x,
+      {dx, dfinal ? dfinal->x.view() : View<const Complex, 2>()},
+      {{}, dx, dinitial ? dinitial->x.view() : View<Complex, 2>()}, w.scan);
+
+  // Σ_t g_t conj(x_{t−1}), and ∂D = Σ_t ∂y_t u_t, over fixed pieces of the rows.
+  const detail::Pieces pieces(rows, 64);
+  w.partials.resize({pieces.pieces, s.modes()});
+  w.D_partials.resize({pieces.pieces, s.width});
+  parallel_for(backend, pieces.pieces, [&](Index piece) {
+    T* const sum = reinterpret_cast<T*>(w.partials.data() + piece * s.modes());
+    T* const D_sum = w.D_partials.data() + piece * s.width;
+    std::fill_n(sum, s.state, T(0));
+    std::fill_n(D_sum, s.width, T(0));
+    for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
+      const T *dy_row = detail::at(dy, r, 0), *u_row = detail::at(u, r, 0);
+      for (Index c = 0; c < s.width; ++c) D_sum[c] += dy_row[c] * u_row[c];
+      const Index b = r / length, t = r % length, before = options.reversed ? t + 1 : t - 1;
+      const bool inside = before >= 0 && before < length;
+      if (!inside && !initial) continue;
+      const T* x = reinterpret_cast<const T*>(inside ? &saved.x(b, before, 0) : &initial->x(b, 0));
+      const T* g = &dx_rows(r, 0);
+      for (Index i = 0; i < s.state; i += 2) {
+        sum[i] += g[i] * x[i] + g[i + 1] * x[i + 1];
+        sum[i + 1] += g[i + 1] * x[i] - g[i] * x[i + 1];
+      }
+    }
+  });
+  gradients.D.fill(T(0));
+  for (Index piece = 0; piece < pieces.pieces; ++piece)
+    for (Index c = 0; c < s.width; ++c) gradients.D(c) += w.D_partials(piece, c);
+
+  const View<const T, 2> B(weights.B.data(), {s.state, s.width});
+  linear_backward<T>(backend, u, B, dx_rows, {.x = {}, .weight = w.dB, .bias = {}}, w.linear);
+  for (Index n = 0; n < s.modes(); ++n) {
+    // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
+    Wide p_a = 0, p_factor = 0;
+    for (Index piece = 0; piece < pieces.pieces; ++piece)
+      p_a += std::conj(Wide(w.partials(piece, n)));
+    for (Index c = 0; c < s.width; ++c) {
+      const Complex by_B_bar(w.dB(2 * n, c), w.dB(2 * n + 1, c));
+      const Complex by_B = std::conj(w.factor(n)) * by_B_bar;
+      p_factor += std::conj(Wide(by_B_bar)) * Wide(weights.B(n, 0, c), weights.B(n, 1, c));
+      gradients.B(n, 0, c) = by_B.real();
+      gradients.B(n, 1, c) = by_B.imag();
+    }
+    const auto [lambda, delta] = detail::s5_mode(weights, options.rate, n);
+    const auto slopes = discretize_slopes(options.method, lambda, delta);
+    const Wide p_lambda = p_a * slopes.a_by_lambda + p_factor * slopes.b_by_lambda;
+    const double by_delta = (p_a * slopes.a_by_delta + p_factor * slopes.b_by_delta).real();
+    gradients.log_decay(n) = static_cast<T>(p_lambda.real() * lambda.real());
+    gradients.frequency(n) = static_cast<T>(-p_lambda.imag());
+    gradients.log_delta(n) = static_cast<T>(by_delta * delta);
+  }
+
+  detail::scale_modes<T>(backend, w.factor, true, dx);
+  linear_backward<T>(backend, u, B, dx_rows, {.x = du, .weight = {}, .bias = {}}, w.linear);
+  detail::for_row_vectors<T>(backend, rows, s.width, [&](Index r, Index i, Index n) {
+    using Vec = detail::Vec<T>;
+    fma(Vec::load(weights.D.data() + i, n), Vec::load(detail::at(dy, r, i), n),
+        Vec::load(detail::at(du, r, i), n))
+        .store(detail::at(du, r, i), n);
+  });
+}
+
+/// One step of the layer on the calling thread, `state` moved on in place; the same as s5_forward
+/// of length 1 and as cheap with new weights as with old. `scratch` (state): room, of which nothing
+/// is kept. Nothing is allocated. Shapes are asserted.
+/// @param input, output (batch, width), rows contiguous, not the same memory
+template <class T>
+void s5_step(const S5Weights<T>& weights, const View<const T, 2>& input, S5State<T>& state,
+             const View<T, 2>& output, const S5Options<T>& options,
+             Tensor<T, 1>& scratch) noexcept {
+  const S5Shape s = weights.shape();
+  const Index batch = input.extent(0);
+  assert(input.extent(1) == s.width && output.extents() == input.extents());
+  assert(state.x.extents() == (std::array<Index, 2>{batch, s.modes()}));
+  assert(scratch.extent(0) == s.state);
+  const View<const T, 2> B(weights.B.data(), {s.state, s.width});
+  const View<const T, 2> C(weights.C.data(), {s.width, s.state});
+  for (Index b = 0; b < batch; ++b) {
+    const T* const u = detail::at(input, b, 0);
+    detail::multiply_vector<T>(B, u, scratch.data());
+    for (Index n = 0; n < s.modes(); ++n) {
+      const auto [lambda, delta] = detail::s5_mode(weights, options.rate, n);
+      const auto mode = discretize(options.method, lambda, delta);
+      std::complex<T>& x = state.x(b, n);
+      x = std::complex<T>(mode.a_bar) * x +
+          std::complex<T>(mode.b_bar_factor) * std::complex<T>(scratch(2 * n), scratch(2 * n + 1));
+      scratch(2 * n) = T(2) * x.real();
+      scratch(2 * n + 1) = T(-2) * x.imag();
+    }
+    T* const y = detail::at(output, b, 0);
+    detail::multiply_vector<T>(C, scratch.data(), y);
+    for (Index c = 0; c < s.width; ++c) y[c] += weights.D(c) * u[c];
+  }
+}
+
+}  // namespace ssm

@@ -1,0 +1,194 @@
+#include "ssm/layers/s5.hpp"
+
+#include <limits>
+
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/count_allocations.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using test::Random;
+
+namespace {
+
+template <class T>
+S5Weights<T> draw(const S5Shape& shape, std::uint64_t seed) {
+  S5Weights<T> weights(shape);
+  DiagonalModes<double> block{Eigen::VectorXcd(2), Eigen::VectorXcd::Ones(2)};
+  block.lambda << std::complex<double>(-0.5, 0.4), std::complex<double>(-0.7, 4.0);
+  initialize(weights, block, seed, 0.02, 0.2);
+  return weights;
+}
+
+template <class T>
+S5State<T> draw_state(const S5Shape& shape, Index batch, std::uint64_t seed) {
+  S5State<T> state(shape, batch);
+  state.x = Random(seed).normal<std::complex<T>, 2>(state.x.extents());
+  return state;
+}
+
+template <class T>
+struct Result {
+  Tensor<T, 3> y;
+  S5State<T> final;
+  S5Saved<T> saved;
+};
+
+template <class T>
+Result<T> forward(const S5Weights<T>& weights, const View<const T, 3>& x, const S5State<T>* initial,
+                  const S5Options<T>& options = {}, int threads = 1) {
+  Result<T> result{Tensor<T, 3>(x.extents()), {}, {}};
+  S5Workspace<T> workspace;
+  s5_forward<T>(cpu(threads), weights, x, initial, result.y, &result.final, options, result.saved,
+                workspace);
+  return result;
+}
+
+constexpr S5Shape small{.width = 3, .state = 8};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("S5 is its formula in double, step by step", "", float, double) {
+  using T = TestType;
+  const auto weights = draw<T>(small, 1);
+  for (const Index length : {0, 1, 5, 700}) {
+    const auto u = Random(2).normal<T, 3>({2, length, 3});
+    const auto initial = draw_state<T>(small, 2, 3);
+    Tensor<double, 3> want(u.extents());
+    Tensor<std::complex<double>, 2> x({2, 4});
+    std::copy(initial.x.begin(), initial.x.end(), x.begin());
+    for (Index b = 0; b < 2; ++b)
+      for (Index t = 0; t < length; ++t) {
+        for (Index c = 0; c < 3; ++c) want(b, t, c) = double{weights.D(c)} * double{u(b, t, c)};
+        for (Index n = 0; n < 4; ++n) {
+          const auto mode = zero_order_hold<std::complex<double>>(
+              {-std::exp(double{weights.log_decay(n)}), weights.frequency(n)},
+              std::exp(double{weights.log_delta(n)}));
+          x(b, n) *= mode.a_bar;
+          for (Index c = 0; c < 3; ++c)
+            x(b, n) += mode.b_bar_factor *
+                       std::complex<double>(weights.B(n, 0, c), weights.B(n, 1, c)) *
+                       double{u(b, t, c)};
+          for (Index c = 0; c < 3; ++c)
+            want(b, t, c) +=
+                2 * (std::complex<double>(weights.C(c, n, 0), weights.C(c, n, 1)) * x(b, n)).real();
+        }
+      }
+    const auto got = forward<T>(weights, u, &initial);
+    const double bound = 8 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                         static_cast<double>(length + 1);
+    CHECK(test::relative_error(got.y, want, 1) <= bound);
+    CHECK(test::relative_error(got.final.x, x, 1) <= bound);
+  }
+}
+
+TEST_CASE("S5 has the gradients of finite differences") {
+  std::uint64_t seed = 4;
+  for (const Index length : {0, 1, 17})
+    for (const bool reversed : {false, true})
+      for (const auto method : {Discretization::zero_order_hold, Discretization::bilinear}) {
+        auto weights = draw<double>(small, seed++);
+        auto x = Random(5).normal<double, 3>({2, length, 3});
+        auto initial = draw_state<double>(small, 2, 6);
+        const auto dfinal = draw_state<double>(small, 2, 7);
+        const auto dy = Random(8).normal<double, 3>(x.extents());
+        const S5Options<double> options{.method = method, .rate = 1.5, .reversed = reversed};
+        const auto loss = [&] {
+          const auto result = forward<double>(weights, x, &initial, options);
+          double sum = test::dot(result.y, dy);
+          for (Index i = 0; i < dfinal.x.size(); ++i)
+            sum += std::real(std::conj(dfinal.x.data()[i]) * result.final.x.data()[i]);
+          return sum;
+        };
+        const auto saved = forward<double>(weights, x, &initial, options).saved;
+        S5Weights<double> gradients;
+        Tensor<double, 3> dx(x.extents());
+        S5State<double> dinitial;
+        S5Workspace<double> workspace;
+        s5_backward<double>(cpu(2), weights, x, &initial, options, saved, dy, &dfinal, gradients,
+                            dx, &dinitial, workspace);
+        CHECK(test::gradient_error(loss, x, dx) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.log_delta, gradients.log_delta) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.B, gradients.B) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.C, gradients.C) < 1e-8);
+        CHECK(test::gradient_error(loss, weights.D, gradients.D) < 1e-8);
+        for (Index i = 0; i < initial.x.size(); ++i) {
+          Tensor<double, 1> parts({2}), slopes({2});
+          std::complex<double>& at = initial.x.data()[i];
+          parts(0) = at.real(), parts(1) = at.imag();
+          slopes(0) = dinitial.x.data()[i].real(), slopes(1) = dinitial.x.data()[i].imag();
+          const auto moved = [&] {
+            const auto before = at;
+            at = {parts(0), parts(1)};
+            const double value = loss();
+            at = before;
+            return value;
+          };
+          CHECK(test::gradient_error(moved, parts, slopes, 1.0) < 1e-8);
+        }
+      }
+}
+
+TEST_CASE("an S5 step equals the forward pass and allocates nothing") {
+  const auto weights = draw<double>(small, 9);
+  const auto x = Random(10).normal<double, 3>({2, 20, 3});
+  const auto initial = draw_state<double>(small, 2, 11);
+  const auto whole = forward<double>(weights, x, &initial, {.rate = 2});
+  auto state = initial;
+  Tensor<double, 3> y(x.extents());
+  Tensor<double, 1> scratch({small.state});
+  for (Index t = 0; t < 20; ++t) {
+    const View<const double, 2> now(&x(0, t, 0), {2, 3}, {60, 1});
+    const View<double, 2> out(&y(0, t, 0), {2, 3}, {60, 1});
+    CHECK(test::allocations_of(
+              [&] { s5_step<double>(weights, now, state, out, {.rate = 2}, scratch); }) == 0);
+  }
+  CHECK(test::relative_error(y, whole.y) < 1e-12);
+  CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+}
+
+TEST_CASE("S5 at half the sample rate and twice the Δ gives the output of a held input") {
+  const auto weights = draw<double>(small, 12);
+  const auto slow = Random(13).normal<double, 3>({1, 40, 3});
+  Tensor<double, 3> fast({1, 80, 3}), want(slow.extents());
+  for (Index t = 0; t < 80; ++t)
+    for (Index c = 0; c < 3; ++c) fast(0, t, c) = slow(0, t / 2, c);
+  const auto at_full = forward<double>(weights, fast, nullptr);
+  for (Index t = 0; t < 40; ++t)
+    for (Index c = 0; c < 3; ++c) want(0, t, c) = at_full.y(0, 2 * t + 1, c);
+  CHECK(test::relative_error(forward<double>(weights, slow, nullptr, {.rate = 2}).y, want) < 1e-12);
+}
+
+TEST_CASE("S5's bits do not depend on the number of threads") {
+  const S5Shape shape{.width = 24, .state = 20};
+  const auto weights = draw<double>(shape, 14);
+  const auto x = Random(15).normal<double, 3>({2, 900, 24});
+  const auto run = [&](int threads) {
+    const auto result = forward<double>(weights, x, nullptr, {}, threads);
+    S5Weights<double> gradients;
+    Tensor<double, 3> dx(x.extents());
+    S5Workspace<double> workspace;
+    s5_backward<double>(cpu(threads), weights, x, nullptr, {}, result.saved, x, nullptr, gradients,
+                        dx, nullptr, workspace);
+    return std::tuple(result.y, dx, gradients);
+  };
+  const auto [y, dx, gradients] = run(1);
+  const auto [y3, dx3, gradients3] = run(3);
+  CHECK(test::same_bits(y, y3));
+  CHECK(test::same_bits(dx, dx3));
+  CHECK(test::same_bits(gradients.log_decay, gradients3.log_decay));
+  CHECK(test::same_bits(gradients.B, gradients3.B));
+  CHECK(test::same_bits(gradients.C, gradients3.C));
+  CHECK(test::same_bits(gradients.D, gradients3.D));
+}
+
+TEST_CASE("S5 refuses wrong shapes") {
+  const auto weights = draw<double>(small, 16);
+  const auto x = Random(17).normal<double, 3>({2, 3, 4});
+  CHECK_THROWS_WITH(forward<double>(weights, x, nullptr),
+                    "s5_forward: input is (2, 3, 4), expected (2, 3, 3)");
+}
