@@ -96,7 +96,8 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalRecurrenceInputs<
 ///
 ///   x_t = ā x_{t−1} + B̄ u_t,  y_t = [2 Re] C·x_t + D u_t,
 ///
-/// with ā and B̄ by any method (S4D: Gu et al. 2022, section 3). 2 Re for a complex K.
+/// with ā and B̄ by any method (S4D: Gu et al. 2022, section 3). 2 Re for a complex K. The
+/// definition that diagonal_scan, which is faster, is tested against.
 ///
 /// @param delta Δ (channels), s
 /// @throws ShapeError

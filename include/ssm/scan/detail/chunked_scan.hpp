@@ -12,7 +12,7 @@
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
 #include "ssm/scan/detail/chunk_tables.hpp"
-#include "ssm/scan/detail/selective_kernel.hpp"
+#include "ssm/scan/detail/time_tiles.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 
 namespace ssm {
@@ -78,7 +78,7 @@ class ChunkedScan {
       if (length_ == 0) store_states(out.final_state, b, rows_, row_buffer());
       for (Index begin = 0; begin < length_; begin += tile_steps) {
         const Index steps = std::min(tile_steps, length_ - begin), chunks = (steps + L - 1) / L;
-        load_tile(in_.u, b, begin, steps, rows_, row_buffer(), shape_.row());
+        load_tile(in_.u, b, begin, steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           advance(c, chunks);
           const Tables tables = tables_of(c);
@@ -105,7 +105,7 @@ class ChunkedScan {
     for (Index b = 0; b < in_.u.extent(0); ++b) {
       load_states(in_.initial_state, b, rows_);
       for (Index tile = 0; tile + 1 < tiles; ++tile) {
-        load_tile(in_.u, b, tile * tile_steps, tile_steps, rows_, row_buffer(), shape_.row());
+        load_tile(in_.u, b, tile * tile_steps, tile_steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           std::copy_n(state_of(c, 0), shape_.padded(), edge_of(tile, c));
           advance(c, tile_rows);
@@ -115,9 +115,8 @@ class ChunkedScan {
       load_states(dout.final_state, b, gradient_rows_);
       for (Index tile = tiles - 1; tile >= 0; --tile) {
         const Index begin = tile * tile_steps, steps = std::min(tile_steps, length_ - begin);
-        load_tile(in_.u, b, begin, steps, rows_, row_buffer(), shape_.row());
-        load_tile(dout.y, b, begin, steps, gradient_rows_ + shape_.row(), row_buffer(),
-                  shape_.row());
+        load_tile(in_.u, b, begin, steps, rows_);
+        load_tile(dout.y, b, begin, steps, gradient_rows_ + shape_.row());
         for (Index c = 0; c < count_; ++c) {
           if (tile + 1 < tiles) std::copy_n(edge_of(tile, c), shape_.padded(), state_of(c, 0));
           turn_back(c, steps);
@@ -331,50 +330,18 @@ class ChunkedScan {
     if (din.delta) din.delta(channel) = static_cast<T>(delta_gradient);
   }
 
-  /// Steps [begin, begin + steps) of the block in the order of time, one row a chunk, zeros after
-  /// them.
-  void load_tile(const View<const T, 3>& from, Index b, Index begin, Index steps, T* to,
-                 Index buffer, Index row) const noexcept {
-    const View<const T, 3> view = reversed_ ? from.reversed(1) : from;
-    const Index step = view.stride(1);
-    const T* const origin =
-        view.data() + b * view.stride(0) + begin * step + first_ * view.stride(2);
-    const Index whole = count_ == W && view.stride(2) == 1 ? steps / W * W : 0;
-    for (Index t = 0; t < whole; t += W) {
-      Vec<T> x[W];
-      unroll<W>([&](auto i) {
-        x[i] = Vec<T>::load(origin + (t + i) * step);
-        prefetch(origin + (t + i) * step, 2 * W * step);
-      });
-      transpose_vectors<T>(x);
-      T* const at = to + t / L * row + t % L;
-      unroll<W>([&](auto i) { x[i].store(at + i * buffer); });
-    }
-    const Index end = (steps + L - 1) / L * L;
-    for (Index c = 0; c < count_; ++c)
-      for (Index t = whole; t < end; ++t)
-        to[c * buffer + t / L * row + t % L] =
-            t < steps ? origin[t * step + c * view.stride(2)] : T(0);
+  void load_tile(const View<const T, 3>& from, Index b, Index begin, Index steps,
+                 T* to) const noexcept {
+    load_chunks<T>(block_of(from, b, begin, steps), L, to, row_buffer(), shape_.row());
   }
-
-  /// The tile of results, (channels, chunks, chunk), to its place.
-  void store_tile(const View<T, 3>& y, Index b, Index begin, Index steps) const noexcept {
-    const View<T, 3> view = reversed_ ? y.reversed(1) : y;
-    const Index step = view.stride(1);
-    T* const origin = view.data() + b * view.stride(0) + begin * step + first_ * view.stride(2);
-    const Index whole = count_ == W && view.stride(2) == 1 ? steps / W * W : 0;
-    for (Index t = 0; t < whole; t += W) {
-      Vec<T> x[W];
-      unroll<W>([&](auto i) {
-        x[i] = Vec<T>::load(out_ + i * tile_steps + t);
-        prefetch(origin + (t + i) * step, 2 * W * step);
-      });
-      transpose_vectors<T>(x);
-      unroll<W>([&](auto i) { x[i].store(origin + (t + i) * step); });
-    }
-    for (Index c = 0; c < count_; ++c)
-      for (Index t = whole; t < steps; ++t)
-        origin[t * step + c * view.stride(2)] = out_[c * tile_steps + t];
+  void store_tile(const View<T, 3>& to, Index b, Index begin, Index steps) const noexcept {
+    store_chunks<T>(out_, tile_steps, block_of(to, b, begin, steps));
+  }
+  /// (steps, channels) of the block, in the order of time.
+  template <class U>
+  [[nodiscard]] View<U, 2> block_of(const View<U, 3>& view, Index b, Index begin,
+                                    Index steps) const noexcept {
+    return (reversed_ ? view.reversed(1) : view)[b].slice(0, begin, steps).slice(1, first_, count_);
   }
 
   /// States of the block into the first row of each channel.

@@ -1,12 +1,9 @@
 #pragma once
 
-#include <type_traits>
-#include <utility>
-
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 
-/// Products of matrices that stay in the first-level cache, and transposed blocks of vectors.
+/// Products of matrices that stay in the first-level cache.
 namespace ssm::detail {
 
 /// Columns of a block of a product: every number of columns is a multiple of it.
@@ -68,30 +65,6 @@ void small_product(Panel<const T> a, Panel<const T> b, Panel<T> c, Index rows, I
   }
   if constexpr (Largest > 1)
     if (rows > 0) small_product<Add, T, Largest / 2>(a, b, c, rows, inner, cols);
-}
-
-/// The lower or upper halves of two vectors, lane by lane from one and the other.
-template <bool Upper, class T, int... Lane>
-[[nodiscard]] Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, Lane...>) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  return Vec<T>(
-      __builtin_shufflevector(a.v, b.v, (Lane / 2 + (Lane % 2) * W + (Upper ? W / 2 : 0))...));
-}
-
-/// Lane j of vector i becomes lane i of vector j.
-template <class T, int Count = static_cast<int>(lanes<T>)>
-[[gnu::always_inline]] inline void transpose_vectors(Vec<T>* x) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  if constexpr (Count > 1) {
-    using Lanes = std::make_integer_sequence<int, W>;
-    Vec<T> y[W];
-    unroll<W / 2>([&](auto i) __attribute__((always_inline)) {
-      y[2 * i] = interleave<false>(x[i], x[i + W / 2], Lanes{});
-      y[2 * i + 1] = interleave<true>(x[i], x[i + W / 2], Lanes{});
-    });
-    unroll<W>([&](auto i) __attribute__((always_inline)) { x[i] = y[i]; });
-    transpose_vectors<T, Count / 2>(x);
-  }
 }
 
 }  // namespace ssm::detail

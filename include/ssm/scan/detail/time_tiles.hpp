@@ -1,0 +1,88 @@
+#pragma once
+
+#include <utility>
+
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/scan/detail/selective_kernel.hpp"
+
+/// Tiles of a sequence, channels side by side in memory, as rows of time and back.
+namespace ssm::detail {
+
+/// The lower or upper halves of two vectors, lane by lane from one and the other.
+template <bool Upper, class T, int... Lane>
+[[nodiscard]] Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, Lane...>) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  return Vec<T>(
+      __builtin_shufflevector(a.v, b.v, (Lane / 2 + (Lane % 2) * W + (Upper ? W / 2 : 0))...));
+}
+
+/// Lane j of vector i becomes lane i of vector j.
+template <class T, int Count = static_cast<int>(lanes<T>)>
+[[gnu::always_inline]] inline void transpose_vectors(Vec<T>* x) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  if constexpr (Count > 1) {
+    using Lanes = std::make_integer_sequence<int, W>;
+    Vec<T> y[W];
+    unroll<W / 2>([&](auto i) __attribute__((always_inline)) {
+      y[2 * i] = interleave<false>(x[i], x[i + W / 2], Lanes{});
+      y[2 * i + 1] = interleave<true>(x[i], x[i + W / 2], Lanes{});
+    });
+    unroll<W>([&](auto i) __attribute__((always_inline)) { x[i] = y[i]; });
+    transpose_vectors<T, Count / 2>(x);
+  }
+}
+
+/// Whether a block may be read and written a vector of channels at a time.
+template <class T, class U>
+[[nodiscard]] bool is_vector_block(const View<U, 2>& block) noexcept {
+  return block.extent(1) == lanes<T> && block.stride(1) == 1;
+}
+
+/// A block (steps, channels) as rows of `chunk` steps, a multiple of lanes<T>: row r of channel c
+/// starts at to + c · buffer + r · row. What the last row lacks is zero.
+template <class T>
+void load_chunks(const View<const T, 2>& from, Index chunk, T* to, Index buffer,
+                 Index row) noexcept {
+  constexpr Index W = lanes<T>;
+  const Index steps = from.extent(0), step = from.stride(0);
+  const Index whole = is_vector_block<T>(from) ? steps / W * W : 0;
+  for (Index t = 0; t < whole; t += W) {
+    Vec<T> x[W];
+    unroll<W>([&](auto i) {
+      x[i] = Vec<T>::load(from.data() + (t + i) * step);
+      prefetch(from.data() + (t + i) * step, 2 * W * step);
+    });
+    transpose_vectors<T>(x);
+    T* const at = to + t / chunk * row + t % chunk;
+    unroll<W>([&](auto i) { x[i].store(at + i * buffer); });
+  }
+  const Index end = (steps + chunk - 1) / chunk * chunk;
+  for (Index c = 0; c < from.extent(1); ++c)
+    for (Index t = whole; t < end; ++t)
+      to[c * buffer + t / chunk * row + t % chunk] =
+          t < steps ? from.data()[t * step + c * from.stride(1)] : T(0);
+}
+
+/// Channel c of a block (steps, channels) from from + c · buffer.
+template <class T>
+void store_chunks(const T* from, Index buffer, const View<T, 2>& to) noexcept {
+  constexpr Index W = lanes<T>;
+  const Index steps = to.extent(0), step = to.stride(0);
+  const Index whole = is_vector_block<T>(to) ? steps / W * W : 0;
+  for (Index t = 0; t < whole; t += W) {
+    Vec<T> x[W];
+    unroll<W>([&](auto i) {
+      x[i] = Vec<T>::load(from + i * buffer + t);
+      prefetch(to.data() + (t + i) * step, 2 * W * step);
+    });
+    transpose_vectors<T>(x);
+    unroll<W>([&](auto i) { x[i].store(to.data() + (t + i) * step); });
+  }
+  for (Index c = 0; c < to.extent(1); ++c)
+    for (Index t = whole; t < steps; ++t)
+      to.data()[t * step + c * to.stride(1)] = from[c * buffer + t];
+}
+
+}  // namespace ssm::detail
