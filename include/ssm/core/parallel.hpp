@@ -24,15 +24,15 @@ template <class Body>
 void parallel_for(const Cpu& backend, Index count, Body&& body) {
   const auto threads =
       static_cast<int>(std::min<Index>(count, static_cast<Index>(backend.thread_count())));
-  if (threads <= 1) {
-    for (Index i = 0; i < count; ++i) body(i);
-    return;
-  }
+  // One copy of the body for every number of threads: the compiler may round two differently.
+  const auto run_body = [&body](Index begin, Index end) __attribute__((noinline)) {
+    for (Index i = begin; i < end; ++i) body(i);
+  };
+  if (threads <= 1) return run_body(0, count);
   std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
   const auto run = [&](int thread) {
     try {
-      const Index end = count * (thread + 1) / threads;
-      for (Index i = count * thread / threads; i < end; ++i) body(i);
+      run_body(count * thread / threads, count * (thread + 1) / threads);
     } catch (...) {
       failures[static_cast<std::size_t>(thread)] = std::current_exception();
     }
