@@ -154,7 +154,9 @@ class OnlineProjection {
     }
   }
 
-  void advance(const View<const T, 2>& u, Index begin, Index end, T* table) noexcept {
+  /// Not inlined: `step` and `project` share one copy, and its rounding.
+  [[gnu::noinline]] void advance(const View<const T, 2>& u, Index begin, Index end,
+                                 T* table) noexcept {
     for (Index i = 0; i < u.extent(0); ++i) {
       const Index t = samples_ + i;
       Step step{};
