@@ -342,9 +342,8 @@ void for_s4_channels(const Cpu& backend, const S4Shape& shape, const S4KernelInp
 ///
 /// @param K (channels, L), written, any L
 /// @throws ShapeError
-/// Cost: about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of L a channel (slow when
-/// L has a large prime factor); the same bits for every number of threads; allocates while the
-/// workspace grows.
+/// Cost: about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of L a channel; the same
+/// bits for every number of threads; allocates while the workspace grows.
 template <class T>
 void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& in,
                const std::type_identity_t<View<T, 2>>& K, S4KernelWorkspace& workspace) {
