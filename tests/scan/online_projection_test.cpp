@@ -122,7 +122,7 @@ TEST_CASE("a memory of ten thousand samples is as good as it was measured") {
 
 TEST_CASE("a memory of a million samples is as good as it was measured") {
   CHECK(error_of_memory<double>(256, 1000000, 50, 101) == Approx(1.4e-9).epsilon(0.05));
-  CHECK(error_of_memory<float>(256, 1000000, 50, 101) <= 3.3e-8);
+  CHECK(error_of_memory<float>(256, 1000000, 50, 101) <= 4e-9);  // a plain float loop: 3.3e-8
   CHECK(error_of_memory<double>(256, 1000000, 100, 101) == Approx(4.0e-2).epsilon(0.05));
 }
 
