@@ -6,6 +6,7 @@
 #include "ssm/system/dplr.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
@@ -231,6 +232,21 @@ TEST_CASE("S4 kernels have the same bits for every number of threads") {
     CHECK(same_bits(back.P, many.P));
     CHECK(same_bits(back.delta, many.delta));
   }
+}
+
+TEST_CASE("an S4 kernel allocates on its first call only") {
+  const Problem<float> problem(random_form(5, 2), 3, 0.01);
+  auto gradient = problem;
+  Tensor<float, 2> K({3, 100});
+  S4KernelWorkspace workspace;
+  const auto both = [&] {
+    s4_kernel(cpu(1), problem.inputs(), K, workspace);
+    s4_kernel_backward<float>(cpu(1), problem.inputs(), K,
+                              {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta},
+                              workspace);
+  };
+  CHECK(ssm::test::allocations_of(both) > 0);
+  CHECK(ssm::test::allocations_of(both) == 0);
 }
 
 TEST_CASE("an empty S4 kernel has gradients of zero, and a NaN stays in its channel") {
