@@ -1,0 +1,123 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <array>
+#include <cassert>
+#include <complex>
+#include <concepts>
+#include <string>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// The bilinear step of a diagonal plus low-rank system A = Λ − P P* in the coordinates of Dplr,
+/// one of every conjugate pair, in O(state · rank): with E = 2/Δ + Λ, D = (2/Δ − Λ)⁻¹ and the real
+/// M = (I + P* D P)⁻¹,
+///
+///   y = E h − P (P* h) + 2 B u,  h⁺ = D (y − P M (P* D y)),
+///
+/// where P* v stands for the sum over both halves, 2 Re Σ conj(P) v. It equals
+/// h⁺ = A_bar h + B_bar u of `bilinear` (Gu, Goel & Ré 2022, appendix C.2).
+template <std::floating_point T>
+class DplrStep {
+ public:
+  using Vector = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
+  using Matrix = Eigen::Matrix<std::complex<T>, Dynamic, Dynamic>;
+  static constexpr int highest_rank = 16;
+
+  /// @param lambda Λ (state/2), 1/s
+  /// @param P (state/2, rank), rank at most 16
+  /// @param B (state/2)
+  /// @param delta Δ, s, > 0
+  /// @throws ShapeError, DomainError
+  DplrStep(const Vector& lambda, const Matrix& P, const Vector& B, T delta) : P_(P), B_(T(2) * B) {
+    constexpr std::string_view name = "DplrStep";
+    const Index modes = lambda.size(), rank = P.cols();
+    detail::check_matrix(name, "P", P, modes, rank);
+    detail::check_matrix(name, "B", B, modes, 1);
+    if (rank > highest_rank) detail::throw_domain(name, "rank", std::to_string(rank), "at most 16");
+    if (!(delta > T(0))) detail::throw_domain(name, "delta", std::to_string(delta), "> 0");
+    const T rate = T(2) / delta;
+    E_ = lambda.array() + rate;
+    D_ = (rate - lambda.array()).inverse();
+    // M by elimination: P* D P has a positive real part when A is stable, so no pivot is small.
+    M_.setIdentity(rank, rank);
+    Small left(rank, rank);
+    for (Index a = 0; a < rank; ++a)
+      for (Index b = 0; b < rank; ++b)
+        left(a, b) =
+            (a == b ? T(1) : T(0)) +
+            T(2) * (P.col(a).conjugate().array() * D_.array() * P.col(b).array()).sum().real();
+    for (Index k = 0; k < rank; ++k) {
+      const T pivot = T(1) / left(k, k);
+      left.row(k) *= pivot;
+      M_.row(k) *= pivot;
+      for (Index i = 0; i < rank; ++i) {
+        if (i == k) continue;
+        const T factor = left(i, k);
+        left.row(i) -= factor * left.row(k);
+        M_.row(i) -= factor * M_.row(k);
+      }
+    }
+  }
+
+  [[nodiscard]] Index modes() const noexcept { return E_.size(); }
+
+  /// Moves h (state/2) by one step under the input u. No allocation, no lock, no exception.
+  void operator()(T u, std::complex<T>* h) const noexcept {
+    const Index rank = P_.cols();
+    std::array<T, highest_rank> dots, weights;
+    const auto dot = [&](auto&& value) {
+      for (Index a = 0; a < rank; ++a) {
+        T sum(0);
+        for (Index n = 0; n < modes(); ++n) {
+          const std::complex<T> x = value(n);
+          sum += P_(n, a).real() * x.real() + P_(n, a).imag() * x.imag();
+        }
+        dots[static_cast<std::size_t>(a)] = T(2) * sum;
+      }
+    };
+    const auto correct = [&](std::complex<T> x, Index n, const auto& factors) {
+      for (Index a = 0; a < rank; ++a) x -= P_(n, a) * factors[static_cast<std::size_t>(a)];
+      return x;
+    };
+    dot([&](Index n) { return h[n]; });
+    for (Index n = 0; n < modes(); ++n) h[n] = correct(E_(n) * h[n] + B_(n) * u, n, dots);
+    dot([&](Index n) { return D_(n) * h[n]; });
+    for (Index a = 0; a < rank; ++a) {
+      T& weight = weights[static_cast<std::size_t>(a)] = T(0);
+      for (Index b = 0; b < rank; ++b) weight += M_(a, b) * dots[static_cast<std::size_t>(b)];
+    }
+    for (Index n = 0; n < modes(); ++n) h[n] = D_(n) * correct(h[n], n, weights);
+  }
+
+ private:
+  using Small = Eigen::Matrix<T, Dynamic, Dynamic, 0, highest_rank, highest_rank>;
+
+  Matrix P_;
+  Vector B_, E_, D_;  // B_ is 2 B
+  Small M_;
+};
+
+/// A_bar of a DplrStep as a real matrix (state, state) on (Re h; Im h).
+/// Cost: state steps.
+template <std::floating_point T>
+[[nodiscard]] Eigen::Matrix<T, Dynamic, Dynamic> transition_matrix(const DplrStep<T>& step) {
+  const Index modes = step.modes();
+  Eigen::Matrix<T, Dynamic, Dynamic> A_bar(2 * modes, 2 * modes);
+  typename DplrStep<T>::Vector h(modes);
+  for (Index k = 0; k < 2 * modes; ++k) {
+    h.setZero();
+    h(k % modes) = k < modes ? std::complex<T>(1, 0) : std::complex<T>(0, 1);
+    step(T(0), h.data());
+    A_bar.col(k).head(modes) = h.real();
+    A_bar.col(k).tail(modes) = h.imag();
+  }
+  return A_bar;
+}
+
+}  // namespace ssm

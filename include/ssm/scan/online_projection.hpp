@@ -1,0 +1,259 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/discretize.hpp"
+#include "ssm/system/hippo.hpp"
+
+namespace ssm {
+
+/// What is known of the whole past of some streams, as it grows: their projections on Legendre
+/// polynomials under the uniform measure (scaled LegS),
+///
+///   u(x t) ≈ Σ_n c_n √(2n + 1) P_n(2x − 1),  0 ≤ x ≤ 1,  with  c' = (A c + B u)/t
+///
+/// and A and B of hippo(Hippo::legs) (Gu, Dao, Ermon, Rudra & Ré 2020, theorem 2). A plain value:
+/// its copy goes on by itself. After construction it does not allocate.
+template <std::floating_point T>
+class OnlineProjection {
+ public:
+  /// @param streams how many run side by side
+  /// @param state N, coefficients of each; about π of them are needed for every cycle of the past
+  /// @param method bilinear is the accurate one; forward_euler blows up until t has outgrown N
+  /// @throws DomainError unless streams and state are at least 1, and for zero_order_hold, whose
+  ///   step is dense
+  OnlineProjection(Index streams, Index state, Discretization method = Discretization::bilinear)
+      : streams_(streams),
+        state_(state),
+        method_(method),
+        across_(streams >= across_from),
+        rows_(across_ ? state : (state + width - 1) / width) {
+    constexpr std::string_view name = "OnlineProjection";
+    if (streams < 1) detail::throw_domain(name, "streams", std::to_string(streams), "at least 1");
+    if (state < 1) detail::throw_domain(name, "state", std::to_string(state), "at least 1");
+    if (method == Discretization::zero_order_hold)
+      detail::throw_domain(name, "method", "zero_order_hold",
+                           "bilinear, backward_euler or forward_euler");
+    const Index vectors = across_ ? (state + width - 1) / width : rows_;
+    groups_ = across_ ? (streams + width - 1) / width : streams;
+    scaled_.resize({groups_, rows_, width});
+    weights_.resize({vectors, width});
+    for (Index n = 0; n < state; ++n) weights_.data()[position(n)] = static_cast<T>(2 * n + 1);
+    reserve(1);
+  }
+
+  [[nodiscard]] Index streams() const noexcept { return streams_; }
+  [[nodiscard]] Index state() const noexcept { return state_; }
+  /// t, the number of samples seen.
+  [[nodiscard]] Index samples() const noexcept { return samples_; }
+
+  /// Forgets everything.
+  void reset() noexcept {
+    scaled_.fill(T(0));
+    samples_ = 0;
+  }
+
+  /// c_n of one stream.
+  [[nodiscard]] T coefficient(Index stream, Index n) const noexcept {
+    return scaled(stream, n) * static_cast<T>(detail::legendre_scale(n));
+  }
+
+  /// What the past of one stream looked like at x = s/t, the fraction of it gone by then: the first
+  /// sample at 0, the last at 1. Cost: O(N).
+  [[nodiscard]] T reconstruct(Index stream, double x) const noexcept {
+    const double z = 2 * x - 1;
+    double sum = 0, p = 1, before = 0;
+    for (Index n = 0; n < state_; ++n) {
+      const auto k = static_cast<double>(n);
+      sum += static_cast<double>(scaled(stream, n)) * (2 * k + 1) * p;
+      const double next = ((2 * k + 1) * z * p - k * before) / (k + 1);
+      before = p;
+      p = next;
+    }
+    return static_cast<T>(sum);
+  }
+
+  /// Takes one sample of every stream: the first sets c = [u, 0, …], and after t of them the next
+  /// moves c by a step of 1/t of the method. No allocation, no lock, no exception.
+  /// @param u (streams)
+  /// Cost: O(N) a stream.
+  void step(const std::type_identity_t<View<const T, 1>>& u) noexcept {
+    assert(u.extent(0) == streams_);
+    advance(View<const T, 2>(u.data(), {1, streams_}, {0, u.stride(0)}), 0, groups_,
+            tables_.data());
+    ++samples_;
+  }
+
+  /// Takes a whole sequence; the same bits as `step` on each row, for every number of threads.
+  /// @param u (length, streams)
+  /// @throws ShapeError
+  void project(const Cpu& backend, const std::type_identity_t<View<const T, 2>>& u) {
+    detail::check_shape("OnlineProjection", "u", u, std::array{u.extent(0), streams_});
+    const Index runs = std::min<Index>(groups_, backend.thread_count());
+    reserve(runs);
+    parallel_for(backend, runs, [&](Index run) {
+      advance(u, groups_ * run / runs, groups_ * (run + 1) / runs,
+              tables_.data() + run * tables_.extent(1));
+    });
+    samples_ += u.extent(0);
+  }
+
+ private:
+  using Vec = detail::Vec<T>;
+  static constexpr Index width = detail::lanes<T>;
+  /// From so many streams on, each has a lane; fewer spread their states over the lanes.
+  static constexpr Index across_from = 4;
+
+  /// One step of the method with h = 1/t (bilinear 1/2t), for d_n = c_n/√(2n + 1): with
+  /// f = m (d + h u) (explicit: d), q solves β_n⁻¹ q_n = f_n − h S_n (explicit: q = f) where
+  /// S_n = Σ_{k<n} (2k + 1) q_k, and d moves by h (m u − S_n − (n + 1) q_n). Hence the first-order
+  /// recurrence S_{n+1} = α_n S_n + γ_n f_n over the states, γ = (2n + 1) β, α = 1 − h γ.
+  struct Step {
+    T h, m, implicit_h;
+  };
+
+  /// Where state n stands in the tables: by itself, or lane by lane in runs of rows_.
+  [[nodiscard]] Index position(Index n) const noexcept {
+    return across_ ? n : n % rows_ * width + n / rows_;
+  }
+  /// d_n = c_n/√(2n + 1).
+  [[nodiscard]] T scaled(Index stream, Index n) const noexcept {
+    return across_ ? scaled_(stream / width, n, stream % width)
+                   : scaled_.data()[stream * rows_ * width + position(n)];
+  }
+
+  void reserve(Index runs) {
+    if (tables_.extent(0) < runs) tables_.resize({runs, 4 * weights_.size()});
+  }
+
+  /// α, β, γ and h (n + 1) of a step.
+  void fill_tables(const Step& step, T* table) const noexcept {
+    const Index size = weights_.size();
+    const Vec one(T(1)), half(T(0.5)), h(step.h), implicit_h(step.implicit_h);
+    for (Index i = 0; i < size; i += width) {
+      const Vec w = Vec::load(weights_.data() + i), order = half * (w + one);
+      const Vec beta = one / fma(implicit_h, order, one), gamma = w * beta;
+      fma(-implicit_h, gamma, one).store(table + i);
+      beta.store(table + size + i);
+      gamma.store(table + 2 * size + i);
+      (h * order).store(table + 3 * size + i);
+    }
+  }
+
+  /// Not inlined: `step` and `project` share one copy, and its rounding.
+  [[gnu::noinline]] void advance(const View<const T, 2>& u, Index begin, Index end,
+                                 T* table) noexcept {
+    for (Index i = 0; i < u.extent(0); ++i) {
+      const Index t = samples_ + i;
+      Step step{};
+      if (t > 0) {
+        const bool middle = method_ == Discretization::bilinear;
+        step.h = static_cast<T>(1.0 / (static_cast<double>(t) * (middle ? 2 : 1)));
+        step.m = middle ? T(2) : T(1);
+        step.implicit_h = method_ == Discretization::forward_euler ? T(0) : step.h;
+        fill_tables(step, table);
+      }
+      for (Index group = begin; group < end; ++group) {
+        T* d = scaled_.data() + group * rows_ * width;
+        if (across_)
+          step_across(step, t, u, i, group, table, d);
+        else if (t == 0)
+          d[0] = u(i, group);
+        else
+          step_along(step, u(i, group), table, d);
+      }
+    }
+  }
+
+  /// Lanes are streams; the recurrence runs over the states in time of its latency.
+  void step_across(const Step& step, Index t, const View<const T, 2>& u, Index i, Index group,
+                   const T* table, T* d) const noexcept {
+    const Index size = weights_.size();
+    alignas(detail::vector_bytes) std::array<T, static_cast<std::size_t>(width)> lane{};
+    const Index count = std::min(width, streams_ - group * width);
+    for (Index s = 0; s < count; ++s) lane[static_cast<std::size_t>(s)] = u(i, group * width + s);
+    const Vec input = Vec::load(lane.data());
+    if (t == 0) return input.store(d);
+    const Vec m(step.m), h(step.h), implicit_h(step.implicit_h);
+    const Vec pull = h * m * input, forcing = implicit_h * m * input;
+    Vec S(T(0));
+    for (Index n = 0; n < rows_; ++n) {
+      const Vec before = Vec::load(d + n * width);
+      const Vec f = fma(m, before, forcing);
+      const Vec q = Vec(table[size + n]) * fma(-implicit_h, S, f);
+      (before + fma(-Vec(table[3 * size + n]), q, fma(-h, S, pull))).store(d + n * width);
+      S = fma(Vec(table[n]), S, Vec(table[2 * size + n]) * f);
+    }
+  }
+
+  /// Lanes are runs of rows_ states. Each run is solved from S = 0, the sums are carried from lane
+  /// to lane, and each run is solved again from the S that enters it.
+  void step_along(const Step& step, T u, const T* table, T* d) const noexcept {
+    const Index size = weights_.size();
+    const Vec m(step.m), h(step.h), implicit_h(step.implicit_h);
+    const Vec pull(step.h * step.m * u), forcing(step.implicit_h * step.m * u);
+    Vec S(T(0)), decay(T(1));
+    for (Index i = 0; i < size; i += width) {
+      const Vec alpha = Vec::load(table + i);
+      const Vec f = fma(m, Vec::load(d + i), forcing);
+      S = fma(alpha, S, Vec::load(table + 2 * size + i) * f);
+      decay = decay * alpha;
+    }
+    alignas(detail::vector_bytes) std::array<T, static_cast<std::size_t>(width)> sums, decays;
+    S.store(sums.data());
+    decay.store(decays.data());
+    T carry(0);
+    for (std::size_t lane = 0; lane < sums.size(); ++lane) {
+      const T next = decays[lane] * carry + sums[lane];
+      sums[lane] = carry;
+      carry = next;
+    }
+    S = Vec::load(sums.data());
+    for (Index i = 0; i < size; i += width) {
+      const Vec before = Vec::load(d + i);
+      const Vec f = fma(m, before, forcing);
+      const Vec q = Vec::load(table + size + i) * fma(-implicit_h, S, f);
+      (before + fma(-Vec::load(table + 3 * size + i), q, fma(-h, S, pull))).store(d + i);
+      S = fma(Vec::load(table + i), S, Vec::load(table + 2 * size + i) * f);
+    }
+  }
+
+  Index streams_, state_, samples_ = 0;
+  Discretization method_;
+  bool across_;
+  Index rows_, groups_ = 0;
+  Tensor<T, 3> scaled_;   // (groups, rows, width): c_n/√(2n + 1), by stream or by run of states
+  Tensor<T, 2> weights_;  // (·, width): 2n + 1 in the order of the states, 0 beyond them
+  Tensor<T, 2> tables_;   // (runs, 4 · states): of the present step
+};
+
+/// One step of scaled LegS as the formulas stand (Gu et al. 2020, appendix B.3), dense and in
+/// double: zero-order hold over a step of ln((t + 1)/t), the others over 1/t.
+///
+/// @param samples t ≥ 1, how many are in c already
+/// @param u the next sample
+/// @param c (state), moved
+/// Cost: O(N³).
+inline void online_projection_reference(Discretization method, Index samples, double u,
+                                        Eigen::VectorXd& c) {
+  const auto t = static_cast<double>(samples);
+  const double delta = method == Discretization::zero_order_hold ? std::log1p(1 / t) : 1 / t;
+  const auto system = discretize(method, hippo<double>(Hippo::legs, c.size()), delta);
+  c = (system.A_bar() * c + system.B_bar() * u).eval();
+}
+
+}  // namespace ssm

@@ -1,0 +1,365 @@
+#include "ssm/conv/diagonal_kernel.hpp"
+
+#include <complex>
+#include <limits>
+
+#include "ssm/conv/diagonal_state.hpp"
+#include "ssm/conv/long_conv.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/count_allocations.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using ssm::test::Random;
+using ssm::test::relative_error;
+using ssm::test::same_bits;
+
+namespace {
+
+using Complex = std::complex<double>;
+
+template <class T>
+struct Problem {
+  Tensor<std::complex<T>, 2> lambda, B, C;
+  Tensor<T, 1> delta;
+
+  Problem(Index channels, Index modes, double step = 0.02, std::uint64_t seed = 1) {
+    Random random(seed);
+    const std::array shape{channels, modes};
+    lambda = random.normal<std::complex<T>>(shape);
+    for (Index c = 0; c < channels; ++c)
+      for (Index n = 0; n < modes; ++n)
+        lambda(c, n) = {static_cast<T>(-random.uniform(0.05, 1)),
+                        static_cast<T>(3.14 * static_cast<double>(n))};
+    B = random.normal<std::complex<T>>(shape);
+    C = random.normal<std::complex<T>>(shape);
+    delta.resize({channels});
+    for (T& d : delta) d = static_cast<T>(step * random.uniform(0.5, 2));
+  }
+  [[nodiscard]] DiagonalKernelInputs<T> inputs() const { return {lambda, delta, B, C}; }
+};
+
+/// Which kernel: S4D by a method, or DSS.
+enum class Kind { zero_order_hold, bilinear, dss };
+constexpr Kind kinds[]{Kind::zero_order_hold, Kind::bilinear, Kind::dss};
+
+Discretization method_of(Kind kind) {
+  return kind == Kind::bilinear ? Discretization::bilinear : Discretization::zero_order_hold;
+}
+
+template <class T>
+Tensor<T, 2> kernel(Kind kind, const Problem<T>& problem, Index length, int threads = 1) {
+  Tensor<T, 2> K({problem.lambda.extent(0), length});
+  DiagonalKernelWorkspace<T> workspace;
+  if (kind == Kind::dss)
+    dss_kernel(cpu(threads), problem.inputs(), K, workspace);
+  else
+    s4d_kernel(cpu(threads), method_of(kind), problem.inputs(), K, workspace);
+  return K;
+}
+
+/// The impulse response of h_l = A_bar h_{l−1} + B_bar u_l, y = 2 Re(C h), step by step; for DSS
+/// divided by the sum of the powers.
+template <class T>
+Tensor<double, 2> impulse_response(Kind kind, const Problem<T>& p, Index length) {
+  const Index channels = p.lambda.extent(0), modes = p.lambda.extent(1);
+  Tensor<double, 2> K({channels, length});
+  for (Index c = 0; c < channels; ++c)
+    for (Index n = 0; n < modes; ++n) {
+      const Complex lambda(p.lambda(c, n)), B(p.B(c, n)), C(p.C(c, n));
+      const auto mode = discretize(method_of(kind), lambda, static_cast<double>(p.delta(c)));
+      Complex h = mode.b_bar_factor * B, sum = 0;
+      for (Index l = 0; l < length; ++l)
+        sum += std::exp(static_cast<double>(l) * static_cast<double>(p.delta(c)) * lambda);
+      if (kind == Kind::dss) h = B / lambda / sum;
+      for (Index l = 0; l < length; ++l, h *= mode.a_bar) K(c, l) += 2 * (C * h).real();
+    }
+  return K;
+}
+
+template <class T>
+struct Gradients {
+  Tensor<std::complex<T>, 2> lambda, B, C;
+  Tensor<T, 1> delta;
+};
+
+Gradients<double> backward(Kind kind, const Problem<double>& p, const Tensor<double, 2>& dK,
+                           int threads = 1) {
+  Gradients<double> out{p.lambda, p.B, p.C, p.delta};
+  DiagonalKernelWorkspace<double> workspace;
+  const DiagonalKernelGradients<double> gradients{out.lambda, out.delta, out.B, out.C};
+  if (kind == Kind::dss)
+    dss_kernel_backward(cpu(threads), p.inputs(), dK, gradients, workspace);
+  else
+    s4d_kernel_backward(cpu(threads), method_of(kind), p.inputs(), dK, gradients, workspace);
+  return out;
+}
+
+/// A complex tensor as the real one of twice its last extent.
+Tensor<double, 2> as_real(const Tensor<Complex, 2>& tensor) {
+  Tensor<double, 2> real({tensor.extent(0), 2 * tensor.extent(1)});
+  for (Index i = 0; i < tensor.size(); ++i) {
+    real.data()[2 * i] = tensor.data()[i].real();
+    real.data()[2 * i + 1] = tensor.data()[i].imag();
+  }
+  return real;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a diagonal kernel is the impulse response of its recurrence", "", float,
+                   double) {
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  for (const Kind kind : kinds)
+    for (const Index length : {0, 1, 2, 63, 64, 65, 255, 1001, 16385})
+      for (const Index modes : {1, 3, 32}) {
+        CAPTURE(static_cast<int>(kind), length, modes);
+        const Problem<TestType> problem(2, modes);
+        const auto want = impulse_response(kind, problem, length);
+        // DSS divides by 1 − z^L, which may be small.
+        const double bound =
+            (kind == Kind::dss ? 50 : 1) *
+            (30 * epsilon + static_cast<double>(length) * std::numeric_limits<double>::epsilon());
+        CHECK(relative_error(kernel(kind, problem, length), want) <= bound);
+      }
+}
+
+TEST_CASE("a float kernel of small steps keeps its digits, at the end of a long sequence too") {
+  // The naive (e^{Δλ} − 1)/λ of floats would be off by 2e-4, phases lΔλ in float by 1e-5.
+  for (const Kind kind : {Kind::zero_order_hold, Kind::bilinear}) {
+    const Problem<float> problem(1, 32, 1e-4);
+    CHECK(relative_error(kernel(kind, problem, 16384), impulse_response(kind, problem, 16384)) <=
+          2e-6);
+  }
+}
+
+TEST_CASE("a shorter kernel of S4D is the beginning of the longer one") {
+  const Problem<double> problem(1, 8);
+  const auto longer = kernel(Kind::zero_order_hold, problem, 1000);
+  const auto shorter = kernel(Kind::zero_order_hold, problem, 333);
+  Tensor<double, 2> head({1, 333});
+  std::copy_n(longer.data(), 333, head.data());
+  CHECK(relative_error(shorter, head) <= 1e-13);
+}
+
+TEST_CASE("the gradients of the diagonal kernels are their finite differences") {
+  for (const Kind kind : kinds)
+    for (const Index length : {1, 2, 77, 701}) {
+      CAPTURE(static_cast<int>(kind), length);
+      Problem<double> problem(2, 3, 0.1);
+      const auto dK = Random(2).normal<double>(std::array{Index(2), length});
+      const auto gradients = backward(kind, problem, dK);
+      const auto check = [&](Tensor<Complex, 2>& at, const Tensor<Complex, 2>& gradient) {
+        Tensor<double, 2> x = as_real(at);
+        const auto loss = [&] {
+          for (Index i = 0; i < at.size(); ++i)
+            at.data()[i] = {x.data()[2 * i], x.data()[2 * i + 1]};
+          return ssm::test::dot(kernel(kind, problem, length), dK);
+        };
+        CHECK(ssm::test::gradient_error(loss, x, as_real(gradient)) <= 1e-8);
+        loss();
+      };
+      check(problem.lambda, gradients.lambda);
+      check(problem.B, gradients.B);
+      check(problem.C, gradients.C);
+      Tensor<double, 1> scale({2});  // the differences are absolute, and Δ is small
+      scale.fill(1);
+      const Tensor<double, 1> delta = problem.delta;
+      Tensor<double, 1> by_scale({2});
+      for (Index c = 0; c < 2; ++c) by_scale(c) = gradients.delta(c) * delta(c);
+      const auto loss = [&] {
+        for (Index c = 0; c < 2; ++c) problem.delta(c) = delta(c) * scale(c);
+        return ssm::test::dot(kernel(kind, problem, length), dK);
+      };
+      CHECK(ssm::test::gradient_error(loss, scale, by_scale) <= 1e-7);
+    }
+}
+
+TEST_CASE("a mode that the bilinear map sends to zero has its gradient") {
+  Problem<double> problem(1, 1, 1);
+  problem.delta(0) = 0.5;
+  problem.lambda(0, 0) = -4;  // z = 0
+  Tensor<double, 2> dK({1, 5});
+  dK.fill(1);
+  const auto gradients = backward(Kind::bilinear, problem, dK);
+  const auto loss = [&] { return ssm::test::dot(kernel(Kind::bilinear, problem, 5), dK); };
+  const double h = 1e-5;
+  problem.lambda(0, 0) += h;
+  const double high = loss();
+  problem.lambda(0, 0) -= 2 * h;
+  CHECK(gradients.lambda(0, 0).real() == Approx((high - loss()) / (2 * h)).epsilon(1e-6));
+}
+
+namespace {
+
+/// Sequences, and the state that they start from.
+template <class T>
+struct Stream {
+  Tensor<T, 3> u;
+  Tensor<std::complex<T>, 3> state;
+
+  Stream(Index batch, Index length, Index channels, Index modes) {
+    Random random(7);
+    u = random.normal<T>(std::array{batch, length, channels});
+    state = random.normal<std::complex<T>>(std::array{batch, channels, modes});
+  }
+};
+
+/// y and the final state of a stream in the convolutional form.
+template <class T>
+Stream<T> convolve(Kind kind, const Problem<T>& p, const Stream<T>& in) {
+  const Index length = in.u.extent(1);
+  Stream<T> out = in;
+  const auto K = length > 0 ? kernel(kind, p, length) : Tensor<T, 2>({p.lambda.extent(0), 1});
+  LongConvWorkspace<T> conv;
+  long_conv<T>(cpu, {in.u, K, {}, {}}, {}, {out.u, {}}, conv);
+  DiagonalKernelWorkspace<T> workspace;
+  s4d_pass_state<T>(cpu, method_of(kind), p.inputs(), {in.u, in.state}, {out.u, out.state},
+                    workspace);
+  return out;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a convolution with its state passed on is the recurrence", "", float, double) {
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  for (const Kind kind : {Kind::zero_order_hold, Kind::bilinear})
+    for (const Index length : {0, 1, 2, 65, 700}) {
+      CAPTURE(static_cast<int>(kind), length);
+      const Problem<TestType> p(2, 5);
+      const Stream<TestType> stream(3, length, 2, 5);
+      Stream<double> want(3, length, 2, 5);
+      want.u.fill(0);
+      for (Index b = 0; b < 3; ++b)
+        for (Index c = 0; c < 2; ++c)
+          for (Index n = 0; n < 5; ++n) {
+            const auto mode = discretize(method_of(kind), Complex(p.lambda(c, n)),
+                                         static_cast<double>(p.delta(c)));
+            Complex h(stream.state(b, c, n));
+            for (Index t = 0; t < length; ++t) {
+              h = mode.a_bar * h +
+                  mode.b_bar_factor * Complex(p.B(c, n)) * static_cast<double>(stream.u(b, t, c));
+              want.u(b, t, c) += 2 * (Complex(p.C(c, n)) * h).real();
+            }
+            want.state(b, c, n) = h;
+          }
+      const auto got = convolve(kind, p, stream);
+      CHECK(relative_error(got.u, want.u) <= 100 * epsilon);
+      CHECK(relative_error(got.state, want.state) <= 100 * epsilon);
+    }
+}
+
+TEST_CASE("the gradients of a state passed on are its finite differences") {
+  for (const Kind kind : {Kind::zero_order_hold, Kind::bilinear})
+    for (const Index length : {0, 1, 6}) {
+      CAPTURE(static_cast<int>(kind), length);
+      Problem<double> p(2, 3, 0.2);
+      Stream<double> stream(2, length, 2, 3);
+      const Stream<double> d = [&] {
+        Random random(8);
+        Stream<double> result = stream;
+        result.u = random.normal<double>(stream.u.extents());
+        result.state = random.normal<Complex>(stream.state.extents());
+        return result;
+      }();
+      const auto loss = [&] {
+        Stream<double> out = stream;
+        out.u.fill(0);
+        DiagonalKernelWorkspace<double> workspace;
+        s4d_pass_state<double>(cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state},
+                               {out.u, out.state}, workspace);
+        double sum = ssm::test::dot(out.u, d.u);
+        for (Index i = 0; i < out.state.size(); ++i)
+          sum += (std::conj(d.state.data()[i]) * out.state.data()[i]).real();
+        return sum;
+      };
+      Gradients<double> g{p.lambda, p.B, p.C, p.delta};
+      for (auto* tensor : {&g.lambda, &g.B, &g.C}) tensor->fill(0.0);
+      g.delta.fill(0);
+      Stream<double> gradient = stream;
+      gradient.u.fill(0);
+      DiagonalKernelWorkspace<double> workspace;
+      s4d_pass_state_backward<double>(
+          cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state}, {d.u, d.state},
+          {gradient.u, gradient.state, {g.lambda, g.delta, g.B, g.C}}, workspace);
+      const auto check = [&](auto& at, const auto& slope) {
+        Tensor<double, 1> x({2 * at.size()}), slopes({2 * at.size()});
+        for (Index i = 0; i < at.size(); ++i) {
+          x(2 * i) = at.data()[i].real();
+          x(2 * i + 1) = at.data()[i].imag();
+          slopes(2 * i) = slope.data()[i].real();
+          slopes(2 * i + 1) = slope.data()[i].imag();
+        }
+        const auto shifted = [&] {
+          for (Index i = 0; i < at.size(); ++i) at.data()[i] = {x(2 * i), x(2 * i + 1)};
+          return loss();
+        };
+        CHECK(ssm::test::gradient_error(shifted, x, slopes) <= 1e-8);
+        shifted();
+      };
+      check(p.lambda, g.lambda);
+      check(p.B, g.B);
+      check(p.C, g.C);
+      check(stream.state, gradient.state);
+      CHECK(ssm::test::gradient_error(loss, p.delta, g.delta) <= 1e-7);
+      CHECK(ssm::test::gradient_error(loss, stream.u, gradient.u) <= 1e-8);
+    }
+}
+
+TEST_CASE("diagonal kernels have the same bits for every number of threads") {
+  const Problem<double> problem(7, 5);
+  for (const Kind kind : kinds) {
+    const auto one = kernel(kind, problem, 500);
+    const auto back = backward(kind, problem, one);
+    for (const int threads : {2, 3}) {
+      CHECK(same_bits(one, kernel(kind, problem, 500, threads)));
+      const auto many = backward(kind, problem, one, threads);
+      CHECK(same_bits(back.lambda, many.lambda));
+      CHECK(same_bits(back.delta, many.delta));
+    }
+  }
+}
+
+TEST_CASE("kernels and convolutions allocate on their first call only") {
+  const Problem<float> p(3, 5);
+  const Stream<float> stream(2, 900, 3, 5);
+  Problem<float> d = p;
+  Stream<float> out = stream, dstream = stream;
+  Tensor<float, 2> K({3, 900}), dK = K;
+  DiagonalKernelWorkspace<float> workspace;
+  LongConvWorkspace<float> conv;
+  const DiagonalKernelGradients<float> model{d.lambda, d.delta, d.B, d.C};
+  const auto all = [&] {
+    const auto method = Discretization::bilinear;
+    s4d_kernel(cpu(1), method, p.inputs(), K, workspace);
+    s4d_kernel_backward(cpu(1), method, p.inputs(), K, model, workspace);
+    long_conv<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}}, conv);
+    long_conv_backward<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}},
+                              {dstream.u, dK, {}, {}}, conv);
+    s4d_pass_state<float>(cpu(1), method, p.inputs(), {stream.u, stream.state}, {out.u, out.state},
+                          workspace);
+    s4d_pass_state_backward<float>(cpu(1), method, p.inputs(), {stream.u, stream.state},
+                                   {out.u, out.state}, {dstream.u, dstream.state, model},
+                                   workspace);
+  };
+  CHECK(ssm::test::allocations_of(all) > 0);
+  CHECK(ssm::test::allocations_of(all) == 0);
+}
+
+TEST_CASE("the diagonal kernels name the argument that does not fit") {
+  Problem<double> problem(2, 3);
+  DiagonalKernelWorkspace<double> workspace;
+  Tensor<double, 2> K({2, 9});
+  auto inputs = problem.inputs();
+  const Tensor<Complex, 2> wrong({2, 4});
+  inputs.C = wrong;
+  CHECK_THROWS_WITH(s4d_kernel(cpu, Discretization::bilinear, inputs, K, workspace),
+                    "s4d_kernel: C is (2, 4), expected (2, 3)");
+  CHECK_THROWS_WITH(s4d_kernel(cpu, Discretization::forward_euler, problem.inputs(), K, workspace),
+                    "s4d_kernel: method is an Euler method, expected zero_order_hold or bilinear");
+  problem.lambda(1, 2) = {0.5, 1};
+  CHECK_THROWS_WITH(dss_kernel(cpu, problem.inputs(), K, workspace),
+                    "dss_kernel: Re lambda is 0.500000, expected < 0");
+}

@@ -1,0 +1,252 @@
+#include "ssm/conv/long_conv.hpp"
+
+#include <complex>
+#include <limits>
+#include <numbers>
+
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using ssm::test::Random;
+using ssm::test::relative_error;
+using ssm::test::same_bits;
+
+namespace {
+
+template <class T>
+struct Problem {
+  Tensor<T, 3> u, initial_state;
+  Tensor<T, 2> kernel;
+  Tensor<T, 1> D;
+
+  Problem(Index batch, Index length, Index channels, Index taps) {
+    Random random(1);
+    u = random.normal<T>(std::array{batch, length, channels});
+    initial_state = random.normal<T>(std::array{batch, taps - 1, channels});
+    kernel = random.normal<T>(std::array{channels, taps});
+    D = random.normal<T>(std::array{channels});
+  }
+  [[nodiscard]] LongConvInputs<T> inputs() const { return {u, kernel, D, initial_state}; }
+};
+
+template <class T>
+struct Result {
+  Tensor<T, 3> y, final_state;
+};
+
+template <class T>
+Result<T> run(const LongConvInputs<T>& in, LongConvOptions options, int threads = 1) {
+  Result<T> result;
+  result.y.resize(in.u.extents());
+  result.final_state.resize({in.u.extent(0), in.kernel.extent(1) - 1, in.u.extent(2)});
+  LongConvWorkspace<T> workspace;
+  long_conv<T>(cpu(threads), in, options, {result.y, result.final_state}, workspace);
+  return result;
+}
+
+/// The sum as it stands, in double.
+template <class T>
+Result<double> reference(const Problem<T>& p, bool with_past, bool reversed) {
+  const auto [batch, length, channels] = p.u.extents();
+  const Index taps = p.kernel.extent(1);
+  Result<double> result{Tensor<double, 3>(p.u.extents()),
+                        Tensor<double, 3>(p.initial_state.extents())};
+  for (Index b = 0; b < batch; ++b)
+    for (Index c = 0; c < channels; ++c) {
+      const auto row = [&, length = length](Index t) { return reversed ? length - 1 - t : t; };
+      const auto at = [&](Index t) -> double {
+        if (t >= 0) return p.u(b, row(t), c);
+        return with_past && t > -taps ? p.initial_state(b, taps - 1 + t, c) : T(0);
+      };
+      for (Index t = 0; t < length; ++t) {
+        double sum = double(p.D(c)) * at(t);
+        for (Index l = 0; l < taps; ++l) sum += double(p.kernel(c, l)) * at(t - l);
+        result.y(b, row(t), c) = sum;
+      }
+      for (Index i = 0; i < taps - 1; ++i)
+        result.final_state(b, i, c) = at(length - (taps - 1) + i);
+    }
+  return result;
+}
+
+constexpr ConvMethod methods[]{ConvMethod::automatic, ConvMethod::direct, ConvMethod::fft,
+                               ConvMethod::chunked};
+
+template <class T>
+struct Gradients {
+  Tensor<T, 3> u, initial_state;
+  Tensor<T, 2> kernel;
+  Tensor<T, 1> D;
+};
+
+template <class T>
+Gradients<T> backward(const Problem<T>& p, const Tensor<T, 3>& dy, const Tensor<T, 3>& dstate,
+                      LongConvOptions options, int threads = 1) {
+  Gradients<T> out{p.u, p.initial_state, p.kernel, p.D};
+  LongConvWorkspace<T> workspace;
+  long_conv_backward<T>(cpu(threads), p.inputs(), options, {dy, dstate},
+                        {out.u, out.kernel, out.D, out.initial_state}, workspace);
+  return out;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the transform of a real sequence is its sum, and its inverse undoes it", "",
+                   float, double) {
+  RealFft<TestType> fft;
+  for (const Index n : {1, 2, 3, 4, 5, 6, 7, 8, 30, 53, 101, 106, 128, 212, 1009}) {
+    const auto x = Random(4).normal<TestType>(std::array{n});
+    Tensor<std::complex<TestType>, 1> X({n / 2 + 1});
+    Tensor<std::complex<double>, 1> want({n / 2 + 1});
+    for (Index k = 0; k <= n / 2; ++k)
+      for (Index t = 0; t < n; ++t)
+        want(k) +=
+            double(x(t)) * std::polar(1.0, -2 * std::numbers::pi * double(k * t % n) / double(n));
+    fft.forward(n, x.data(), X.data());
+    CHECK(relative_error(X, want) <= 20 * std::numeric_limits<TestType>::epsilon());
+    Tensor<TestType, 1> back({n});
+    fft.inverse(n, X.data(), back.data());
+    CHECK(relative_error(back, x) <= 20 * std::numeric_limits<TestType>::epsilon());
+  }
+  for (const Index n : {0, 1, 5, 17, 1000, 1001, 4097}) {
+    CHECK(good_fft_size(n) >= n);
+    CHECK(good_fft_size(n) % 4 == 0);
+  }
+  CHECK(good_fft_size(1001) == 1024);
+  CHECK(good_fft_size(4097) == 4320);
+}
+
+TEMPLATE_TEST_CASE("a long convolution is its sum, whatever the method, the length and the taps",
+                   "", float, double) {
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  for (const Index length : {0, 1, 2, 63, 100, 3001})
+    for (const Index taps : {1, 2, 63, 150, 301})
+      for (const bool with_past : {false, true}) {
+        const Problem<TestType> problem(2, length, 3, taps);
+        for (const bool reversed : {false, true}) {
+          const auto want = reference(problem, with_past, reversed);
+          auto inputs = problem.inputs();
+          if (!with_past) inputs.initial_state = {};
+          for (const ConvMethod method : methods) {
+            CAPTURE(length, taps, with_past, reversed, static_cast<int>(method));
+            const auto got = run<TestType>(inputs, {method, reversed});
+            CHECK(relative_error(got.y, want.y) <= 30 * epsilon);
+            CHECK(relative_error(got.final_state, want.final_state) == 0);
+          }
+        }
+      }
+}
+
+TEST_CASE("a stream taken in pieces is the whole one") {
+  const Problem<double> problem(2, 2500, 2, 200);
+  const auto whole = run<double>(problem.inputs(), {});
+  for (const Index piece : {1, 7, 199, 200, 1000, 2500}) {
+    Tensor<double, 3> y(problem.u.extents()), state = problem.initial_state;
+    LongConvWorkspace<double> workspace;
+    for (Index t = 0; t < 2500; t += piece) {
+      const Index count = std::min(piece, 2500 - t);
+      auto inputs = problem.inputs();
+      inputs.u = inputs.u.slice(1, t, count);
+      inputs.initial_state = state;
+      long_conv<double>(cpu(1), inputs, {}, {y.view().slice(1, t, count), state}, workspace);
+    }
+    CHECK(relative_error(y, whole.y) <= 1e-13);
+    CHECK(same_bits(state, whole.final_state));
+  }
+}
+
+TEST_CASE("a long convolution is causal, and works in place") {
+  Problem<double> problem(1, 1500, 1, 300);
+  const auto before = run<double>(problem.inputs(), {ConvMethod::direct});
+  problem.u(0, 700, 0) += 1;
+  const auto after = run<double>(problem.inputs(), {ConvMethod::direct});
+  Index wrong = 0;
+  for (Index t = 0; t < 1500; ++t)
+    wrong += (before.y(0, t, 0) != after.y(0, t, 0)) == (t >= 700 && t < 1000) ? 0 : 1;
+  CHECK(wrong == 0);
+  const auto want = run<double>(problem.inputs(), {});
+  LongConvWorkspace<double> workspace;
+  long_conv<double>(cpu, problem.inputs(), {}, {problem.u.view(), problem.initial_state.view()},
+                    workspace);
+  CHECK(same_bits(problem.u, want.y));
+  CHECK(same_bits(problem.initial_state, want.final_state));
+}
+
+TEST_CASE("the gradients of the long convolution are its finite differences") {
+  for (const ConvMethod method : methods)
+    for (const auto& [length, taps] :
+         {std::array<Index, 2>{0, 3}, {1, 1}, {1, 5}, {6, 3}, {5, 9}, {60, 4}}) {
+      const bool reversed = length % 2 == 0;
+      CAPTURE(static_cast<int>(method), length, taps);
+      Problem<double> problem(2, length, 2, taps);
+      Random random(3);
+      const auto dy = random.normal<double>(problem.u.extents());
+      const auto dstate = random.normal<double>(problem.initial_state.extents());
+      const auto gradients = backward(problem, dy, dstate, {method, reversed});
+      const auto loss = [&] {
+        const auto result = run<double>(problem.inputs(), {method, reversed});
+        return ssm::test::dot(result.y, dy) + ssm::test::dot(result.final_state, dstate);
+      };
+      CHECK(ssm::test::gradient_error(loss, problem.u, gradients.u) <= 1e-9);
+      CHECK(ssm::test::gradient_error(loss, problem.kernel, gradients.kernel) <= 1e-9);
+      CHECK(ssm::test::gradient_error(loss, problem.D, gradients.D) <= 1e-9);
+      CHECK(ssm::test::gradient_error(loss, problem.initial_state, gradients.initial_state) <=
+            1e-9);
+    }
+}
+
+TEST_CASE("the gradients of a convolution in many chunks are those of the direct sum") {
+  const Problem<double> problem(2, 3000, 3, 250);
+  Random random(3);
+  const auto dy = random.normal<double>(problem.u.extents());
+  const auto dstate = random.normal<double>(problem.initial_state.extents());
+  const auto want = backward(problem, dy, dstate, {ConvMethod::direct});
+  for (const ConvMethod method : {ConvMethod::fft, ConvMethod::chunked})
+    for (const int threads : {1, 2, 3}) {
+      const auto got = backward(problem, dy, dstate, {method}, threads);
+      CHECK(relative_error(got.u, want.u) <= 1e-13);
+      CHECK(relative_error(got.kernel, want.kernel) <= 1e-13);
+      CHECK(relative_error(got.D, want.D) <= 1e-13);
+      CHECK(relative_error(got.initial_state, want.initial_state) <= 1e-13);
+      CHECK(same_bits(got.kernel, backward(problem, dy, dstate, {method}).kernel));
+      CHECK(same_bits(run<double>(problem.inputs(), {method}).y,
+                      run<double>(problem.inputs(), {method}, threads).y));
+    }
+}
+
+TEST_CASE("gradients that are absent are zero or skipped, a state that is absent is zero") {
+  Problem<double> problem(1, 20, 2, 60);
+  problem.initial_state.fill(0);
+  const auto dy = Random(3).normal<double>(problem.u.extents());
+  Tensor<double, 3> dstate(problem.initial_state.extents());
+  const auto want = backward(problem, dy, dstate, {});
+  auto inputs = problem.inputs();
+  inputs.initial_state = {};
+  LongConvWorkspace<double> workspace;
+  Tensor<double, 2> kernel(problem.kernel.extents());
+  Tensor<double, 3> state(problem.initial_state.extents());
+  long_conv_backward<double>(cpu, inputs, {ConvMethod::fft}, {dy, {}}, {{}, kernel, {}, {}},
+                             workspace);
+  CHECK(relative_error(kernel, want.kernel) <= 1e-13);
+  long_conv_backward<double>(cpu, inputs, {}, {dy, {}}, {{}, {}, {}, state}, workspace);
+  CHECK(relative_error(state, want.initial_state) <= 1e-13);
+}
+
+TEST_CASE("the long convolution names the argument that does not fit") {
+  const Problem<double> problem(1, 4, 2, 3);
+  LongConvWorkspace<double> workspace;
+  Tensor<double, 3> y({1, 4, 2}), wrong({1, 4, 3});
+  CHECK_THROWS_WITH(long_conv<double>(cpu, problem.inputs(), {}, {wrong, {}}, workspace),
+                    "long_conv: y is (1, 4, 3), expected (1, 4, 2)");
+  auto inputs = problem.inputs();
+  inputs.initial_state = wrong;
+  CHECK_THROWS_WITH(long_conv<double>(cpu, inputs, {}, {y, {}}, workspace),
+                    "long_conv: initial_state is (1, 4, 3), expected (1, 2, 2)");
+  const Tensor<double, 2> empty({2, 0});
+  inputs.kernel = empty;
+  CHECK_THROWS_WITH(long_conv<double>(cpu, inputs, {}, {y, {}}, workspace),
+                    "long_conv: kernel is of no taps, expected at least one tap");
+}

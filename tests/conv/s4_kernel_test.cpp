@@ -1,0 +1,273 @@
+#include "ssm/conv/s4_kernel.hpp"
+
+#include <complex>
+#include <limits>
+
+#include "ssm/system/dplr.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/count_allocations.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using ssm::test::Random;
+using ssm::test::relative_error;
+using ssm::test::same_bits;
+
+namespace {
+
+using Complex = std::complex<double>;
+using Vector = Eigen::VectorXcd;
+
+/// Channels of one HiPPO system or, without one, of random modes and a random P; each its own C.
+template <class T>
+struct Problem {
+  Tensor<std::complex<T>, 2> lambda, B, C;
+  Tensor<std::complex<T>, 3> P;
+  Tensor<T, 1> delta;
+
+  Problem(const Dplr<double>& form, Index channels, double step) {
+    const Index modes = form.lambda.size(), rank = form.P.cols();
+    Random random(1);
+    C = random.normal<std::complex<T>>(std::array{channels, modes});
+    lambda = B = C;
+    P.resize({channels, modes, rank});
+    delta.resize({channels});
+    for (Index c = 0; c < channels; ++c) {
+      delta(c) = static_cast<T>(step * static_cast<double>(1 + c));
+      for (Index n = 0; n < modes; ++n) {
+        lambda(c, n) = std::complex<T>(form.lambda(n));
+        B(c, n) = std::complex<T>(form.B(n));
+        for (Index a = 0; a < rank; ++a) P(c, n, a) = std::complex<T>(form.P(n, a));
+      }
+    }
+  }
+  [[nodiscard]] S4KernelInputs<T> inputs() const { return {lambda, P, B, C, delta}; }
+
+  [[nodiscard]] DplrStep<double> step(Index c) const {
+    const Index modes = lambda.extent(1), rank = P.extent(2);
+    Vector l(modes), b(modes);
+    Eigen::MatrixXcd p(modes, rank);
+    for (Index n = 0; n < modes; ++n) {
+      l(n) = Complex(lambda(c, n));
+      b(n) = Complex(B(c, n));
+      for (Index a = 0; a < rank; ++a) p(n, a) = Complex(P(c, n, a));
+    }
+    return {l, p, b, static_cast<double>(delta(c))};
+  }
+  [[nodiscard]] Vector output(Index c) const {
+    Vector out(C.extent(1));
+    for (Index n = 0; n < out.size(); ++n) out(n) = Complex(C(c, n));
+    return out;
+  }
+  /// The same with C̃ for this length.
+  [[nodiscard]] Problem truncated(Index length) const {
+    Problem result = *this;
+    for (Index c = 0; c < C.extent(0); ++c) {
+      const Vector out = s4_truncate(step(c), output(c), length);
+      for (Index n = 0; n < out.size(); ++n) result.C(c, n) = std::complex<T>(out(n));
+    }
+    return result;
+  }
+};
+
+Dplr<double> random_form(Index modes, Index rank) {
+  Random random(5);
+  Dplr<double> form;
+  form.lambda.resize(modes);
+  form.B.resize(modes);
+  form.P.resize(modes, rank);
+  for (Index n = 0; n < modes; ++n) {
+    form.lambda(n) = {-random.uniform(0.1, 1), 3.0 * static_cast<double>(n)};
+    form.B(n) = {random.normal(), random.normal()};
+    for (Index a = 0; a < rank; ++a) form.P(n, a) = {random.normal(), random.normal()};
+  }
+  return form;
+}
+
+template <class T>
+Tensor<T, 2> kernel(const Problem<T>& problem, Index length, int threads = 1) {
+  Tensor<T, 2> K({problem.lambda.extent(0), length});
+  S4KernelWorkspace workspace;
+  s4_kernel(cpu(threads), problem.inputs(), K, workspace);
+  return K;
+}
+
+/// y of h_t = A_bar h_{t−1} + B_bar u_t, y = 2 Re(C h), for an impulse.
+template <class T>
+Tensor<double, 2> impulse_response(const Problem<T>& problem, Index length) {
+  const Index channels = problem.lambda.extent(0);
+  Tensor<double, 2> K({channels, length});
+  for (Index c = 0; c < channels; ++c) {
+    const auto step = problem.step(c);
+    const Vector C = problem.output(c);
+    Vector h = Vector::Zero(C.size());
+    for (Index t = 0; t < length; ++t) {
+      step(t == 0 ? 1 : 0, h.data());
+      for (Index n = 0; n < h.size(); ++n) K(c, t) += 2 * (C(n) * h(n)).real();
+    }
+  }
+  return K;
+}
+
+template <class T>
+struct Gradients {
+  Tensor<std::complex<T>, 2> lambda, B, C;
+  Tensor<std::complex<T>, 3> P;
+  Tensor<T, 1> delta;
+};
+
+template <class T>
+Gradients<T> backward(const Problem<T>& p, const Tensor<T, 2>& dK, int threads = 1) {
+  Gradients<T> out{p.lambda, p.B, p.C, p.P, p.delta};
+  S4KernelWorkspace workspace;
+  s4_kernel_backward<T>(cpu(threads), p.inputs(), dK, {out.lambda, out.P, out.B, out.C, out.delta},
+                        workspace);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("the DPLR step is the bilinear step of the dense system") {
+  for (const Hippo measure : {Hippo::legs, Hippo::legt, Hippo::fourier_diagonal}) {
+    const Index state = 12;
+    const auto form = hippo_dplr<double>(measure, state);
+    const auto dense = hippo<double>(measure, state);
+    const DplrStep<double> step(form.lambda, form.P, form.B, 0.05);
+    Random random(3);
+    Vector h(state / 2);
+    for (Complex& value : h) value = {random.normal(), random.normal()};
+    for (int t = 0; t < 20; ++t) {
+      const double u = random.normal();
+      const Eigen::VectorXd x = 2 * (form.V * h).real();
+      step(u, h.data());
+      const Eigen::VectorXd next = 2 * (form.V * h).real();
+      // (I − Δ/2 A) x⁺ = (I + Δ/2 A) x + Δ B u
+      const Eigen::VectorXd rest =
+          next - x - 0.025 * (dense.A() * (next + x)) - 0.05 * u * dense.B();
+      CHECK(rest.norm() <= 1e-13 * x.norm());
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("an S4 kernel is the impulse response of its recurrence", "", float, double) {
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  const Dplr<double> forms[]{
+      hippo_dplr<double>(Hippo::legs, 64), hippo_dplr<double>(Hippo::legt, 16),
+      hippo_dplr<double>(Hippo::fourier_diagonal, 8), random_form(3, 3), random_form(1, 1)};
+  for (const auto& form : forms)
+    for (const Index length : {0, 1, 2, 3, 8, 63, 64, 101, 1000}) {
+      CAPTURE(form.lambda.size(), form.P.cols(), length);
+      const Problem<TestType> problem(form, 2, 0.01);
+      const auto got = kernel(problem.truncated(length), length);
+      // C̃ is rounded to T, and lends its error to all of the kernel.
+      CHECK(relative_error(got, impulse_response(problem, length)) <=
+            100 * epsilon + 1e-13 * static_cast<double>(length));
+    }
+}
+
+TEST_CASE("an S4 kernel of sixteen thousand steps is as good as a short one") {
+  const Problem<double> problem(hippo_dplr<double>(Hippo::legs, 64), 1, 1e-3);
+  const auto got = kernel(problem.truncated(16384), 16384);
+  CHECK(relative_error(got, impulse_response(problem, 16384)) <= 1e-10);
+}
+
+TEST_CASE("without truncation the kernel wraps around") {
+  const Problem<double> problem(hippo_dplr<double>(Hippo::legs, 64), 1, 1e-3);
+  const auto want = impulse_response(problem, 1024);
+  CHECK(relative_error(kernel(problem, 1024), want) > 0.01);
+  CHECK(relative_error(kernel(problem.truncated(1024), 1024), want) <= 1e-11);
+}
+
+TEST_CASE("a truncated output is doubled in length by one more power") {
+  const Problem<double> problem(hippo_dplr<double>(Hippo::legs, 32), 1, 1e-2);
+  const auto step = problem.step(0);
+  for (const Index length : {1, 7, 64, 500}) {
+    const Vector once = s4_truncate(step, problem.output(0), length);
+    const Vector twice = s4_truncate(step, problem.output(0), 2 * length);
+    CHECK((s4_truncate(step, once, length, 1.0) - twice).norm() <= 1e-12 * twice.norm());
+  }
+  CHECK(s4_truncate(step, problem.output(0), 0).norm() == 0);
+}
+
+TEST_CASE("the gradients of the S4 kernel are its finite differences") {
+  for (const Index rank : {0, 1, 2})
+    for (const Index length : {1, 2, 9, 16}) {
+      CAPTURE(rank, length);
+      Problem<double> problem(random_form(3, rank), 2, 0.2);
+      const auto dK = Random(2).normal<double>(std::array{Index(2), length});
+      const auto gradients = backward(problem, dK);
+      const auto loss = [&] { return ssm::test::dot(kernel(problem, length), dK); };
+      const auto check = [&](auto& at, const auto& gradient) {
+        Tensor<double, 1> x({2 * at.size()}), slope({2 * at.size()});
+        for (Index i = 0; i < at.size(); ++i) {
+          x(2 * i) = at.data()[i].real();
+          x(2 * i + 1) = at.data()[i].imag();
+          slope(2 * i) = gradient.data()[i].real();
+          slope(2 * i + 1) = gradient.data()[i].imag();
+        }
+        const auto shifted = [&] {
+          for (Index i = 0; i < at.size(); ++i) at.data()[i] = {x(2 * i), x(2 * i + 1)};
+          return loss();
+        };
+        CHECK(ssm::test::gradient_error(shifted, x, slope) <= 1e-8);
+        shifted();
+      };
+      check(problem.lambda, gradients.lambda);
+      check(problem.B, gradients.B);
+      check(problem.C, gradients.C);
+      check(problem.P, gradients.P);
+      CHECK(ssm::test::gradient_error(loss, problem.delta, gradients.delta) <= 1e-7);
+    }
+}
+
+TEST_CASE("S4 kernels have the same bits for every number of threads") {
+  const Problem<float> problem(random_form(5, 1), 5, 0.01);
+  const auto one = kernel(problem, 333);
+  const auto back = backward(problem, one);
+  for (const int threads : {2, 3}) {
+    CHECK(same_bits(one, kernel(problem, 333, threads)));
+    const auto many = backward(problem, one, threads);
+    CHECK(same_bits(back.P, many.P));
+    CHECK(same_bits(back.delta, many.delta));
+  }
+}
+
+TEST_CASE("an S4 kernel allocates on its first call only") {
+  const Problem<float> problem(random_form(5, 2), 3, 0.01);
+  auto gradient = problem;
+  Tensor<float, 2> K({3, 100});
+  S4KernelWorkspace workspace;
+  const auto both = [&] {
+    s4_kernel(cpu(1), problem.inputs(), K, workspace);
+    s4_kernel_backward<float>(cpu(1), problem.inputs(), K,
+                              {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta},
+                              workspace);
+  };
+  CHECK(ssm::test::allocations_of(both) > 0);
+  CHECK(ssm::test::allocations_of(both) == 0);
+}
+
+TEST_CASE("an empty S4 kernel has gradients of zero, and a NaN stays in its channel") {
+  Problem<double> problem(random_form(2, 1), 3, 0.1);
+  CHECK(relative_error(backward(problem, Tensor<double, 2>({3, 0})).lambda,
+                       Tensor<Complex, 2>({3, 2})) == 0);
+  problem.C(1, 0) = std::numeric_limits<double>::quiet_NaN();
+  const auto K = kernel(problem, 10);
+  for (Index c = 0; c < 3; ++c) CHECK(std::isnan(K(c, 4)) == (c == 1));
+}
+
+TEST_CASE("the S4 kernel names the argument that does not fit") {
+  Problem<double> problem(random_form(3, 1), 2, 0.1);
+  S4KernelWorkspace workspace;
+  Tensor<double, 2> K({2, 9}), wrong({3, 9});
+  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), wrong, workspace),
+                    "s4_kernel: K is (3, 9), expected (2, 9)");
+  problem.P.resize({2, 2, 1});
+  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), K, workspace),
+                    "s4_kernel: P is (2, 2, 1), expected (2, 3, 1)");
+  CHECK_THROWS_WITH(
+      DplrStep<double>(Vector::Ones(2), Eigen::MatrixXcd::Ones(2, 1), Vector::Ones(2), 0.0),
+      "DplrStep: delta is 0.000000, expected > 0");
+}
