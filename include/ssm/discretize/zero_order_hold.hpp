@@ -33,6 +33,20 @@ template <Scalar K>
   return {std::exp(z), delta * phi1(z)};
 }
 
+namespace detail {
+
+/// Replaces A by e^A and B by φ₁(A) B, balanced on the way: the similarity carries B along.
+template <int N, int M>
+void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& B) {
+  const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
+  B = (inverse.asDiagonal() * B).eval();
+  const auto parts = exponential_of_balanced(A, B);
+  A = scale.asDiagonal() * parts.exponential() * inverse.asDiagonal();
+  B = scale.asDiagonal() * parts.N;
+}
+
+}  // namespace detail
+
 /// Zero-order hold: exact when the input is constant over the step.
 ///
 ///   A_bar = e^{ΔA},  B_bar = ∫₀^Δ e^{sA} ds · B,  C and D unchanged,
@@ -46,13 +60,8 @@ template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
                                                              std::type_identity_t<T> delta) {
   Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * static_cast<double>(delta);
-  const Eigen::Matrix<double, N, 1> scale = detail::balance(A);  // the similarity carries B along
-  const Eigen::Matrix<double, N, 1> inverse = scale.cwiseInverse();
-  Eigen::Matrix<double, N, M> B =
-      inverse.asDiagonal() * system.B().template cast<double>() * static_cast<double>(delta);
-  const auto parts = detail::exponential_of_balanced(A, B);
-  A = scale.asDiagonal() * parts.exponential() * inverse.asDiagonal();
-  B = scale.asDiagonal() * parts.N;
+  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * static_cast<double>(delta);
+  detail::hold_in_place(A, B);
   return {A.template cast<T>(), B.template cast<T>(), system.C(), system.D(), delta};
 }
 
