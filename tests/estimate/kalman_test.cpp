@@ -1,0 +1,367 @@
+#include "ssm/estimate/kalman.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "ssm/estimate/observer.hpp"
+#include "ssm/estimate/smoother.hpp"
+#include "ssm/estimate/steady_kalman.hpp"
+#include "support/catch.hpp"
+#include "support/count_allocations.hpp"
+#include "support/matrices.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using namespace ssm::test;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace {
+
+using Noisy = NoisyStateSpace<double>;
+using Step = NoisyStep<double>;
+using Known = Belief<double>;
+
+VectorXd normal_vector(Random& random, Index size) { return random_matrix(random, size, 1); }
+
+Noisy random_noisy(Random& random, Index states, Index inputs, Index outputs) {
+  auto system = random_system(random, states, inputs, outputs);
+  return {std::move(system), random_covariance(random, states, .3),
+          random_covariance(random, outputs, .2)};
+}
+
+/// A run at irregular steps, and what the filter made of it.
+struct Run {
+  std::vector<VectorXd> u, y;
+  std::vector<Step> steps;
+  std::vector<Known> filtered, predicted;
+  double log_likelihood = 0;
+};
+
+Run random_run(Random& random, const Noisy& noisy, const Known& start, Index length) {
+  Run run;
+  Known belief = start;
+  for (Index t = 0; t < length; ++t) {
+    run.u.push_back(normal_vector(random, noisy.system().inputs()));
+    run.y.push_back(normal_vector(random, noisy.system().outputs()));
+    run.log_likelihood += log_likelihood(kalman_update(noisy, run.u.back(), run.y.back(), belief));
+    run.filtered.push_back(belief);
+    if (t + 1 == length) break;
+    run.steps.push_back(noisy_step(noisy, random.uniform(.01, .8)));
+    kalman_predict(run.steps.back(), run.u.back(), belief);
+    run.predicted.push_back(belief);
+  }
+  return run;
+}
+
+/// All states of a run as one vector, conditioned on all readings at once, and the density of the
+/// readings.
+struct Batch {
+  Known states;
+  double log_likelihood;
+};
+
+Batch solve_at_once(const Noisy& noisy, const Known& start, const Run& run) {
+  const auto& system = noisy.system();
+  const auto length = static_cast<Index>(run.y.size());
+  const Index n = system.states(), p = system.outputs();
+  VectorXd mean(n * length), expected(p * length), readings(p * length);
+  MatrixXd P = MatrixXd::Zero(n * length, n * length), C = MatrixXd::Zero(p * length, n * length);
+  MatrixXd R = MatrixXd::Zero(p * length, p * length);
+  mean.head(n) = start.mean;
+  P.topLeftCorner(n, n) = start.covariance;
+  for (Index t = 0; t < length; ++t) {
+    const auto at = static_cast<std::size_t>(t);
+    if (t > 0) {
+      const Step& step = run.steps[at - 1];
+      mean.segment(n * t, n) =
+          step.A_bar * mean.segment(n * (t - 1), n) + step.B_bar * run.u[at - 1];
+      P.block(n * t, 0, n, n * t) = step.A_bar * P.block(n * (t - 1), 0, n, n * t);
+      P.block(0, n * t, n * t, n) = P.block(n * t, 0, n, n * t).transpose();
+      P.block(n * t, n * t, n, n) =
+          step.A_bar * P.block(n * (t - 1), n * (t - 1), n, n) * step.A_bar.transpose() +
+          step.Q_bar;
+    }
+    C.block(p * t, n * t, p, n) = system.C();
+    R.block(p * t, p * t, p, p) = noisy.R();
+    expected.segment(p * t, p) = system.C() * mean.segment(n * t, n) + system.D() * run.u[at];
+    readings.segment(p * t, p) = run.y[at];
+  }
+  const MatrixXd S = C * P * C.transpose() + R;
+  const Eigen::LLT<MatrixXd> factor(S);
+  const MatrixXd K = factor.solve(C * P).transpose();
+  const VectorXd off = readings - expected;
+  const double log_determinant = 2 * MatrixXd(factor.matrixL()).diagonal().array().log().sum();
+  return {{mean + K * off, P - K * C * P},
+          -.5 * (off.dot(factor.solve(off)) + log_determinant +
+                 static_cast<double>(off.size()) * std::log(2 * 3.14159265358979323846))};
+}
+
+Known start_of(Index states) {
+  Random random(99);
+  return {normal_vector(random, states), random_covariance(random, states)};
+}
+
+}  // namespace
+
+TEST_CASE("filter and smoother are the least squares over all readings at once") {
+  Random random(1);
+  for (const Index states : {1, 2, 4}) {
+    CAPTURE(states);
+    const Noisy noisy = random_noisy(random, states, 2, 2);
+    const Known start = start_of(states);
+    Run run = random_run(random, noisy, start, 7);
+    const Batch batch = solve_at_once(noisy, start, run);
+    CHECK(std::abs(run.log_likelihood - batch.log_likelihood) <=
+          1e-12 * std::abs(batch.log_likelihood));
+    CHECK(distance(run.filtered.back().mean, batch.states.mean.tail(states).eval()) <= 1e-12);
+    CHECK(distance(run.filtered.back().covariance,
+                   batch.states.covariance.bottomRightCorner(states, states).eval()) <= 1e-12);
+
+    std::vector<Known> smoothed = run.filtered;
+    smooth<double, Dynamic, Dynamic>(run.steps, smoothed, run.predicted, smoothed);
+    for (Index t = 0; t < 7; ++t) {
+      const Known& known = smoothed[static_cast<std::size_t>(t)];
+      CHECK(distance(known.mean, batch.states.mean.segment(states * t, states).eval()) <= 1e-11);
+      CHECK(
+          distance(known.covariance,
+                   batch.states.covariance.block(states * t, states * t, states, states).eval()) <=
+          1e-11);
+      CHECK(known.covariance == known.covariance.transpose());
+    }
+  }
+}
+
+TEST_CASE("a step split anywhere is the whole step") {
+  Random random(2);
+  const Noisy noisy = random_noisy(random, 4, 2, 1);
+  const VectorXd u = normal_vector(random, 2);
+  for (const double first : {1e-6, .2, .7}) {
+    Known whole = start_of(4), parts = start_of(4), still = start_of(4);
+    kalman_predict(noisy, .9, u, whole);
+    kalman_predict(noisy, first, u, parts);
+    kalman_predict(noisy, .9 - first, u, parts);
+    CHECK(distance(parts.mean, whole.mean) <= 1e-14);
+    CHECK(distance(parts.covariance, whole.covariance) <= 1e-14);
+    kalman_predict(noisy, 0., u, still);
+    CHECK(distance(still.covariance, start_of(4).covariance) <= 1e-15);
+  }
+}
+
+TEST_CASE("an output that is not measured has no effect, whatever stands in its place") {
+  Random random(3);
+  const Noisy noisy = random_noisy(random, 4, 1, 3);
+  const VectorXd u = normal_vector(random, 1);
+  VectorXd y = normal_vector(random, 3);
+  const auto& system = noisy.system();
+  const Eigen::ArrayXi kept = Eigen::Array2i(0, 2);
+  const Noisy fewer({system.A(), system.B(), MatrixXd(system.C()(kept, Eigen::all)),
+                     MatrixXd(system.D()(kept, Eigen::all))},
+                    noisy.Q(), MatrixXd(noisy.R()(kept, kept)));
+  Known want = start_of(4), got = start_of(4), none = start_of(4), all = start_of(4);
+  kalman_update(fewer, u, VectorXd(y(kept)), want);
+  Eigen::Array<bool, Dynamic, 1> measured(3);
+  measured << true, true, true;
+  const auto full = kalman_update(noisy, u, y, measured, all);
+  Known plain = start_of(4);
+  CHECK(distance(full.gain, kalman_update(noisy, u, y, plain).gain) <= 1e-15);
+  CHECK(distance(all.covariance, plain.covariance) <= 1e-15);
+
+  y(1) = std::numeric_limits<double>::quiet_NaN();
+  measured(1) = false;
+  const auto part = kalman_update(noisy, u, y, measured, got);
+  CHECK(distance(got.mean, want.mean) <= 1e-14);
+  CHECK(distance(got.covariance, want.covariance) <= 1e-14);
+  CHECK(part.gain.col(1).norm() == 0);
+  CHECK(part.residual(1) == 0);
+
+  y.setConstant(std::numeric_limits<double>::quiet_NaN());
+  measured.setConstant(false);
+  kalman_update(noisy, u, y, measured, none);
+  CHECK(none.mean == start_of(4).mean);
+  CHECK(distance(none.covariance, start_of(4).covariance) <= 1e-15);
+}
+
+TEST_CASE("the steady filter is where the filter of equal steps settles, and a closed form") {
+  Random random(4);
+  const Noisy noisy = random_noisy(random, 4, 1, 2);
+  const auto steady = steady_kalman(noisy, .3);
+  const Step step = noisy_step(noisy, .3);
+  Known belief = start_of(4);
+  const VectorXd u = VectorXd::Zero(1), y = VectorXd::Zero(2);
+  MatrixXd gain;
+  for (int t = 0; t < 300; ++t) {
+    kalman_predict(step, u, belief);
+    if (t == 299) CHECK(distance(belief.covariance, steady.predicted) <= 1e-13);
+    gain = kalman_update(noisy, u, y, belief).gain;
+  }
+  CHECK(distance(belief.covariance, steady.corrected) <= 1e-13);
+  CHECK(distance(gain, steady.gain) <= 1e-13);
+
+  // A random walk: P = (q + √(q² + 4 q r))/2
+  const auto one = [](double value) { return MatrixXd(MatrixXd::Constant(1, 1, value)); };
+  for (const double q : {1e-6, .3, 50.}) {
+    const double r = 2, P = (q + std::sqrt(q * q + 4 * q * r)) / 2;
+    const auto walk = steady_kalman(Noisy({one(0), one(0), one(1)}, one(q), one(r)), 1.);
+    CHECK(std::abs(walk.predicted(0) / P - 1) <= 1e-12);
+    CHECK(std::abs(walk.gain(0) / (P / (P + r)) - 1) <= 1e-12);
+  }
+}
+
+TEST_CASE("a fixed filter does not allocate or throw, and agrees with the dynamic one") {
+  Random random(5);
+  const Noisy wide = random_noisy(random, 6, 2, 3);
+  const auto& system = wide.system();
+  const NoisyStateSpace<double, 6, 2, 3> noisy({system.A(), system.B(), system.C(), system.D()},
+                                               wide.Q(), wide.R());
+  const Eigen::Vector2d u(.3, -1);
+  const Eigen::Vector3d y(1, 2, -1);
+  Eigen::Array<bool, 3, 1> measured(true, false, true);
+  const Known start = start_of(6);
+  Belief<double, 6> belief{start.mean, start.covariance};
+  const auto step = noisy_step(noisy, .2);
+  static_assert(noexcept(kalman_predict(step, u, belief)));
+  static_assert(noexcept(kalman_predict(noisy, .2, u, belief)));
+  static_assert(noexcept(kalman_update(noisy, u, y, belief)));
+  static_assert(noexcept(kalman_update(noisy, u, y, measured, belief)));
+  static_assert(noexcept(smooth_step(step, belief, belief, belief)));
+  static_assert(!noexcept(kalman_predict(noisy_step(wide, .2), u, std::declval<Known&>())));
+  Belief<double, 6> earlier, predicted;
+  CHECK(allocations_of([&] {
+          kalman_predict(step, u, belief);
+          kalman_update(noisy, u, y, belief);
+          earlier = belief;
+          kalman_predict(noisy, .7, u, belief);
+          predicted = belief;
+          kalman_update(noisy, u, y, measured, belief);
+          earlier = smooth_step(noisy_step(noisy, .7), earlier, predicted, belief);
+        }) == 0);
+
+  Known want = start;
+  kalman_predict(wide, .2, u, want);
+  kalman_update(wide, u, y, want);
+  kalman_predict(wide, .7, u, want);
+  kalman_update(wide, u, y, measured, want);
+  CHECK(distance(belief.mean, want.mean) <= 1e-13);
+  CHECK(distance(belief.covariance, want.covariance) <= 1e-13);
+}
+
+TEST_CASE("a filter in float follows that in double") {
+  Random random(6);
+  const Noisy wide = random_noisy(random, 3, 1, 2);
+  const auto& system = wide.system();
+  const NoisyStateSpace<float> narrow(
+      StateSpace<float>(system.A().cast<float>(), system.B().cast<float>(),
+                        system.C().cast<float>(), system.D().cast<float>()),
+      wide.Q().cast<float>(), wide.R().cast<float>());
+  Known want = start_of(3);
+  Belief<float> got{want.mean.cast<float>(), want.covariance.cast<float>()};
+  for (int t = 0; t < 50; ++t) {
+    const VectorXd u = normal_vector(random, 1), y = normal_vector(random, 2);
+    kalman_predict(wide, .1, u, want);
+    kalman_update(wide, u, y, want);
+    kalman_predict(narrow, .1f, u.cast<float>(), got);
+    kalman_update(narrow, u.cast<float>(), y.cast<float>(), got);
+  }
+  CHECK(distance(got.mean.cast<double>().eval(), want.mean) <= 1e-5);
+  CHECK(distance(got.covariance.cast<double>().eval(), want.covariance) <= 1e-5);
+}
+
+TEST_CASE("the covariance stays symmetric and non-negative through readings of extreme precision") {
+  Random random(7);
+  auto system = random_system(random, 5, 1, 2);
+  const Noisy noisy(std::move(system), 1e-8 * random_covariance(random, 5),
+                    1e-18 * MatrixXd::Identity(2, 2));
+  Known belief{VectorXd::Zero(5), 1e8 * MatrixXd::Identity(5, 5)};
+  for (int t = 0; t < 200; ++t) {
+    kalman_update(noisy, VectorXd::Zero(1), normal_vector(random, 2), belief);
+    REQUIRE(belief.covariance == belief.covariance.transpose());
+    const VectorXd modes = belief.covariance.selfadjointView<Eigen::Lower>().eigenvalues();
+    REQUIRE(modes.minCoeff() >= -1e-15 * modes.maxCoeff());
+    kalman_predict(noisy, random.uniform(.001, .1), VectorXd::Zero(1), belief);
+  }
+}
+
+TEST_CASE("while the model is right, readings are as far off as they are expected to be") {
+  Random random(8);
+  const Noisy noisy = random_noisy(random, 3, 1, 2);
+  const Step step = noisy_step(noisy, .2);
+  const MatrixXd process = step.Q_bar.llt().matrixL(), reading = noisy.R().llt().matrixL();
+  VectorXd x = VectorXd::Zero(3);
+  Known belief{VectorXd::Zero(3), MatrixXd::Identity(3, 3)};
+  double sum = 0;
+  constexpr int length = 4000;
+  for (int t = 0; t < length; ++t) {
+    const VectorXd u = normal_vector(random, 1);
+    const VectorXd y =
+        noisy.system().C() * x + noisy.system().D() * u + reading * normal_vector(random, 2);
+    sum += squared_distance(kalman_update(noisy, u, y, belief));
+    x = step.A_bar * x + step.B_bar * u + process * normal_vector(random, 3);
+    kalman_predict(step, u, belief);
+  }
+  CHECK(std::abs(sum / length - 2) <= .1);  // three standard deviations: 3 √(4/4000)
+}
+
+TEST_CASE("a smoother knows a constant from all its readings alike, and no reading is no news") {
+  using One = Eigen::Matrix<double, 1, 1>;
+  const NoisyStep<double, 1, 1> still{One(1), One(0), One(0)};
+  std::vector<NoisyStep<double, 1, 1>> steps(4, still);
+  std::vector<Belief<double, 1>> filtered, predicted, smoothed(5);
+  Belief<double, 1> belief{One(0), One(1e6)};
+  double sum = 0;
+  for (int t = 0; t < 5; ++t) {
+    if (t > 0) predicted.push_back(belief);
+    kalman_correct<double, 1, 1>(One(1), One(1), One(t) - belief.mean, belief);
+    filtered.push_back(belief);
+    sum += t;
+  }
+  smooth<double, 1, 1>(steps, filtered, predicted, smoothed);
+  for (const auto& known : smoothed) {
+    CHECK(known.mean(0) == Approx(sum / (5 + 1e-6)).epsilon(1e-12));
+    CHECK(known.covariance(0) == Approx(1 / (5 + 1e-6)).epsilon(1e-12));
+  }
+  CHECK_THROWS_WITH((smooth<double, 1, 1>(steps, filtered, filtered, smoothed)),
+                    "smooth: predicted is (5), expected (4)");
+}
+
+TEST_CASE(
+    "an observer's error decays as A_bar − L C says, and with a Kalman gain it is the filter") {
+  Random random(9);
+  const Noisy noisy = random_noisy(random, 4, 2, 2);
+  const auto sampled = zero_order_hold(noisy.system(), .2);
+  const auto steady = steady_kalman(noisy, .2);
+  const MatrixXd L = sampled.A_bar() * steady.gain;
+  const Observer<double> observer(sampled, L);
+  VectorXd x = normal_vector(random, 4), observed = VectorXd::Zero(4);
+  Known belief{VectorXd::Zero(4), steady.predicted};
+  VectorXd error = observed - x;
+  for (int t = 0; t < 30; ++t) {
+    const VectorXd u = normal_vector(random, 2);
+    const VectorXd y = sampled.C() * x + sampled.D() * u;
+    observer_step(observer, u, y, observed);
+    kalman_update(noisy, u, y, belief);
+    kalman_predict(noisy, .2, u, belief);
+    x = sampled.A_bar() * x + sampled.B_bar() * u;
+    error = (sampled.A_bar() - L * sampled.C()) * error;
+    CHECK((observed - x - error).norm() <= 1e-12);
+    CHECK((observed - belief.mean).norm() <= 1e-12);
+  }
+  CHECK_THROWS_WITH(Observer<double>(sampled, MatrixXd(3, 2)),
+                    "Observer: gain is (3, 2), expected (4, 2)");
+}
+
+TEST_CASE("a reading that cannot be weighed gives NaN, and matrices that do not fit are refused") {
+  using One = Eigen::Matrix<double, 1, 1>;
+  Belief<double, 1> sure{One(0), One(0)};
+  kalman_correct<double, 1, 1>(One(1), One(0), One(1), sure);
+  CHECK(std::isnan(sure.mean(0)));
+  Random random(10);
+  const auto system = random_system(random, 3, 1, 2);
+  CHECK_THROWS_WITH(Noisy(system, MatrixXd(2, 2), MatrixXd(2, 2)),
+                    "NoisyStateSpace: Q is (2, 2), expected (3, 3)");
+  CHECK_THROWS_AS(noisy_step(random_noisy(random, 2, 1, 1), -1.), DomainError);
+}
