@@ -119,7 +119,7 @@ void naive_irregular(benchmark::State& run) {
 template <class T>
 void irregular(benchmark::State& run) {
   Filter<T> f;
-  T delta(0.05);
+  auto delta = T(0.05);
   for (auto _ : run) {
     benchmark::DoNotOptimize(delta);
     ssm::kalman_predict(f.noisy, delta, f.u, f.belief);
