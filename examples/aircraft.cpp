@@ -311,9 +311,9 @@ int run(const Options& o) {
   std::printf(
       "root mean square errors of the estimate after 2 s: height %.2f m (a barometer reading: %.2f "
       "m),\nacross the line %.2f m (a GPS fix: %.2f m), bank %.1f deg, nose %.1f deg, heading %.1f "
-      "deg: no meter\nreads the last three. Squared errors are %.2f of what the filter expects. "
-      "The "
-      "aircraft ends\n%.1f m above and %.1f m right of its line.\n",
+      "deg: no meter\nreads the last three. Squared errors are %.2f of what the filter expects, "
+      "which believes that the\naircraft is linear. It ends %.1f m above and %.1f m right of its "
+      "line.\n",
       rms(height), reading(barometer), rms(east), reading(gps_east), degrees * rms(roll),
       degrees * rms(pitch), degrees * rms(yaw), normalized / samples, truth(height), truth(east));
   const bool good = rms(height) < .6 * reading(barometer) && rms(east) < .6 * reading(gps_east) &&

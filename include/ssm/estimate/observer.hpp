@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/system/pole_placement.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -39,6 +40,19 @@ class Observer {
   System system_;
   Gain gain_;
 };
+
+/// The observer whose error has the given poles: L = place_poles(A_barᵀ, Cᵀ, poles)ᵀ makes them the
+/// eigenvalues of A_bar − L C. Poles of 0 forget an error in (states) steps; poles near those of
+/// A_bar trust the readings little.
+///
+/// @param poles (states), real, or complex in conjugate pairs, inside the unit circle
+/// @throws ShapeError and DomainError as place_poles does: (A_bar, C) must be observable
+template <class T, int N, int M, int P, class DP>
+[[nodiscard]] Observer<T, N, M, P> luenberger_observer(const DiscreteStateSpace<T, N, M, P>& system,
+                                                       const Eigen::MatrixBase<DP>& poles) {
+  return {system,
+          place_poles(system.A_bar().transpose(), system.C().transpose(), poles).transpose()};
+}
 
 /// Moves the observed state x, (states), from the time of the input u, (inputs), and the reading y,
 /// (outputs), to the next. No allocation, no lock, no exception for fixed sizes.
