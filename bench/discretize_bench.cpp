@@ -135,6 +135,13 @@ constexpr std::pair<const char*, ssm::Discretization> methods[]{
     {"backward_euler", ssm::Discretization::backward_euler},
 };
 
+/// Methods that change C or D: for dense systems.
+constexpr std::pair<const char*, ssm::Discretization> dense_methods[]{
+    {"first_order_hold", ssm::Discretization::first_order_hold},
+    {"impulse_invariant", ssm::Discretization::impulse_invariant},
+    {"tustin", ssm::Discretization::tustin},
+};
+
 template <class K>
 void register_diagonal(const std::string& scalar) {
   benchmark::RegisterBenchmark(("discretize_diagonal/naive/" + scalar).c_str(), diagonal_naive<K>)
@@ -156,21 +163,21 @@ int main(int argc, char** argv) {
       ->ArgName("states")
       ->RangeMultiplier(4)
       ->Range(2, 128);
-  for (const auto& [name, method] : methods)
-    benchmark::RegisterBenchmark(("discretize/" + (name + std::string("/double"))).c_str(), dense,
-                                 method)
-        ->ArgName("states")
-        ->RangeMultiplier(4)
-        ->Range(2, 128);
   benchmark::RegisterBenchmark("discretize_fixed/naive/double", fixed_naive<6>)
       ->ArgNames({"states", "exponent"})
       ->ArgsProduct({{6}, {3, 5, 7, 10}});
-  for (const auto& [name, method] : methods) {
-    benchmark::RegisterBenchmark(("discretize_fixed/" + (name + std::string("/double"))).c_str(),
-                                 fixed<double, 6>, method)
+  const auto register_dense = [](const std::string& name, ssm::Discretization method) {
+    benchmark::RegisterBenchmark(("discretize/" + name + "/double").c_str(), dense, method)
+        ->ArgName("states")
+        ->RangeMultiplier(4)
+        ->Range(2, 128);
+    benchmark::RegisterBenchmark(("discretize_fixed/" + name + "/double").c_str(), fixed<double, 6>,
+                                 method)
         ->ArgNames({"states", "exponent"})
         ->ArgsProduct({{6}, {3, 5, 7, 10}});
-  }
+  };
+  for (const auto& [name, method] : methods) register_dense(name, method);
+  for (const auto& [name, method] : dense_methods) register_dense(name, method);
   register_diagonal<double>("double");
   register_diagonal<std::complex<double>>("complex");
   benchmark::Initialize(&argc, argv);

@@ -37,17 +37,17 @@ enum class Discretization {
 }
 
 namespace detail {
+
 inline void check_keeps_output(std::string_view function, Discretization method) {
   if (!keeps_output(method))
     throw_domain(function, "method", "one that changes C or D", "one that keeps them");
 }
-}  // namespace detail
 
-/// The discrete system of step Δ (s) by the named method, with the errors of that method.
+/// discretize by a method that keeps C and D, without the code of the others.
 template <class T, int N, int M, int P>
-[[nodiscard]] DiscreteStateSpace<T, N, M, P> discretize(Discretization method,
-                                                        const StateSpace<T, N, M, P>& system,
-                                                        std::type_identity_t<T> delta) {
+DiscreteStateSpace<T, N, M, P> discretize_keeping_output(Discretization method,
+                                                         const StateSpace<T, N, M, P>& system,
+                                                         T delta) {
   switch (method) {
     case Discretization::zero_order_hold:
       return zero_order_hold(system, delta);
@@ -57,14 +57,28 @@ template <class T, int N, int M, int P>
       return forward_euler(system, delta);
     case Discretization::backward_euler:
       return backward_euler(system, delta);
+    default:
+      std::abort();
+  }
+}
+
+}  // namespace detail
+
+/// The discrete system of step Δ (s) by the named method, with the errors of that method.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> discretize(Discretization method,
+                                                        const StateSpace<T, N, M, P>& system,
+                                                        std::type_identity_t<T> delta) {
+  switch (method) {
     case Discretization::first_order_hold:
       return first_order_hold(system, delta);
     case Discretization::impulse_invariant:
       return impulse_invariant(system, delta);
     case Discretization::tustin:
       return tustin(system, delta);
+    default:
+      return detail::discretize_keeping_output(method, system, delta);
   }
-  std::abort();
 }
 
 /// The same for one mode λ (1/s) of a diagonal system, real or complex, by a method that keeps C
@@ -83,9 +97,8 @@ template <Scalar K>
     case Discretization::backward_euler:
       return backward_euler(lambda, delta);
     default:
-      break;
+      std::abort();
   }
-  std::abort();
 }
 
 /// Discretizes a diagonal system with one Δ per channel: element by element as for one mode.

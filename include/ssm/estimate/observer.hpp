@@ -5,7 +5,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "ssm/system/pole_placement.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -17,7 +16,8 @@ namespace ssm {
 ///
 /// so that the error decays as (A_bar − L C)^t (Luenberger 1971, "An introduction to observers",
 /// eq. 2.9). y_t is the output at the time of u_t, Readout::before. L is the predictor's gain:
-/// A_bar K for a Kalman filter's gain K. Immutable; the state is a vector beside it.
+/// place_poles(A_barᵀ, Cᵀ, poles)ᵀ makes the poles the eigenvalues of A_bar − L C, and A_bar K is
+/// that of a Kalman filter of gain K. Immutable; the state is a vector beside it.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
 class Observer {
  public:
@@ -40,19 +40,6 @@ class Observer {
   System system_;
   Gain gain_;
 };
-
-/// The observer whose error has the given poles: L = place_poles(A_barᵀ, Cᵀ, poles)ᵀ makes them the
-/// eigenvalues of A_bar − L C. Poles of 0 forget an error in (states) steps; poles near those of
-/// A_bar trust the readings little.
-///
-/// @param poles (states), real, or complex in conjugate pairs, inside the unit circle
-/// @throws ShapeError and DomainError as place_poles does: (A_bar, C) must be observable
-template <class T, int N, int M, int P, class DP>
-[[nodiscard]] Observer<T, N, M, P> luenberger_observer(const DiscreteStateSpace<T, N, M, P>& system,
-                                                       const Eigen::MatrixBase<DP>& poles) {
-  return {system,
-          place_poles(system.A_bar().transpose(), system.C().transpose(), poles).transpose()};
-}
 
 /// Moves the observed state x, (states), from the time of the input u, (inputs), and the reading y,
 /// (outputs), to the next. No allocation, no lock, no exception for fixed sizes.

@@ -128,7 +128,8 @@ class DiscretizationCache {
     const Key key = std::bit_cast<Key>(delta);
     if (const auto found = discrete_.find(key); found != discrete_.end()) return found->second;
     if (discrete_.size() >= capacity_) discrete_.clear();
-    return discrete_.emplace(key, discretize(method_, system_, delta)).first->second;
+    return discrete_.emplace(key, detail::discretize_keeping_output(method_, system_, delta))
+        .first->second;
   }
 
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
