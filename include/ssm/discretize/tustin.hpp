@@ -46,7 +46,7 @@ T prewarped_step(std::string_view function, T delta, T frequency) {
 ///
 ///   A_bar = E⁻¹ (I + (1−α)ΔA),  B_bar = E⁻¹ ΔB,  C_bar = C E⁻¹,  D_bar = D + α C B_bar,
 ///   E = I − αΔA   (Zhang, Chen & Chen 2009, "Digital redesign via the generalised bilinear
-///   transformation", eqs. 4 to 7),
+///   transformation"),
 ///
 /// which puts s = (z − 1)/(Δ (α z + 1 − α)) into the transfer function. Stable systems stay stable
 /// when α ≥ 1/2. C and D change; ssm::bilinear is S4's map, which keeps them. Read the output by

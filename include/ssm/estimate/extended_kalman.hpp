@@ -15,7 +15,7 @@ namespace ssm {
 /// filter). With A = ∂f/∂x there, x' = f + A (x − mean) is held exactly:
 ///
 ///   mean ← mean + ∫₀^Δ e^{sA} ds f,  P ← e^{ΔA} P e^{ΔAᵀ} + Q_bar  (Jazwinski 1970, Stochastic
-///   Processes and Filtering Theory, theorem 8.1).
+///   Processes and Filtering Theory, chapter 8).
 ///
 /// The mean errs by O(Δ³) a step where f is curved: split long steps, and linearize anew in each. A
 /// reading h(x, u) is corrected by kalman_correct with C = ∂h/∂x and residual y − h, both at the

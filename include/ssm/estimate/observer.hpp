@@ -14,8 +14,8 @@ namespace ssm {
 ///
 ///   x_{t+1} = A_bar x_t + B_bar u_t + L (y_t − C x_t − D u_t),
 ///
-/// so that the error decays as (A_bar − L C)^t (Luenberger 1971, "An introduction to observers",
-/// eq. 2.9). y_t is the output at the time of u_t, Readout::before. L is the predictor's gain:
+/// so that the error decays as (A_bar − L C)^t (Luenberger 1971, "An introduction to
+/// observers"). y_t is the output at the time of u_t, Readout::before. L is the predictor's gain:
 /// place_poles(A_barᵀ, Cᵀ, poles)ᵀ makes the poles the eigenvalues of A_bar − L C, and A_bar K is
 /// that of a Kalman filter of gain K. Immutable; the state is a vector beside it.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>

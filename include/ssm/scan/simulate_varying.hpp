@@ -40,8 +40,8 @@ void magnus_step(const Eigen::Matrix<double, N, N>& A1, const Eigen::Matrix<doub
 ///   x(t + h) = e^Ω x(t) + φ₁(Ω) ω,  Ω = h/2 (A₁ + A₂) + √3/12 h² (A₂A₁ − A₁A₂),
 ///   ω = h/2 (b₁ + b₂) + √3/12 h² (A₂b₁ − A₁b₂)
 ///
-/// (Blanes, Casas, Oteo & Ros 2009, "The Magnus expansion and some of its applications", eq. 254,
-/// of the system [A b; 0 0]). Exact while A, B and u are constant; its error is O(h⁴) otherwise.
+/// (Iserles & Nørsett 1999, "On the solution of linear differential equations in Lie groups",
+/// for the system [A b; 0 0]). Exact while A, B and u are constant; its error is O(h⁴) otherwise.
 ///
 /// @param system_at StateSpace of scalar T at a time t (s); called at Gauss points and samples
 /// @param time (length), s, increasing; any spacing
