@@ -14,8 +14,6 @@
 namespace ssm {
 namespace detail {
 
-enum class Time { continuous, discrete };
-
 /// A = S U T U* S⁻¹ with S a diagonal of powers of two, U unitary and T upper triangular.
 ///
 /// `error` bounds how far rounding moved T, as it came out: it is 0 for a triangular A, whose
