@@ -279,10 +279,12 @@ int run(const Options& o) {
       normalized += off.dot(belief.covariance.ldlt().solve(off)) / 12;
       ++samples;
     }
-    flown.x.push_back(now);
-    flown.y.push_back(truth(height));
-    estimated.x.push_back(now);
-    estimated.y.push_back(belief.mean(height));
+    if (k % 5 == 0) {
+      flown.x.push_back(now);
+      flown.y.push_back(truth(height));
+      estimated.x.push_back(now);
+      estimated.y.push_back(belief.mean(height));
+    }
     if (k % 20 == 0) {
       heights.x.push_back(now);
       heights.y.push_back(y(barometer));

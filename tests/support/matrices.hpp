@@ -50,7 +50,7 @@ inline Eigen::MatrixXd random_covariance(Random& random, Index size, double scal
   return scale * (root * root.transpose() + 0.1 * Eigen::MatrixXd::Identity(size, size));
 }
 
-/// A system whose matrices are of the same numbers for every seed, with its modes about −2.
+/// A system of random matrices, with its modes about −2.
 inline StateSpace<double> random_system(Random& random, Index states, Index inputs, Index outputs) {
   const Eigen::MatrixXd A =
       random_matrix(random, states, states, 0.5) - 2 * Eigen::MatrixXd::Identity(states, states);

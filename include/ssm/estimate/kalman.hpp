@@ -121,7 +121,8 @@ struct Innovation {
 ///
 ///   mean ← mean + K residual,  P ← (I − K C) P (I − K C)ᵀ + K R Kᵀ,
 ///
-/// the form of Joseph, which is symmetric and non-negative for any K (Bar-Shalom, Li &
+/// the form of Joseph, which is symmetric and non-negative for any K, in double as long as the
+/// variances of prior and reading lie within some twelve orders of magnitude (Bar-Shalom, Li &
 /// Kirubarajan, Estimation with Applications, eq. 5.2.3-18). K is the filter gain: it corrects the
 /// state at the time of the reading. The predictor's gain is A_bar K. For a reading that is not
 /// linear in x, C is its derivative at the mean. NaN when S is not positive definite. No
