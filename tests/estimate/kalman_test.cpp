@@ -120,7 +120,7 @@ TEST_CASE("filter and smoother are the least squares over all readings at once")
                    batch.states.covariance.bottomRightCorner(states, states).eval()) <= 1e-12);
 
     std::vector<Known> smoothed = run.filtered;
-    smooth<double, Dynamic, Dynamic>(run.steps, smoothed, run.predicted, smoothed);
+    smooth(run.steps, smoothed, run.predicted, smoothed);
     for (Index t = 0; t < 7; ++t) {
       const Known& known = smoothed[static_cast<std::size_t>(t)];
       CHECK(distance(known.mean, batch.states.mean.segment(states * t, states).eval()) <= 1e-11);
@@ -269,22 +269,22 @@ TEST_CASE("a smoother knows a constant from all its readings alike") {
   double sum = 0;
   for (int t = 0; t < 5; ++t) {
     if (t > 0) predicted.push_back(belief);
-    kalman_correct<double, Dynamic, Dynamic>(one(1), one(1), one(t) - belief.mean, belief);
+    kalman_correct(one(1), one(1), one(t) - belief.mean, belief);
     filtered.push_back(belief);
     sum += t;
   }
-  smooth<double, Dynamic, Dynamic>(steps, filtered, predicted, smoothed);
+  smooth(steps, filtered, predicted, smoothed);
   for (const Known& known : smoothed) {
     CHECK(known.mean(0) == Approx(sum / (5 + 1e-6)).epsilon(1e-12));
     CHECK(known.covariance(0) == Approx(1 / (5 + 1e-6)).epsilon(1e-9));
   }
-  CHECK_THROWS_WITH((smooth<double, Dynamic, Dynamic>(steps, filtered, filtered, smoothed)),
+  CHECK_THROWS_WITH(smooth(steps, filtered, filtered, smoothed),
                     "smooth: predicted is (5), expected (4)");
 }
 
 TEST_CASE("a reading that cannot be weighed gives NaN, and matrices that do not fit are refused") {
   Known sure{one(0), one(0)};
-  kalman_correct<double, Dynamic, Dynamic>(one(1), one(0), one(1), sure);
+  kalman_correct(one(1), one(0), one(1), sure);
   CHECK(std::isnan(sure.mean(0)));
   Random random(10);
   const auto system = random_system(random, 3, 1, 2);

@@ -90,7 +90,7 @@ TEST_CASE("a ramp and a sawtooth are met exactly when the input is held to first
     const double s = time(t);
     const double sine = std::exp(-decay * s) * std::sin(swing * s) / swing;
     const double cosine = std::exp(-decay * s) * std::cos(swing * s);
-    const double mean = 2 * decay / 9;  // x = (t − 2ζ/ω + …)/ω²
+    const double mean = 2 * decay / 9;
     want(t, 0) = (s - mean + mean * cosine + (mean * decay - 1) * sine) / 9 + .5 * s;
   }
   RecurrenceWorkspace<double> workspace;
@@ -193,7 +193,7 @@ TEST_CASE("matrices that do not vary give the exact simulation") {
 }
 
 TEST_CASE("a varying system converges to its closed form with order four") {
-  // x' = −2 t x + u on a rotation: A(t) = −2tI + 3tJ commutes; x'' = t x does not
+  // Airy's equation x'' = t x: A at one time does not commute with A at another
   const auto airy = [](double t) {
     MatrixXd A(2, 2);
     A << 0, 1, t, 0;

@@ -2,7 +2,7 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
-#include <cassert>
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,20 +46,29 @@ template <class T, int N, int M>
           (covariance + covariance.transpose()) / T(2)};
 }
 
+namespace detail {
+
+/// The belief that goes with a NoisyStep.
+template <class Step>
+using BeliefOf =
+    Belief<typename decltype(Step::A_bar)::Scalar, decltype(Step::A_bar)::RowsAtCompileTime>;
+
+}  // namespace detail
+
 /// The Rauch–Tung–Striebel smoother: turns the beliefs of a filter, each from the readings up to
 /// its time, into those from all readings.
 ///
-/// @param steps (length − 1): step t leads from time t to t + 1
+/// @param steps (length − 1), a vector, array or span of NoisyStep: step t leads from time t to
+/// t + 1
 /// @param filtered (length): the belief at time t, its reading included
 /// @param predicted (length − 1): what step t made of filtered t, before reading t + 1
 /// @param smoothed (length), written; may be the memory of filtered
 /// @throws ShapeError
 /// Cost: length factorisations of (states, states) and eight products.
-template <class T, int N, int M>
-void smooth(std::span<const NoisyStep<T, N, M>> steps,
-            std::type_identity_t<std::span<const Belief<T, N>>> filtered,
-            std::type_identity_t<std::span<const Belief<T, N>>> predicted,
-            std::type_identity_t<std::span<Belief<T, N>>> smoothed) {
+template <class Steps, class Known = detail::BeliefOf<typename Steps::value_type>>
+void smooth(const Steps& steps, std::type_identity_t<std::span<const Known>> filtered,
+            std::type_identity_t<std::span<const Known>> predicted,
+            std::type_identity_t<std::span<Known>> smoothed) {
   constexpr std::string_view name = "smooth";
   const std::size_t length = filtered.size(), moves = length == 0 ? 0 : length - 1;
   const auto check = [&](std::string_view argument, std::size_t got, std::size_t want) {
