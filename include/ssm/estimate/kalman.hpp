@@ -96,7 +96,8 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
   belief.covariance = ((belief.covariance + belief.covariance.transpose()) / T(2)).eval();
 }
 
-/// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps.
+/// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps. For
+/// fixed sizes a negative Δ ends the program.
 /// No allocation, no lock, no exception for fixed sizes.
 /// Cost: noisy_step, and that of the step.
 template <class T, int N, int M, int P>
