@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "ssm/system/frequency_response.hpp"
+#include "ssm/system/interconnection.hpp"
 #include "ssm/system/mass_spring_damper.hpp"
 #include "ssm/system/poles_zeros.hpp"
-#include "ssm/system/transfer_function.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
 #include "support/random.hpp"
@@ -110,7 +110,7 @@ TEST_CASE("at a zero the system matrix loses rank, and there are as many as its 
           MatrixXcd matrix(n + m, n + m);
           matrix << system.A().cast<Complex>() - zero * MatrixXcd::Identity(n, n),
               system.B().cast<Complex>(), system.C().cast<Complex>(), system.D().cast<Complex>();
-          const VectorXcd steps = matrix.fullPivLu().matrixLU().diagonal();
+          const VectorXcd steps = matrix.colPivHouseholderQr().matrixQR().diagonal();
           CHECK(std::abs(steps(n + m - 1)) <= 1e-10 * matrix.norm());
         }
       }
@@ -121,14 +121,13 @@ TEST_CASE("zeros of tall, wide, hidden and degenerate systems") {
   CHECK(zeros(random_system(random, 4, 1, 2)).size() == 0);
   CHECK(zeros(random_system(random, 4, 3, 2)).size() == 0);
 
-  // A mode that the input does not reach is an invariant zero, of a tall system too.
-  MatrixXd A(2, 2), B(2, 1), C(2, 2);
+  // A mode that the input does not reach is a zero where inputs and outputs are as many.
+  MatrixXd A(2, 2), B(2, 1), C(1, 2);
   A << -1, 0.5, 0, -7;
   B << 1, 0;
-  C << 1, 2, 3, 4;
-  CHECK(distance(zeros(StateSpace<double>(A, B, C, MatrixXd::Zero(2, 1))),
-                 vector({-7}).cast<Complex>()) <= 1e-14);
-  CHECK(zeros(StateSpace<double>(A, MatrixXd::Zero(2, 1), C, MatrixXd::Zero(2, 1))).size() == 2);
+  C << 1, 2;
+  CHECK(distance(zeros(StateSpace<double>(A, B, C)), vector({-7}).cast<Complex>()) <= 1e-14);
+  CHECK(zeros(StateSpace<double>(A, B, MatrixXd::Identity(2, 2))).size() == 0);
 
   // Two transmission zeros that no single channel has:
   // G = [1/(s+1) 2/(s+3); 1/(s+1) 1/(s+1)], whose determinant vanishes at s = 1.
@@ -154,7 +153,7 @@ TEST_CASE("the frequency response is C (sI − A)⁻¹ B + D, in discrete time o
     const MatrixXcd C = system.C().cast<Complex>(), D = system.D().cast<Complex>();
     const auto direct = [&](Complex s, Complex lead) -> MatrixXcd {
       const MatrixXcd resolvent = s * MatrixXcd::Identity(n, n) - A;
-      return lead * C * resolvent.fullPivLu().solve(B) + D;
+      return lead * C * resolvent.partialPivLu().solve(B) + D;
     };
     for (const double omega : {0.0, 0.1, 3.0, 1e5}) {
       CHECK(error(response(omega), direct(Complex(0, omega), 1)) <= 1e-12);

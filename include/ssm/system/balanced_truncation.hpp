@@ -20,6 +20,7 @@ namespace ssm {
 template <LinearSystem System>
 [[nodiscard]] auto hankel_singular_values(const System& system) {
   constexpr std::string_view function = "hankel_singular_values";
+  if (system.states() == 0) return typename System::StateVector(system.states());
   const Eigen::MatrixXd product = detail::observability_factor(function, system).transpose() *
                                   detail::controllability_factor(function, system);
   const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(product).singularValues();
@@ -42,14 +43,18 @@ template <LinearSystem System>
 template <LinearSystem System>
 [[nodiscard]] auto balanced_truncation(const System& system, Index order) {
   using Matrix = Eigen::MatrixXd;
+  using Traits = detail::SystemTraits<System>;
   constexpr std::string_view function = "balanced_truncation";
+  if (system.states() == 0 && order == 0)
+    return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(
+        system, detail::state_matrix(system), detail::input_matrix(system), system.C(), system.D());
   const Matrix L = detail::controllability_factor(function, system);
   const Matrix M = detail::observability_factor(function, system);
   const Eigen::JacobiSVD<Matrix> svd(M.transpose() * L, Eigen::ComputeFullU | Eigen::ComputeFullV);
   const Eigen::VectorXd& sigma = svd.singularValues();
   const double rounding = static_cast<double>(system.states()) *
                           std::numeric_limits<double>::epsilon() *
-                          (system.states() > 0 ? sigma(0) : 0.0);
+                          (sigma.size() > 0 ? sigma(0) : 0.0);
   const Index most = (sigma.array() > rounding).count();
   if (order < 0 || order > most)
     detail::throw_domain(function, "order", std::to_string(order), "0 to " + std::to_string(most));
@@ -61,7 +66,6 @@ template <LinearSystem System>
   const Matrix A = T_inverse * detail::state_matrix(system).template cast<double>() * T;
   const Matrix B = T_inverse * detail::input_matrix(system).template cast<double>();
   const Matrix C = system.C().template cast<double>() * T;
-  using Traits = detail::SystemTraits<System>;
   return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(system, A, B, C, system.D());
 }
 

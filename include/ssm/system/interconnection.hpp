@@ -19,6 +19,7 @@ constexpr int fixed_sum(int a, int b) { return a == Dynamic || b == Dynamic ? Dy
 /// Solves (I − loop) X = right for a loop of gains without delay.
 template <class Matrix>
 Matrix solve_loop(std::string_view function, const Matrix& loop, const Matrix& right) {
+  if (loop.rows() == 0) return right;
   const Matrix whole = Matrix::Identity(loop.rows(), loop.rows()) - loop;
   const Eigen::FullPivLU<Matrix> lu(whole);
   if (!whole.allFinite() || !lu.isInvertible())
@@ -96,6 +97,7 @@ template <LinearSystem System, class DT>
   using Matrix = Eigen::MatrixXd;
   using Traits = detail::SystemTraits<System>;
   detail::check_matrix("similarity_transform", "T", T, system.states(), system.states());
+  if (system.states() == 0) return system;
   const Matrix wide = T.template cast<double>();
   const Eigen::FullPivLU<Matrix> lu(wide);
   if (!wide.allFinite() || !lu.isInvertible())

@@ -169,9 +169,9 @@ template <LinearSystem System>
 ///
 ///   [A − λI, B; C, D]
 ///
-/// has less than its usual rank. They are the transmission zeros, and the modes that inputs do not
-/// reach or outputs do not show. In discrete time, with y_t = C x_t + D u_t, they are those of
-/// z C (zI − A_bar)⁻¹ B_bar + D.
+/// has less than its usual rank: the transmission zeros and, where there are as many inputs as
+/// outputs, the modes that inputs do not reach or outputs do not show. In discrete time, with
+/// y_t = C x_t + D u_t, they are those of z C (zI − A_bar)⁻¹ B_bar + D.
 ///
 /// Reduced to a pencil of full rank without infinite zeros (Emami-Naeini & Van Dooren 1982), then a
 /// generalized eigenvalue problem; no polynomial is formed. Computed in double for float as well.

@@ -293,8 +293,9 @@ template <std::floating_point T>
     D *= section.D(0, 0);
     at += k;
   }
-  return {A.template cast<T>(), B.template cast<T>(), C.template cast<T>(),
-          Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
+  // The last section first: A is then upper triangular but for pairs, and shows its eigenvalues.
+  return {A.reverse().template cast<T>(), B.reverse().template cast<T>(),
+          C.reverse().template cast<T>(), Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
 }
 
 }  // namespace ssm
