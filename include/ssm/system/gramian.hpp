@@ -16,9 +16,10 @@ namespace detail {
 /// The upper triangular U for which X = U U* solves T X + X T* + B B* = 0 or T X T* − X + B B* = 0,
 /// T upper triangular and stable, last column first, without ever forming B B*: Hammarling (1982),
 /// in the form of Sorensen & Zhou (2003), section 4.
-inline Eigen::MatrixXcd hammarling(Time time, const Eigen::MatrixXcd& T, Eigen::MatrixXcd B) {
+template <class Complex>
+Complex hammarling(Time time, const Complex& T, Complex B) {
   using Vector = Eigen::VectorXcd;
-  Eigen::MatrixXcd U = Eigen::MatrixXcd::Zero(T.rows(), T.rows());
+  Complex U = Complex::Zero(T.rows(), T.rows());
   for (Index j = T.rows() - 1; j >= 0; --j) {
     const double size = B.row(j).norm();
     if (!(size > 0)) continue;
@@ -32,16 +33,17 @@ inline Eigen::MatrixXcd hammarling(Time time, const Eigen::MatrixXcd& T, Eigen::
     const Eigen::RowVectorXcd b = B.row(j) / size;
     const Vector along = B.topRows(j) * b.adjoint();
     const Vector above = T.col(j).head(j) * tau;
-    Eigen::MatrixXcd triangle = T.topLeftCorner(j, j);
+    Complex triangle = T.topLeftCorner(j, j);
     Vector u, change;  // of the rows above, in the direction of b
     if (time == Time::continuous) {
       triangle.diagonal().array() += std::conj(lambda);
-      u = triangle.triangularView<Eigen::Upper>().solve(-above - along * decay);
+      u = triangle.template triangularView<Eigen::Upper>().solve(-above - along * decay);
       change = -decay * u;
     } else {
       triangle *= -std::conj(lambda);
       triangle.diagonal().array() += 1.0;
-      u = triangle.triangularView<Eigen::Upper>().solve(above * std::conj(lambda) + along * decay);
+      u = triangle.template triangularView<Eigen::Upper>().solve(above * std::conj(lambda) +
+                                                                 along * decay);
       change = decay * (T.topLeftCorner(j, j) * u + above) - (lambda + 1.0) * along;
     }
     U.col(j).head(j) = u;

@@ -263,7 +263,8 @@ template <std::floating_point T>
 }
 
 /// A continuous system with these zeros, poles and gain: sections of one or two states in a row, so
-/// that no polynomial is formed and the poles are those given to the last digit, stiff or not.
+/// that no polynomial is formed and the poles are those given to the last digit, stiff or not. A
+/// zero far below the poles of its section costs digits of the response near it.
 ///
 /// @throws ShapeError when there are more zeros than poles
 /// @throws DomainError when a complex zero or pole lacks its exact conjugate
