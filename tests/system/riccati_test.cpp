@@ -182,7 +182,7 @@ TEST_CASE("the regulator's cost is what its closed loop spends") {
   const MatrixXd spent = lyapunov(closed.transpose(), Q + best.K.transpose() * R * best.K);
   CHECK(relative_error(spent, best.P) <= 1e-13);
 
-  // Published in the documentation of MATLAB's dlqr's equation: any other gain costs more.
+  // Any other gain costs more.
   for (int trial = 0; trial < 5; ++trial) {
     const MatrixXd K = best.K + 1e-3 * random_matrix(random, 2, 4);
     const MatrixXd other = lyapunov((A - B * K).transpose(), Q + K.transpose() * R * K) - best.P;
@@ -192,7 +192,7 @@ TEST_CASE("the regulator's cost is what its closed loop spends") {
 
 TEST_CASE("stiff, singular and unseen modes do not keep Riccati from the stabilizing solution") {
   const Eigen::Matrix<double, 1, 1> R(1.0);
-  // A motor whose current settles a hundred thousand times as fast as its speed.
+  // A motor whose current settles ten thousand times as fast as its speed.
   Matrix2d motor;
   motor << -2.5e4, -80, 350, -0.1;
   const Vector2d B(4e4, 0);
@@ -217,7 +217,6 @@ TEST_CASE("stiff, singular and unseen modes do not keep Riccati from the stabili
   const Matrix2d loop = unstable - Vector2d(1, 1) * Vector2d(1, 1).transpose() * mirrored;
   CHECK(std::abs(loop.trace() + 5) <= 1e-13);
   CHECK(std::abs(loop.determinant() - 6) <= 1e-13);
-  const StateSpace discrete_unstable(unstable, Vector2d(1, 1), RowVector2d(1, 0));
   const DiscreteStateSpace sampled(unstable, Vector2d(1, 1), RowVector2d(1, 0),
                                    Eigen::Matrix<double, 1, 1>(0.0), 1.0);
   const auto stopped = discrete_lqr(sampled, none, R);
