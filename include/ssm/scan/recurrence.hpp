@@ -114,10 +114,13 @@ void recurrence(const Cpu&, const DiscreteStateSpace<T, N, M, P>& system,
 template <class T, int N = Dynamic, int M = Dynamic, int P = Dynamic>
 class DiscretizationCache {
  public:
+  /// @throws DomainError when the method changes C or D: its state or its output is that of one Δ
   explicit DiscretizationCache(StateSpace<T, N, M, P> system,
                                Discretization method = Discretization::zero_order_hold,
                                std::size_t capacity = 256)
-      : system_(std::move(system)), method_(method), capacity_(capacity) {}
+      : system_(std::move(system)), method_(method), capacity_(capacity) {
+    detail::check_keeps_output("DiscretizationCache", method);
+  }
 
   /// The discrete system of step Δ (s), valid until the next call.
   /// @throws DomainError as the method does
@@ -125,7 +128,8 @@ class DiscretizationCache {
     const Key key = std::bit_cast<Key>(delta);
     if (const auto found = discrete_.find(key); found != discrete_.end()) return found->second;
     if (discrete_.size() >= capacity_) discrete_.clear();
-    return discrete_.emplace(key, discretize(method_, system_, delta)).first->second;
+    return discrete_.emplace(key, detail::discretize_keeping_output(method_, system_, delta))
+        .first->second;
   }
 
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
