@@ -36,12 +36,13 @@ double relative_error(const G& got, const W& want) {
   return (got - want).norm() / want.norm();
 }
 
-/// How far P is from solving its Riccati equation, relative to the sizes of the terms.
+/// How far P is from solving its Riccati equation, relative to the sizes of the factors of its
+/// terms.
 double continuous_residual(const MatrixXd& A, const MatrixXd& B, const MatrixXd& Q,
                            const MatrixXd& R, const MatrixXd& P) {
-  const MatrixXd quadratic = P * B * R.llt().solve(B.transpose() * P);
+  const MatrixXd K = R.llt().solve(B.transpose() * P), quadratic = P * B * K;
   return (A.transpose() * P + P * A - quadratic + Q).norm() /
-         (2 * A.norm() * P.norm() + quadratic.norm() + Q.norm());
+         (2 * A.norm() * P.norm() + P.norm() * B.norm() * K.norm() + Q.norm());
 }
 
 double discrete_residual(const MatrixXd& A, const MatrixXd& B, const MatrixXd& Q, const MatrixXd& R,
@@ -158,14 +159,14 @@ TEST_CASE("Riccati solutions leave no residual, are symmetric and stabilize, for
       const MatrixXd Q = random_definite(random, n), R = random_definite(random, m);
       const MatrixXd P = riccati(A, B, Q, R);
       CHECK(P == P.transpose());
-      CHECK(continuous_residual(A, B, Q, R, P) <= 1e-13);
+      CHECK(continuous_residual(A, B, Q, R, P) <= 1e-14);
       const StateSpace system(A, B, MatrixXd(MatrixXd::Identity(n, n)));
       const MatrixXd closed = A - B * lqr(system, Q, R).K;
       CHECK(closed.eigenvalues().real().maxCoeff() < 0);
 
       const MatrixXd S = discrete_riccati(A, B, Q, R);
       CHECK(S == S.transpose());
-      CHECK(discrete_residual(A, B, Q, R, S) <= 1e-13);
+      CHECK(discrete_residual(A, B, Q, R, S) <= 1e-14);
       const DiscreteStateSpace sampled(A, B, MatrixXd(MatrixXd::Identity(n, n)),
                                        MatrixXd(MatrixXd::Zero(n, m)), 0.1);
       const MatrixXd closed_bar = A - B * discrete_lqr(sampled, Q, R).K;

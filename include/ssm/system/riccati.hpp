@@ -32,17 +32,18 @@ struct RiccatiEquation {
     return (R + B.transpose() * P * B).llt().solve(B.transpose() * P * A);
   }
 
-  /// What P leaves of the equation, relative to the sizes of its terms.
+  /// What P leaves of the equation, relative to the sizes of the factors of its terms: rounding
+  /// leaves a few epsilon. A P much larger than its K is known no better than that.
   [[nodiscard]] double residual(const Matrix& P) const {
     const Matrix K = gain(P), PB = P * B;
+    const double size = P.norm(), feedback = size * B.norm() * K.norm();
     if (time == Time::continuous) {
-      const Matrix linear = A.transpose() * P, quadratic = PB * K;
-      return (linear + linear.transpose() - quadratic + Q).norm() /
-             (2 * linear.norm() + quadratic.norm() + Q.norm());
+      const Matrix linear = A.transpose() * P;
+      return (linear + linear.transpose() - PB * K + Q).norm() /
+             (2 * A.norm() * size + feedback + Q.norm());
     }
-    const Matrix linear = A.transpose() * P * A, quadratic = A.transpose() * PB * K;
-    return (linear - P - quadratic + Q).norm() /
-           (linear.norm() + P.norm() + quadratic.norm() + Q.norm());
+    return (A.transpose() * (P * A - PB * K) - P + Q).norm() /
+           (A.norm() * (A.norm() * size + feedback) + size + Q.norm());
   }
 };
 

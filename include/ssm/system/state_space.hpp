@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <concepts>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
@@ -123,7 +124,8 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
   /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
   template <class DA, class DB, class DC, class DD>
   DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
-                     const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D, T delta)
+                     const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D,
+                     std::type_identity_t<T> delta)
       : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {}
 
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
