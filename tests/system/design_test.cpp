@@ -100,9 +100,10 @@ TEST_CASE("a repeated pole is placed as often as there are inputs, and stiff pla
   poles << -1, -1, -2, -2, -3;
   CHECK(distance(A - B * place_poles(A, B, poles), poles.cast<Complex>()) <= 1e-7);
 
-  Matrix2d motor;
+  MatrixXd motor(2, 2), drive(2, 1);
   motor << -2.5e4, -80, 350, -0.1;
-  const Vector2d drive(4e4, 0), wanted(-3e4, -10);
+  drive << 4e4, 0;
+  const VectorXd wanted = Vector2d(-3e4, -10);
   CHECK(distance(motor - drive * place_poles(motor, drive, wanted), wanted.cast<Complex>()) <=
         1e-8);
 }

@@ -28,7 +28,8 @@ MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
 
 MatrixXd random_definite(ssm::test::Random& random, Index size) {
   const MatrixXd root = random_matrix(random, size, size);
-  return root * root.transpose() + 0.1 * MatrixXd::Identity(size, size);
+  const MatrixXd square = root * root.transpose() + 0.1 * MatrixXd::Identity(size, size);
+  return 0.5 * (square + square.transpose());  // a product may round its two halves differently
 }
 
 template <class G, class W>
