@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -300,14 +299,7 @@ int run(const Options& o) {
                            "time t (s)",
                            "height above the line (m)",
                            {heights, flown, estimated}};
-  std::printf("\n%s\n", plot::to_text(picture).c_str());
-  if (!o.svg.empty()) {
-    std::ofstream file(o.svg);
-    file << plot::to_svg(picture);
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.svg);
-    std::printf("wrote %s\n", o.svg.c_str());
-  }
+  plot::show(picture, o.svg);
 
   const State rms = (squares / samples).cwiseSqrt();
   std::printf(

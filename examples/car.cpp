@@ -9,8 +9,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -179,14 +177,7 @@ int run(const Options& o) {
                            "east (m)",
                            "north (m)",
                            {fixes, path, estimated}};
-  std::printf("\n%s\n", plot::to_text(picture).c_str());
-  if (!o.svg.empty()) {
-    std::ofstream file(o.svg);
-    file << plot::to_svg(picture);
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.svg);
-    std::printf("wrote %s\n", o.svg.c_str());
-  }
+  plot::show(picture, o.svg);
 
   const double count = std::max(1, errors.samples), gps = std::max(1, errors.fixes);
   const State rms = (errors.estimate / count).cwiseSqrt();

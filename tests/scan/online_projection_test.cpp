@@ -153,9 +153,10 @@ TEST_CASE("the online projection names the argument that does not fit") {
                     "OnlineProjection: streams is 0, expected at least 1");
   CHECK_THROWS_WITH(OnlineProjection<float>(1, 0),
                     "OnlineProjection: state is 0, expected at least 1");
-  CHECK_THROWS_WITH(OnlineProjection<float>(1, 4, Discretization::zero_order_hold),
-                    "OnlineProjection: method is zero_order_hold, expected bilinear, "
-                    "backward_euler or forward_euler");
+  for (const auto method : {Discretization::zero_order_hold, Discretization::tustin})
+    CHECK_THROWS_WITH(OnlineProjection<float>(1, 4, method),
+                      "OnlineProjection: method is another, expected bilinear, backward_euler or "
+                      "forward_euler");
   OnlineProjection<float> memory(2, 4);
   CHECK_THROWS_WITH(memory.project(cpu, Tensor<float, 2>({3, 1})),
                     "OnlineProjection: u is (3, 1), expected (3, 2)");

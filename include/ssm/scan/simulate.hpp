@@ -3,15 +3,12 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 
 #include "ssm/core/backend.hpp"
@@ -20,6 +17,7 @@
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/first_order_hold.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/scan/detail/step_cache.hpp"
 #include "ssm/scan/recurrence.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -35,23 +33,18 @@ class HoldCache {
  public:
   explicit HoldCache(StateSpace<T, N, M, P> system, InputHold hold = InputHold::zero_order,
                      std::size_t capacity = 256)
-      : system_(std::move(system)), hold_(hold), capacity_(capacity) {}
+      : system_(std::move(system)), hold_(hold), steps_(capacity) {}
 
   /// x(t + Δ) = A_bar x(t) + B_start u(t) + B_end u(t + Δ), valid until the next call; B_end = 0
   /// for a zero-order hold. Δ in s.
   const RampStep<T, N, M>& at(T delta) {
-    const Key key = std::bit_cast<Key>(delta);
-    if (const auto found = steps_.find(key); found != steps_.end()) return found->second;
-    if (steps_.size() >= capacity_) steps_.clear();
-    return steps_.emplace(key, step(delta)).first->second;
+    return steps_.at(delta, [&] { return step(delta); });
   }
 
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
   [[nodiscard]] std::size_t size() const noexcept { return steps_.size(); }
 
  private:
-  using Key = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-
   [[nodiscard]] RampStep<T, N, M> step(T delta) const {
     if (hold_ == InputHold::first_order) return ramp_step(system_, delta);
     const auto sampled = zero_order_hold(system_, delta);
@@ -61,8 +54,7 @@ class HoldCache {
 
   StateSpace<T, N, M, P> system_;
   InputHold hold_;
-  std::size_t capacity_;
-  std::unordered_map<Key, RampStep<T, N, M>> steps_;
+  detail::StepCache<T, RampStep<T, N, M>> steps_;
 };
 
 namespace detail {
