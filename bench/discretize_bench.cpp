@@ -22,6 +22,13 @@ ssm::StateSpace<double> chain(Index states) {
   return {A, Matrix::Ones(states, 1), Matrix::Ones(1, states)};
 }
 
+/// The same, its sizes known to the compiler.
+template <class T, int N>
+ssm::StateSpace<T, N, 1, 1> fixed_chain() {
+  const auto system = chain(N);
+  return {system.A().cast<T>(), system.B().cast<T>(), system.C().cast<T>(), system.D().cast<T>()};
+}
+
 /// B_bar = A⁻¹ (e^{ΔA} − I) B as the formula stands, with Eigen's exponential: A must be regular.
 void dense_naive(benchmark::State& run) {
   const auto system = chain(run.range(0));
@@ -38,6 +45,32 @@ void dense(benchmark::State& run, ssm::Discretization method) {
   for (auto _ : run) {
     const auto sampled = ssm::discretize(method, system, 0.01);
     benchmark::DoNotOptimize(sampled.B_bar().data());
+  }
+}
+
+/// The step is 2^-exponent s.
+template <class T, int N>
+void fixed(benchmark::State& run, ssm::Discretization method) {
+  auto system = fixed_chain<T, N>();
+  const T delta = std::ldexp(T(1), -static_cast<int>(run.range(1)));
+  for (auto _ : run) {
+    benchmark::DoNotOptimize(system);
+    auto sampled = ssm::discretize(method, system, delta);
+    benchmark::DoNotOptimize(sampled);
+  }
+}
+
+/// exp([A B; 0 0] Δ) with Eigen's exponential, of fixed size.
+template <int N>
+void fixed_naive(benchmark::State& run) {
+  auto system = fixed_chain<double, N>();
+  const double delta = std::ldexp(1.0, -static_cast<int>(run.range(1)));
+  for (auto _ : run) {
+    benchmark::DoNotOptimize(system);
+    Eigen::Matrix<double, N + 1, N + 1> block = Eigen::Matrix<double, N + 1, N + 1>::Zero();
+    block.template topRows<N>() << system.A() * delta, system.B() * delta;
+    Eigen::Matrix<double, N + 1, N + 1> sampled = block.exp();
+    benchmark::DoNotOptimize(sampled);
   }
 }
 
@@ -102,6 +135,13 @@ constexpr std::pair<const char*, ssm::Discretization> methods[]{
     {"backward_euler", ssm::Discretization::backward_euler},
 };
 
+/// Methods that change C or D: for dense systems.
+constexpr std::pair<const char*, ssm::Discretization> dense_methods[]{
+    {"first_order_hold", ssm::Discretization::first_order_hold},
+    {"impulse_invariant", ssm::Discretization::impulse_invariant},
+    {"tustin", ssm::Discretization::tustin},
+};
+
 template <class K>
 void register_diagonal(const std::string& scalar) {
   benchmark::RegisterBenchmark(("discretize_diagonal/naive/" + scalar).c_str(), diagonal_naive<K>)
@@ -123,12 +163,21 @@ int main(int argc, char** argv) {
       ->ArgName("states")
       ->RangeMultiplier(4)
       ->Range(2, 128);
-  for (const auto& [name, method] : methods)
-    benchmark::RegisterBenchmark(("discretize/" + (name + std::string("/double"))).c_str(), dense,
-                                 method)
+  benchmark::RegisterBenchmark("discretize_fixed/naive/double", fixed_naive<6>)
+      ->ArgNames({"states", "exponent"})
+      ->ArgsProduct({{6}, {3, 5, 7, 10}});
+  const auto register_dense = [](const std::string& name, ssm::Discretization method) {
+    benchmark::RegisterBenchmark(("discretize/" + name + "/double").c_str(), dense, method)
         ->ArgName("states")
         ->RangeMultiplier(4)
         ->Range(2, 128);
+    benchmark::RegisterBenchmark(("discretize_fixed/" + name + "/double").c_str(), fixed<double, 6>,
+                                 method)
+        ->ArgNames({"states", "exponent"})
+        ->ArgsProduct({{6}, {3, 5, 7, 10}});
+  };
+  for (const auto& [name, method] : methods) register_dense(name, method);
+  for (const auto& [name, method] : dense_methods) register_dense(name, method);
   register_diagonal<double>("double");
   register_diagonal<std::complex<double>>("complex");
   benchmark::Initialize(&argc, argv);

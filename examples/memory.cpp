@@ -8,9 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <numbers>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -147,14 +145,7 @@ int remember(const Options& o) {
     curve(
         memory.name, [&](double s) { return memory.recall(o, s); },
         memory.ends ? o.window : o.shown);
-  std::printf("\n%s\n", plot::to_text(picture).c_str());
-  if (!o.svg.empty()) {
-    std::ofstream file(o.svg);
-    file << plot::to_svg(picture);
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.svg);
-    std::printf("wrote %s\n", o.svg.c_str());
-  }
+  plot::show(picture, o.svg);
 
   const bool sharp_then_smooth = errors.front()[0] < errors.back()[0];
   const bool window_kept = errors[1][1] < errors.back()[0];

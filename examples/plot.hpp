@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -237,6 +239,17 @@ inline std::string to_svg(const Plot& plot) {
     legend += 52 + 7.0 * static_cast<double>(series.name.size());
   }
   return svg + "</svg>\n";
+}
+
+/// Prints a plot, and writes it to an SVG file unless `svg` is empty. Throws std::runtime_error.
+inline void show(const Plot& plot, const std::string& svg) {
+  std::printf("\n%s\n", to_text(plot).c_str());
+  if (svg.empty()) return;
+  std::ofstream file(svg);
+  file << to_svg(plot);
+  file.close();
+  if (!file) throw std::runtime_error("cannot write " + svg);
+  std::printf("wrote %s\n", svg.c_str());
 }
 
 }  // namespace plot

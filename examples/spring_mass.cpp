@@ -7,8 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 
 #include "plot.hpp"
@@ -141,14 +139,7 @@ int simulate(const Options& o) {
     sampled.y.push_back(position(t, 0));
   }
   const plot::Plot picture{"Mass on a spring", "time t (s)", "position y (m)", {closed, sampled}};
-  std::printf("\n%s\n", plot::to_text(picture).c_str());
-  if (!o.svg.empty()) {
-    std::ofstream file(o.svg);
-    file << plot::to_svg(picture);
-    file.close();
-    if (!file) throw std::runtime_error("cannot write " + o.svg);
-    std::printf("wrote %s\n", o.svg.c_str());
-  }
+  plot::show(picture, o.svg);
 
   // Every step rounds once, and an undamped mass forgets none of it.
   const double bound = 1e-15 * (100 + static_cast<double>(length)) * scale;

@@ -7,6 +7,7 @@
 #include "ssm/conv/long_conv.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
@@ -319,6 +320,32 @@ TEST_CASE("diagonal kernels have the same bits for every number of threads") {
       CHECK(same_bits(back.delta, many.delta));
     }
   }
+}
+
+TEST_CASE("kernels and convolutions allocate on their first call only") {
+  const Problem<float> p(3, 5);
+  const Stream<float> stream(2, 900, 3, 5);
+  Problem<float> d = p;
+  Stream<float> out = stream, dstream = stream;
+  Tensor<float, 2> K({3, 900}), dK = K;
+  DiagonalKernelWorkspace<float> workspace;
+  LongConvWorkspace<float> conv;
+  const DiagonalKernelGradients<float> model{d.lambda, d.delta, d.B, d.C};
+  const auto all = [&] {
+    const auto method = Discretization::bilinear;
+    s4d_kernel(cpu(1), method, p.inputs(), K, workspace);
+    s4d_kernel_backward(cpu(1), method, p.inputs(), K, model, workspace);
+    long_conv<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}}, conv);
+    long_conv_backward<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}},
+                              {dstream.u, dK, {}, {}}, conv);
+    s4d_pass_state<float>(cpu(1), method, p.inputs(), {stream.u, stream.state}, {out.u, out.state},
+                          workspace);
+    s4d_pass_state_backward<float>(cpu(1), method, p.inputs(), {stream.u, stream.state},
+                                   {out.u, out.state}, {dstream.u, dstream.state, model},
+                                   workspace);
+  };
+  CHECK(ssm::test::allocations_of(all) > 0);
+  CHECK(ssm::test::allocations_of(all) == 0);
 }
 
 TEST_CASE("the diagonal kernels name the argument that does not fit") {

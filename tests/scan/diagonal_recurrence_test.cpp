@@ -153,6 +153,15 @@ TEST_CASE("the diagonal recurrence may be split anywhere, and run on any number 
   }
 }
 
+TEST_CASE("the diagonal recurrence refuses methods that change C or D") {
+  Case<double> c(2, 4, 3, 2, 11);
+  for (const auto method : {Discretization::first_order_hold, Discretization::impulse_invariant,
+                            Discretization::tustin}) {
+    CHECK_THROWS_AS(c.run(method), ssm::DomainError);
+    CHECK_THROWS_AS(c.run_varying(method), ssm::DomainError);
+  }
+}
+
 TEST_CASE("the diagonal recurrence refuses shapes that do not fit, by name") {
   Case<double> c(2, 4, 3, 2, 11);
   c.B.resize({3, 1});

@@ -122,7 +122,7 @@ TEST_CASE("a memory of ten thousand samples is as good as it was measured") {
 
 TEST_CASE("a memory of a million samples is as good as it was measured") {
   CHECK(error_of_memory<double>(256, 1000000, 50, 101) == Approx(1.4e-9).epsilon(0.05));
-  CHECK(error_of_memory<float>(256, 1000000, 50, 101) <= 3.3e-8);
+  CHECK(error_of_memory<float>(256, 1000000, 50, 101) <= 4e-9);  // a plain float loop: 3.3e-8
   CHECK(error_of_memory<double>(256, 1000000, 100, 101) == Approx(4.0e-2).epsilon(0.05));
 }
 
@@ -153,9 +153,10 @@ TEST_CASE("the online projection names the argument that does not fit") {
                     "OnlineProjection: streams is 0, expected at least 1");
   CHECK_THROWS_WITH(OnlineProjection<float>(1, 0),
                     "OnlineProjection: state is 0, expected at least 1");
-  CHECK_THROWS_WITH(OnlineProjection<float>(1, 4, Discretization::zero_order_hold),
-                    "OnlineProjection: method is zero_order_hold, expected bilinear, "
-                    "backward_euler or forward_euler");
+  for (const auto method : {Discretization::zero_order_hold, Discretization::tustin})
+    CHECK_THROWS_WITH(OnlineProjection<float>(1, 4, method),
+                      "OnlineProjection: method is another, expected bilinear, backward_euler or "
+                      "forward_euler");
   OnlineProjection<float> memory(2, 4);
   CHECK_THROWS_WITH(memory.project(cpu, Tensor<float, 2>({3, 1})),
                     "OnlineProjection: u is (3, 1), expected (3, 2)");

@@ -23,6 +23,9 @@ inline void* checked(void* pointer) {
   return pointer;
 }
 
+/// Out of the compiler's sight, which takes it for a mismatch of new and free.
+[[gnu::noinline]] inline void release(void* pointer) noexcept { std::free(pointer); }
+
 /// How many times `body` allocates.
 template <class Body>
 long allocations_of(Body&& body) {
@@ -56,11 +59,11 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
 void* operator new[](std::size_t size, std::align_val_t alignment) {
   return operator new(size, alignment);
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { ssm::test::release(p); }
+void operator delete[](void* p) noexcept { ssm::test::release(p); }
+void operator delete(void* p, std::size_t) noexcept { ssm::test::release(p); }
+void operator delete[](void* p, std::size_t) noexcept { ssm::test::release(p); }
+void operator delete(void* p, std::align_val_t) noexcept { ssm::test::release(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { ssm::test::release(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { ssm::test::release(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { ssm::test::release(p); }

@@ -207,8 +207,8 @@ void check_dss(std::string_view name, const DiagonalKernelInputs<T>& in) {
 ///   zero_order_hold  z = e^{Δλ}, g = (e^{Δλ} − 1)/λ;
 ///   bilinear         z = (1 + Δλ/2)/(1 − Δλ/2), g = Δ/(1 − Δλ/2).
 ///
-/// Powers are taken in double whatever T; the kernel is within about 4 ε Σ|C B g| of its value, and
-/// in double within length · ε of it.
+/// Powers are taken in double whatever T. The kernel is in float within about 4 ε Σ|C B g| of its
+/// value at any length, in double within length · ε Σ|C B g|.
 ///
 /// @param K (channels, length), written
 /// @throws ShapeError, and DomainError for another method

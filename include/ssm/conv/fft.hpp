@@ -1,54 +1,20 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <complex>
 #include <concepts>
+#include <cstddef>
 #include <limits>
+#include <numbers>
 #include <string>
 #include <unsupported/Eigen/FFT>
+#include <vector>
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {
-
-/// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2, by
-/// Eigen's FFT. It keeps the tables of every length it has met, and so serves one thread at a time.
-///
-/// Lengths of small prime factors cost O(n log n) and multiples of 4 half of that; a prime factor p
-/// costs O(n p).
-template <std::floating_point T>
-class RealFft {
- public:
-  RealFft() { fft_.SetFlag(Eigen::FFT<T>::HalfSpectrum); }
-
-  /// @param time (n)
-  /// @param spectrum (n/2 + 1), written
-  void forward(Index n, const T* time, std::complex<T>* spectrum) {
-    if (n == 1)
-      spectrum[0] = time[0];
-    else if (n > 1)
-      fft_.fwd(spectrum, time, checked(n));
-  }
-
-  /// The inverse, 1/n included. Imaginary parts of X_0 and, for even n, X_{n/2} do not count.
-  /// @param spectrum (n/2 + 1)
-  /// @param time (n), written
-  void inverse(Index n, const std::complex<T>* spectrum, T* time) {
-    if (n == 1)
-      time[0] = spectrum[0].real();
-    else if (n > 1)
-      fft_.inv(time, spectrum, checked(n));
-  }
-
- private:
-  static int checked(Index n) {
-    if (n > std::numeric_limits<int>::max())
-      detail::throw_domain("RealFft", "n", std::to_string(n), "at most 2147483647");
-    return static_cast<int>(n);
-  }
-
-  Eigen::FFT<T> fft_;
-};
 
 /// The smallest multiple of 4 that is at least n and has no prime factor above 5: a length whose
 /// transform is fast.
@@ -60,5 +26,94 @@ class RealFft {
     if (rest == 1) return size;
   }
 }
+
+/// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2, by
+/// Eigen's FFT, and where n has a prime factor above 50 as a convolution with a chirp (Bluestein
+/// 1970). It keeps the tables of the lengths it has met, and so serves one thread at a time.
+///
+/// Cost: O(n log n); multiples of 4 of small prime factors are fastest, a chirp takes ten times as
+/// long.
+template <std::floating_point T>
+class RealFft {
+ public:
+  RealFft() { fft_.SetFlag(Eigen::FFT<T>::HalfSpectrum); }
+
+  /// @param time (n)
+  /// @param spectrum (n/2 + 1), written
+  void forward(Index n, const T* time, std::complex<T>* spectrum) {
+    if (n == 1) {
+      spectrum[0] = time[0];
+    } else if (n > 1 && !has_large_factor(n)) {
+      fft_.fwd(spectrum, time, checked(n));
+    } else if (n > 1) {
+      with_chirp(n, [&](Index t) { return std::complex<T>(time[t]); });
+      std::copy_n(product_.data(), n / 2 + 1, spectrum);
+    }
+  }
+
+  /// The inverse, 1/n included. Imaginary parts of X_0 and, for even n, X_{n/2} do not count.
+  /// @param spectrum (n/2 + 1)
+  /// @param time (n), written
+  void inverse(Index n, const std::complex<T>* spectrum, T* time) {
+    if (n == 1) {
+      time[0] = spectrum[0].real();
+    } else if (n > 1 && !has_large_factor(n)) {
+      fft_.inv(time, spectrum, checked(n));
+    } else if (n > 1) {  // of a real sequence: that of the conjugates
+      with_chirp(n, [&](Index k) {
+        const bool real = k == 0 || 2 * k == n;
+        return real         ? std::complex<T>(spectrum[k].real())
+               : k <= n / 2 ? std::conj(spectrum[k])
+                            : spectrum[n - k];
+      });
+      for (Index t = 0; t < n; ++t)
+        time[t] = product_[static_cast<std::size_t>(t)].real() / static_cast<T>(n);
+    }
+  }
+
+ private:
+  static int checked(Index n) {
+    if (n > std::numeric_limits<int>::max() / 4)
+      detail::throw_domain("RealFft", "n", std::to_string(n), "at most 536870911");
+    return static_cast<int>(n);
+  }
+
+  static bool has_large_factor(Index n) noexcept {
+    for (Index factor = 2; factor <= 50; ++factor)
+      while (n % factor == 0) n /= factor;
+    return n > 1;
+  }
+
+  /// X_k = c_k Σ_t (x_t c_t) conj(c_{k−t}) with c_t = e^{−πit²/n}, in product_.
+  template <class Input>
+  void with_chirp(Index n, const Input& x) {
+    const int size = checked(good_fft_size(2 * checked(n) - 1));
+    const auto at = [](Index i) { return static_cast<std::size_t>(i); };
+    work_.assign(at(size), T(0));
+    product_.resize(at(size));
+    if (chirp_n_ != n) {
+      chirp_.resize(at(n));
+      chirp_spectrum_.resize(at(size));
+      for (Index t = 0; t < n; ++t) {
+        const double angle =
+            -std::numbers::pi * static_cast<double>(t * t % (2 * n)) / static_cast<double>(n);
+        chirp_[at(t)] = {static_cast<T>(std::cos(angle)), static_cast<T>(std::sin(angle))};
+        work_[at(t)] = work_[at((size - t) % size)] = std::conj(chirp_[at(t)]);
+      }
+      fft_.fwd(chirp_spectrum_.data(), work_.data(), size);
+      work_.assign(at(size), T(0));
+      chirp_n_ = n;
+    }
+    for (Index t = 0; t < n; ++t) work_[at(t)] = x(t) * chirp_[at(t)];
+    fft_.fwd(product_.data(), work_.data(), size);
+    for (Index k = 0; k < size; ++k) work_[at(k)] = product_[at(k)] * chirp_spectrum_[at(k)];
+    fft_.inv(product_.data(), work_.data(), size);
+    for (Index k = 0; k < n; ++k) product_[at(k)] *= chirp_[at(k)];
+  }
+
+  Eigen::FFT<T> fft_;
+  std::vector<std::complex<T>> chirp_, chirp_spectrum_, work_, product_;
+  Index chirp_n_ = 0;
+};
 
 }  // namespace ssm

@@ -132,15 +132,14 @@ class LongConv {
     for (Index t = 0; t < length; ++t) w.past(before + t) = u(b, t, c);
   }
 
-  /// The last taps − 1 inputs of one channel, of which those at i < keep(…) are of the initial
-  /// state.
+  /// Writes the last taps − 1 inputs of one channel, zeros where w.past does not reach. (Apart from
+  /// the reads: g++ 12 loads ahead of a condition.)
   template <class Read, class Write>
   void for_final_state(const Read& read, const Write& write) const {
-    const Index count = states[1], before = plan.taps - 1;
-    for (Index i = 0; i < count; ++i) {
-      const Index at = before + length - count + i;  // in w.past
-      write(i, at < 0 ? T(0) : read(at));
-    }
+    const Index count = states[1], first = plan.taps - 1 + length - count;  // in w.past
+    const Index missing = std::clamp<Index>(-first, 0, count);
+    for (Index i = 0; i < missing; ++i) write(i, T(0));
+    for (Index i = missing; i < count; ++i) write(i, read(first + i));
   }
 
   void load_kernel(typename LongConvWorkspace<T>::Thread& w, Index c) const {

@@ -57,6 +57,7 @@ struct S4KernelWorkspace {
     Tensor<double, 1> coefficients;            ///< of one group of pairs
     Tensor<std::complex<double>, 2> left, right;    ///< (1 + rank, state/2): C̃, P*; B, P
     Tensor<std::complex<double>, 2> dleft, dright;  ///< conjugates of their gradients
+    Tensor<std::complex<double>, 1> lambda;         ///< (state/2)
     Tensor<std::complex<double>, 1> dlambda;        ///< (state/2), likewise
     Tensor<std::complex<double>, 2> small;          ///< (1 + rank, 2 + rank), of one node
   };
@@ -112,6 +113,7 @@ class S4Channel {
     w_.re.resize({s_.pairs + pairs_together, s_.padded});
     w_.im.resize({s_.pairs + pairs_together, s_.padded});
     w_.coefficients.resize({s_.modes * (2 + 2 * pairs_together)});
+    w_.lambda.resize({s_.modes});
     w_.dlambda.resize({s_.modes});
     w_.small.resize({sides_, sides_ + 1});
     for (auto* side : {&w_.left, &w_.right, &w_.dleft, &w_.dright})
@@ -120,10 +122,9 @@ class S4Channel {
 
   template <class T>
   void load(const S4KernelInputs<T>& in, Index channel) {
-    lambda_.resize(static_cast<std::size_t>(s_.modes));
     delta_ = static_cast<double>(in.delta(channel));
     for (Index n = 0; n < s_.modes; ++n) {
-      lambda_[static_cast<std::size_t>(n)] = Complex(in.lambda(channel, n));
+      w_.lambda(n) = Complex(in.lambda(channel, n));
       w_.left(0, n) = Complex(in.C(channel, n));
       w_.right(0, n) = Complex(in.B(channel, n));
       for (Index a = 0; a < s_.rank; ++a) {
@@ -162,8 +163,7 @@ class S4Channel {
       delta_gradient += solve_backward(j, std::conj(Complex(1, tangents_[j])) * k);
     }
     for (Index pair = 0; pair < s_.pairs; pair += step()) transpose(pair);
-    for (Index n = 0; n < s_.modes; ++n)
-      delta_gradient += (w_.dlambda(n) * lambda_[static_cast<std::size_t>(n)]).real();
+    for (Index n = 0; n < s_.modes; ++n) delta_gradient += (w_.dlambda(n) * w_.lambda(n)).real();
     delta_gradient /= delta_;
     if (s_.length % 2 == 0) {
       const double k = w_.spectrum(s_.length / 2).real() / length;
@@ -194,7 +194,7 @@ class S4Channel {
       const Index together = step();
       double* row = w_.coefficients.data();
       for (Index n = 0; n < s_.modes; ++n, row += 2 + 2 * together) {
-        const Complex lambda = lambda_[static_cast<std::size_t>(n)];
+        const Complex lambda = w_.lambda(n);
         row[0] = std::norm(lambda);
         row[1] = -2 * lambda.real();
         for (Index i = 0; i < together; ++i) {
@@ -279,8 +279,8 @@ class S4Channel {
     std::array<Complex, pairs_together> p, slope;
     for (Index n = 0; n < s_.modes; ++n) {
       const auto run = [&](auto count) {
-        cauchy_transpose<count>(lambda_[static_cast<std::size_t>(n)], s_.padded, w_.tau.data(),
-                                &w_.re(pair, 0), &w_.im(pair, 0), p.data(), slope.data());
+        cauchy_transpose<count>(w_.lambda(n), s_.padded, w_.tau.data(), &w_.re(pair, 0),
+                                &w_.im(pair, 0), p.data(), slope.data());
       };
       if (together == 1)
         run(std::integral_constant<int, 1>());
@@ -300,7 +300,6 @@ class S4Channel {
   const double* tangents_;
   S4KernelWorkspace::Thread& w_;
   Index sides_;
-  std::vector<Complex> lambda_;
   double delta_ = 0;
 };
 
@@ -342,9 +341,8 @@ void for_s4_channels(const Cpu& backend, const S4Shape& shape, const S4KernelInp
 ///
 /// @param K (channels, L), written, any L
 /// @throws ShapeError
-/// Cost: about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of L a channel (slow when
-/// L has a large prime factor); the same bits for every number of threads; allocates while the
-/// workspace grows.
+/// Cost: about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of L a channel; the same
+/// bits for every number of threads; allocates while the workspace grows.
 template <class T>
 void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& in,
                const std::type_identity_t<View<T, 2>>& K, S4KernelWorkspace& workspace) {

@@ -22,6 +22,13 @@ class DomainError : public std::domain_error {
   using std::domain_error::domain_error;
 };
 
+/// An iteration ended without the accuracy it promises: the problem is too near one that has no
+/// solution.
+class ConvergenceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// A file cannot be read, written or trusted. What was loaded before it is untouched.
 class FileError : public std::runtime_error {
  public:
@@ -50,6 +57,12 @@ std::string to_string(const std::array<Index, Rank>& extents) {
                                       const std::string& got, std::string_view want) {
   throw DomainError(std::string(function) + ": " + std::string(argument) + " is " + got +
                     ", expected " + std::string(want));
+}
+
+[[noreturn]] inline void throw_convergence(std::string_view function, std::string_view argument,
+                                           const std::string& got, std::string_view want) {
+  throw ConvergenceError(std::string(function) + ": " + std::string(argument) + " is " + got +
+                         ", expected " + std::string(want));
 }
 
 /// Throws ShapeError unless `view` has the extents `want`.

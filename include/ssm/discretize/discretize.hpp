@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstdlib>
 #include <string_view>
 #include <type_traits>
@@ -10,19 +11,43 @@
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/bilinear_euler.hpp"
+#include "ssm/discretize/first_order_hold.hpp"
+#include "ssm/discretize/tustin.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
 
 /// How a continuous system becomes a discrete one; each has a function of its name.
-enum class Discretization { zero_order_hold, bilinear, forward_euler, backward_euler };
+enum class Discretization {
+  zero_order_hold,
+  bilinear,
+  forward_euler,
+  backward_euler,
+  first_order_hold,
+  impulse_invariant,
+  tustin
+};
 
-/// The discrete system of step Δ (s) by the named method, with the errors of that method.
+/// True for the methods that keep C and D. The others change them with Δ, or the meaning of the
+/// state: they are for a dense system at one Δ.
+[[nodiscard]] constexpr bool keeps_output(Discretization method) noexcept {
+  return method != Discretization::first_order_hold &&
+         method != Discretization::impulse_invariant && method != Discretization::tustin;
+}
+
+namespace detail {
+
+inline void check_keeps_output(std::string_view function, Discretization method) {
+  if (!keeps_output(method))
+    throw_domain(function, "method", "one that changes C or D", "one that keeps them");
+}
+
+/// discretize by a method that keeps C and D, without the code of the others.
 template <class T, int N, int M, int P>
-[[nodiscard]] DiscreteStateSpace<T, N, M, P> discretize(Discretization method,
-                                                        const StateSpace<T, N, M, P>& system,
-                                                        std::type_identity_t<T> delta) {
+DiscreteStateSpace<T, N, M, P> discretize_keeping_output(Discretization method,
+                                                         const StateSpace<T, N, M, P>& system,
+                                                         T delta) {
   switch (method) {
     case Discretization::zero_order_hold:
       return zero_order_hold(system, delta);
@@ -32,14 +57,36 @@ template <class T, int N, int M, int P>
       return forward_euler(system, delta);
     case Discretization::backward_euler:
       return backward_euler(system, delta);
+    default:
+      std::abort();
   }
-  std::abort();
 }
 
-/// The same for one mode λ (1/s) of a diagonal system, real or complex.
+}  // namespace detail
+
+/// The discrete system of step Δ (s) by the named method, with the errors of that method.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> discretize(Discretization method,
+                                                        const StateSpace<T, N, M, P>& system,
+                                                        std::type_identity_t<T> delta) {
+  switch (method) {
+    case Discretization::first_order_hold:
+      return first_order_hold(system, delta);
+    case Discretization::impulse_invariant:
+      return impulse_invariant(system, delta);
+    case Discretization::tustin:
+      return tustin(system, delta);
+    default:
+      return detail::discretize_keeping_output(method, system, delta);
+  }
+}
+
+/// The same for one mode λ (1/s) of a diagonal system, real or complex, by a method that keeps C
+/// and D.
 template <Scalar K>
 [[nodiscard]] DiscreteMode<K> discretize(Discretization method, const K& lambda,
                                          Real<K> delta) noexcept {
+  assert(keeps_output(method));
   switch (method) {
     case Discretization::zero_order_hold:
       return zero_order_hold(lambda, delta);
@@ -49,8 +96,9 @@ template <Scalar K>
       return forward_euler(lambda, delta);
     case Discretization::backward_euler:
       return backward_euler(lambda, delta);
+    default:
+      std::abort();
   }
-  std::abort();
 }
 
 /// Discretizes a diagonal system with one Δ per channel: element by element as for one mode.
@@ -59,7 +107,7 @@ template <Scalar K>
 /// @param delta Δ (channels), s
 /// @param a_bar (channels, state), written
 /// @param b_bar_factor (channels, state), written: B_bar = b_bar_factor · B
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when the method changes C or D
 template <Scalar K>
 void discretize_diagonal(const Cpu& backend, Discretization method,
                          const std::type_identity_t<View<const K, 2>>& lambda,
@@ -67,6 +115,7 @@ void discretize_diagonal(const Cpu& backend, Discretization method,
                          const View<K, 2>& a_bar,
                          const std::type_identity_t<View<K, 2>>& b_bar_factor) {
   constexpr std::string_view name = "discretize_diagonal";
+  detail::check_keeps_output(name, method);
   const Index channels = lambda.extent(0), state = lambda.extent(1);
   detail::check_shape(name, "delta", delta, std::array{channels});
   detail::check_shape(name, "a_bar", a_bar, lambda.extents());
@@ -86,7 +135,7 @@ void discretize_diagonal(const Cpu& backend, Discretization method,
 /// @param delta Δ (length, channels), s
 /// @param a_bar (length, channels, state), written
 /// @param b_bar_factor (length, channels, state), written: B_bar = b_bar_factor · B
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when the method changes C or D
 template <Scalar K>
 void discretize_diagonal(const Cpu& backend, Discretization method,
                          const std::type_identity_t<View<const K, 2>>& lambda,
@@ -94,6 +143,7 @@ void discretize_diagonal(const Cpu& backend, Discretization method,
                          const View<K, 3>& a_bar,
                          const std::type_identity_t<View<K, 3>>& b_bar_factor) {
   constexpr std::string_view name = "discretize_diagonal";
+  detail::check_keeps_output(name, method);
   const Index length = delta.extent(0), channels = lambda.extent(0), state = lambda.extent(1);
   detail::check_shape(name, "delta", delta, std::array{length, channels});
   detail::check_shape(name, "a_bar", a_bar, std::array{length, channels, state});

@@ -10,46 +10,12 @@
 #include <limits>
 #include <type_traits>
 
+#include "ssm/core/balance.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {
 namespace detail {
-
-template <class Matrix>
-using DiagonalOf = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
-
-/// Replaces A by S⁻¹ A S with a diagonal S of powers of two that evens out the off-diagonal
-/// 1-norms of row i and column i, and returns the diagonal of S. Exact but for underflow.
-/// Parlett & Reinsch (1969), algorithm balance, without permutations.
-template <class Matrix>
-DiagonalOf<Matrix> balance(Matrix& A) {
-  constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
-  const auto diagonal = A.diagonal().eval();
-  A.diagonal().setZero();
-  DiagonalOf<Matrix> scale = DiagonalOf<Matrix>::Ones(A.rows());
-  bool changed = true;
-  for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
-    changed = false;
-    for (Index i = 0; i < A.rows(); ++i) {
-      const double column = A.col(i).cwiseAbs().sum();
-      const double row = A.row(i).cwiseAbs().sum();
-      if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
-      const int exponent = static_cast<int>(std::lround((std::log2(row) - std::log2(column)) / 2));
-      const double factor = std::ldexp(1.0, exponent);
-      const double inverse = std::ldexp(1.0, -exponent);
-      const double total = scale(i) * factor;
-      const bool pays = column * factor + row * inverse < 0.95 * (column + row);
-      if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
-      scale(i) = total;
-      A.col(i) *= factor;
-      A.row(i) *= inverse;
-      changed = true;
-    }
-  }
-  A.diagonal() = diagonal;
-  return scale;
-}
 
 /// Degrees of the diagonal Padé approximants of e^X, and the sizes of X up to which each is exact
 /// to the unit roundoff of double: Higham (2005), table 2.3, and Al-Mohy & Higham (2009), eq.
@@ -75,10 +41,56 @@ inline std::array<double, 14> pade_coefficients(int degree) {
   return b;
 }
 
-/// r(X) − I = 2 (V − U)⁻¹ U for the Padé approximant r = (V − U)⁻¹ (V + U) of e^X, given X and
-/// X², X⁴, X⁶, X⁸. U holds the odd powers, V the even ones.
-template <class Matrix>
-Matrix pade_minus_identity(int degree, const Matrix& X, const std::array<Matrix, 4>& even) {
+/// The largest 1-norm of a column; NaN when an element is.
+template <class Derived>
+double one_norm(const Eigen::MatrixBase<Derived>& A) {
+  double norm = 0;
+  for (Index j = 0; j < A.cols(); ++j) {
+    const double column = A.col(j).cwiseAbs().sum();
+    if (!(column <= norm)) norm = column;
+  }
+  return norm;
+}
+
+/// The exponential of X with the response to an input beside it, on their way up by doubling X:
+///
+///   M = e^X − S  and  N = φ₁(X) F,  the blocks of exp([X F; 0 0]) = [M + S  N; 0 I].
+///
+/// A slow mode next to a fast one is 1 − tiny for most doublings, and the 1 would drown the rest.
+/// So a diagonal S is held apart, 1 where the diagonal of e^X is large and 0 where it is small:
+/// both kinds of mode keep their digits.
+template <class Matrix, class Input>
+struct ExponentialParts {
+  static constexpr bool with_input = Input::ColsAtCompileTime != 0;
+
+  Matrix M;
+  Input N;
+  DiagonalOf<Matrix> S;
+
+  /// The same for 2X and 2F. As S² = S, M ← M² + S M + M S and N ← M N + S N + N.
+  void double_step() {
+    for (Index k = 0; k < M.rows(); ++k)
+      if (S(k) == 1 && std::abs(M(k, k) + 1.0) < 0.5) {
+        M(k, k) += 1.0;
+        S(k) = 0;
+      }
+    if constexpr (with_input) N = (M * N + S.asDiagonal() * N + N).eval();
+    M = (M * M + S.asDiagonal() * M + M * S.asDiagonal()).eval();
+  }
+
+  [[nodiscard]] Matrix exponential() const {
+    Matrix E = M;
+    E.diagonal() += S;
+    return E;
+  }
+};
+
+/// The Padé approximant r = (V − U)⁻¹ (V + U) of e^X, given X and X², X⁴, X⁶, X⁸ as far as the
+/// degree needs them: U = X O holds the odd powers, V the even ones, so that r − I = 2 (V − U)⁻¹ U,
+/// and φ₁(X) F = (r − I) X⁻¹ F = 2 (V − U)⁻¹ O F.
+template <class Matrix, class Input>
+ExponentialParts<Matrix, Input> pade(int degree, const Matrix& X, const std::array<Matrix, 4>& even,
+                                     const Input& F) {
   const std::array<double, 14> b = pade_coefficients(degree);
   Matrix V = b[0] * Matrix::Identity(X.rows(), X.rows());
   Matrix odd = b[1] * Matrix::Identity(X.rows(), X.rows());
@@ -92,20 +104,15 @@ Matrix pade_minus_identity(int degree, const Matrix& X, const std::array<Matrix,
     odd += even[2] * (b[13] * even[2] + b[11] * even[1] + b[9] * even[0]);
   }
   const Matrix U = X * odd;
-  const Matrix denominator = V - U;
-  const Matrix twice = 2.0 * U;
-  return denominator.partialPivLu().solve(twice);
-}
-
-/// The largest 1-norm of a column; NaN when an element is.
-template <class Derived>
-double one_norm(const Eigen::MatrixBase<Derived>& A) {
-  double norm = 0;
-  for (Index j = 0; j < A.cols(); ++j) {
-    const double column = A.col(j).cwiseAbs().sum();
-    if (!(column <= norm)) norm = column;
-  }
-  return norm;
+  const Eigen::PartialPivLU<Matrix> denominator(V - U);
+  ExponentialParts<Matrix, Input> parts;
+  parts.M = denominator.solve((2.0 * U).eval());
+  if constexpr (Input::ColsAtCompileTime == 0)
+    parts.N.resize(X.rows(), 0);
+  else
+    parts.N = denominator.solve((2.0 * odd * F).eval());
+  parts.S.setOnes(X.rows());
+  return parts;
 }
 
 /// How often X must be halved so that rounding in the Padé sums does not show: ℓ of Al-Mohy &
@@ -113,40 +120,54 @@ double one_norm(const Eigen::MatrixBase<Derived>& A) {
 template <class Matrix>
 int halvings_for_rounding(const Matrix& X, int degree) {
   using Row = Eigen::Matrix<double, 1, Matrix::RowsAtCompileTime>;
+  const Eigen::Matrix<double, Matrix::RowsAtCompileTime, Matrix::RowsAtCompileTime> size =
+      X.cwiseAbs();
   const double norm = one_norm(X);
+  double coefficient = 1;  // (2m)! (2m+1)! / (m!)²
+  for (int j = 1; j <= degree; ++j) coefficient *= double(degree + j) / j;
   Row row = Row::Ones(X.rows());
-  double log2_ratio = 0;  // of (m!)² / ((2m)! (2m+1)!) · ‖|X|^(2m+1)‖ / ‖X‖
-  for (int j = 1; j <= degree; ++j) log2_ratio -= std::log2(double(degree + j) / j);
+  double exponent = 0;  // of two, taken out of the row
   for (int j = 1; j <= 2 * degree + 1; ++j) {
-    row = (row * X.cwiseAbs()).eval();
+    coefficient *= j;
+    row = (row * size).eval();
     const double growth = row.maxCoeff();
     if (growth == 0) return 0;
-    row /= growth;
-    log2_ratio += std::log2(growth) - std::log2(double(j));
+    if (growth > 1e100 || growth < 1e-100) {
+      const int power = std::ilogb(growth);
+      row *= std::ldexp(1.0, -power);
+      exponent += power;
+    }
   }
-  const double excess = log2_ratio - std::log2(norm) + 53;  // unit roundoff 2^-53
+  const double excess = exponent + std::log2(row.maxCoeff()) - std::log2(coefficient) -
+                        std::log2(norm) + 53;  // unit roundoff 2^-53
   return excess > 0 ? static_cast<int>(std::ceil(excess / (2 * degree))) : 0;
 }
 
-/// e^A by scaling and squaring, for a double or complex double A, balanced already.
-///
-/// A slow mode next to a fast one is 1 − tiny for most squarings, and the 1 would drown the rest.
-/// So the squarings carry M = e^X − S, with a diagonal S that is 1 where the diagonal of e^X is
-/// large and 0 where it is small: both kinds of mode keep their digits.
-template <class Matrix>
-Matrix exponential_of_balanced(const Matrix& A) {
+/// e^A and φ₁(A) B by scaling and squaring, for a double or complex double A, balanced already.
+/// The size of B does not matter, as both are linear in it.
+template <class Matrix, class Input>
+ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const Input& B) {
   const Index n = A.rows();
   const double norm = one_norm(A);
-  if (!std::isfinite(norm)) return Matrix::Constant(n, n, std::numeric_limits<double>::quiet_NaN());
-  if (norm == 0) return Matrix::Identity(n, n);
+  if (!std::isfinite(norm)) {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    return {Matrix::Constant(n, n, nan), Input::Constant(n, B.cols(), nan),
+            DiagonalOf<Matrix>::Zero(n)};
+  }
+  if (norm == 0) return {Matrix::Zero(n, n), B, DiagonalOf<Matrix>::Ones(n)};
 
   int halvings = std::max(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
   Matrix X = A * std::ldexp(1.0, -halvings);
   std::array<Matrix, 4> even;
   even[0] = X * X;
-  even[1] = even[0] * even[0];
-  even[2] = even[0] * even[1];
-  even[3] = even[1] * even[1];
+  for (const PadeDegree& candidate : pade_degrees) {  // ‖X‖ bounds every ‖X^p‖^(1/p)
+    const int degree = candidate.degree;
+    if (degree == 13) break;
+    if (degree == 5) even[1] = even[0] * even[0];
+    if (degree == 7) even[2] = even[0] * even[1];
+    if (degree == 9) even[3] = even[1] * even[1];
+    if (norm <= candidate.bound) return pade(degree, X, even, B);
+  }
 
   // ‖X^p‖^(1/p) can lie far below ‖X‖, and is what the truncation error depends on.
   const auto root_norm = [](const auto& power, int p) {
@@ -154,7 +175,6 @@ Matrix exponential_of_balanced(const Matrix& A) {
   };
   const double d6 = root_norm(even[2], 6);
   const double d8 = root_norm(even[3], 8);
-  const double d10 = root_norm((even[1] * even[2]).eval(), 10);
   const double low = std::max(root_norm(even[1], 4), d6);
   const double high = std::max(d6, d8);
 
@@ -167,6 +187,7 @@ Matrix exponential_of_balanced(const Matrix& A) {
                    ? static_cast<int>(std::ceil(std::log2(size / candidate.bound)))
                    : 0;
       };
+      const double d10 = root_norm((even[1] * even[2]).eval(), 10);
       const int for_truncation = halvings_to_bound(std::min(high, std::max(d8, d10)));
       const int for_rounding =
           halvings_for_rounding((X * std::ldexp(1.0, -for_truncation)).eval(), degree);
@@ -181,19 +202,17 @@ Matrix exponential_of_balanced(const Matrix& A) {
     }
   }
 
-  // e^X = M + S. As S² = S, one squaring is M ← M² + S M + M S.
-  Matrix M = pade_minus_identity(degree, X, even);
-  DiagonalOf<Matrix> S = DiagonalOf<Matrix>::Ones(n);
-  for (int i = 0; i < halvings; ++i) {
-    for (Index k = 0; k < n; ++k)
-      if (S(k) == 1 && std::abs(M(k, k) + 1.0) < 0.5) {
-        M(k, k) += 1.0;
-        S(k) = 0;
-      }
-    M = (M * M + S.asDiagonal() * M + M * S.asDiagonal()).eval();
-  }
-  M.diagonal() += S;
-  return M;
+  const Input F = B * std::ldexp(1.0, -halvings);
+  auto parts = pade(degree, X, even, F);
+  for (int i = 0; i < halvings; ++i) parts.double_step();
+  return parts;
+}
+
+/// e^A alone.
+template <class Matrix>
+Matrix exponential_of_balanced(const Matrix& A) {
+  using NoInput = Eigen::Matrix<typename Matrix::Scalar, Matrix::RowsAtCompileTime, 0>;
+  return exponential_of_balanced(A, NoInput(A.rows(), 0)).exponential();
 }
 
 /// The same scalar, real or complex, in double precision.

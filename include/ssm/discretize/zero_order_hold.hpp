@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <type_traits>
@@ -34,6 +33,20 @@ template <Scalar K>
   return {std::exp(z), delta * phi1(z)};
 }
 
+namespace detail {
+
+/// Replaces A by e^A and B by φ₁(A) B, balanced on the way: the similarity carries B along.
+template <int N, int M>
+void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& B) {
+  const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
+  B = (inverse.asDiagonal() * B).eval();
+  const auto parts = exponential_of_balanced(A, B);
+  A = scale.asDiagonal() * parts.exponential() * inverse.asDiagonal();
+  B = scale.asDiagonal() * parts.N;
+}
+
+}  // namespace detail
+
 /// Zero-order hold: exact when the input is constant over the step.
 ///
 ///   A_bar = e^{ΔA},  B_bar = ∫₀^Δ e^{sA} ds · B,  C and D unchanged,
@@ -42,36 +55,13 @@ template <Scalar K>
 /// singular and stiff A are as good as any.
 ///
 /// @param delta Δ, s; 0 gives the identity, a negative Δ runs back in time
-/// Cost: matrix_exponential of (states + inputs); no allocation for fixed sizes.
+/// Cost: matrix_exponential of (states), with inputs columns more; no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
                                                              std::type_identity_t<T> delta) {
-  constexpr int size = N == Dynamic || M == Dynamic ? Dynamic : N + M;
-  using Block = Eigen::Matrix<double, size, size>;
-  using Matrix = Eigen::Matrix<double, N, N>;
-  const Index states = system.states(), inputs = system.inputs();
-
-  // The similarity that balances A also carries B along, and a power of two per input keeps a
-  // large B from asking for more squarings than A needs.
-  Matrix A = system.A().template cast<double>() * static_cast<double>(delta);
-  const Eigen::Matrix<double, N, 1> scale = detail::balance(A);
-  Eigen::Matrix<double, N, M> B = scale.cwiseInverse().asDiagonal() *
-                                  system.B().template cast<double>() * static_cast<double>(delta);
-  Eigen::Matrix<double, M, 1> input_scale = Eigen::Matrix<double, M, 1>::Ones(inputs);
-  const double norm = std::max(detail::one_norm(A), 1.0);
-  for (Index i = 0; i < inputs; ++i) {
-    const double column = B.col(i).cwiseAbs().sum();
-    if (!(column > norm && std::isfinite(column) && std::isfinite(norm))) continue;
-    input_scale(i) = std::ldexp(1.0, std::ilogb(column / norm) + 1);
-    B.col(i) /= input_scale(i);
-  }
-
-  Block block = Block::Zero(states + inputs, states + inputs);
-  block.topLeftCorner(states, states) = A;
-  block.topRightCorner(states, inputs) = B;
-  block = detail::exponential_of_balanced(block);
-  A = scale.asDiagonal() * block.topLeftCorner(states, states) * scale.cwiseInverse().asDiagonal();
-  B = scale.asDiagonal() * block.topRightCorner(states, inputs) * input_scale.asDiagonal();
+  Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * static_cast<double>(delta);
+  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * static_cast<double>(delta);
+  detail::hold_in_place(A, B);
   return {A.template cast<T>(), B.template cast<T>(), system.C(), system.D(), delta};
 }
 

@@ -47,8 +47,10 @@ struct DiagonalRecurrenceWorkspace {
 namespace detail {
 
 template <class T, class K>
-void check_diagonal_recurrence(std::string_view name, const DiagonalRecurrenceInputs<T, K>& in,
+void check_diagonal_recurrence(std::string_view name, Discretization method,
+                               const DiagonalRecurrenceInputs<T, K>& in,
                                const DiagonalRecurrenceOutputs<T, K>& out) {
+  check_keeps_output(name, method);
   if (!in.u) throw_shape(name, "u", "absent", "(batch, length, channels)");
   const Index batch = in.u.extent(0), channels = in.u.extent(2), state = in.lambda.extent(1);
   const std::array rows{channels, state};
@@ -100,7 +102,7 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalRecurrenceInputs<
 /// definition that diagonal_scan, which is faster, is tested against.
 ///
 /// @param delta Δ (channels), s
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when the method changes C or D
 /// Cost: batch · length · channels · state multiply-adds, one discretization of each mode; the same
 /// bits for every number of threads; allocates while the workspace grows.
 template <class T, class K = T>
@@ -110,7 +112,7 @@ void recurrence(const Cpu& backend, Discretization method,
                 const DiagonalRecurrenceOutputs<T, K>& outputs,
                 DiagonalRecurrenceWorkspace<K>& workspace) {
   constexpr std::string_view name = "recurrence";
-  detail::check_diagonal_recurrence(name, inputs, outputs);
+  detail::check_diagonal_recurrence(name, method, inputs, outputs);
   workspace.a_bar.resize(inputs.lambda.extents());
   workspace.b_bar.resize(inputs.lambda.extents());
   discretize_diagonal<K>(backend, method, inputs.lambda, delta, workspace.a_bar, workspace.b_bar);
@@ -126,6 +128,7 @@ void recurrence(const Cpu& backend, Discretization method,
 /// The same with a Δ that changes from step to step: irregularly sampled sequences.
 ///
 /// @param delta Δ (length, channels), s; a stride of 0 shares it among channels
+/// @throws ShapeError, and DomainError when the method changes C or D
 /// Cost: one discretization of each mode at each step and batch row.
 template <class T, class K = T>
 void recurrence(const Cpu& backend, Discretization method,
@@ -134,7 +137,7 @@ void recurrence(const Cpu& backend, Discretization method,
                 const DiagonalRecurrenceOutputs<T, K>& outputs,
                 DiagonalRecurrenceWorkspace<K>& workspace) {
   constexpr std::string_view name = "recurrence";
-  detail::check_diagonal_recurrence(name, inputs, outputs);
+  detail::check_diagonal_recurrence(name, method, inputs, outputs);
   detail::check_shape(name, "delta", delta, std::array{inputs.u.extent(1), inputs.u.extent(2)});
   detail::run_diagonal_recurrence(
       backend, inputs, outputs, workspace, [&](Index t, Index c, Index n) {

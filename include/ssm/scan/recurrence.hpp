@@ -2,13 +2,10 @@
 
 #include <Eigen/Core>
 #include <array>
-#include <bit>
 #include <cassert>
 #include <cstddef>
-#include <cstdint>
 #include <string_view>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 
 #include "ssm/core/backend.hpp"
@@ -16,6 +13,7 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
+#include "ssm/scan/detail/step_cache.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -109,35 +107,32 @@ void recurrence(const Cpu&, const DiscreteStateSpace<T, N, M, P>& system,
 
 /// The discrete systems of one continuous system, one for each step size met.
 ///
-/// Holds at most `capacity` of them, and drops all when it is full: steps that repeat cost one
-/// discretization, steps that never repeat one each and bounded memory.
+/// Holds at most `capacity` of them, and drops all when it is full.
 template <class T, int N = Dynamic, int M = Dynamic, int P = Dynamic>
 class DiscretizationCache {
  public:
+  /// @throws DomainError when the method changes C or D: its state or its output is that of one Δ
   explicit DiscretizationCache(StateSpace<T, N, M, P> system,
                                Discretization method = Discretization::zero_order_hold,
                                std::size_t capacity = 256)
-      : system_(std::move(system)), method_(method), capacity_(capacity) {}
+      : system_(std::move(system)), method_(method), discrete_(capacity) {
+    detail::check_keeps_output("DiscretizationCache", method);
+  }
 
   /// The discrete system of step Δ (s), valid until the next call.
   /// @throws DomainError as the method does
   const DiscreteStateSpace<T, N, M, P>& at(T delta) {
-    const Key key = std::bit_cast<Key>(delta);
-    if (const auto found = discrete_.find(key); found != discrete_.end()) return found->second;
-    if (discrete_.size() >= capacity_) discrete_.clear();
-    return discrete_.emplace(key, discretize(method_, system_, delta)).first->second;
+    return discrete_.at(delta,
+                        [&] { return detail::discretize_keeping_output(method_, system_, delta); });
   }
 
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
   [[nodiscard]] std::size_t size() const noexcept { return discrete_.size(); }
 
  private:
-  using Key = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-
   StateSpace<T, N, M, P> system_;
   Discretization method_;
-  std::size_t capacity_;
-  std::unordered_map<Key, DiscreteStateSpace<T, N, M, P>> discrete_;
+  detail::StepCache<T, DiscreteStateSpace<T, N, M, P>> discrete_;
 };
 
 /// The recurrence with a step size of its own for every step: irregularly sampled sequences.

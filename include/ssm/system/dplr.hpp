@@ -2,7 +2,6 @@
 
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
-#include <Eigen/QR>
 #include <cmath>
 #include <complex>
 #include <concepts>
@@ -45,15 +44,24 @@ inline void check_even(std::string_view function, Index state) {
 }
 
 /// Conjugate pairs (a + ib)/√2 over the span of the columns of `null`, which conjugation maps into
-/// itself: half as many columns, from a real orthonormal basis.
+/// itself: half as many columns, from a real orthonormal basis by Gram and Schmidt, the longest
+/// remainder first.
 inline Eigen::MatrixXcd pair_up(const Eigen::MatrixXcd& null) {
-  Eigen::MatrixXd parts(null.rows(), 2 * null.cols());
+  const Index state = null.rows(), count = null.cols();
+  Eigen::MatrixXd parts(state, 2 * count), basis(state, count);
   parts << null.real(), null.imag();
-  const Eigen::MatrixXd basis = Eigen::ColPivHouseholderQR<Eigen::MatrixXd>(parts).householderQ() *
-                                Eigen::MatrixXd::Identity(null.rows(), null.cols());
-  Eigen::MatrixXcd pairs(null.rows(), null.cols() / 2);
+  for (Index k = 0; k < count; ++k) {
+    Index longest = 0;
+    for (Index j = 1; j < parts.cols(); ++j)
+      if (parts.col(j).squaredNorm() > parts.col(longest).squaredNorm()) longest = j;
+    basis.col(k) = parts.col(longest) / parts.col(longest).norm();
+    for (int twice = 0; twice < 2; ++twice)
+      for (Index j = 0; j < parts.cols(); ++j)
+        parts.col(j) -= basis.col(k) * basis.col(k).dot(parts.col(j));
+  }
+  Eigen::MatrixXcd pairs(state, count / 2);
   for (Index k = 0; k < pairs.cols(); ++k)
-    for (Index i = 0; i < pairs.rows(); ++i)
+    for (Index i = 0; i < state; ++i)
       pairs(i, k) = std::complex<double>(basis(i, 2 * k), basis(i, 2 * k + 1)) * std::sqrt(0.5);
   return pairs;
 }

@@ -131,8 +131,8 @@ Eigen::Matrix<T, Eigen::Dynamic, 1> laguerre(Index state, T x) {
 /// | fourier_diagonal | 2πJ − ½I                                         | b             |
 ///
 /// with J[2k, 2k+1] = −k, J[2k+1, 2k] = k and b = [1, 0, √2, 0, √2, …]; state 1 of the Fourier
-/// family never moves (Gu et al. 2020, theorems 1 and 2 and appendix D; Gu et al. 2022, "How to
-/// train your HiPPO", theorems 4 to 7).
+/// family never moves (LegT, LagT and LegS: Gu et al. 2020, theorems 1 and 2; Fourier: Gu et al.
+/// 2022, "How to train your HiPPO", and the public S4 repository).
 ///
 /// @param state N ≥ 1
 /// @param window θ, s: how long legt, lmu and fourier remember, and the unit of time of the rest;
@@ -188,7 +188,7 @@ template <std::floating_point T>
 ///   legs  √(2n+1) P_n(2e^{−s/θ} − 1);  legt  √(2n+1) P_n(1 − 2s/θ);  lmu  P_n(2s/θ − 1);
 ///   lagt  e^{−s/2θ} L_n(s/θ);  fourier  1, 0, √2 cos(2πks/θ), √2 sin(2πks/θ)
 ///
-/// (Gu et al. 2022, table 1). Within its window, legt, lmu and fourier; outside it they know
+/// (Gu et al. 2022). Within its window, legt, lmu and fourier; outside it they know
 /// nothing.
 ///
 /// @param state, window as for hippo

@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <concepts>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
@@ -123,7 +124,8 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
   /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
   template <class DA, class DB, class DC, class DD>
   DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
-                     const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D, T delta)
+                     const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D,
+                     std::type_identity_t<T> delta)
       : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {}
 
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
@@ -140,4 +142,74 @@ DiscreteStateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&,
     -> DiscreteStateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
                           DC::RowsAtCompileTime>;
 
+namespace detail {
+
+enum class Time { continuous, discrete };
+
+/// What a function that takes a system of either time needs to tell them apart.
+template <class System>
+struct SystemTraits;
+
+template <class S, int States, int Inputs, int Outputs>
+struct SystemTraits<StateSpace<S, States, Inputs, Outputs>> {
+  static constexpr Time time = Time::continuous;
+  static constexpr int states = States, inputs = Inputs, outputs = Outputs;
+  template <int N, int M, int P>
+  using Resized = StateSpace<S, N, M, P>;
+};
+
+template <class S, int States, int Inputs, int Outputs>
+struct SystemTraits<DiscreteStateSpace<S, States, Inputs, Outputs>> {
+  static constexpr Time time = Time::discrete;
+  static constexpr int states = States, inputs = Inputs, outputs = Outputs;
+  template <int N, int M, int P>
+  using Resized = DiscreteStateSpace<S, N, M, P>;
+};
+
+}  // namespace detail
+
+/// A StateSpace or a DiscreteStateSpace.
+template <class System>
+concept LinearSystem = requires {
+  detail::SystemTraits<System>::time;
+};
+
+namespace detail {
+
+template <LinearSystem System>
+inline constexpr bool is_discrete = SystemTraits<System>::time == Time::discrete;
+
+/// A or A_bar.
+template <LinearSystem System>
+const auto& state_matrix(const System& system) {
+  if constexpr (is_discrete<System>)
+    return system.A_bar();
+  else
+    return system.A();
+}
+
+/// B or B_bar.
+template <LinearSystem System>
+const auto& input_matrix(const System& system) {
+  if constexpr (is_discrete<System>)
+    return system.B_bar();
+  else
+    return system.B();
+}
+
+/// A system of these matrices, of the time and step of `like`.
+template <int N, int M, int P, LinearSystem System, class DA, class DB, class DC, class DD>
+auto system_like(const System& like, const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,
+                 const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D) {
+  using T = typename System::Scalar;
+  using Result = typename SystemTraits<System>::template Resized<N, M, P>;
+  if constexpr (is_discrete<System>)
+    return Result(A.template cast<T>(), B.template cast<T>(), C.template cast<T>(),
+                  D.template cast<T>(), like.delta());
+  else
+    return Result(A.template cast<T>(), B.template cast<T>(), C.template cast<T>(),
+                  D.template cast<T>());
+}
+
+}  // namespace detail
 }  // namespace ssm

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <cmath>
+
+#include "ssm/core/index.hpp"
+
+namespace ssm::detail {
+
+template <class Matrix>
+using DiagonalOf = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
+
+/// Replaces A by S⁻¹ A S with a diagonal S of powers of two that evens out the off-diagonal
+/// 1-norms of row i and column i, and returns the diagonal of S. Exact but for underflow.
+/// Parlett & Reinsch (1969), algorithm balance, without permutations.
+template <class Matrix>
+DiagonalOf<Matrix> balance(Matrix& A) {
+  constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
+  const auto diagonal = A.diagonal().eval();
+  A.diagonal().setZero();
+  DiagonalOf<Matrix> scale = DiagonalOf<Matrix>::Ones(A.rows());
+  bool changed = true;
+  for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
+    changed = false;
+    for (Index i = 0; i < A.rows(); ++i) {
+      const double column = A.col(i).cwiseAbs().sum();
+      const double row = A.row(i).cwiseAbs().sum();
+      if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
+      const int exponent = static_cast<int>(std::lround((std::log2(row) - std::log2(column)) / 2));
+      const double factor = std::ldexp(1.0, exponent);
+      const double inverse = std::ldexp(1.0, -exponent);
+      const double total = scale(i) * factor;
+      const bool pays = column * factor + row * inverse < 0.95 * (column + row);
+      if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
+      scale(i) = total;
+      A.col(i) *= factor;
+      A.row(i) *= inverse;
+      changed = true;
+    }
+  }
+  A.diagonal() = diagonal;
+  return scale;
+}
+
+}  // namespace ssm::detail

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <cmath>
+#include <type_traits>
+
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// One exact step over an input that runs straight from u_t to u_{t+1}:
+///
+///   x_{t+1} = A_bar x_t + B_start u_t + B_end u_{t+1}.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic>
+struct RampStep {
+  Eigen::Matrix<T, States, States> A_bar;
+  Eigen::Matrix<T, States, Inputs> B_start, B_end;
+};
+
+/// The step of Δ over a ramp: with Γ₁ = Δ φ₁(ΔA) B and Γ₂ = Δ φ₂(ΔA) B, φ₂(z) = (φ₁(z) − 1)/z,
+///
+///   A_bar = e^{ΔA},  B_start = Γ₁ − Γ₂,  B_end = Γ₂,
+///
+/// read off exp([ΔA ΔB 0; 0 0 I; 0 0 0]) = [A_bar Γ₁ Γ₂; 0 I I; 0 0 I] (Franklin, Powell &
+/// Workman, Digital Control of Dynamic Systems, 3rd ed., section 6.3.2). Singular and stiff A are
+/// as good as any.
+///
+/// @param delta Δ, s
+/// Cost: matrix_exponential of (states + inputs), with inputs columns more; no allocation for
+/// fixed sizes.
+template <class T, int N, int M, int P>
+[[nodiscard]] RampStep<T, N, M> ramp_step(const StateSpace<T, N, M, P>& system,
+                                          std::type_identity_t<T> delta) {
+  constexpr int size = N == Dynamic || M == Dynamic ? Dynamic : N + M;
+  const Index states = system.states(), inputs = system.inputs();
+  const double h = static_cast<double>(delta);
+
+  // A power of two per input keeps a large B from asking for more squarings than A needs.
+  const Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * h;
+  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * h;
+  Eigen::Matrix<double, M, 1> input_scale = Eigen::Matrix<double, M, 1>::Ones(inputs);
+  for (Index i = 0; i < inputs; ++i) {
+    const double column = B.col(i).cwiseAbs().sum();
+    if (!(column > 1 && std::isfinite(column))) continue;
+    input_scale(i) = std::ldexp(1.0, std::ilogb(column) + 1);
+    B.col(i) /= input_scale(i);
+  }
+
+  Eigen::Matrix<double, size, size> block =
+      Eigen::Matrix<double, size, size>::Zero(states + inputs, states + inputs);
+  block.topLeftCorner(states, states) = A;
+  block.topRightCorner(states, inputs) = B;
+  Eigen::Matrix<double, size, M> ramp =
+      Eigen::Matrix<double, size, M>::Zero(states + inputs, inputs);
+  ramp.bottomRows(inputs).setIdentity();
+  detail::hold_in_place(block, ramp);
+
+  const Eigen::Matrix<double, N, M> constant =
+      block.topRightCorner(states, inputs) * input_scale.asDiagonal();
+  const Eigen::Matrix<double, N, M> end = ramp.topRows(states) * input_scale.asDiagonal();
+  return {block.topLeftCorner(states, states).template cast<T>(),
+          (constant - end).template cast<T>(), end.template cast<T>()};
+}
+
+/// First-order hold: exact at the samples when the input runs straight from each to the next.
+///
+/// With the step x_{t+1} = A_bar x_t + B_start u_t + B_end u_{t+1} of ramp_step and the state
+/// x − B_end u, which does not look ahead,
+///
+///   B_bar = B_start + A_bar B_end,  C unchanged,  D_bar = D + C B_end
+///
+/// (Franklin, Powell & Workman, section 6.3.2). Read its output by Readout::before: y_t is the
+/// output at the time of u_t.
+///
+/// @param delta Δ, s
+/// Cost: that of ramp_step.
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, N, M, P> first_order_hold(const StateSpace<T, N, M, P>& system,
+                                                              std::type_identity_t<T> delta) {
+  const RampStep<T, N, M> step = ramp_step(system, delta);
+  return {step.A_bar, step.B_start + step.A_bar * step.B_end, system.C(),
+          system.D() + system.C() * step.B_end, delta};
+}
+
+}  // namespace ssm

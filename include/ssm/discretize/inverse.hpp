@@ -1,0 +1,82 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <Eigen/LU>
+#include <string>
+#include <type_traits>
+
+#include "ssm/discretize/matrix_logarithm.hpp"
+#include "ssm/discretize/tustin.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+namespace detail {
+
+template <class T, int N, int M, int P>
+StateSpace<T, N, M, P> invert_tustin(const DiscreteStateSpace<T, N, M, P>& system, T h) {
+  using Matrix = Eigen::Matrix<T, N, N>;
+  if (!(h > T(0))) throw_domain("inverse_tustin", "delta of the system", std::to_string(h), "> 0");
+  const Matrix identity = Matrix::Identity(system.states(), system.states());
+  const auto lu = factor_implicit("inverse_tustin", system.A_bar(), T(-1));
+  const Matrix difference = T(2) / h * (system.A_bar() - identity);
+  const Eigen::Matrix<T, N, M> input = T(2) / h * system.B_bar();
+  const Eigen::Matrix<T, N, P> output = T(2) * system.C().transpose();
+  const Eigen::Matrix<T, N, P> C = lu.transpose().solve(output);
+  return {lu.solve(difference).eval(), lu.solve(input).eval(), C.transpose(),
+          system.D() - C.transpose() * system.B_bar() / T(2)};
+}
+
+}  // namespace detail
+
+/// The continuous system that zero-order hold samples into this one:
+///
+///   A = log(A_bar)/Δ,  B = (∫₀^Δ e^{sA} ds)⁻¹ B_bar,  C and D unchanged.
+///
+/// Of the many A with that e^{ΔA} it is the one whose modes turn by less than half a turn a step:
+/// the system that was sampled above twice its fastest oscillation. A mode that has decayed below
+/// epsilon within a step is known no better than its rounding.
+///
+/// @throws DomainError when Δ is not positive, or A_bar has an eigenvalue on the closed negative
+/// real axis: no real system is sampled so, or it is a mode at the Nyquist frequency
+/// Cost: matrix_logarithm and a zero-order hold; allocates.
+template <class T, int N, int M, int P>
+[[nodiscard]] StateSpace<T, N, M, P> inverse_zero_order_hold(
+    const DiscreteStateSpace<T, N, M, P>& system) {
+  using Matrix = Eigen::Matrix<double, N, N>;
+  if (!(system.delta() > T(0)))
+    detail::throw_domain("inverse_zero_order_hold", "delta of the system",
+                         std::to_string(system.delta()), "> 0");
+  const Index states = system.states();
+  const Matrix logarithm = matrix_logarithm(system.A_bar().template cast<double>());
+  Matrix A_bar = logarithm, mean = Matrix::Identity(states, states);
+  detail::hold_in_place(A_bar, mean);  // mean = φ₁(ΔA), regular as every |Im λ| Δ < π
+  const double delta = static_cast<double>(system.delta());
+  const Eigen::Matrix<double, N, M> B_bar = system.B_bar().template cast<double>() / delta;
+  const Eigen::Matrix<double, N, M> B = mean.partialPivLu().solve(B_bar);
+  return {(logarithm / delta).template cast<T>(), B.template cast<T>(), system.C(), system.D()};
+}
+
+/// The continuous system that Tustin's method samples into this one, s = (2/Δ) (z − 1)/(z + 1):
+///
+///   A = 2/Δ G⁻¹ (A_bar − I),  B = 2/Δ G⁻¹ B_bar,  C = 2 C_bar G⁻¹,  D = D_bar − C B_bar/2,
+///   G = I + A_bar.
+///
+/// @throws DomainError when Δ is not positive or A_bar has an eigenvalue −1
+/// Cost: one LU of (states) and states + inputs + outputs solves.
+template <class T, int N, int M, int P>
+[[nodiscard]] StateSpace<T, N, M, P> inverse_tustin(const DiscreteStateSpace<T, N, M, P>& system) {
+  return detail::invert_tustin(system, system.delta());
+}
+
+/// The same for Tustin's method prewarped at ω: Δ' = 2 tan(ωΔ/2)/ω takes the place of Δ.
+/// @param frequency ω, rad/s, with 0 ≤ ωΔ < π
+/// @throws DomainError when ωΔ is outside [0, π), Δ is not positive, or A_bar has an eigenvalue −1
+template <class T, int N, int M, int P>
+[[nodiscard]] StateSpace<T, N, M, P> inverse_tustin(const DiscreteStateSpace<T, N, M, P>& system,
+                                                    std::type_identity_t<T> frequency) {
+  return detail::invert_tustin(
+      system, detail::prewarped_step<T>("inverse_tustin", system.delta(), frequency));
+}
+
+}  // namespace ssm

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include "ssm/core/error.hpp"
+#include "ssm/discretize/matrix_exponential.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+namespace detail {
+
+/// ∫₀¹ e^{sX} Q e^{sXᵀ} ds for a small X, from the power series of φ₁(L) Q with
+/// L Q = X Q + Q Xᵀ.
+template <class Matrix>
+Matrix noise_of_small_step(const Matrix& X, const Matrix& Q) {
+  const Index terms = std::max<Index>(18, 2 * X.rows());  // 1/19! is below epsilon
+  Matrix term = Q, sum = Q;
+  for (Index k = 1; k <= terms; ++k) {
+    const Matrix product = X * term;
+    term = (product + product.transpose()) / static_cast<double>(k + 1);
+    if (term.isZero(0)) break;
+    sum += term;
+  }
+  return sum;
+}
+
+/// ∫₀¹ e^{sA} Q e^{sAᵀ} ds for an A and a symmetric Q.
+template <int N>
+Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
+                                            Eigen::Matrix<double, N, N> Q) {
+  using Matrix = Eigen::Matrix<double, N, N>;
+  using NoInput = Eigen::Matrix<double, N, 0>;
+  const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
+  Q = (inverse.asDiagonal() * Q * inverse.asDiagonal()).eval();
+  const double norm = std::max(one_norm(A), one_norm(A.transpose()));
+  if (!std::isfinite(norm))
+    return Matrix::Constant(A.rows(), A.cols(), std::numeric_limits<double>::quiet_NaN());
+
+  int halvings = 0;
+  if (norm > 0.5) halvings = std::ilogb(norm) + 2;
+  const double h = std::ldexp(1.0, -halvings);
+  A *= h;
+  Q = noise_of_small_step(A, Matrix(h * Q));
+  auto parts = exponential_of_balanced(A, NoInput(A.rows(), 0));
+  for (int i = 0; i < halvings; ++i) {
+    const Matrix E = parts.exponential(), EQ = E * Q;
+    Q += EQ * E.transpose();
+    Q = (0.5 * (Q + Q.transpose())).eval();
+    if (i + 1 < halvings) parts.double_step();
+  }
+  return scale.asDiagonal() * Q * scale.asDiagonal();
+}
+
+}  // namespace detail
+
+/// The covariance that white noise of density Q leaves in the state x' = A x + w after Δ:
+///
+///   Q_bar = ∫₀^Δ e^{sA} Q e^{sAᵀ} ds,
+///
+/// which is Van Loan's integral (1978, eq. 1.2). It is taken over Δ/2^s, where it has a short power
+/// series, and doubled s times: Q ← Q + E Q Eᵀ, E ← E². Only sums of non-negative matrices occur,
+/// so that stiff systems keep their digits where one exponential of [−A Q; 0 Aᵀ] loses them all.
+///
+/// @param A (states, states), 1/s
+/// @param Q (states, states), symmetric, non-negative; unit of x squared a second
+/// @param delta Δ, s, ≥ 0
+/// @return (states, states), symmetric; unit of x squared
+/// @throws ShapeError, and DomainError when Δ < 0
+/// Cost: about 30 + 4 s products of (states, states), s ≈ log₂(Δ‖A‖) + 2; computed in double; no
+/// allocation for a fixed size.
+template <class DA, class DQ>
+[[nodiscard]] auto sampled_noise_covariance(const Eigen::MatrixBase<DA>& A,
+                                            const Eigen::MatrixBase<DQ>& Q,
+                                            std::type_identity_t<typename DA::Scalar> delta) {
+  using T = typename DA::Scalar;
+  constexpr int size = DA::RowsAtCompileTime;
+  using Matrix = Eigen::Matrix<double, size, size>;
+  detail::check_matrix("sampled_noise_covariance", "A", A, A.rows(), A.rows());
+  detail::check_matrix("sampled_noise_covariance", "Q", Q, A.rows(), A.rows());
+  if (delta < T(0))
+    detail::throw_domain("sampled_noise_covariance", "delta", std::to_string(delta), ">= 0");
+  const double h = static_cast<double>(delta);
+  const Matrix noise = detail::noise_in_double<size>(Matrix(A.template cast<double>() * h),
+                                                     Matrix(Q.template cast<double>() * h));
+  return Eigen::Matrix<T, size, size>(noise.template cast<T>());
+}
+
+}  // namespace ssm

@@ -1,0 +1,227 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <cassert>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/discretize/noise_covariance.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// What is known of a state: a normal distribution. A plain value, to copy, keep and return to.
+template <std::floating_point T, int States = Dynamic>
+struct Belief {
+  Eigen::Matrix<T, States, 1> mean;             ///< (states)
+  Eigen::Matrix<T, States, States> covariance;  ///< (states, states), symmetric
+};
+
+/// A continuous system that noise drives and whose outputs are read with noise:
+///
+///   x' = A x + B u + w,  y = C x + D u + v,
+///
+/// where w is white with density Q, and each reading has its own v of covariance R. Immutable.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
+class NoisyStateSpace {
+ public:
+  using System = StateSpace<T, States, Inputs, Outputs>;
+  using StateMatrix = typename System::StateMatrix;
+  using OutputCovariance = Eigen::Matrix<T, Outputs, Outputs>;
+
+  /// @param system A, B, C, D
+  /// @param Q (states, states), symmetric, non-negative: noise density, unit of x squared a second
+  /// @param R (outputs, outputs), symmetric, positive: covariance of one reading, unit of y squared
+  /// @throws ShapeError
+  template <class DQ, class DR>
+  NoisyStateSpace(System system, const Eigen::MatrixBase<DQ>& Q, const Eigen::MatrixBase<DR>& R)
+      : system_(std::move(system)) {
+    detail::check_matrix("NoisyStateSpace", "Q", Q, system_.states(), system_.states());
+    detail::check_matrix("NoisyStateSpace", "R", R, system_.outputs(), system_.outputs());
+    Q_ = Q;
+    R_ = R;
+  }
+
+  [[nodiscard]] const System& system() const noexcept { return system_; }
+  [[nodiscard]] const StateMatrix& Q() const noexcept { return Q_; }
+  [[nodiscard]] const OutputCovariance& R() const noexcept { return R_; }
+
+ private:
+  System system_;
+  StateMatrix Q_;
+  OutputCovariance R_;
+};
+
+/// One step of a noisy system: x_{t+1} = A_bar x_t + B_bar u_t + w_t, w_t of covariance Q_bar.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic>
+struct NoisyStep {
+  Eigen::Matrix<T, States, States> A_bar;
+  Eigen::Matrix<T, States, Inputs> B_bar;
+  Eigen::Matrix<T, States, States> Q_bar;
+};
+
+/// The step of any Δ, exact for an input that is constant over it: zero_order_hold and
+/// sampled_noise_covariance.
+///
+/// @param delta Δ, s, ≥ 0
+/// @throws DomainError when Δ < 0
+/// Cost: two matrix exponentials of (states); no allocation for fixed sizes.
+template <class T, int N, int M, int P>
+[[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,
+                                            std::type_identity_t<T> delta) {
+  const auto sampled = zero_order_hold(noisy.system(), delta);
+  return {sampled.A_bar(), sampled.B_bar(),
+          sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
+}
+
+/// Carries a belief over a step: mean ← A_bar mean + B_bar u, P ← A_bar P A_barᵀ + Q_bar, kept
+/// symmetric (Kalman 1960). No allocation, no lock, no exception for fixed sizes.
+///
+/// @param u (inputs), constant over the step
+/// Cost: two products of (states, states).
+template <class T, int N, int M>
+void kalman_predict(const NoisyStep<T, N, M>& step,
+                    const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
+                    Belief<T, N>& belief) noexcept(N != Dynamic && M != Dynamic) {
+  assert(u.size() == step.B_bar.cols() && belief.mean.size() == step.A_bar.rows());
+  belief.mean = (step.A_bar * belief.mean + step.B_bar * u).eval();
+  const Eigen::Matrix<T, N, N> half = step.A_bar * belief.covariance;
+  belief.covariance = step.Q_bar;
+  belief.covariance.noalias() += half * step.A_bar.transpose();
+  belief.covariance = ((belief.covariance + belief.covariance.transpose()) / T(2)).eval();
+}
+
+/// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps. For
+/// fixed sizes a negative Δ ends the program.
+/// No allocation, no lock, no exception for fixed sizes.
+/// Cost: noisy_step, and that of the step.
+template <class T, int N, int M, int P>
+void kalman_predict(
+    const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity_t<T> delta,
+    const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
+    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
+  assert(!(delta < T(0)));
+  kalman_predict(noisy_step(noisy, delta), u, belief);
+}
+
+/// What a reading told: y less what was expected, how far off it could be expected to be, and how
+/// much of it was believed.
+template <std::floating_point T, int States = Dynamic, int Outputs = Dynamic>
+struct Innovation {
+  Eigen::Matrix<T, Outputs, 1> residual;          ///< y − C mean − D u
+  Eigen::Matrix<T, Outputs, Outputs> covariance;  ///< S = C P Cᵀ + R
+  Eigen::Matrix<T, States, Outputs> gain;         ///< the filter gain K = P Cᵀ S⁻¹
+};
+
+/// Corrects a belief by a reading whose residual is known: K = P Cᵀ S⁻¹, S = C P Cᵀ + R, and
+///
+///   mean ← mean + K residual,  P ← (I − K C) P (I − K C)ᵀ + K R Kᵀ,
+///
+/// the form of Joseph, which is symmetric and non-negative for any K, in double as long as the
+/// variances of prior and reading lie within some twelve orders of magnitude (Bar-Shalom, Li &
+/// Kirubarajan, Estimation with Applications, eq. 5.2.3-18). K is the filter gain: it corrects the
+/// state at the time of the reading. The predictor's gain is A_bar K. For a reading that is not
+/// linear in x, C is its derivative at the mean. NaN when S is not positive definite. No
+/// allocation, no lock, no exception for fixed sizes.
+///
+/// @param C (outputs, states)
+/// @param R (outputs, outputs), symmetric, non-negative
+/// @param residual (outputs), y less its expected value
+/// Cost: a Cholesky factorisation of (outputs), four products with (states, states).
+template <class T, int N, int P>
+Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
+                                   const std::type_identity_t<Eigen::Matrix<T, P, P>>& R,
+                                   const std::type_identity_t<Eigen::Matrix<T, P, 1>>& residual,
+                                   Belief<T, N>& belief) noexcept(N != Dynamic && P != Dynamic) {
+  assert(C.cols() == belief.mean.size() && residual.size() == C.rows() && R.rows() == C.rows());
+  const Index states = belief.mean.size();
+  const Eigen::Matrix<T, P, N> CP = C * belief.covariance;
+  Innovation<T, N, P> innovation{residual, R, {}};
+  innovation.covariance.noalias() += CP * C.transpose();
+  const Eigen::LLT<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
+  if (factor.info() == Eigen::Success)
+    innovation.gain = factor.solve(CP).transpose();
+  else
+    innovation.gain.setConstant(states, C.rows(), std::numeric_limits<T>::quiet_NaN());
+
+  belief.mean += innovation.gain * residual;
+  Eigen::Matrix<T, N, N> keep = -innovation.gain * C;
+  keep.diagonal().array() += T(1);
+  const Eigen::Matrix<T, N, N> half = keep * belief.covariance;
+  const Eigen::Matrix<T, N, P> KR = innovation.gain * R;
+  Eigen::Matrix<T, N, N> covariance = half * keep.transpose();
+  covariance.noalias() += KR * innovation.gain.transpose();
+  belief.covariance = (covariance + covariance.transpose()) / T(2);
+  return innovation;
+}
+
+/// Corrects a belief by a reading y of all outputs. No allocation, no lock, no exception for fixed
+/// sizes.
+///
+/// @param u (inputs) at the time of the reading: what D passes on
+/// @param y (outputs)
+template <class T, int N, int M, int P>
+Innovation<T, N, P> kalman_update(
+    const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
+    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
+    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
+  const auto& system = noisy.system();
+  return kalman_correct<T, N, P>(system.C(), noisy.R(),
+                                 y - system.C() * belief.mean - system.D() * u, belief);
+}
+
+/// Corrects a belief by those outputs of y that were measured: the others have no effect, NaN
+/// included. No allocation, no lock, no exception for fixed sizes.
+///
+/// An output that is missing gets a C of zero and a noise of its own, which leaves the rest of K
+/// and S as if it were not there; its column of K and its residual are zero.
+///
+/// @param measured (outputs), true where y is a reading
+template <class T, int N, int M, int P>
+Innovation<T, N, P> kalman_update(
+    const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
+    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
+    const std::type_identity_t<Eigen::Array<bool, P, 1>>& measured,
+    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
+  assert(measured.size() == y.size());
+  Eigen::Matrix<T, P, N> C = noisy.system().C();
+  Eigen::Matrix<T, P, P> R = noisy.R();
+  Eigen::Matrix<T, P, 1> residual = y - C * belief.mean - noisy.system().D() * u;
+  for (Index i = 0; i < measured.size(); ++i) {
+    if (measured(i)) continue;
+    C.row(i).setZero();
+    R.row(i).setZero();
+    R.col(i).setZero();
+    R(i, i) = T(1);
+    residual(i) = T(0);
+  }
+  return kalman_correct<T, N, P>(C, R, residual, belief);
+}
+
+/// rᵀ S⁻¹ r of an innovation: of expectation (outputs) while the model is right. Readings far above
+/// the χ² quantile of so many outputs are outliers.
+template <class T, int N, int P>
+[[nodiscard]] T squared_distance(const Innovation<T, N, P>& innovation) {
+  return innovation.residual.dot(innovation.covariance.llt().solve(innovation.residual));
+}
+
+/// log p(y) of the reading given all before it: −(rᵀ S⁻¹ r + log det S + outputs · log 2π)/2. Their
+/// sum is the log-likelihood of the model.
+template <class T, int N, int P>
+[[nodiscard]] T log_likelihood(const Innovation<T, N, P>& innovation) {
+  const Eigen::LLT<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
+  const T distance = innovation.residual.dot(factor.solve(innovation.residual));
+  T log_determinant(0);
+  for (Index i = 0; i < innovation.residual.size(); ++i)
+    log_determinant += T(2) * std::log(factor.matrixLLT()(i, i));
+  constexpr T log_two_pi = T(1.8378770664093454836);
+  return -(distance + log_determinant + static_cast<T>(innovation.residual.size()) * log_two_pi) /
+         T(2);
+}
+
+}  // namespace ssm

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/error.hpp"
+#include "ssm/estimate/kalman.hpp"
+
+namespace ssm {
+
+/// One step back of the smoother: what all readings say of the state at t, given what they say of
+/// it at t + 1. With G = P A_barᵀ P⁻⁻¹ for the filtered P and the predicted P⁻ (Rauch, Tung &
+/// Striebel 1965, eqs. 3.28 to 3.31),
+///
+///   mean ← mean + G (mean_{t+1} − mean⁻),
+///   P ← (I − G A_bar) P (I − G A_bar)ᵀ + G (P_{t+1} + Q_bar) Gᵀ,
+///
+/// the form of Joseph of P + G (P_{t+1} − P⁻) Gᵀ: symmetric and non-negative. No allocation, no
+/// lock, no exception for fixed sizes.
+///
+/// @param step from t to t + 1
+/// @param filtered the belief at t, its reading included
+/// @param predicted the belief at t + 1, its reading not included
+/// @param next the smoothed belief at t + 1
+template <class T, int N, int M>
+[[nodiscard]] Belief<T, N> smooth_step(
+    const NoisyStep<T, N, M>& step, const std::type_identity_t<Belief<T, N>>& filtered,
+    const std::type_identity_t<Belief<T, N>>& predicted,
+    const std::type_identity_t<Belief<T, N>>& next) noexcept(N != Dynamic && M != Dynamic) {
+  using Matrix = Eigen::Matrix<T, N, N>;
+  const Matrix AP = step.A_bar * filtered.covariance;
+  const Eigen::LDLT<Matrix> factor(predicted.covariance);
+  const Matrix G = factor.solve(AP).transpose();
+  Matrix keep = -G * step.A_bar;
+  keep.diagonal().array() += T(1);
+  const Matrix half = keep * filtered.covariance;
+  const Matrix later = G * (next.covariance + step.Q_bar);
+  Matrix covariance = half * keep.transpose();
+  covariance.noalias() += later * G.transpose();
+  return {filtered.mean + G * (next.mean - predicted.mean),
+          (covariance + covariance.transpose()) / T(2)};
+}
+
+namespace detail {
+
+/// The belief that goes with a NoisyStep.
+template <class Step>
+using BeliefOf =
+    Belief<typename decltype(Step::A_bar)::Scalar, decltype(Step::A_bar)::RowsAtCompileTime>;
+
+}  // namespace detail
+
+/// The Rauch–Tung–Striebel smoother: turns the beliefs of a filter, each from the readings up to
+/// its time, into those from all readings.
+///
+/// @param steps (length − 1), a vector, array or span of NoisyStep: step t leads from time t to
+/// t + 1
+/// @param filtered (length): the belief at time t, its reading included
+/// @param predicted (length − 1): what step t made of filtered t, before reading t + 1
+/// @param smoothed (length), written; may be the memory of filtered
+/// @throws ShapeError
+/// Cost: length factorisations of (states, states) and eight products.
+template <class Steps, class Known = detail::BeliefOf<typename Steps::value_type>>
+void smooth(const Steps& steps, std::type_identity_t<std::span<const Known>> filtered,
+            std::type_identity_t<std::span<const Known>> predicted,
+            std::type_identity_t<std::span<Known>> smoothed) {
+  constexpr std::string_view name = "smooth";
+  const std::size_t length = filtered.size(), moves = length == 0 ? 0 : length - 1;
+  const auto check = [&](std::string_view argument, std::size_t got, std::size_t want) {
+    if (got != want)
+      detail::throw_shape(name, argument, "(" + std::to_string(got) + ")",
+                          "(" + std::to_string(want) + ")");
+  };
+  check("steps", steps.size(), moves);
+  check("predicted", predicted.size(), moves);
+  check("smoothed", smoothed.size(), length);
+  if (length == 0) return;
+  smoothed[length - 1] = filtered[length - 1];
+  for (std::size_t t = length - 1; t-- > 0;)
+    smoothed[t] = smooth_step(steps[t], filtered[t], predicted[t], smoothed[t + 1]);
+}
+
+}  // namespace ssm

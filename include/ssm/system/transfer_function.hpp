@@ -1,0 +1,302 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <complex>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ssm/core/error.hpp"
+#include "ssm/system/interconnection.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// G(s) = Σ_j numerator(j) s^j / Σ_j denominator(j) s^j, from one input to one output. The lowest
+/// power stands first, as in companion. In discrete time s is z.
+template <std::floating_point T>
+struct TransferFunction {
+  Eigen::Matrix<T, Eigen::Dynamic, 1> numerator;
+  Eigen::Matrix<T, Eigen::Dynamic, 1> denominator;
+
+  [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
+    const auto value = [&](const auto& coefficients) {
+      std::complex<T> sum = 0;
+      for (Index j = coefficients.size() - 1; j >= 0; --j) sum = sum * s + coefficients(j);
+      return sum;
+    };
+    return value(numerator) / value(denominator);
+  }
+};
+
+/// G(s) = gain · Π (s − zeros(i)) / Π (s − poles(i)), from one input to one output; complex ones
+/// come in conjugate pairs. In discrete time s is z.
+template <std::floating_point T>
+struct ZerosPolesGain {
+  using Roots = Eigen::Matrix<std::complex<T>, Eigen::Dynamic, 1>;
+  Roots zeros, poles;
+  T gain;
+
+  [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
+    std::complex<T> value = gain;
+    for (Index i = 0; i < std::max(zeros.size(), poles.size()); ++i) {
+      if (i < zeros.size()) value *= s - zeros(i);
+      if (i < poles.size()) value /= s - poles(i);
+    }
+    return value;
+  }
+};
+
+namespace detail {
+
+using Roots = std::vector<std::complex<double>>;
+
+/// Conjugate pairs, then reals two by two, then the one left over.
+template <class Vector>
+std::vector<Roots> grouped_roots(std::string_view function, std::string_view argument,
+                                 const Vector& roots) {
+  Roots real, complex;
+  for (Index i = 0; i < roots.size(); ++i) {
+    const std::complex<double> root(roots(i));
+    (root.imag() == 0 ? real : complex).push_back(root);
+  }
+  std::vector<Roots> groups;
+  while (!complex.empty()) {
+    const std::complex<double> root = complex.back();
+    complex.pop_back();
+    const auto partner = std::find(complex.begin(), complex.end(), std::conj(root));
+    if (partner == complex.end())
+      throw_domain(function, argument, "without the conjugate of one", "conjugate pairs");
+    complex.erase(partner);
+    groups.push_back({root, std::conj(root)});
+  }
+  std::sort(real.begin(), real.end(),
+            [](const auto& a, const auto& b) { return a.real() < b.real(); });
+  for (std::size_t i = 0; i < real.size(); i += 2)
+    groups.emplace_back(real.begin() + static_cast<std::ptrdiff_t>(i),
+                        real.begin() + static_cast<std::ptrdiff_t>(std::min(i + 2, real.size())));
+  return groups;
+}
+
+/// The coefficients of leading · Π (s − root), lowest power first.
+template <class Vector>
+Eigen::VectorXd polynomial(std::string_view function, std::string_view argument,
+                           const Vector& roots, double leading) {
+  Eigen::VectorXd coefficients = Eigen::VectorXd::Constant(1, leading);
+  for (const Roots& group : grouped_roots(function, argument, roots)) {
+    const Index degree = coefficients.size() - 1, more = static_cast<Index>(group.size());
+    Eigen::VectorXd next = Eigen::VectorXd::Zero(degree + 1 + more);
+    next.tail(degree + 1) = coefficients;
+    const std::complex<double> second = more == 2 ? group[1] : 0.0;
+    if (more == 2) {
+      next.segment(1, degree + 1) -= (group[0] + second).real() * coefficients;
+      next.head(degree + 1) += (group[0] * second).real() * coefficients;
+    } else {
+      next.head(degree + 1) -= group[0].real() * coefficients;
+    }
+    coefficients = next;
+  }
+  return coefficients;
+}
+
+/// Π (s − zeros) / Π (s − poles) of one or two poles, as a system.
+struct Section {
+  Eigen::MatrixXd A, B, C, D;
+
+  Section(const Roots& poles, const Roots& zeros) {
+    const auto n = static_cast<Index>(poles.size());
+    const auto numerator = [&](double s) {
+      std::complex<double> value = 1;
+      for (const auto& zero : zeros) value *= s - zero;
+      return value.real();
+    };
+    double sum_of_zeros = 0;
+    for (const auto& zero : zeros) sum_of_zeros += zero.real();
+    const bool biproper = zeros.size() == poles.size();
+    A.setZero(n, n);
+    B = Eigen::MatrixXd::Identity(n, 1);
+    C.setZero(1, n);
+    D = Eigen::MatrixXd::Constant(1, 1, biproper ? 1 : 0);
+    const double p = poles[0].real();
+    A(0, 0) = p;
+    if (n == 1) {
+      C(0, 0) = biproper ? p - zeros[0].real() : 1;
+      return;
+    }
+    // n(s) = d (s − p)(s − q) + c_1 (s − q) + c_2 in Newton's form, of real poles or of a pair.
+    const double q = poles[1].real(), turn = std::abs(poles[0].imag());
+    A(1, 1) = q;
+    A(0, 1) = -turn;
+    A(1, 0) = turn > 0 ? turn : 1;
+    C(0, 0) = biproper ? p + q - sum_of_zeros : static_cast<double>(zeros.size());
+    C(0, 1) = (numerator(q) - (biproper ? turn * turn : 0)) / A(1, 0);
+  }
+};
+
+}  // namespace detail
+
+/// The zeros, poles and gain of one channel of a system: its transmission zeros and poles,
+/// cancelled against each other no more than they are in the system, and the first coefficient of
+/// D, CB, CAB, … that is not 0.
+///
+/// @param input, output which channel
+/// @throws ShapeError when there is no such channel
+/// @throws DomainError when the system is not finite
+/// Cost: about 60 states³.
+template <LinearSystem System>
+[[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0) {
+  using T = typename System::Scalar;
+  constexpr std::string_view function = "zeros_poles_gain";
+  if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
+    detail::throw_shape(
+        function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
+        "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
+  detail::Quadruple<Eigen::MatrixXd> channel(system);
+  channel.B = channel.B.col(input).eval();
+  channel.C = channel.C.row(output).eval();
+  channel.D = channel.D.block(output, input, 1, 1).eval();
+  const Eigen::VectorXcd zeros = detail::zeros_of(function, channel);
+  const Eigen::VectorXcd poles = detail::eigenvalues_of(function, channel.A);
+  double gain = channel.D(0, 0);
+  if (zeros.size() < poles.size()) {
+    Eigen::VectorXd reached = channel.B;
+    for (Index i = zeros.size() + 1; i < poles.size(); ++i) reached = (channel.A * reached).eval();
+    gain = channel.C.row(0).dot(reached);
+  }
+  return ZerosPolesGain<T>{zeros.template cast<std::complex<T>>(),
+                           poles.template cast<std::complex<T>>(), static_cast<T>(gain)};
+}
+
+/// The same of a transfer function, whose roots are eigenvalues of companion matrices.
+/// @throws DomainError when the leading coefficient of the denominator is 0
+template <std::floating_point T>
+[[nodiscard]] ZerosPolesGain<T> zeros_poles_gain(const TransferFunction<T>& transfer) {
+  constexpr std::string_view function = "zeros_poles_gain";
+  const auto degree = [](const auto& coefficients) {
+    Index size = coefficients.size();
+    while (size > 0 && coefficients(size - 1) == T(0)) --size;
+    return size - 1;
+  };
+  const auto roots = [&](const auto& coefficients, Index n) {
+    Eigen::MatrixXd A = Eigen::MatrixXd::Zero(std::max<Index>(n, 0), std::max<Index>(n, 0));
+    for (Index j = 0; j < n; ++j) {
+      if (j > 0) A(j - 1, j) = 1;
+      A(n - 1, j) = -static_cast<double>(coefficients(j)) / static_cast<double>(coefficients(n));
+    }
+    return detail::eigenvalues_of(function, A).template cast<std::complex<T>>().eval();
+  };
+  const Index above = degree(transfer.numerator), below = degree(transfer.denominator);
+  if (below < 0) detail::throw_domain(function, "denominator", "0", "not 0");
+  const T gain = above < 0 ? T(0) : transfer.numerator(above) / transfer.denominator(below);
+  return {roots(transfer.numerator, above), roots(transfer.denominator, below), gain};
+}
+
+/// The transfer function of given zeros, poles and gain; its denominator is monic.
+/// @throws DomainError when a complex zero or pole lacks its exact conjugate
+template <std::floating_point T>
+[[nodiscard]] TransferFunction<T> transfer_function(const ZerosPolesGain<T>& roots) {
+  constexpr std::string_view function = "transfer_function";
+  return {detail::polynomial(function, "zeros", roots.zeros, static_cast<double>(roots.gain))
+              .template cast<T>(),
+          detail::polynomial(function, "poles", roots.poles, 1.0).template cast<T>()};
+}
+
+/// The transfer function of one channel of a system, by way of its zeros and poles.
+/// @throws ShapeError, DomainError as zeros_poles_gain does
+template <LinearSystem System>
+[[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0) {
+  return transfer_function(zeros_poles_gain(system, output, input));
+}
+
+/// The controllable companion form of a proper transfer function of order k, denominator
+/// a_0 … a_k, numerator b_0 … b_k:
+///
+///   A = [0 1 0 …; 0 0 1 …; …; −a_0/a_k … −a_{k−1}/a_k],  B = [0; …; 0; 1],
+///   C_j = (b_j − a_j b_k / a_k) / a_k,  D = b_k / a_k   (Ogata, 5th ed., eqs. 9-3 and 9-4).
+///
+/// Ill-conditioned at high orders; state_space(transfer) is its balanced form.
+/// @throws ShapeError when the numerator has more coefficients than the denominator, or that none
+/// @throws DomainError when a_k = 0
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> controllable_companion(
+    const TransferFunction<T>& transfer) {
+  constexpr std::string_view function = "controllable_companion";
+  const auto &a = transfer.denominator, &b = transfer.numerator;
+  const Index k = a.size() - 1;
+  if (k < 0 || b.size() > k + 1)
+    detail::throw_shape(function, "numerator", detail::to_string(std::array<Index, 1>{b.size()}),
+                        "at most the size of the denominator, (" + std::to_string(k + 1) + ")");
+  if (a(k) == T(0))
+    detail::throw_domain(function, "leading coefficient of the denominator", "0", "not 0");
+  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+  Matrix A = Matrix::Zero(k, k), B = Matrix::Zero(k, 1), C(1, k);
+  const T D = b.size() == k + 1 ? b(k) / a(k) : T(0);
+  for (Index j = 0; j < k; ++j) {
+    if (j > 0) A(j - 1, j) = T(1);
+    A(k - 1, j) = -a(j) / a(k);
+    C(0, j) = ((j < b.size() ? b(j) : T(0)) - a(j) * D) / a(k);
+  }
+  if (k > 0) B(k - 1, 0) = T(1);
+  return {A, B, C, Eigen::Matrix<T, 1, 1>(D)};
+}
+
+/// The observable companion form, the transpose of controllable_companion: Aᵀ, Cᵀ, Bᵀ, D.
+/// @throws ShapeError, DomainError as controllable_companion does
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> observable_companion(
+    const TransferFunction<T>& transfer) {
+  const auto dual = controllable_companion(transfer);
+  return {dual.A().transpose(), dual.C().transpose(), dual.B().transpose(), dual.D()};
+}
+
+/// A continuous system with this transfer function: its controllable companion form, balanced.
+/// @throws ShapeError, DomainError as controllable_companion does
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const TransferFunction<T>& transfer) {
+  return balance_states(controllable_companion(transfer));
+}
+
+/// A continuous system with these zeros, poles and gain: sections of one or two states in a row, so
+/// that no polynomial is formed and the poles are those given to the last digit, stiff or not. A
+/// zero far below the poles of its section costs digits of the response near it.
+///
+/// @throws ShapeError when there are more zeros than poles
+/// @throws DomainError when a complex zero or pole lacks its exact conjugate
+/// Cost: states³.
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const ZerosPolesGain<T>& roots) {
+  constexpr std::string_view function = "state_space";
+  if (roots.zeros.size() > roots.poles.size())
+    detail::throw_shape(function, "zeros",
+                        detail::to_string(std::array<Index, 1>{roots.zeros.size()}),
+                        "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
+  const std::vector<detail::Roots> poles = detail::grouped_roots(function, "poles", roots.poles);
+  const std::vector<detail::Roots> zeros = detail::grouped_roots(function, "zeros", roots.zeros);
+  const Index n = roots.poles.size();
+  Eigen::MatrixXd A = Eigen::MatrixXd::Zero(n, n), B = Eigen::MatrixXd::Zero(n, 1);
+  Eigen::RowVectorXd C = Eigen::RowVectorXd::Zero(n);
+  double D = static_cast<double>(roots.gain);
+  Index at = 0;
+  for (std::size_t i = 0; i < poles.size(); ++i) {
+    const detail::Section section(poles[i], i < zeros.size() ? zeros[i] : detail::Roots{});
+    const Index k = section.A.rows();
+    A.block(at, at, k, k) = section.A;
+    A.block(at, 0, k, at) = section.B * C.head(at);
+    B.middleRows(at, k) = section.B * D;
+    C.head(at) *= section.D(0, 0);
+    C.segment(at, k) = section.C;
+    D *= section.D(0, 0);
+    at += k;
+  }
+  // The last section first: A is then upper triangular but for pairs, and shows its eigenvalues.
+  return {A.reverse().template cast<T>(), B.reverse().template cast<T>(),
+          C.reverse().template cast<T>(), Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
+}
+
+}  // namespace ssm

@@ -1,0 +1,70 @@
+#include "ssm/estimate/observer.hpp"
+
+#include <cmath>
+
+#include "estimate/random_noisy.hpp"
+#include "ssm/estimate/steady_kalman.hpp"
+#include "support/catch.hpp"
+
+using namespace ssm;
+using namespace ssm::test;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+namespace {
+
+using Noisy = NoisyStateSpace<double>;
+using Step = NoisyStep<double>;
+using Known = Belief<double>;
+
+}  // namespace
+
+TEST_CASE("the steady filter is where the filter of equal steps settles, and a closed form") {
+  Random random(4);
+  const Noisy noisy = random_noisy(random, 4, 1, 2);
+  const auto steady = steady_kalman(noisy, .3);
+  const Step step = noisy_step(noisy, .3);
+  Known belief = start_of(4);
+  const VectorXd u = VectorXd::Zero(1), y = VectorXd::Zero(2);
+  MatrixXd gain;
+  for (int t = 0; t < 300; ++t) {
+    kalman_predict(step, u, belief);
+    if (t == 299) CHECK(distance(belief.covariance, steady.predicted) <= 1e-13);
+    gain = kalman_update(noisy, u, y, belief).gain;
+  }
+  CHECK(distance(belief.covariance, steady.corrected) <= 1e-13);
+  CHECK(distance(gain, steady.gain) <= 1e-13);
+
+  // A random walk: P = (q + √(q² + 4 q r))/2
+  for (const double q : {1e-6, .3, 50.}) {
+    const double r = 2, P = (q + std::sqrt(q * q + 4 * q * r)) / 2;
+    const auto walk = steady_kalman(Noisy({one(0), one(0), one(1)}, one(q), one(r)), 1.);
+    CHECK(std::abs(walk.predicted(0) / P - 1) <= 1e-12);
+    CHECK(std::abs(walk.gain(0) / (P / (P + r)) - 1) <= 1e-12);
+  }
+}
+
+TEST_CASE("an observer's error decays by A_bar − L C, and with a Kalman gain it is the filter") {
+  Random random(9);
+  const Noisy noisy = random_noisy(random, 4, 2, 2);
+  const auto sampled = zero_order_hold(noisy.system(), .2);
+  const auto steady = steady_kalman(noisy, .2);
+  const MatrixXd L = sampled.A_bar() * steady.gain;
+  const Observer<double> observer(sampled, L);
+  VectorXd x = normal_vector(random, 4), observed = VectorXd::Zero(4);
+  Known belief{VectorXd::Zero(4), steady.predicted};
+  VectorXd error = observed - x;
+  for (int t = 0; t < 30; ++t) {
+    const VectorXd u = normal_vector(random, 2);
+    const VectorXd y = sampled.C() * x + sampled.D() * u;
+    observer_step(observer, u, y, observed);
+    kalman_update(noisy, u, y, belief);
+    kalman_predict(noisy, .2, u, belief);
+    x = sampled.A_bar() * x + sampled.B_bar() * u;
+    error = (sampled.A_bar() - L * sampled.C()) * error;
+    CHECK((observed - x - error).norm() <= 1e-12);
+    CHECK((observed - belief.mean).norm() <= 1e-12);
+  }
+  CHECK_THROWS_WITH(Observer<double>(sampled, MatrixXd(3, 2)),
+                    "Observer: gain is (3, 2), expected (4, 2)");
+}

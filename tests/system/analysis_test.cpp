@@ -1,0 +1,221 @@
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <limits>
+#include <vector>
+
+#include "ssm/system/frequency_response.hpp"
+#include "ssm/system/interconnection.hpp"
+#include "ssm/system/mass_spring_damper.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "support/catch.hpp"
+#include "support/contains.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using Complex = std::complex<double>;
+using Eigen::MatrixXcd;
+using Eigen::MatrixXd;
+using Eigen::VectorXcd;
+using Eigen::VectorXd;
+using ssm::test::contains;
+
+namespace {
+
+MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
+  MatrixXd matrix(rows, cols);
+  for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
+  return matrix;
+}
+
+StateSpace<double> random_system(ssm::test::Random& random, Index n, Index m, Index p) {
+  return {random_matrix(random, n, n), random_matrix(random, n, m), random_matrix(random, p, n),
+          random_matrix(random, p, m)};
+}
+
+DiscreteStateSpace<double> sampled(const StateSpace<double>& system) {
+  return {system.A(), system.B(), system.C(), system.D(), 0.1};
+}
+
+VectorXd vector(std::initializer_list<double> values) {
+  VectorXd result(static_cast<Index>(values.size()));
+  std::copy(values.begin(), values.end(), result.begin());
+  return result;
+}
+
+/// The largest distance of two sets of points relative to the point, each used once; infinite when
+/// they differ in size.
+double distance(const VectorXcd& got, const VectorXcd& want) {
+  if (got.size() != want.size()) return std::numeric_limits<double>::infinity();
+  std::vector<Complex> left(got.begin(), got.end());
+  double worst = 0;
+  for (const Complex& point : want) {
+    const auto nearest = std::min_element(left.begin(), left.end(), [&](auto a, auto b) {
+      return std::abs(a - point) < std::abs(b - point);
+    });
+    worst = std::max(worst, std::abs(*nearest - point) / std::max(std::abs(point), 1e-3));
+    left.erase(nearest);
+  }
+  return worst;
+}
+
+double error(const MatrixXcd& got, const MatrixXcd& want) {
+  return (got - want).norm() / std::max(want.norm(), 1e-300);
+}
+
+StateSpace<double> published() {
+  MatrixXd A(3, 3), B(3, 2), C(2, 3), D(2, 2);
+  A << -3, 4, 2, -1, -3, 0, 2, 5, 3;
+  B << 1, 4, -3, -3, -2, 1;
+  C << 4, 2, -3, 1, 4, 3;
+  D << -2, 4, 0, 1;
+  return {A, B, C, D};
+}
+
+}  // namespace
+
+TEST_CASE("poles have their published values, and other states have the same") {
+  VectorXcd want(3);
+  want << 3.34747678408874, Complex(-3.17373839204437, 1.47492908003839),
+      Complex(-3.17373839204437, -1.47492908003839);
+  CHECK(distance(poles(published()), want) <= 1e-14);
+
+  ssm::test::Random random(1);
+  for (const Index n : {1, 2, 4, 7}) {
+    CAPTURE(n);
+    const auto system = random_system(random, n, 2, 2);
+    const MatrixXd T = random_matrix(random, n, n) + 3 * MatrixXd::Identity(n, n);
+    const auto other = similarity_transform(system, T);
+    CHECK(distance(poles(other), poles(system)) <= 1e-11);
+    CHECK(distance(zeros(other), zeros(system)) <= 1e-10);
+    CHECK(error(FrequencyResponse(other)(1.3), FrequencyResponse(system)(1.3)) <= 1e-12);
+  }
+  const auto stiff = poles(StateSpace<double>(
+      vector({-1e-10, -1, -1e10}).asDiagonal().toDenseMatrix(), MatrixXd(3, 0), MatrixXd(0, 3)));
+  CHECK(stiff == vector({-1e-10, -1, -1e10}).cast<Complex>());
+}
+
+TEST_CASE("at a zero the system matrix loses rank, and there are as many as its shape demands") {
+  ssm::test::Random random(2);
+  for (const Index n : {1, 2, 3, 6})
+    for (const Index m : {1, 2, 3})
+      for (const bool direct : {true, false}) {
+        CAPTURE(n, m, direct);
+        const auto drawn = random_system(random, n, m, m);
+        const StateSpace<double> system(drawn.A(), drawn.B(), drawn.C(),
+                                        direct ? drawn.D() : MatrixXd(MatrixXd::Zero(m, m)));
+        const auto found = zeros(system);
+        CHECK(found.size() == (direct ? n : std::max<Index>(n - m, 0)));
+        for (const Complex& zero : found) {
+          MatrixXcd matrix(n + m, n + m);
+          matrix << system.A().cast<Complex>() - zero * MatrixXcd::Identity(n, n),
+              system.B().cast<Complex>(), system.C().cast<Complex>(), system.D().cast<Complex>();
+          const VectorXcd steps = matrix.colPivHouseholderQr().matrixQR().diagonal();
+          CHECK(std::abs(steps(n + m - 1)) <= 1e-10 * matrix.norm());
+        }
+      }
+}
+
+TEST_CASE("zeros of tall, wide, hidden and degenerate systems") {
+  ssm::test::Random random(3);
+  CHECK(zeros(random_system(random, 4, 1, 2)).size() == 0);
+  CHECK(zeros(random_system(random, 4, 3, 2)).size() == 0);
+
+  // A mode that the input does not reach is a zero where inputs and outputs are as many.
+  MatrixXd A(2, 2), B(2, 1), C(1, 2);
+  A << -1, 0.5, 0, -7;
+  B << 1, 0;
+  C << 1, 2;
+  CHECK(distance(zeros(StateSpace<double>(A, B, C)), vector({-7}).cast<Complex>()) <= 1e-14);
+  CHECK(zeros(StateSpace<double>(A, B, MatrixXd::Identity(2, 2))).size() == 0);
+
+  // Two transmission zeros that no single channel has:
+  // G = [1/(s+1) 2/(s+3); 1/(s+1) 1/(s+1)], whose determinant vanishes at s = 1.
+  const MatrixXd diagonal = vector({-1, -3, -1, -1}).asDiagonal();
+  MatrixXd B4(4, 2), C4(2, 4);
+  B4 << 1, 0, 0, 1, 1, 0, 0, 1;
+  C4 << 1, 2, 0, 0, 0, 0, 1, 1;
+  const auto plant = zeros(StateSpace<double>(diagonal, B4, C4, MatrixXd::Zero(2, 2)));
+  CHECK(std::any_of(plant.begin(), plant.end(),
+                    [](const Complex& zero) { return std::abs(zero - 1.0) <= 1e-13; }));
+  CHECK(zeros(StateSpace<double>(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0))).size() == 0);
+  CHECK_THROWS_AS(zeros(StateSpace<double>(A * std::nan(""), B, C)), DomainError);
+}
+
+TEST_CASE("the frequency response is C (sI − A)⁻¹ B + D, in discrete time of x_t and not x_{t−1}") {
+  ssm::test::Random random(4);
+  for (const Index n : {0, 1, 2, 5, 12}) {
+    CAPTURE(n);
+    const auto system = random_system(random, n, 2, 3);
+    const FrequencyResponse response(system);
+    const FrequencyResponse discrete(sampled(system));
+    const MatrixXcd A = system.A().cast<Complex>(), B = system.B().cast<Complex>();
+    const MatrixXcd C = system.C().cast<Complex>(), D = system.D().cast<Complex>();
+    const auto direct = [&](Complex s, Complex lead) -> MatrixXcd {
+      const MatrixXcd resolvent = s * MatrixXcd::Identity(n, n) - A;
+      return lead * C * resolvent.partialPivLu().solve(B) + D;
+    };
+    for (const double omega : {0.0, 0.1, 3.0, 1e5}) {
+      CHECK(error(response(omega), direct(Complex(0, omega), 1)) <= 1e-12);
+      const Complex z = std::polar(1.0, 0.1 * omega);
+      CHECK(error(discrete(omega), direct(z, z)) <= 1e-12);
+    }
+    CHECK(error(dc_gain(system).cast<Complex>(), response(0)) <= 1e-11);
+    CHECK(error(dc_gain(sampled(system)).cast<Complex>(), discrete(0)) <= 1e-11);
+  }
+
+  // The impulse response c a^t b of one discrete mode, summed: b c z / (z − a).
+  const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
+  const DiscreteStateSpace mode(one(0.5), one(2), one(3), one(0.25), 0.2);
+  CHECK(dc_gain(mode)(0) == Approx(12.25).epsilon(1e-15));
+  static_assert(std::is_same_v<decltype(FrequencyResponse(mode)), FrequencyResponse<double, 1, 1>>);
+}
+
+TEST_CASE("a spring is damped as its constants say, sampled or not") {
+  const MassSpringDamper<double> model{2, 3, 8};
+  const auto spring = state_space(model);
+  const auto modes = damping(spring);
+  REQUIRE(modes.size() == 2);
+  for (const auto& mode : modes) {
+    CHECK(mode.natural_frequency == Approx(2).epsilon(1e-14));
+    CHECK(mode.damping_ratio == Approx(3. / 8).epsilon(1e-14));
+    CHECK(mode.time_constant == Approx(4. / 3).epsilon(1e-14));
+  }
+  const double h = 0.1;
+  const Complex z = std::exp(h * modes[0].pole);
+  Eigen::Matrix2d A;
+  A << z.real(), z.imag(), -z.imag(), z.real();
+  const auto again = damping(DiscreteStateSpace(A, Eigen::Vector2d(1, 0), Eigen::RowVector2d(1, 0),
+                                                Eigen::Matrix<double, 1, 1>(0.0), h));
+  CHECK(again[0].natural_frequency == Approx(2).epsilon(1e-13));
+  CHECK(again[0].damping_ratio == Approx(3. / 8).epsilon(1e-13));
+  CHECK(again[1].time_constant == Approx(4. / 3).epsilon(1e-13));
+  CHECK(std::abs(dc_gain(spring)(0) - 1. / 8) <= 1e-16);
+}
+
+TEST_CASE("stable means inside, not on the edge") {
+  const auto with = [](double a, double b, double c, double d) {
+    MatrixXd A(2, 2);
+    A << a, b, c, d;
+    return StateSpace<double>(A, MatrixXd(2, 0), MatrixXd(0, 2));
+  };
+  CHECK(is_stable(with(-1, 5, 0, -1e-12)));
+  CHECK_FALSE(is_stable(with(0, 1, 0, 0)));
+  CHECK_FALSE(is_stable(with(0, 1, -1, 0)));
+  CHECK_FALSE(is_stable(with(-1, -1, -1, -1)));
+  CHECK_FALSE(is_stable(published()));
+  CHECK(is_stable(sampled(with(0, 0.9, -0.9, 0))));
+  CHECK_FALSE(is_stable(sampled(with(0, 1, -1, 0))));
+  CHECK_THROWS_AS(is_stable(with(std::nan(""), 0, 0, 0)), DomainError);
+  MatrixXd A(2, 2);
+  A << 0, 1, 0, 0;
+  const StateSpace<double> integrator(A, MatrixXd::Ones(2, 1), MatrixXd::Ones(1, 2));
+  CHECK_THROWS_WITH(dc_gain(integrator), contains("no integrator"));
+}
+
+TEST_CASE("a float system comes out in float") {
+  const StateSpace<float> system(published().A().cast<float>(), published().B().cast<float>(),
+                                 published().C().cast<float>(), published().D().cast<float>());
+  CHECK(std::abs(FrequencyResponse(system)(2.0f)(0, 1) -
+                 std::complex<float>(FrequencyResponse(published())(2.0)(0, 1))) <= 1e-5f);
+}

@@ -1,0 +1,227 @@
+#include "ssm/system/transfer_function.hpp"
+
+#include <Eigen/LU>
+#include <algorithm>
+#include <cmath>
+#include <complex>
+
+#include "ssm/system/interconnection.hpp"
+#include "support/catch.hpp"
+#include "support/contains.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using Complex = std::complex<double>;
+using Eigen::MatrixXcd;
+using Eigen::MatrixXd;
+using Eigen::VectorXcd;
+using Eigen::VectorXd;
+using ssm::test::contains;
+
+namespace {
+
+MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
+  MatrixXd matrix(rows, cols);
+  for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
+  return matrix;
+}
+
+StateSpace<double> random_system(ssm::test::Random& random, Index n, Index m, Index p) {
+  return {random_matrix(random, n, n), random_matrix(random, n, m), random_matrix(random, p, n),
+          random_matrix(random, p, m)};
+}
+
+DiscreteStateSpace<double> sampled(const StateSpace<double>& system) {
+  return {system.A(), system.B(), system.C(), system.D(), 0.1};
+}
+
+/// G at a point, straight from its definition.
+MatrixXcd transfer(const StateSpace<double>& system, Complex s) {
+  const Index n = system.states();
+  const MatrixXcd resolvent = s * MatrixXcd::Identity(n, n) - system.A().cast<Complex>();
+  const MatrixXcd B = system.B().cast<Complex>();
+  return system.C().cast<Complex>() * resolvent.partialPivLu().solve(B) +
+         system.D().cast<Complex>();
+}
+
+MatrixXcd transfer(const DiscreteStateSpace<double>& system, Complex z) {
+  const StateSpace<double> shifted(system.A_bar(), system.B_bar(), system.C(),
+                                   MatrixXd(MatrixXd::Zero(system.outputs(), system.inputs())));
+  return z * transfer(shifted, z) + system.D().cast<Complex>();
+}
+
+StateSpace<double> dynamic(const StateSpace<double, Dynamic, 1, 1>& system) {
+  return {system.A(), system.B(), system.C(), system.D()};
+}
+
+double error(const MatrixXcd& got, const MatrixXcd& want) {
+  if (got.rows() != want.rows() || got.cols() != want.cols()) return 1e300;
+  return (got - want).norm() / want.norm();
+}
+
+VectorXd vector(std::initializer_list<double> values) {
+  VectorXd result(static_cast<Index>(values.size()));
+  std::copy(values.begin(), values.end(), result.begin());
+  return result;
+}
+
+const Complex somewhere(0.3, 1.7);
+
+}  // namespace
+
+TEST_CASE("a system, its transfer function and its zeros and poles answer alike, there and back") {
+  ssm::test::Random random(1);
+  for (const Index n : {0, 1, 2, 3, 5, 8})
+    for (const bool direct : {true, false}) {
+      CAPTURE(n, direct);
+      const auto drawn = random_system(random, n, 2, 2);
+      const StateSpace<double> system(
+          drawn.A(), drawn.B(), drawn.C(),
+          direct ? drawn.D() : MatrixXd(MatrixXd::Ones(2, 2) * (n == 0)));
+      const Complex want = transfer(system, somewhere)(1, 0);
+      const auto roots = zeros_poles_gain(system, 1, 0);
+      CHECK(roots.poles.size() == n);
+      CHECK(roots.zeros.size() == (direct || n == 0 ? n : n - 1));
+      CHECK(std::abs(roots(somewhere) / want - 1.0) <= 1e-11);
+      const auto ratio = transfer_function(system, 1, 0);
+      CHECK(ratio.denominator.size() == n + 1);
+      CHECK(std::abs(ratio(somewhere) / want - 1.0) <= 1e-11);
+
+      const auto again = state_space(ratio);
+      CHECK(std::abs(transfer(dynamic(again), somewhere)(0, 0) / want - 1.0) <= 1e-11);
+      const auto ratio_again = transfer_function(again);
+      CHECK(error(ratio_again.denominator.cast<Complex>(), ratio.denominator.cast<Complex>()) <=
+            1e-11);
+      CHECK(error(ratio_again.numerator.cast<Complex>(), ratio.numerator.cast<Complex>()) <= 1e-10);
+      CHECK(std::abs(zeros_poles_gain(ratio)(somewhere) / want - 1.0) <= 1e-11);
+
+      const auto cascade = state_space(roots);
+      CHECK(cascade.states() == n);
+      CHECK(std::abs(transfer(dynamic(cascade), somewhere)(0, 0) / want - 1.0) <= 1e-11);
+      for (const auto& companion_form :
+           {controllable_companion(ratio), observable_companion(ratio)})
+        CHECK(std::abs(transfer(dynamic(companion_form), somewhere)(0, 0) / want - 1.0) <= 1e-11);
+    }
+}
+
+TEST_CASE("a textbook transfer function has its textbook forms") {
+  // (s + 3) / (s² + 3 s + 2) = 2 / (s + 1) − 1 / (s + 2); Ogata, 5th ed., example 9-1.
+  const TransferFunction<double> ogata{vector({3, 1}), vector({2, 3, 1})};
+  const auto form = controllable_companion(ogata);
+  CHECK(form.A() == (MatrixXd(2, 2) << 0, 1, -2, -3).finished());
+  CHECK(form.B() == vector({0, 1}));
+  CHECK(form.C() == vector({3, 1}).transpose());
+  CHECK(form.D()(0) == 0);
+  CHECK(observable_companion(ogata).A() == form.A().transpose());
+  const auto roots = zeros_poles_gain(ogata);
+  CHECK(std::abs(roots.zeros(0) + 3.0) <= 1e-15);
+  CHECK(std::abs(roots.poles.prod() - 2.0) <= 1e-15);
+  CHECK(roots.gain == 1);
+  const auto doubled = transfer_function(
+      state_space(TransferFunction<double>{vector({6, 2, 0}), vector({4, 6, 2})}));
+  CHECK(error(doubled.numerator.cast<Complex>(), ogata.numerator.cast<Complex>()) <= 1e-14);
+}
+
+TEST_CASE("a discrete system's transfer function holds its answer within the step") {
+  ssm::test::Random random(2);
+  const auto system = sampled(random_system(random, 4, 1, 1));
+  const Complex z = std::polar(1.0, 0.7);
+  CHECK(std::abs(transfer_function(system)(z) / transfer(system, z)(0, 0) - 1.0) <= 1e-12);
+
+  const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
+  const auto mode = zeros_poles_gain(DiscreteStateSpace(one(0.5), one(2), one(3), one(0), 0.1));
+  CHECK(mode.gain == 6);  // 6 z / (z − 0.5)
+  CHECK(std::abs(mode.zeros(0)) <= 1e-15);
+  CHECK(mode.poles(0) == 0.5);
+}
+
+TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
+  ZerosPolesGain<double> stiff{VectorXcd(2), VectorXcd(5), 7};
+  stiff.zeros << Complex(-3, 4), Complex(-3, -4);
+  stiff.poles << -1e-10, -1e10, -1, Complex(-2, 1e4), Complex(-2, -1e4);
+  const auto system = state_space(stiff);
+  const auto again = poles(system);
+  for (const Complex& pole : stiff.poles) {
+    double nearest = 1e300;
+    for (const Complex& other : again) nearest = std::min(nearest, std::abs(other - pole));
+    CHECK(nearest <= 1e-13 * std::abs(pole));
+  }
+  // zeros at 5 beside poles at 1e4: what is left of a difference of 1e8
+  CHECK(std::abs(transfer(dynamic(system), somewhere)(0, 0) / stiff(somewhere) - 1.0) <= 1e-8);
+}
+
+TEST_CASE("interconnected systems answer as their transfer functions compose") {
+  ssm::test::Random random(3);
+  const auto check = [&](const auto& first, const auto& second, const auto& back,
+                         const auto& beside) {
+    const MatrixXcd G = transfer(first, somewhere), H = transfer(second, somewhere);
+    const MatrixXcd K = transfer(back, somewhere), S = transfer(beside, somewhere);
+    const MatrixXcd I = MatrixXcd::Identity(G.rows(), G.rows());
+    CHECK(error(transfer(series(first, second), somewhere), H * G) <= 1e-12);
+    CHECK(error(transfer(parallel(first, beside), somewhere), G + S) <= 1e-12);
+    const MatrixXcd closed = (I + G * K).inverse() * G;
+    CHECK(error(transfer(feedback(first, back), somewhere), closed) <= 1e-11);
+    MatrixXcd both = MatrixXcd::Zero(G.rows() + H.rows(), G.cols() + H.cols());
+    both.topLeftCorner(G.rows(), G.cols()) = G;
+    both.bottomRightCorner(H.rows(), H.cols()) = H;
+    CHECK(error(transfer(append(first, second), somewhere), both) <= 1e-13);
+    CHECK(series(first, second).states() == first.states() + second.states());
+  };
+  for (const Index n : {0, 1, 3})
+    for (const Index k : {0, 2, 4}) {
+      CAPTURE(n, k);
+      const auto first = random_system(random, n, 2, 3), second = random_system(random, k, 3, 1);
+      const auto back = random_system(random, k, 3, 2), beside = random_system(random, k, 2, 3);
+      check(first, second, back, beside);
+      check(sampled(first), sampled(second), sampled(back), sampled(beside));
+    }
+}
+
+TEST_CASE("an integrator under unit feedback is a lag, and sizes stay fixed") {
+  const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
+  const StateSpace integrator(one(0), one(1), one(1));
+  const StateSpace<double, 0, 1, 1> wire(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0), one(1));
+  const auto lag = feedback(integrator, wire);
+  static_assert(std::is_same_v<decltype(lag), const StateSpace<double, 1, 1, 1>>);
+  CHECK(lag.A()(0) == -1);
+  static_assert(std::is_same_v<decltype(series(integrator, lag)), StateSpace<double, 2, 1, 1>>);
+  static_assert(std::is_same_v<decltype(append(integrator, lag)), StateSpace<double, 2, 2, 2>>);
+}
+
+TEST_CASE("balanced states are the same system in better units") {
+  const TransferFunction<double> slow{vector({1}), vector({1e-24, 3e-16, 3e-8, 1})};
+  const auto raw = controllable_companion(slow);
+  const auto even = balance_states(raw);
+  CHECK(even.A().cwiseAbs().maxCoeff() <= 1e-6);
+  const Complex s(0, 2e-8);
+  CHECK(std::abs(transfer(dynamic(even), s)(0, 0) / slow(s) - 1.0) <= 1e-13);
+}
+
+TEST_CASE("systems that do not fit, loops without an answer and improper ratios are refused") {
+  ssm::test::Random random(4);
+  const auto tall = random_system(random, 2, 1, 2), wide = random_system(random, 3, 3, 1);
+  CHECK_THROWS_WITH(series(tall, wide),
+                    "series: D of the second system is (1, 3), expected (1, 2)");
+  CHECK_THROWS_AS(parallel(tall, wide), ShapeError);
+  CHECK_THROWS_AS(feedback(tall, wide), ShapeError);
+  const auto gain = [](double x) {
+    return StateSpace<double>(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0),
+                              MatrixXd::Constant(1, 1, x));
+  };
+  CHECK_THROWS_WITH(feedback(gain(2), gain(-0.5)),
+                    "feedback: the algebraic loop is singular, expected solvable");
+  const DiscreteStateSpace<double> slower(tall.A(), tall.B(), tall.C(), tall.D(), 0.2);
+  CHECK_THROWS_WITH(append(sampled(tall), slower), contains("delta of the second system"));
+  CHECK_THROWS_AS(similarity_transform(tall, MatrixXd::Zero(2, 2)), DomainError);
+  CHECK_THROWS_WITH(zeros_poles_gain(tall, 2, 0),
+                    "zeros_poles_gain: the channel is (2, 0), expected below (2, 1)");
+  CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1, 2, 3}), vector({1, 2})}),
+                  ShapeError);
+  CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1}), vector({1, 0})}), DomainError);
+  CHECK_THROWS_AS(zeros_poles_gain(TransferFunction<double>{vector({1}), vector({0, 0})}),
+                  DomainError);
+  ZerosPolesGain<double> lone{VectorXcd(0), VectorXcd::Constant(1, Complex(0, 1)), 1};
+  CHECK_THROWS_WITH(state_space(lone), contains("conjugate"));
+  CHECK_THROWS_AS(state_space(ZerosPolesGain<double>{VectorXcd::Zero(1), VectorXcd(0), 1}),
+                  ShapeError);
+}
