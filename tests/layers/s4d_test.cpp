@@ -225,6 +225,10 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
                     "s4d_forward: input is (2, 3, 4), expected (2, 3, 3)");
   const auto fits = Random(19).normal<double, 3>({2, 3, 3});
   CHECK_THROWS_AS(forward<double>(weights, fits, nullptr, {.rate = 0}), DomainError);
+  for (const auto form : {S4dForm::scan, S4dForm::convolution, S4dForm::recurrence})
+    CHECK_THROWS_AS(
+        forward<double>(weights, fits, nullptr, {.form = form, .method = Discretization::tustin}),
+        DomainError);
   const auto two_ways = draw<double>({.width = 3, .state = 4, .bidirectional = true}, 20);
   const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);

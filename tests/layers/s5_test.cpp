@@ -186,8 +186,11 @@ TEST_CASE("S5's bits do not depend on the number of threads") {
   CHECK(test::same_bits(gradients.D, gradients3.D));
 }
 
-TEST_CASE("S5 refuses wrong shapes") {
+TEST_CASE("S5 refuses wrong shapes, and methods that change C or D") {
   const auto weights = draw<double>(small, 16);
+  const auto fits = Random(17).normal<double, 3>({2, 3, 3});
+  CHECK_THROWS_AS(forward<double>(weights, fits, nullptr, {.method = Discretization::tustin}),
+                  DomainError);
   const auto x = Random(17).normal<double, 3>({2, 3, 4});
   CHECK_THROWS_WITH(forward<double>(weights, x, nullptr),
                     "s5_forward: input is (2, 3, 4), expected (2, 3, 3)");

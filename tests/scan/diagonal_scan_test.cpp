@@ -268,6 +268,12 @@ TEST_CASE("the diagonal scan gives the same bits for any number of threads, and 
         }) == 0);
 }
 
+TEST_CASE("the diagonal scan refuses methods that change C or D") {
+  Case<double> c(2, 4, 3, 2, 11);
+  CHECK_THROWS_AS(c.run(Discretization::tustin), ssm::DomainError);
+  CHECK_THROWS_AS(c.run_backward(Discretization::first_order_hold), ssm::DomainError);
+}
+
 TEST_CASE("the diagonal scan refuses shapes that do not fit, by name") {
   Case<double> c(2, 4, 3, 2, 11);
   c.B.resize({3, 1});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cmath>
 #include <cstdlib>
 
@@ -15,14 +16,15 @@ struct DiscreteModeSlopes {
   K b_by_lambda, b_by_delta;  ///< of b_bar_factor, s² and 1
 };
 
-/// The derivatives of `discretize(method, λ, Δ)` of one mode. With z = Δλ, a_bar = f(z) and
-/// b_bar_factor = Δ h(z) they are Δ f′, λ f′, Δ² h′ and h + z h′.
+/// The derivatives of `discretize(method, λ, Δ)` of one mode, by a method that keeps C and D. With
+/// z = Δλ, a_bar = f(z) and b_bar_factor = Δ h(z) they are Δ f′, λ f′, Δ² h′ and h + z h′.
 ///
 /// @param lambda λ, 1/s, real or complex
 /// @param delta Δ, s
 template <Scalar K>
 [[nodiscard]] DiscreteModeSlopes<K> discretize_slopes(Discretization method, const K& lambda,
                                                       Real<K> delta) noexcept {
+  assert(keeps_output(method));
   const K z = lambda * delta;
   const auto slopes = [&](K f_slope, K h_slope, K b_by_delta) {
     return DiscreteModeSlopes<K>{delta * f_slope, lambda * f_slope, delta * delta * h_slope,
@@ -43,8 +45,9 @@ template <Scalar K>
       const K inverse = K(1) / (K(1) - z), square = inverse * inverse;
       return slopes(square, square, square);
     }
+    default:
+      std::abort();
   }
-  std::abort();
 }
 
 }  // namespace ssm

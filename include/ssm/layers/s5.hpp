@@ -59,6 +59,7 @@ namespace detail {
 template <class T>
 S5Shape check_s5(std::string_view function, const S5Weights<T>& w, const S5Options<T>& options) {
   const S5Shape s = w.shape();
+  check_keeps_output(function, options.method);
   check_shape(function, "frequency", w.frequency, std::array<Index, 1>{s.modes()});
   check_shape(function, "log_delta", w.log_delta, std::array<Index, 1>{s.modes()});
   check_shape(function, "B", w.B, std::array<Index, 3>{s.modes(), 2, s.width});

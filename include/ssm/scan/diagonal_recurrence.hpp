@@ -47,21 +47,27 @@ struct DiagonalRecurrenceWorkspace {
 namespace detail {
 
 template <class T, class K>
-void check_diagonal_recurrence(std::string_view name, Discretization method,
-                               const DiagonalRecurrenceInputs<T, K>& in,
-                               const DiagonalRecurrenceOutputs<T, K>& out) {
+void check_diagonal_inputs(std::string_view name, Discretization method,
+                           const DiagonalRecurrenceInputs<T, K>& in) {
   check_keeps_output(name, method);
   if (!in.u) throw_shape(name, "u", "absent", "(batch, length, channels)");
-  const Index batch = in.u.extent(0), channels = in.u.extent(2), state = in.lambda.extent(1);
+  if (!in.lambda) throw_shape(name, "lambda", "absent", "(channels, state)");
+  const Index channels = in.u.extent(2), state = in.lambda.extent(1);
   const std::array rows{channels, state};
-  const std::array states{batch, channels, state};
   check_shape(name, "lambda", in.lambda, rows);
   check_shape(name, "B", in.B, rows);
   check_shape(name, "C", in.C, rows);
   check_optional_shape(name, "D", in.D, std::array{channels});
-  check_optional_shape(name, "initial_state", in.initial_state, states);
+  check_optional_shape(name, "initial_state", in.initial_state,
+                       std::array{in.u.extent(0), channels, state});
+}
+
+template <class T, class K>
+void check_diagonal_outputs(std::string_view name, const DiagonalRecurrenceInputs<T, K>& in,
+                            const DiagonalRecurrenceOutputs<T, K>& out) {
   check_shape(name, "y", out.y, in.u.extents());
-  check_optional_shape(name, "final_state", out.final_state, states);
+  check_optional_shape(name, "final_state", out.final_state,
+                       std::array{in.u.extent(0), in.u.extent(2), in.lambda.extent(1)});
 }
 
 /// Runs every channel with the (ā, B̄) that `mode_at(t, c, n)` gives for its states.
@@ -112,7 +118,8 @@ void recurrence(const Cpu& backend, Discretization method,
                 const DiagonalRecurrenceOutputs<T, K>& outputs,
                 DiagonalRecurrenceWorkspace<K>& workspace) {
   constexpr std::string_view name = "recurrence";
-  detail::check_diagonal_recurrence(name, method, inputs, outputs);
+  detail::check_diagonal_inputs(name, method, inputs);
+  detail::check_diagonal_outputs(name, inputs, outputs);
   workspace.a_bar.resize(inputs.lambda.extents());
   workspace.b_bar.resize(inputs.lambda.extents());
   discretize_diagonal<K>(backend, method, inputs.lambda, delta, workspace.a_bar, workspace.b_bar);
@@ -137,7 +144,8 @@ void recurrence(const Cpu& backend, Discretization method,
                 const DiagonalRecurrenceOutputs<T, K>& outputs,
                 DiagonalRecurrenceWorkspace<K>& workspace) {
   constexpr std::string_view name = "recurrence";
-  detail::check_diagonal_recurrence(name, method, inputs, outputs);
+  detail::check_diagonal_inputs(name, method, inputs);
+  detail::check_diagonal_outputs(name, inputs, outputs);
   detail::check_shape(name, "delta", delta, std::array{inputs.u.extent(1), inputs.u.extent(2)});
   detail::run_diagonal_recurrence(
       backend, inputs, outputs, workspace, [&](Index t, Index c, Index n) {

@@ -37,26 +37,6 @@ struct DiagonalScanInputGradients {
   View<K, 3> initial_state;  ///< may be the memory of the gradient of final_state
 };
 
-namespace detail {
-
-template <class T, class K>
-void check_diagonal_scan(std::string_view name, const DiagonalRecurrenceInputs<T, K>& in,
-                         const View<const T, 1>& delta) {
-  if (!in.u) throw_shape(name, "u", "absent", "(batch, length, channels)");
-  if (!in.lambda) throw_shape(name, "lambda", "absent", "(channels, state)");
-  const Index channels = in.u.extent(2), state = in.lambda.extent(1);
-  const std::array rows{channels, state};
-  check_shape(name, "lambda", in.lambda, rows);
-  check_shape(name, "B", in.B, rows);
-  check_shape(name, "C", in.C, rows);
-  check_optional_shape(name, "D", in.D, std::array{channels});
-  check_shape(name, "delta", delta, std::array{channels});
-  check_optional_shape(name, "initial_state", in.initial_state,
-                       std::array{in.u.extent(0), channels, state});
-}
-
-}  // namespace detail
-
 /// The recurrence of diagonal time-invariant systems, one with one input and one output a channel,
 /// as matrix products:
 ///
@@ -72,7 +52,7 @@ void check_diagonal_scan(std::string_view name, const DiagonalRecurrenceInputs<T
 /// @param inputs u (batch, length, channels), λ, B, C (channels, state), D, initial_state
 /// @param delta Δ (channels), s
 /// @param outputs y may be the memory of u, final_state that of initial_state
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when the method changes C or D
 /// Cost: for complex states 4 state + chunk multiply-adds a channel and step, and
 /// O(state · chunk) a channel; the same bits for every number of threads; allocates while the
 /// workspace grows.
@@ -84,11 +64,10 @@ void diagonal_scan(const Cpu& backend, Discretization method,
                    const DiagonalRecurrenceOutputs<T, K>& outputs,
                    DiagonalScanWorkspace<T>& workspace) {
   constexpr std::string_view name = "diagonal_scan";
-  detail::check_diagonal_scan(name, inputs, delta);
-  detail::check_shape(name, "y", outputs.y, inputs.u.extents());
   const Index channels = inputs.u.extent(2);
-  detail::check_optional_shape(name, "final_state", outputs.final_state,
-                               std::array{inputs.u.extent(0), channels, inputs.lambda.extent(1)});
+  detail::check_diagonal_inputs(name, method, inputs);
+  detail::check_shape(name, "delta", delta, std::array{channels});
+  detail::check_diagonal_outputs(name, inputs, outputs);
   detail::for_channel_blocks<T>(
       backend, channels, workspace, [&](Index first, Index count, auto& scratch) {
         detail::ChunkedScan<T, K>(method, inputs, delta, options.reversed, first, count, scratch)
@@ -99,7 +78,7 @@ void diagonal_scan(const Cpu& backend, Discretization method,
 /// The gradients of diagonal_scan with the same inputs and options. Nothing is kept from the
 /// forward pass: the states at the edges of chunks are computed again.
 ///
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when the method changes C or D
 /// Cost: about three times diagonal_scan; the same bits for every number of threads.
 template <class T, class K = T>
 void diagonal_scan_backward(const Cpu& backend, Discretization method,
@@ -110,8 +89,9 @@ void diagonal_scan_backward(const Cpu& backend, Discretization method,
                             const DiagonalScanInputGradients<T, K>& input_gradients,
                             DiagonalScanWorkspace<T>& workspace) {
   constexpr std::string_view name = "diagonal_scan_backward";
-  detail::check_diagonal_scan(name, inputs, delta);
   const Index channels = inputs.u.extent(2);
+  detail::check_diagonal_inputs(name, method, inputs);
+  detail::check_shape(name, "delta", delta, std::array{channels});
   const std::array rows{channels, inputs.lambda.extent(1)};
   const std::array states{inputs.u.extent(0), channels, rows[1]};
   const auto& [dy, dfinal] = output_gradients;
