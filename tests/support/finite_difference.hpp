@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
+#include <cstddef>
 #include <limits>
 
 #include "ssm/core/tensor.hpp"
@@ -33,6 +35,31 @@ double gradient_error(Loss&& loss, AnyTensor& at, const AnyTensor& gradient, dou
     error = std::max(error, distance);
   }
   return error / scale;
+}
+
+/// The same for complex elements, whose gradient is ∂/∂Re + i ∂/∂Im.
+template <class Loss, std::size_t Rank>
+double gradient_error(Loss&& loss, Tensor<std::complex<double>, Rank>& at,
+                      const Tensor<std::complex<double>, Rank>& gradient, double floor = 1e-3) {
+  if (at.extents() != gradient.extents()) return std::numeric_limits<double>::infinity();
+  Tensor<double, 2> x({at.size(), 2}), slopes({at.size(), 2});
+  const auto store = [&] {
+    for (Index i = 0; i < at.size(); ++i) at.data()[i] = {x(i, 0), x(i, 1)};
+  };
+  for (Index i = 0; i < at.size(); ++i) {
+    x(i, 0) = at.data()[i].real();
+    x(i, 1) = at.data()[i].imag();
+    slopes(i, 0) = gradient.data()[i].real();
+    slopes(i, 1) = gradient.data()[i].imag();
+  }
+  const double error = gradient_error(
+      [&] {
+        store();
+        return loss();
+      },
+      x, slopes, floor);
+  store();
+  return error;
 }
 
 /// Σ a b over all elements: a loss whose gradient by `a` is `b`.

@@ -201,7 +201,7 @@ void check_dss(std::string_view name, const DiagonalKernelInputs<T>& in) {
 
 }  // namespace detail
 
-/// The convolution kernel of S4D (Gu, Gupta, Goel & Ré 2022, eqs. 2 to 6),
+/// The convolution kernel of S4D (Gu, Gupta, Goel & Ré 2022, section 3),
 ///
 ///   K_l = C A_bar^l B_bar = 2 Re Σ_n C_n B_n g_n z_n^l,  l = 0 … length − 1,
 ///   zero_order_hold  z = e^{Δλ}, g = (e^{Δλ} − 1)/λ;

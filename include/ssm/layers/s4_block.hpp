@@ -101,7 +101,7 @@ struct S4BlockWorkspace {
   RmsNormWorkspace<T> norm;
 };
 
-/// The S4 block (Gu, Goel & Ré 2022, appendix D; pre-norm), on any number of steps from any state:
+/// The S4 block (Gu, Goel & Ré 2022; pre-norm), on any number of steps from any state:
 ///
 ///   output = input + dropout(glu(out_proj · dropout(gelu(s4d(rms_norm(input)))) + out_bias)).
 ///

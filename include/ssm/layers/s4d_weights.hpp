@@ -56,7 +56,7 @@ struct S4dWeights {
   }
 
   /// Calls f(name, tensor, decay) for every parameter in a fixed order; no weight decay applies
-  /// (Gu, Gupta, Goel & Ré 2022, appendix B).
+  /// (Gu, Gupta, Goel & Ré 2022).
   template <class F>
   void visit(F&& f) {
     visit_parameters(*this, f);

@@ -131,7 +131,7 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
 
 }  // namespace detail
 
-/// The S5 layer (Smith, Warrington & Linderman 2023, eqs. 5 to 7): one diagonal system with
+/// The S5 layer (Smith, Warrington & Linderman 2023, section 3): one diagonal system with
 /// `width` inputs and outputs,
 ///
 ///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,

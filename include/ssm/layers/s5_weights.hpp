@@ -47,7 +47,7 @@ struct S5Weights {
   [[nodiscard]] S5Shape shape() const noexcept { return {D.extent(0), 2 * log_decay.extent(0)}; }
 
   /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to C
-  /// (Smith, Warrington & Linderman 2023, appendix B).
+  /// (Smith, Warrington & Linderman 2023).
   template <class F>
   void visit(F&& f) {
     visit_parameters(*this, f);
