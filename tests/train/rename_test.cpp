@@ -1,5 +1,6 @@
 #include "ssm/train/rename.hpp"
 
+#include <array>
 #include <cctype>
 #include <cstdint>
 #include <map>
@@ -69,7 +70,7 @@ TEST_CASE("a piece of a renamed text is that piece of the whole, wherever words 
   const std::string whole = renamed(verses, 7, 0.6);
   CHECK(whole != verses);
   for (std::size_t first = 0; first <= verses.size(); ++first)
-    for (std::size_t count : {0, 1, 2, 9, 1000})
+    for (const std::size_t count : std::array<std::size_t, 5>{0, 1, 2, 9, 1000})
       CHECK(renamed(verses, 7, 0.6, first, count) == whole.substr(first, count));
 }
 
