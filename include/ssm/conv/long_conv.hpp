@@ -262,7 +262,7 @@ void long_conv(const Cpu& backend, const LongConvInputs<T>& in, const LongConvOp
     for (Index b = 0; b < conv.batch; ++b) {
       conv.load_past(w, b, c);
       conv.forward(w);
-      const T* u = w.past.data() + conv.plan.taps - 1;
+      const T* u = w.past.data() + (conv.plan.taps - 1);
       for (Index t = 0; t < conv.length; ++t) y(b, t, c) = in.D ? w.y(t) + D * u[t] : w.y(t);
       if (out.final_state)
         conv.for_final_state([&](Index at) { return w.past(at); },
