@@ -69,8 +69,8 @@ inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
 /// One channel of one sequence, along time.
 template <class U>
 View<U, 1> column(const View<U, 3>& view, Index b, Index c) {
-  return {
-      view.data() + b * view.stride(0) + c * view.stride(2), {view.extent(1)}, {view.stride(1)}};
+  const Index first = view.size() == 0 ? 0 : b * view.stride(0) + c * view.stride(2);
+  return {view.data() + first, {view.extent(1)}, {view.stride(1)}};
 }
 
 }  // namespace detail
