@@ -74,9 +74,9 @@ TEST_CASE("an S4 block has the gradients of finite differences, with dropout") {
     CHECK(test::gradient_error(loss, weights.norm, gradients.norm) < 1e-8);
     CHECK(test::gradient_error(loss, weights.out_proj, gradients.out_proj) < 1e-8);
     CHECK(test::gradient_error(loss, weights.out_bias, gradients.out_bias) < 1e-8);
-    CHECK(test::gradient_error(loss, weights.s4d.log_decay, gradients.s4d.log_decay) < 1e-8);
-    CHECK(test::gradient_error(loss, weights.s4d.log_delta, gradients.s4d.log_delta) < 1e-8);
-    CHECK(test::gradient_error(loss, weights.s4d.C, gradients.s4d.C) < 1e-8);
+    CHECK(test::gradient_error(loss, weights.mixer.log_decay, gradients.mixer.log_decay) < 1e-8);
+    CHECK(test::gradient_error(loss, weights.mixer.log_delta, gradients.mixer.log_delta) < 1e-8);
+    CHECK(test::gradient_error(loss, weights.mixer.C, gradients.mixer.C) < 1e-8);
   }
 }
 

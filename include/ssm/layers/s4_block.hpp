@@ -4,31 +4,34 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <string>
 
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/gelu_glu.hpp"
 #include "ssm/layers/linear.hpp"
+#include "ssm/layers/mixers.hpp"
 #include "ssm/layers/rms_norm.hpp"
-#include "ssm/layers/s4d.hpp"
 
 namespace ssm {
 
-/// Weights of an S4 block, or their gradient.
-template <class T>
+/// Weights of an S4 block around a mixer (S4dMixer says what that is), or their gradient.
+template <class T, class Mixer = S4dMixer>
 struct S4BlockWeights {
+  using Shape = typename Mixer::Shape;
+
   Tensor<T, 1> norm;  ///< (width)
-  S4dWeights<T> s4d;
+  typename Mixer::template Weights<T> mixer;
   Tensor<T, 2> out_proj;  ///< (2 · width, width)
   Tensor<T, 1> out_bias;  ///< (2 · width)
 
   S4BlockWeights() = default;
-  /// All zero. @throws DomainError as S4dWeights
-  explicit S4BlockWeights(const S4dShape& s)
-      : norm({s.width}), s4d(s), out_proj({2 * s.width, s.width}), out_bias({2 * s.width}) {}
+  /// All zero. @throws DomainError as the mixer's weights
+  explicit S4BlockWeights(const Shape& s)
+      : norm({s.width}), mixer(s), out_proj({2 * s.width, s.width}), out_bias({2 * s.width}) {}
 
-  [[nodiscard]] S4dShape shape() const noexcept { return s4d.shape(); }
+  [[nodiscard]] Shape shape() const noexcept { return mixer.shape(); }
 
   /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to
   /// out_proj.
@@ -45,41 +48,51 @@ struct S4BlockWeights {
   template <class Self, class F>
   static void visit_parameters(Self& self, F& f) {
     f(std::string("norm"), self.norm, false);
-    self.s4d.visit([&](const std::string& name, auto& tensor, bool decay) {
-      f("s4d." + name, tensor, decay);
+    self.mixer.visit([&](const std::string& name, auto& tensor, bool decay) {
+      f("mixer." + name, tensor, decay);
     });
     f(std::string("out_proj"), self.out_proj, true);
     f(std::string("out_bias"), self.out_bias, false);
   }
 };
 
-/// Draws the weights of an S4 block: the layer's as initialize of S4dWeights does, a norm of 1, the
+/// Draws the weights of an S4 block: the mixer's by draw(weights.mixer, seed), a norm of 1, the
 /// projection U(±1/√width), no bias.
-/// @throws as for S4dWeights
-template <class T>
-void initialize(S4BlockWeights<T>& weights, const DiagonalModes<double>& modes, std::uint64_t seed,
-                double delta_min = 1e-3, double delta_max = 1e-1) {
-  initialize(weights.s4d, modes, seed, delta_min, delta_max);
+template <class T, class Mixer,
+          std::invocable<typename Mixer::template Weights<T>&, std::uint64_t> Draw>
+void initialize(S4BlockWeights<T, Mixer>& weights, std::uint64_t seed, const Draw& draw) {
+  draw(weights.mixer, seed);
   weights.norm.fill(T(1));
   detail::InitialDraws(~seed).uniform(weights.out_proj,
                                       1 / std::sqrt(static_cast<double>(weights.norm.extent(0))));
   weights.out_bias.fill(T(0));
 }
 
-template <class T>
+/// The same where Λ and B of the mixer are given: S4D's modes, S5's block.
+/// @throws as initialize of the mixer's weights
+template <class T, class Mixer>
+void initialize(S4BlockWeights<T, Mixer>& weights, const DiagonalModes<double>& modes,
+                std::uint64_t seed, double delta_min = 1e-3, double delta_max = 1e-1) {
+  initialize(weights, seed, [&](auto& mixer, std::uint64_t mixer_seed) {
+    initialize(mixer, modes, mixer_seed, delta_min, delta_max);
+  });
+}
+
+template <class T, class Mixer = S4dMixer>
 struct S4BlockOptions {
-  S4dOptions<T> s4d = {};
+  typename Mixer::template Options<T> mixer = {};
   T epsilon = T(1e-5);   ///< of the norm
   Dropout dropout = {};  ///< of training
   Index layer = 0;  ///< tells the masks of one pass apart: each block uses 2 layer, 2 layer + 1
 };
 
 /// What forward leaves for backward, with rows = batch · length.
-template <class T>
+template <class T, class Mixer = S4dMixer>
 struct S4BlockSaved {
   Tensor<T, 2> normed;  ///< (rows, width)
   Tensor<T, 1> inverse_rms;
-  Tensor<T, 2> mixed;      ///< (rows, width): output of the S4D layer
+  typename Mixer::template Saved<T> mixer;
+  Tensor<T, 2> mixed;      ///< (rows, width): output of the mixer
   Tensor<T, 2> activated;  ///< (rows, width): after GELU and dropout
   Tensor<T, 2> projected;  ///< (rows, 2 · width)
 
@@ -92,29 +105,30 @@ struct S4BlockSaved {
 };
 
 /// Scratch of an S4 block, grown to its largest call.
-template <class T>
+template <class T, class Mixer = S4dMixer>
 struct S4BlockWorkspace {
   Tensor<T, 2> rows, other;  ///< (rows, width)
   Tensor<T, 2> projected;    ///< (rows, 2 · width)
-  S4dWorkspace<T> s4d;
+  typename Mixer::template Workspace<T> mixer;
   LinearWorkspace<T> linear;
   RmsNormWorkspace<T> norm;
 };
 
 /// The S4 block (Gu, Goel & Ré 2022; pre-norm), on any number of steps from any state:
 ///
-///   output = input + dropout(glu(out_proj · dropout(gelu(s4d(rms_norm(input)))) + out_bias)).
+///   output = input + dropout(glu(out_proj · dropout(gelu(mixer(rms_norm(input)))) + out_bias)).
 ///
 /// @param input, output (batch, length, width), rows evenly spaced; may be the same memory
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
-/// @throws ShapeError, DomainError as s4d_forward
-/// Cost per step: 2 · width² multiply-adds beside s4d_forward.
-template <class T>
-void s4_block_forward(const Cpu& backend, const S4BlockWeights<T>& weights,
-                      const View<const T, 3>& input, const S4dState<T>* initial,
-                      const View<T, 3>& output, S4dState<T>* final,
-                      const S4BlockOptions<T>& options, S4BlockSaved<T>& saved,
-                      S4BlockWorkspace<T>& workspace) {
+/// @throws ShapeError, DomainError as the mixer
+/// Cost per step: 2 · width² multiply-adds beside the mixer.
+template <class T, class Mixer>
+void s4_block_forward(const Cpu& backend, const S4BlockWeights<T, Mixer>& weights,
+                      const View<const T, 3>& input,
+                      const typename Mixer::template State<T>* initial, const View<T, 3>& output,
+                      typename Mixer::template State<T>* final,
+                      const S4BlockOptions<T, Mixer>& options, S4BlockSaved<T, Mixer>& saved,
+                      S4BlockWorkspace<T, Mixer>& workspace) {
   constexpr const char* function = "s4_block_forward";
   const Index width = weights.norm.extent(0);
   const std::array<Index, 3> extents{input.extent(0), input.extent(1), width};
@@ -124,8 +138,9 @@ void s4_block_forward(const Cpu& backend, const S4BlockWeights<T>& weights,
   const auto y = detail::merge_rows(function, "output", output);
   saved.resize(width, x.extent(0));
   rms_norm_forward<T>(backend, x, weights.norm, options.epsilon, saved.normed, saved.inverse_rms);
-  s4d_forward<T>(backend, weights.s4d, View<const T, 3>(saved.normed.data(), extents), initial,
-                 View<T, 3>(saved.mixed.data(), extents), final, options.s4d, workspace.s4d);
+  Mixer::template forward<T>(backend, weights.mixer, View<const T, 3>(saved.normed.data(), extents),
+                             initial, View<T, 3>(saved.mixed.data(), extents), final, options.mixer,
+                             saved.mixer, workspace.mixer);
   gelu_forward<T>(backend, saved.mixed, saved.activated);
   apply_dropout<T>(backend, options.dropout, 2 * options.layer, saved.activated);
   linear_forward<T>(backend, saved.activated, weights.out_proj, weights.out_bias, saved.projected);
@@ -142,13 +157,16 @@ void s4_block_forward(const Cpu& backend, const S4BlockWeights<T>& weights,
 /// state unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The
 /// other arguments are those of the forward call.
 /// @param dinput may be the memory of doutput
-template <class T>
-void s4_block_backward(const Cpu& backend, const S4BlockWeights<T>& weights,
-                       const View<const T, 3>& input, const S4dState<T>* initial,
-                       const S4BlockOptions<T>& options, const S4BlockSaved<T>& saved,
-                       const View<const T, 3>& doutput, const S4dState<T>* dfinal,
-                       S4BlockWeights<T>& gradients, const View<T, 3>& dinput,
-                       S4dState<T>* dinitial, S4BlockWorkspace<T>& workspace) {
+template <class T, class Mixer>
+void s4_block_backward(const Cpu& backend, const S4BlockWeights<T, Mixer>& weights,
+                       const View<const T, 3>& input,
+                       const typename Mixer::template State<T>* initial,
+                       const S4BlockOptions<T, Mixer>& options, const S4BlockSaved<T, Mixer>& saved,
+                       const View<const T, 3>& doutput,
+                       const typename Mixer::template State<T>* dfinal,
+                       S4BlockWeights<T, Mixer>& gradients, const View<T, 3>& dinput,
+                       typename Mixer::template State<T>* dinitial,
+                       S4BlockWorkspace<T, Mixer>& workspace) {
   constexpr const char* function = "s4_block_backward";
   const Index width = weights.norm.extent(0);
   const std::array<Index, 3> extents{input.extent(0), input.extent(1), width};
@@ -159,8 +177,8 @@ void s4_block_backward(const Cpu& backend, const S4BlockWeights<T>& weights,
   const auto dy = detail::merge_rows(function, "the gradient of output", doutput);
   const auto dx = detail::merge_rows(function, "the gradient of input", dinput);
   const Index rows = x.extent(0);
-  if (gradients.shape() != weights.shape()) gradients = S4BlockWeights<T>(weights.shape());
-  S4BlockWorkspace<T>& d = workspace;
+  if (gradients.shape() != weights.shape()) gradients = S4BlockWeights<T, Mixer>(weights.shape());
+  S4BlockWorkspace<T, Mixer>& d = workspace;
   d.rows.resize({rows, width});
   d.other.resize({rows, width});
   d.projected.resize({rows, 2 * width});
@@ -172,9 +190,10 @@ void s4_block_backward(const Cpu& backend, const S4BlockWeights<T>& weights,
                      d.linear);
   apply_dropout<T>(backend, options.dropout, 2 * options.layer, d.rows);
   gelu_backward<T>(backend, saved.mixed, d.rows, d.rows);
-  s4d_backward<T>(backend, weights.s4d, View<const T, 3>(saved.normed.data(), extents), initial,
-                  options.s4d, View<const T, 3>(d.rows.data(), extents), dfinal, gradients.s4d,
-                  View<T, 3>(d.other.data(), extents), dinitial, d.s4d);
+  Mixer::template backward<T>(
+      backend, weights.mixer, View<const T, 3>(saved.normed.data(), extents), initial,
+      options.mixer, saved.mixer, View<const T, 3>(d.rows.data(), extents), dfinal, gradients.mixer,
+      View<T, 3>(d.other.data(), extents), dinitial, d.mixer);
   for (Index r = 0; r < rows; ++r)
     if (detail::at(dy, r, 0) != detail::at(dx, r, 0))
       std::copy_n(detail::at(dy, r, 0), width, detail::at(dx, r, 0));
@@ -186,16 +205,18 @@ void s4_block_backward(const Cpu& backend, const S4BlockWeights<T>& weights,
 /// place. Both scratches must have been resized, `scratch` for as many rows as the batch: then
 /// nothing is allocated. Shapes are asserted.
 /// @param input, output (batch, width), rows contiguous; may be the same memory
-template <class T>
-void s4_block_step(const S4BlockWeights<T>& weights, const View<const T, 2>& input,
-                   S4dState<T>& state, const View<T, 2>& output, const S4BlockOptions<T>& options,
-                   S4BlockSaved<T>& scratch, S4dStepScratch<T>& modes) noexcept {
+template <class T, class Mixer>
+void s4_block_step(const S4BlockWeights<T, Mixer>& weights, const View<const T, 2>& input,
+                   typename Mixer::template State<T>& state, const View<T, 2>& output,
+                   const S4BlockOptions<T, Mixer>& options, S4BlockSaved<T, Mixer>& scratch,
+                   typename Mixer::template StepScratch<T>& mixer_scratch) noexcept {
   const Index batch = input.extent(0), width = input.extent(1);
   assert(scratch.normed.extent(0) == batch && scratch.normed.extent(1) == width);
   for (Index b = 0; b < batch; ++b)
     scratch.inverse_rms(b) = detail::rms_norm_row(detail::at(input, b, 0), weights.norm.data(),
                                                   width, options.epsilon, &scratch.normed(b, 0));
-  s4d_step<T>(weights.s4d, scratch.normed, state, scratch.mixed, options.s4d, modes);
+  Mixer::template step<T>(weights.mixer, scratch.normed, state, scratch.mixed, options.mixer,
+                          mixer_scratch);
   gelu_forward<T>(cpu(1), scratch.mixed, scratch.activated);
   linear_step<T>(scratch.activated, weights.out_proj, weights.out_bias, scratch.projected);
   glu_forward<T>(cpu(1), scratch.projected, scratch.mixed);

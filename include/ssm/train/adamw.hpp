@@ -27,9 +27,9 @@ struct AdamWOptions {
 /// Both moments start at zero. Cost: one pass over the parameters, and one short list of their
 /// pieces allocated. Bits do not depend on the number of threads.
 /// Throws DomainError for step < 1 or options out of range, ShapeError when the arguments differ.
-template <class T, template <class> class Weights>
-void adamw_step(const Cpu& cpu, Weights<T>& weights, const Weights<T>& gradients,
-                Weights<T>& first_moment, Weights<T>& second_moment, Index step,
+template <class T, template <class, class...> class Weights, class... Rest>
+void adamw_step(const Cpu& cpu, Weights<T, Rest...>& weights, const Weights<T, Rest...>& gradients,
+                Weights<T, Rest...>& first_moment, Weights<T, Rest...>& second_moment, Index step,
                 const AdamWOptions& options) {
   const auto check = [](const char* argument, double value, bool valid, const char* want) {
     if (!valid) detail::throw_domain("adamw_step", argument, std::to_string(value), want);

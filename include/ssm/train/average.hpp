@@ -15,9 +15,9 @@ namespace ssm {
 ///
 /// The smaller d of the first steps keeps the average from remembering the initial weights.
 /// Throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when the arguments differ.
-template <class T, template <class> class Weights>
-void update_average(const Cpu& cpu, Weights<T>& average, const Weights<T>& weights, Index step,
-                    double decay) {
+template <class T, template <class, class...> class Weights, class... Rest>
+void update_average(const Cpu& cpu, Weights<T, Rest...>& average,
+                    const Weights<T, Rest...>& weights, Index step, double decay) {
   if (!(decay >= 0 && decay < 1))
     detail::throw_domain("update_average", "decay", std::to_string(decay), "in [0, 1)");
   if (step < 1) detail::throw_domain("update_average", "step", std::to_string(step), "at least 1");

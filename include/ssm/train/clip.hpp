@@ -12,8 +12,8 @@ namespace ssm {
 
 /// The 2-norm of all gradients together, summed in double over fixed pieces in order. It is NaN or
 /// infinite when a gradient is.
-template <class T, template <class> class Weights>
-[[nodiscard]] double gradient_norm(const Cpu& cpu, const Weights<T>& gradients) {
+template <class T, template <class, class...> class Weights, class... Rest>
+[[nodiscard]] double gradient_norm(const Cpu& cpu, const Weights<T, Rest...>& gradients) {
   const auto g = detail::cut(gradients);
   std::vector<double> sums(g.size());
   parallel_for(cpu, static_cast<Index>(g.size()), [&](Index i) {
@@ -34,11 +34,12 @@ template <class T, template <class> class Weights>
 ///
 /// When that norm is NaN or infinite the gradients stay as they are, and the caller, who sees it in
 /// the result, must not use them. Throws DomainError unless max_norm > 0.
-template <class T, template <class> class Weights>
-[[nodiscard]] double clip_gradients(const Cpu& cpu, Weights<T>& gradients, double max_norm) {
+template <class T, template <class, class...> class Weights, class... Rest>
+[[nodiscard]] double clip_gradients(const Cpu& cpu, Weights<T, Rest...>& gradients,
+                                    double max_norm) {
   if (!(max_norm > 0))
     detail::throw_domain("clip_gradients", "max_norm", std::to_string(max_norm), "positive");
-  const Weights<T>& read_only = gradients;
+  const Weights<T, Rest...>& read_only = gradients;
   const double norm = gradient_norm(cpu, read_only);
   if (!std::isfinite(norm) || norm <= max_norm) return norm;
   const T scale = static_cast<T>(max_norm / norm);

@@ -40,15 +40,15 @@ struct ParameterCutter {
   }
 };
 
-template <class T, template <class> class Weights>
-std::vector<ParameterPiece<T>> cut(Weights<T>& weights) {
+template <class T, template <class, class...> class Weights, class... Rest>
+std::vector<ParameterPiece<T>> cut(Weights<T, Rest...>& weights) {
   std::vector<ParameterPiece<T>> pieces;
   weights.visit(ParameterCutter<T>{pieces});
   return pieces;
 }
 
-template <class T, template <class> class Weights>
-std::vector<ParameterPiece<const T>> cut(const Weights<T>& weights) {
+template <class T, template <class, class...> class Weights, class... Rest>
+std::vector<ParameterPiece<const T>> cut(const Weights<T, Rest...>& weights) {
   std::vector<ParameterPiece<const T>> pieces;
   weights.visit(ParameterCutter<const T>{pieces});
   return pieces;

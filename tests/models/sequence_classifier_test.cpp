@@ -1,0 +1,100 @@
+#include "ssm/models/sequence_classifier.hpp"
+
+#include "../../examples/gru.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/finite_difference.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using test::Random;
+
+namespace {
+
+template <class Mixer>
+SequenceClassifierWeights<double, Mixer> draw(const typename Mixer::Shape& shape) {
+  SequenceClassifierWeights<double, Mixer> weights(
+      {.inputs = 2, .classes = 3, .layers = 2, .mixer = shape});
+  initialize(weights, 1, [](auto& mixer, std::uint64_t seed) {
+    if constexpr (std::is_same_v<Mixer, gru::Mixer>)
+      initialize(mixer, seed);
+    else
+      initialize(mixer, s4d_modes<double>(S4dInit::legs, mixer.shape().state), seed, 0.05, 0.2);
+  });
+  Random random(2);
+  for (double& x : weights.head_bias) x = random.normal();
+  return weights;
+}
+
+Tensor<Token, 1> labels_of(std::initializer_list<Token> values) {
+  Tensor<Token, 1> labels({static_cast<Index>(values.size())});
+  std::copy(values.begin(), values.end(), labels.begin());
+  return labels;
+}
+
+template <class Mixer>
+void check_gradients(const typename Mixer::Shape& shape) {
+  auto weights = draw<Mixer>(shape);
+  const auto labels = labels_of({2, 0, 1});
+  const SequenceClassifierOptions<double, Mixer> options{
+      .dropout = {.probability = 0.2, .seed = 4}};
+  for (const Index length : {1, 6}) {
+    const auto u = Random(3).normal<double, 3>({3, length, 2});
+    SequenceClassifierWorkspace<double, Mixer> workspace;
+    SequenceClassifierWeights<double, Mixer> gradients;
+    classifier_loss<double>(cpu(2), weights, u, labels, &gradients, options, workspace);
+    const auto loss = [&] {
+      return classifier_loss<double, Mixer>(cpu(1), weights, u, labels, nullptr, options,
+                                            workspace);
+    };
+    std::vector<std::pair<const double*, Index>> wanted;
+    gradients.visit([&](const std::string&, const auto& tensor, bool) {
+      wanted.emplace_back(tensor.data(), tensor.size());
+    });
+    std::size_t at = 0;
+    weights.visit([&](const std::string& name, auto& tensor, bool) {
+      auto gradient = tensor;
+      std::copy_n(wanted[at].first, wanted[at].second, gradient.begin());
+      ++at;
+      INFO(name << " length " << length);
+      CHECK(test::gradient_error(loss, tensor, gradient) < 1e-7);
+    });
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a classifier has the gradients of finite differences around every mixer") {
+  check_gradients<S4dMixer>({.width = 3, .state = 4});
+  check_gradients<S5Mixer>({.width = 3, .state = 4});
+  check_gradients<gru::Mixer>({.width = 3});
+}
+
+TEST_CASE("a classifier's bits do not depend on threads, nor on the other sequences") {
+  const auto weights = draw<S5Mixer>({.width = 5, .state = 6});
+  const auto u = Random(5).normal<double, 3>({4, 33, 2});
+  const auto logits = [&](const View<const double, 3>& sequences, int threads) {
+    SequenceClassifierWorkspace<double, S5Mixer> workspace;
+    Tensor<double, 2> result({sequences.extent(0), 3});
+    classifier_forward<double>(cpu(threads), weights, sequences, result, {}, workspace);
+    return result;
+  };
+  const auto all = logits(u, 1);
+  CHECK(test::same_bits(all, logits(u, 3)));
+  const auto alone = logits(u.view().slice(0, 2, 1), 1);
+  for (Index k = 0; k < 3; ++k) CHECK(std::abs(alone(0, k) - all(2, k)) < 1e-13);
+}
+
+TEST_CASE("a classifier needs sequences of its inputs and labels of its classes") {
+  const auto weights = draw<S4dMixer>({.width = 3, .state = 4});
+  SequenceClassifierWorkspace<double> workspace;
+  const Tensor<double, 3> u({1, 5, 2}), wide({1, 5, 3});
+  const auto loss = [&](const Tensor<double, 3>& sequences, const Tensor<Token, 1>& labels) {
+    return classifier_loss<double>(cpu(1), weights, sequences, labels, nullptr, {}, workspace);
+  };
+  CHECK_THROWS_AS(loss(wide, labels_of({0})), ShapeError);
+  CHECK_THROWS_AS(loss(u, labels_of({0, 1})), ShapeError);
+  CHECK_THROWS_AS(loss(u, labels_of({3})), DomainError);
+  CHECK_THROWS_AS(SequenceClassifierWeights<double>({.inputs = 0}), DomainError);
+  CHECK(std::isfinite(loss(u, labels_of({2}))));
+}
