@@ -3,6 +3,7 @@
 //
 //   fashion_mnist train --mixer s4d --out model.safetensors
 //   fashion_mnist eval  --model model.safetensors --every 2
+//   fashion_mnist watch --model model.safetensors --svg picture.svg
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -23,6 +24,7 @@
 
 #include "gru.hpp"
 #include "idx.hpp"
+#include "plot.hpp"
 #include "progress.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/models/sequence_classifier.hpp"
@@ -222,7 +224,8 @@ void load_into(ssm::SafetensorsReader& file, Weights& weights) {
 // --- The work -----------------------------------------------------------------------------------
 
 struct Arguments {
-  std::string data = "/usr/share/datasets/fashion-mnist", mixer = "s4d", path;
+  std::string data = "/usr/share/datasets/fashion-mnist", mixer = "s4d", path, svg;
+  std::vector<std::string> watched;
   Index width = 64, state = 32, layers = 3, epochs = 8, batch = 50, every = 1, pictures = 0;
   double learning_rate = 4e-3, weight_decay = 0.05, dropout = 0.1;
   std::uint64_t seed = 1;
@@ -329,28 +332,118 @@ int train(const Arguments& a, typename Model::Weights weights) {
   return interrupted != 0 ? 130 : 0;
 }
 
-template <class Model>
-int evaluate(const Arguments& a, ssm::SafetensorsReader& file, typename Model::Weights weights) {
-  load_into(file, weights);
+/// Loads the model that the file holds and returns work(model, weights, name of its mixer).
+template <class Work>
+int with_model(const std::string& path, Work&& work) {
+  ssm::SafetensorsReader file(path);
+  const auto note = [&](const char* key) {
+    const auto found = file.metadata().find(key);
+    return found == file.metadata().end() ? std::string() : found->second;
+  };
+  const std::string mixer = note("mixer");
+  const auto sequence_model = [&]<class Mixer>(Mixer) {
+    using Model = SequenceModel<Mixer>;
+    typename Model::Weights weights(config_in_file<Mixer>(file));
+    load_into(file, weights);
+    Model model;
+    return work(model, weights, mixer);
+  };
+  if (note("format") == format_name) {
+    if (mixer == "s4d") return sequence_model(ssm::S4dMixer{});
+    if (mixer == "s5") return sequence_model(ssm::S5Mixer{});
+    if (mixer == "gru") return sequence_model(gru::Mixer{});
+    if (mixer == "linear") {
+      LinearModel::Weights weights;
+      load_into(file, weights);
+      LinearModel model;
+      return work(model, weights, mixer);
+    }
+  }
+  throw std::runtime_error(path + ": is not a model of this program");
+}
+
+int evaluate(const Arguments& a) {
   const Pictures tests(a.data, "t10k");
   const Index count = a.pictures > 0 ? std::min(a.pictures, tests.count()) : tests.count();
-  Model model;
   std::signal(SIGINT, on_interrupt);
-  const auto start = std::chrono::steady_clock::now();
+  return with_model(a.path, [&](auto& model, const auto& weights, const std::string& mixer) {
+    const auto start = std::chrono::steady_clock::now();
+    Progress progress("picture", count);
+    const double right = accuracy(
+        ssm::cpu(a.threads), model, weights, tests, count, a.every, [&](Index done, Index good) {
+          progress.update(done, format("%.2f%% right", 100 * static_cast<double>(good) /
+                                                           static_cast<double>(done)));
+        });
+    progress.finish();
+    if (interrupted != 0) return 130;
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::printf("%s: %.2f%% of %lld pictures right, %lld of %lld pixels read, %.0f pictures/s\n",
+                mixer.c_str(), 100 * right, static_cast<long long>(count),
+                static_cast<long long>((pixels + a.every - 1) / a.every),
+                static_cast<long long>(pixels), static_cast<double>(count) / seconds);
+    return 0;
+  });
+}
+
+/// The part of the pictures that is named rightly after each pixel, by steps from pixel to pixel.
+template <class Mixer>
+plot::Series watch_model(const Arguments& a,
+                         const ssm::SequenceClassifierWeights<float, Mixer>& weights,
+                         const Pictures& tests, const std::string& name) {
+  const Index count = std::min(a.pictures > 0 ? a.pictures : Index{1000}, tests.count());
+  const std::vector<Index> order = in_order(count);
+  const auto options = SequenceModel<Mixer>::options(a.every, {});
+  Tensor<float, 3> sequences;
+  Tensor<Token, 1> labels;
+  Tensor<float, 2> input, logits;
+  std::vector<Index> right;
   Progress progress("picture", count);
-  const double right = accuracy(
-      ssm::cpu(a.threads), model, weights, tests, count, a.every, [&](Index done, Index good) {
-        progress.update(done, format("%.2f%% right",
-                                     100 * static_cast<double>(good) / static_cast<double>(done)));
-      });
+  for (Index first = 0; first < count && interrupted == 0; first += sequences.extent(0)) {
+    tests.take(order, first, std::min<Index>(100, count - first), a.every, sequences, labels);
+    const Index batch = sequences.extent(0), length = sequences.extent(1);
+    right.resize(static_cast<std::size_t>(length));
+    input.resize({batch, 1});
+    logits.resize({batch, classes});
+    ssm::SequenceClassifierState<float, Mixer> state(weights.config, batch);
+    ssm::SequenceClassifierStepScratch<float, Mixer> scratch(weights.config, batch);
+    for (Index t = 0; t < length; ++t) {
+      for (Index b = 0; b < batch; ++b) input(b, 0) = sequences(b, t, 0);
+      ssm::classifier_step<float>(weights, input, state, logits, options, scratch);
+      for (Index b = 0; b < batch; ++b) {
+        const float* row = &logits(b, 0);
+        right[static_cast<std::size_t>(t)] +=
+            std::max_element(row, row + classes) - row == labels(b);
+      }
+    }
+    progress.update(first + batch, name);
+  }
   progress.finish();
+  plot::Series series{name, plot::Style::line, {}, {}};
+  for (std::size_t t = 0; t < right.size(); ++t) {
+    series.x.push_back(static_cast<double>(t + 1) * static_cast<double>(a.every) / side);
+    series.y.push_back(100 * static_cast<double>(right[t]) / static_cast<double>(count));
+  }
+  return series;
+}
+
+int watch(const Arguments& a) {
+  const Pictures tests(a.data, "t10k");
+  plot::Plot picture{
+      "What is known of a picture while it is read", "rows read, of 28", "named rightly (%)", {}};
+  std::signal(SIGINT, on_interrupt);
+  for (const std::string& path : a.watched)
+    with_model(path, [&]<class Model, class Weights>(Model&, const Weights& weights,
+                                                     const std::string& mixer) {
+      if constexpr (std::is_same_v<Model, SequenceModel<ssm::S4dMixer>> ||
+                    std::is_same_v<Model, SequenceModel<ssm::S5Mixer>>)
+        picture.series.push_back(watch_model(a, weights, tests, mixer));
+      else
+        throw std::runtime_error(path + ": only s4d and s5 are read pixel by pixel");
+      return 0;
+    });
   if (interrupted != 0) return 130;
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::printf("%.2f%% of %lld pictures right, every %s pixel, %.0f pictures/s\n", 100 * right,
-              static_cast<long long>(count),
-              a.every == 1 ? "single" : format("%lld.", static_cast<long long>(a.every)).c_str(),
-              static_cast<double>(count) / seconds);
+  plot::show(picture, a.svg);
   return 0;
 }
 
@@ -370,34 +463,15 @@ int train_any(const Arguments& a) {
   return train<LinearModel>(a, {});
 }
 
-int evaluate_any(const Arguments& a) {
-  ssm::SafetensorsReader file(a.path);
-  const auto& notes = file.metadata();
-  const auto is = [&](const char* mixer) {
-    const auto found = notes.find("mixer");
-    return found != notes.end() && found->second == mixer;
-  };
-  const auto sequence_model = [&]<class Mixer>(Mixer) {
-    using Model = SequenceModel<Mixer>;
-    return evaluate<Model>(a, file, typename Model::Weights(config_in_file<Mixer>(file)));
-  };
-  if (const auto found = notes.find("format");
-      found != notes.end() && found->second == format_name) {
-    if (is("s4d")) return sequence_model(ssm::S4dMixer{});
-    if (is("s5")) return sequence_model(ssm::S5Mixer{});
-    if (is("gru")) return sequence_model(gru::Mixer{});
-    if (is("linear")) return evaluate<LinearModel>(a, file, {});
-  }
-  throw std::runtime_error(a.path + ": is not a model of this program");
-}
-
 int run(int argc, char** argv) {
   CLI::App app("Fashion-MNIST, one pixel at a time");
   app.require_subcommand(1);
   Arguments a;
   CLI::App& training = *app.add_subcommand("train", "learn from the training pictures");
   CLI::App& evaluation = *app.add_subcommand("eval", "count the test pictures named rightly");
-  for (CLI::App* command : {&training, &evaluation}) {
+  CLI::App& watching =
+      *app.add_subcommand("watch", "draw what a model knows after each pixel, read as a stream");
+  for (CLI::App* command : {&training, &evaluation, &watching}) {
     command
         ->add_option("--data", a.data, "directory of the IDX files (Debian: dataset-fashion-mnist)")
         ->capture_default_str();
@@ -424,13 +498,17 @@ int run(int argc, char** argv) {
   training.add_option("--dropout", a.dropout)->check(CLI::Range(0.0, 0.9))->capture_default_str();
   training.add_option("--seed", a.seed)->capture_default_str();
   evaluation.add_option("--model", a.path)->required();
-  evaluation
-      .add_option("--every", a.every,
-                  "reads every so many-th pixel only, with as much longer a step")
-      ->check(CLI::Range(1, 784))
-      ->capture_default_str();
+  watching.add_option("--model", a.watched, "s4d or s5, one or more")->required();
+  watching.add_option("--svg", a.svg, "file to draw into");
+  for (CLI::App* command : {&evaluation, &watching})
+    command
+        ->add_option("--every", a.every,
+                     "reads every so many-th pixel only, with as much longer a step")
+        ->check(CLI::Range(1, 784))
+        ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return training.parsed() ? train_any(a) : evaluate_any(a);
+  if (training.parsed()) return train_any(a);
+  return watching.parsed() ? watch(a) : evaluate(a);
 }
 
 }  // namespace

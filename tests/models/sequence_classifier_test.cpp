@@ -3,6 +3,7 @@
 #include "../../examples/gru.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
@@ -83,6 +84,35 @@ TEST_CASE("a classifier's bits do not depend on threads, nor on the other sequen
   CHECK(test::same_bits(all, logits(u, 3)));
   const auto alone = logits(u.view().slice(0, 2, 1), 1);
   for (Index k = 0; k < 3; ++k) CHECK(std::abs(alone(0, k) - all(2, k)) < 1e-13);
+}
+
+namespace {
+
+template <class Mixer>
+void check_steps(const typename Mixer::Shape& shape) {
+  const auto weights = draw<Mixer>(shape);
+  const auto u = Random(6).normal<double, 3>({2, 9, 2});
+  const SequenceClassifierOptions<double, Mixer> options{.mixer = {.rate = 2}};
+  SequenceClassifierWorkspace<double, Mixer> workspace;
+  SequenceClassifierState<double, Mixer> state(weights.config, 2);
+  SequenceClassifierStepScratch<double, Mixer> scratch(weights.config, 2);
+  Tensor<double, 2> now({2, 3}), whole({2, 3});
+  for (Index t = 0; t < 9; ++t) {
+    const View<const double, 2> input(&u(0, t, 0), {2, 2}, {18, 1});
+    CHECK(test::allocations_of(
+              [&] { classifier_step<double>(weights, input, state, now, options, scratch); }) == 0);
+    Tensor<double, 3> so_far({2, t + 1, 2});
+    for (Index b = 0; b < 2; ++b) std::copy_n(&u(b, 0, 0), 2 * (t + 1), &so_far(b, 0, 0));
+    classifier_forward<double>(cpu(1), weights, so_far, whole, options, workspace);
+    CHECK(test::relative_error(now, whole) < 1e-12);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a classifier's steps say what its forward pass says of the sequence so far") {
+  check_steps<S4dMixer>({.width = 3, .state = 4});
+  check_steps<S5Mixer>({.width = 3, .state = 4});
 }
 
 TEST_CASE("a classifier needs sequences of its inputs and labels of its classes") {

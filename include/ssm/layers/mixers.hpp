@@ -37,6 +37,11 @@ struct S4dMixer {
     s4d_backward<T>(backend, weights, input, initial, options, doutput, dfinal, gradients, dinput,
                     dinitial, workspace);
   }
+  /// Makes room, after which a step never allocates.
+  template <class T>
+  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
+    scratch.resize(shape);
+  }
   template <class T>
   static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,
                    const View<T, 2>& output, const Options<T>& options,
@@ -75,6 +80,10 @@ struct S5Mixer {
                        Workspace<T>& workspace) {
     s5_backward<T>(backend, weights, input, initial, options, saved, doutput, dfinal, gradients,
                    dinput, dinitial, workspace);
+  }
+  template <class T>
+  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
+    scratch.resize({shape.state});
   }
   template <class T>
   static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,

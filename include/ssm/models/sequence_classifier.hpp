@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <type_traits>
 #include <vector>
@@ -170,6 +171,67 @@ double classifier_loss(const Cpu& backend, const SequenceClassifierWeights<T, Mi
   if (gradients)
     detail::classifier_backward(backend, weights, sequences, options, *gradients, workspace);
   return loss;
+}
+
+/// What a classifier carries from one step to the next, for each of `batch` streams: a plain value,
+/// before the first step when made.
+template <class T, class Mixer = S4dMixer>
+struct SequenceClassifierState {
+  std::vector<typename Mixer::template State<T>> layers;
+  Tensor<T, 2> sum;  ///< (batch, width): of the normed stream over the steps so far
+  Index steps = 0;
+
+  SequenceClassifierState() = default;
+  SequenceClassifierState(const SequenceClassifierConfig<Mixer>& config, Index batch)
+      : layers(static_cast<std::size_t>(config.layers),
+               typename Mixer::template State<T>(config.mixer, batch)),
+        sum({batch, config.mixer.width}) {}
+};
+
+/// Room for classifier_step, which then allocates nothing.
+template <class T, class Mixer = S4dMixer>
+struct SequenceClassifierStepScratch {
+  Tensor<T, 2> stream, normed;  ///< (batch, width)
+  S4BlockSaved<T, Mixer> block;
+  std::vector<typename Mixer::template StepScratch<T>> mixers;
+
+  SequenceClassifierStepScratch(const SequenceClassifierConfig<Mixer>& config, Index batch)
+      : stream({batch, config.mixer.width}),
+        normed({batch, config.mixer.width}),
+        mixers(static_cast<std::size_t>(config.layers)) {
+    block.resize(config.mixer.width, batch);
+    for (auto& mixer : mixers) Mixer::template reserve_step<T>(mixer, config.mixer);
+  }
+};
+
+/// One step of every stream on the calling thread: logits are those of classifier_forward for the
+/// steps so far. Nothing is allocated. Shapes are asserted.
+/// @param input (batch, inputs), logits (batch, classes), rows contiguous
+template <class T, class Mixer>
+void classifier_step(const SequenceClassifierWeights<T, Mixer>& weights,
+                     const View<const T, 2>& input, SequenceClassifierState<T, Mixer>& state,
+                     const View<T, 2>& logits, const SequenceClassifierOptions<T, Mixer>& options,
+                     SequenceClassifierStepScratch<T, Mixer>& scratch) noexcept {
+  const Index batch = input.extent(0), width = weights.encoder.extent(0);
+  assert(state.sum.extent(0) == batch && scratch.stream.extent(0) == batch);
+  assert(state.layers.size() == weights.layers.size() && logits.extent(0) == batch);
+  linear_step<T>(input, weights.encoder, weights.encoder_bias, scratch.stream);
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    S4BlockOptions<T, Mixer> block;
+    block.mixer = options.mixer;
+    block.epsilon = options.epsilon;
+    s4_block_step<T>(weights.layers[i], scratch.stream, state.layers[i], scratch.stream, block,
+                     scratch.block, scratch.mixers[i]);
+  }
+  const T share = T(1) / static_cast<T>(++state.steps);
+  for (Index b = 0; b < batch; ++b) {
+    detail::rms_norm_row(&scratch.stream(b, 0), weights.final_norm.data(), width, options.epsilon,
+                         &scratch.normed(b, 0));
+    auto sum = detail::array(&state.sum(b, 0), width);
+    sum += detail::array(&scratch.normed(b, 0), width);
+    detail::array(&scratch.normed(b, 0), width) = share * sum;
+  }
+  linear_step<T>(scratch.normed, weights.head, weights.head_bias, logits);
 }
 
 }  // namespace ssm
