@@ -8,9 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -24,6 +22,7 @@
 
 #include "gru.hpp"
 #include "idx.hpp"
+#include "job.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
 #include "ssm/io/safetensors.hpp"
@@ -35,6 +34,9 @@
 
 namespace {
 
+using job::exit_interrupted;
+using job::format;
+using job::interrupted;
 using ssm::Index;
 using ssm::Tensor;
 using ssm::Token;
@@ -42,19 +44,6 @@ using ssm::View;
 
 constexpr Index side = 28, pixels = side * side, classes = 10;
 constexpr const char* format_name = "ssm-fashion-mnist-1";
-
-volatile std::sig_atomic_t interrupted = 0;
-void on_interrupt(int) {
-  interrupted = 1;
-  std::signal(SIGINT, SIG_DFL);
-}
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[256];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
-}
 
 /// Pictures with their labels.
 struct Pictures {
@@ -277,7 +266,7 @@ int train(const Arguments& a, typename Model::Weights weights) {
               static_cast<long long>(parameters), static_cast<long long>(count));
   std::fflush(stdout);
 
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   const Index steps = count / a.batch;
   if (steps == 0) throw std::runtime_error("there are fewer pictures than --batch");
   const ssm::CosineSchedule schedule{.peak = a.learning_rate,
@@ -289,7 +278,7 @@ int train(const Arguments& a, typename Model::Weights weights) {
   Tensor<float, 3> sequences;
   Tensor<Token, 1> labels;
   Index step = 0;
-  const auto start = std::chrono::steady_clock::now();
+  const job::Stopwatch watch;
   Progress progress("step", a.epochs * steps);
   for (Index epoch = 0; epoch < a.epochs && interrupted == 0; ++epoch) {
     for (std::size_t i = order.size(); i > 1; --i)  // Fisher-Yates: the same order everywhere
@@ -310,26 +299,22 @@ int train(const Arguments& a, typename Model::Weights weights) {
                       {.learning_rate = rate, .beta2 = 0.99, .weight_decay = a.weight_decay});
       ssm::update_average(cpu, average, weights, step, 0.998);
       sum += loss;
-      const double seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       progress.update(
-          step,
-          format("epoch %lld  loss %.4f  %.0f pictures/s", static_cast<long long>(epoch + 1),
-                 sum / static_cast<double>(i + 1), static_cast<double>(step * a.batch) / seconds));
+          step, format("epoch %lld  loss %.4f  %.0f pictures/s", static_cast<long long>(epoch + 1),
+                       sum / static_cast<double>(i + 1),
+                       static_cast<double>(step * a.batch) / watch.seconds()));
     }
     progress.finish();
     if (interrupted != 0) break;
     const double right = accuracy(cpu, model, average, tests, tested, 1, [](Index, Index) {});
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::printf("epoch %lld  loss %.4f  test accuracy %.2f%%  %.0f s\n",
                 static_cast<long long>(epoch + 1), sum / static_cast<double>(steps), 100 * right,
-                seconds);
+                watch.seconds());
     std::fflush(stdout);
   }
   save(a.path, average, a.mixer);
   std::printf("saved %s%s\n", a.path.c_str(), interrupted != 0 ? ", the weights so far" : "");
-  return interrupted != 0 ? 130 : 0;
+  return interrupted != 0 ? exit_interrupted : 0;
 }
 
 /// Loads the model that the file holds and returns work(model, weights, name of its mixer).
@@ -365,9 +350,9 @@ int with_model(const std::string& path, Work&& work) {
 int evaluate(const Arguments& a) {
   const Pictures tests(a.data, "t10k");
   const Index count = a.pictures > 0 ? std::min(a.pictures, tests.count()) : tests.count();
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   return with_model(a.path, [&](auto& model, const auto& weights, const std::string& mixer) {
-    const auto start = std::chrono::steady_clock::now();
+    const job::Stopwatch watch;
     Progress progress("picture", count);
     const double right = accuracy(
         ssm::cpu(a.threads), model, weights, tests, count, a.every, [&](Index done, Index good) {
@@ -375,13 +360,11 @@ int evaluate(const Arguments& a) {
                                                            static_cast<double>(done)));
         });
     progress.finish();
-    if (interrupted != 0) return 130;
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (interrupted != 0) return exit_interrupted;
     std::printf("%s: %.2f%% of %lld pictures right, %lld of %lld pixels read, %.0f pictures/s\n",
                 mixer.c_str(), 100 * right, static_cast<long long>(count),
                 static_cast<long long>((pixels + a.every - 1) / a.every),
-                static_cast<long long>(pixels), static_cast<double>(count) / seconds);
+                static_cast<long long>(pixels), static_cast<double>(count) / watch.seconds());
     return 0;
   });
 }
@@ -431,7 +414,7 @@ int watch(const Arguments& a) {
   const Pictures tests(a.data, "t10k");
   plot::Plot picture{
       "What is known of a picture while it is read", "rows read, of 28", "named rightly (%)", {}};
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   for (const std::string& path : a.watched)
     with_model(path, [&]<class Model, class Weights>(Model&, const Weights& weights,
                                                      const std::string& mixer) {
@@ -442,7 +425,7 @@ int watch(const Arguments& a) {
         throw std::runtime_error(path + ": only s4d and s5 are read pixel by pixel");
       return 0;
     });
-  if (interrupted != 0) return 130;
+  if (interrupted != 0) return exit_interrupted;
   plot::show(picture, a.svg);
   return 0;
 }

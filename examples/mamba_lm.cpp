@@ -8,9 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -23,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "job.hpp"
 #include "progress.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/training_checkpoint.hpp"
@@ -36,31 +35,10 @@ using State = ssm::MambaLMState<float>;
 using Workspace = ssm::MambaLMWorkspace<float>;
 
 constexpr double bits_per_nat = 1 / std::numbers::ln2;
-constexpr int exit_interrupted = 130;
-
-/// The first Ctrl-C asks for an orderly end, the second one ends at once.
-volatile std::sig_atomic_t interrupted = 0;
-void on_interrupt(int) {
-  interrupted = 1;
-  std::signal(SIGINT, SIG_DFL);
-}
-
-class Stopwatch {
- public:
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[256];
-  std::snprintf(text, sizeof(text), pattern, values...);
-  return text;
-}
+using job::exit_interrupted;
+using job::format;
+using job::interrupted;
+using job::Stopwatch;
 
 /// A text in memory: what the model learns from, and what it is judged by.
 struct Text {
@@ -245,7 +223,7 @@ int train(const TrainArguments& a, const ssm::TrainingCheckpoint<float>* from) {
               text.training().size(), text.held_out().size());
   std::fflush(stdout);
 
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   train_on(ssm::cpu(a.threads), a, text, trainer);
   save(a, trainer, text);
   if (interrupted != 0) {
@@ -356,7 +334,7 @@ int evaluate(const EvaluateArguments& a) {
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
   const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   Progress progress("byte", static_cast<std::int64_t>(held_out.size()));
   const Stopwatch watch;
   Learner learner(weights, a.adapt);
@@ -428,7 +406,7 @@ int generate(const GenerateArguments& a) {
   workspace.reserve_step(weights.config, 1);
   ssm::mamba_lm_step<float>(weights, state, token, logits, workspace);
 
-  std::signal(SIGINT, on_interrupt);
+  job::end_in_order_on_interrupt();
   std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
   const Stopwatch watch;
   std::size_t written = 0;
