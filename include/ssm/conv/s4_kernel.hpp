@@ -70,7 +70,7 @@ namespace detail {
 
 /// The shape of an S4 kernel: its nodes are j = 0 … (L − 1)/2, and for even L apart from them
 /// ω = −1, where z is infinite.
-struct S4Shape {
+struct S4KernelShape {
   Index channels, modes, rank, length;
   Index nodes;   ///< without ω = −1
   Index padded;  ///< to whole vectors
@@ -81,8 +81,8 @@ struct S4Shape {
 inline constexpr int pairs_together = 4;
 
 template <class T>
-S4Shape check_s4(std::string_view name, const S4KernelInputs<T>& in, std::string_view kernel,
-                 const View<const T, 2>& K) {
+S4KernelShape check_s4(std::string_view name, const S4KernelInputs<T>& in, std::string_view kernel,
+                       const View<const T, 2>& K) {
   const Index channels = in.lambda.extent(0), modes = in.lambda.extent(1);
   const Index rank = in.P ? in.P.extent(2) : 0, length = K.extent(1);
   check_optional_shape(name, "P", in.P, std::array{channels, modes, rank});
@@ -105,7 +105,7 @@ class S4Channel {
  public:
   using Complex = std::complex<double>;
 
-  S4Channel(const S4Shape& shape, const double* tangents, S4KernelWorkspace::Thread& scratch)
+  S4Channel(const S4KernelShape& shape, const double* tangents, S4KernelWorkspace::Thread& scratch)
       : s_(shape), tangents_(tangents), w_(scratch), sides_(shape.rank + 1) {
     w_.time.resize({s_.length});
     w_.spectrum.resize({s_.length / 2 + 1});
@@ -296,7 +296,7 @@ class S4Channel {
     }
   }
 
-  S4Shape s_;
+  S4KernelShape s_;
   const double* tangents_;
   S4KernelWorkspace::Thread& w_;
   Index sides_;
@@ -305,7 +305,7 @@ class S4Channel {
 
 /// Calls body(channel, kernel, scratch) for every channel.
 template <class T, class Body>
-void for_s4_channels(const Cpu& backend, const S4Shape& shape, const S4KernelInputs<T>& in,
+void for_s4_channels(const Cpu& backend, const S4KernelShape& shape, const S4KernelInputs<T>& in,
                      S4KernelWorkspace& workspace, const Body& body) {
   if (workspace.length != shape.length) {
     workspace.tangents.resize({shape.padded});
