@@ -234,3 +234,61 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
   CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
 }
+
+TEST_CASE("DSS is S4D with every mode divided by its sum, and has its own gradients") {
+  for (const bool bidirectional : {false, true})
+    for (const Index length : {1, 12}) {
+      const S4dShape shape{.width = 2, .state = 4, .bidirectional = bidirectional};
+      auto weights = draw<double>(shape, 14);
+      auto x = Random(15).normal<double, 3>({2, length, 2});
+      const auto dy = Random(16).normal<double, 3>(x.extents());
+      const S4dOptions<double> options{.rate = 1.5, .dss = true};
+      S4dWorkspace<double> workspace;
+      Tensor<double, 3> y(x.extents());
+      const auto run = [&](const S4dWeights<double>& w, const S4dOptions<double>& o) {
+        s4d_forward<double>(cpu(2), w, x, nullptr, y, nullptr, o, workspace);
+        return y;
+      };
+      if (!bidirectional) {
+        auto scaled = weights;
+        for (Index c = 0; c < 2; ++c)
+          for (Index n = 0; n < 2; ++n) {
+            const std::complex<double> lambda(-std::exp(weights.log_decay(c, n)),
+                                              weights.frequency(c, n));
+            const std::complex<double> C(weights.C(0, c, n, 0), weights.C(0, c, n, 1));
+            const double delta = 1.5 * std::exp(weights.log_delta(c));
+            const auto by_sum = C / (std::exp(delta * lambda * static_cast<double>(length)) - 1.0);
+            scaled.C(0, c, n, 0) = by_sum.real();
+            scaled.C(0, c, n, 1) = by_sum.imag();
+          }
+        CHECK(test::relative_error(run(weights, options), run(scaled, {.rate = 1.5})) < 1e-11);
+      }
+      const auto loss = [&] { return test::dot(run(weights, options), dy); };
+      S4dWeights<double> gradients;
+      Tensor<double, 3> dx(x.extents());
+      s4d_backward<double>(cpu(1), weights, x, nullptr, options, dy, nullptr, gradients, dx,
+                           nullptr, workspace);
+      CHECK(test::gradient_error(loss, x, dx) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-7);
+      CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-7);
+      CHECK(test::gradient_error(loss, weights.log_delta, gradients.log_delta) < 1e-7);
+      CHECK(test::gradient_error(loss, weights.B, gradients.B) < 1e-7);
+      CHECK(test::gradient_error(loss, weights.C, gradients.C) < 1e-7);
+    }
+}
+
+TEST_CASE("DSS refuses what a kernel cannot do") {
+  const S4dShape shape{.width = 2, .state = 4};
+  const auto weights = draw<double>(shape, 17);
+  const Tensor<double, 3> x({1, 5, 2});
+  const auto initial = draw_state<double>(shape, 1, 18);
+  const auto run = [&](const S4dState<double>* state, const S4dOptions<double>& options) {
+    S4dWorkspace<double> workspace;
+    Tensor<double, 3> y(x.extents());
+    s4d_forward<double>(cpu(1), weights, x, state, y, nullptr, options, workspace);
+  };
+  CHECK_THROWS_WITH(run(&initial, {.dss = true}),
+                    "s4d_forward: state is given, expected none for dss");
+  CHECK_THROWS_AS(run(nullptr, {.form = S4dForm::scan, .dss = true}), DomainError);
+  CHECK_THROWS_AS(run(nullptr, {.method = Discretization::bilinear, .dss = true}), DomainError);
+}

@@ -19,6 +19,8 @@ SequenceClassifierWeights<double, Mixer> draw(const typename Mixer::Shape& shape
   initialize(weights, 1, [](auto& mixer, std::uint64_t seed) {
     if constexpr (std::is_same_v<Mixer, gru::Mixer>)
       initialize(mixer, seed);
+    else if constexpr (std::is_same_v<Mixer, S4Mixer>)
+      initialize(mixer, hippo_dplr<double>(Hippo::legs, mixer.shape().state), seed, 0.05, 0.2);
     else
       initialize(mixer, s4d_modes<double>(S4dInit::legs, mixer.shape().state), seed, 0.05, 0.2);
   });
@@ -67,6 +69,7 @@ void check_gradients(const typename Mixer::Shape& shape) {
 
 TEST_CASE("a classifier has the gradients of finite differences around every mixer") {
   check_gradients<S4dMixer>({.width = 3, .state = 4});
+  check_gradients<S4Mixer>({.width = 3, .state = 4, .length = 6});
   check_gradients<S5Mixer>({.width = 3, .state = 4});
   check_gradients<gru::Mixer>({.width = 3});
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ssm/layers/s4.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s5.hpp"
 
@@ -47,6 +48,35 @@ struct S4dMixer {
                    const View<T, 2>& output, const Options<T>& options,
                    StepScratch<T>& scratch) noexcept {
     s4d_step<T>(weights, input, state, output, options, scratch);
+  }
+};
+
+/// s4_forward and s4_backward, from a state of zeros.
+struct S4Mixer {
+  using Shape = S4Shape;
+  template <class T>
+  using Weights = S4Weights<T>;
+  template <class T>
+  struct State {};
+  template <class T>
+  struct Options {};
+  template <class T>
+  struct Saved {};
+  template <class T>
+  using Workspace = S4Workspace<T>;
+
+  template <class T>
+  static void forward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
+                      const State<T>*, const View<T, 3>& output, State<T>*, const Options<T>&,
+                      Saved<T>&, Workspace<T>& workspace) {
+    s4_forward<T>(backend, weights, input, output, workspace);
+  }
+  template <class T>
+  static void backward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
+                       const State<T>*, const Options<T>&, const Saved<T>&,
+                       const View<const T, 3>& doutput, const State<T>*, Weights<T>& gradients,
+                       const View<T, 3>& dinput, State<T>*, Workspace<T>& workspace) {
+    s4_backward<T>(backend, weights, input, doutput, gradients, dinput, workspace);
   }
 };
 

@@ -43,6 +43,9 @@ struct S4dOptions {
   S4dForm form = S4dForm::fastest;
   Discretization method = Discretization::zero_order_hold;
   T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
+  /// The kernel of DSS (dss_kernel), each mode scaled by its sum over the length of the input: by
+  /// convolution only, without states or steps.
+  bool dss = false;
 };
 
 /// Scratch of an S4D layer, grown to its largest call.
@@ -68,6 +71,17 @@ template <class T>
 void check_rate(std::string_view function, const S4dOptions<T>& options) {
   if (!(options.rate > T(0)))
     throw_domain(function, "rate", std::to_string(options.rate), "above 0");
+}
+
+/// DSS has a kernel and nothing else.
+template <class T>
+void check_dss_options(std::string_view function, const S4dOptions<T>& options, bool stateful) {
+  if (!options.dss) return;
+  if (options.form != S4dForm::fastest && options.form != S4dForm::convolution)
+    throw_domain(function, "form", "not a convolution", "fastest or convolution for dss");
+  if (options.method != Discretization::zero_order_hold)
+    throw_domain(function, "method", "another", "zero_order_hold for dss");
+  if (stateful) throw_domain(function, "state", "given", "none for dss");
 }
 
 /// Λ and Δ of the weights.
@@ -109,6 +123,17 @@ struct S4dPass {
   [[nodiscard]] DiagonalKernelInputs<T> model() const {
     return {workspace.lambda, workspace.delta, B(), C()};
   }
+  [[nodiscard]] S4dForm form(Index length, bool stateful) const {
+    const S4dForm wanted = options.dss ? S4dForm::convolution : options.form;
+    return choose_s4d_form(wanted, options.method, length, stateful);
+  }
+  void make_kernel(Index length) const {
+    workspace.kernel.resize({workspace.delta.extent(0), length});
+    if (options.dss)
+      dss_kernel<T>(backend, model(), workspace.kernel, workspace.kernels);
+    else
+      s4d_kernel<T>(backend, options.method, model(), workspace.kernel, workspace.kernels);
+  }
   [[nodiscard]] DiagonalRecurrenceInputs<T, Complex> inputs(
       const View<const T, 3>& u, const View<const Complex, 3>& initial) const {
     return {u, workspace.lambda, B(), C(), D(), initial};
@@ -117,10 +142,9 @@ struct S4dPass {
   void forward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
                const View<T, 3>& y, const View<Complex, 3>& final) const {
     S4dWorkspace<T>& w = workspace;
-    switch (choose_s4d_form(options.form, options.method, u.extent(1), initial || final)) {
+    switch (form(u.extent(1), initial || final)) {
       case S4dForm::convolution:
-        w.kernel.resize({u.extent(2), u.extent(1)});
-        s4d_kernel<T>(backend, options.method, model(), w.kernel, w.kernels);
+        make_kernel(u.extent(1));
         long_conv<T>(backend, {u, w.kernel, D(), {}}, {}, {y, {}}, w.conv);
         if (initial || final)
           s4d_pass_state<T>(backend, options.method, model(), {u, initial}, {y, final}, w.kernels);
@@ -140,17 +164,19 @@ struct S4dPass {
                 const DiagonalScanInputGradients<T, Complex>& din) const {
     S4dWorkspace<T>& w = workspace;
     const bool stateful = initial || dfinal || din.initial_state;
-    const S4dForm form = choose_s4d_form(options.form, options.method, u.extent(1), stateful);
-    if (form != S4dForm::convolution)
+    if (form(u.extent(1), stateful) != S4dForm::convolution)
       return diagonal_scan_backward<T, Complex>(backend, options.method, inputs(u, initial),
                                                 w.delta, {}, {dy, dfinal}, din, w.scan);
-    w.kernel.resize({u.extent(2), u.extent(1)});
+    make_kernel(u.extent(1));
     w.dkernel.resize(w.kernel.extents());
-    s4d_kernel<T>(backend, options.method, model(), w.kernel, w.kernels);
     long_conv_backward<T>(backend, {u, w.kernel, D(), {}}, {}, {dy, {}},
                           {din.u, w.dkernel, din.D, {}}, w.conv);
     const DiagonalKernelGradients<T> model_gradients{din.lambda, din.delta, din.B, din.C};
-    s4d_kernel_backward<T>(backend, options.method, model(), w.dkernel, model_gradients, w.kernels);
+    if (options.dss)
+      dss_kernel_backward<T>(backend, model(), w.dkernel, model_gradients, w.kernels);
+    else
+      s4d_kernel_backward<T>(backend, options.method, model(), w.dkernel, model_gradients,
+                             w.kernels);
     if (stateful)
       s4d_pass_state_backward<T>(backend, options.method, model(), {u, initial}, {dy, dfinal},
                                  {din.u, din.initial_state, model_gradients}, w.kernels);
@@ -196,7 +222,7 @@ void check_s4d_states(std::string_view function, const S4dShape& s, Index batch,
 /// @param input, output (batch, length, width), not the same memory
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
 /// @throws ShapeError, and DomainError for a rate that is not above 0, a state of a bidirectional
-///   layer, or a convolution by an Euler method
+///   layer, a convolution by an Euler method, or dss with what it has not
 /// Cost: as diagonal_scan, or as s4d_kernel and long_conv; the same bits for every number of
 /// threads; allocates while the workspace grows.
 template <class T>
@@ -210,6 +236,7 @@ void s4d_forward(const Cpu& backend, const S4dWeights<T>& weights, const View<co
   detail::check_shape(function, "input", input, extents);
   detail::check_shape(function, "output", output, extents);
   detail::check_rate(function, options);
+  detail::check_dss_options(function, options, initial || final);
   detail::check_s4d_states(function, s, batch, "initial", initial);
   if (final) final->x.resize({batch, s.width, s.modes()});
   detail::check_s4d_states(function, s, batch, "final", final);
@@ -244,6 +271,7 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
   detail::check_shape(function, "the gradient of output", doutput, extents);
   detail::check_shape(function, "the gradient of input", dinput, extents);
   detail::check_rate(function, options);
+  detail::check_dss_options(function, options, initial || dfinal || dinitial);
   detail::check_s4d_states(function, s, batch, "initial", initial);
   detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
   if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
@@ -366,7 +394,7 @@ void s4d_step(const S4dWeights<T>& weights, const View<const T, 2>& input, S4dSt
               const View<T, 2>& output, const S4dOptions<T>& options,
               S4dStepScratch<T>& scratch) noexcept {
   const Index batch = input.extent(0), width = input.extent(1), N = weights.log_decay.extent(1);
-  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width);
+  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width && !options.dss);
   assert(state.x.extents() == (std::array<Index, 3>{batch, width, N}));
   assert(scratch.a_bar.extents() == weights.log_decay.extents());
   detail::refresh(weights, options, scratch);
