@@ -1,5 +1,6 @@
 #include "ssm/layers/s4.hpp"
 
+#include "ssm/layers/s4_recurrence.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/count_allocations.hpp"

@@ -1,13 +1,10 @@
 #pragma once
 
-#include <Eigen/LU>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <complex>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4_kernel.hpp"
@@ -164,81 +161,5 @@ void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<con
   }
   for (Index c = 0; c < s.width; ++c) gradients.log_delta(c) = w.ddelta_sum(c) * w.delta(c);
 }
-
-/// The recurrent form of an S4 layer of one direction: the steps of all channels and their true
-/// C = C̃ (I − A_bar^length)⁻¹, in double. It belongs to the weights it was made from, at any
-/// number of steps and any rate.
-class S4Recurrence {
- public:
-  /// @param rate Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-  /// @throws ShapeError, DomainError for a rate that is not above 0 or two directions
-  /// Cost: O(state³ log length) a channel.
-  template <class T>
-  explicit S4Recurrence(const S4Weights<T>& weights, double rate = 1) {
-    constexpr std::string_view function = "S4Recurrence";
-    const S4Shape s = detail::check_s4_weights(function, weights);
-    if (!(rate > 0)) detail::throw_domain(function, "rate", std::to_string(rate), "above 0");
-    if (s.bidirectional)
-      detail::throw_domain(function, "weights", "bidirectional",
-                           "one direction, as a pass from the end has no step");
-    for (Index c = 0; c < s.width; ++c) {
-      const auto trained = detail::s4_channel_step(weights, c, 1);
-      outputs_.push_back(untruncated(trained, detail::s4_output(weights, 0, c), s.length));
-      steps_.push_back(rate == 1 ? trained : detail::s4_channel_step(weights, c, rate));
-      D_.push_back(static_cast<double>(weights.D(c)));
-    }
-  }
-
-  [[nodiscard]] Index width() const noexcept { return static_cast<Index>(steps_.size()); }
-  [[nodiscard]] Index modes() const noexcept { return steps_.empty() ? 0 : steps_[0].modes(); }
-
-  /// One step on the calling thread; `state` (batch, width, state/2) is moved on in place. Nothing
-  /// is allocated. Shapes are asserted.
-  /// @param input, output (batch, width)
-  template <class T>
-  void step(const View<const T, 2>& input, const View<std::complex<double>, 3>& state,
-            const View<T, 2>& output) const noexcept {
-    assert(input.extent(1) == width() && output.extents() == input.extents());
-    assert(state.extent(0) == input.extent(0) && state.extent(1) == width());
-    assert(state.extent(2) == modes() && state.stride(2) == 1);
-    for (Index b = 0; b < input.extent(0); ++b)
-      for (Index c = 0; c < width(); ++c) {
-        const auto i = static_cast<std::size_t>(c);
-        const double u = static_cast<double>(input(b, c));
-        std::complex<double>* const h = &state(b, c, 0);
-        steps_[i](u, h);
-        double y = D_[i] * u;
-        for (Index n = 0; n < modes(); ++n) y += 2 * (outputs_[i](n) * h[n]).real();
-        output(b, c) = static_cast<T>(y);
-      }
-  }
-
- private:
-  using Vector = DplrStep<double>::Vector;
-
-  /// C of C̃: a row of the real form times (I − A_bar^length)⁻¹.
-  static Vector untruncated(const DplrStep<double>& step, const Vector& C, Index length) {
-    const Index modes = step.modes();
-    Eigen::MatrixXd power = Eigen::MatrixXd::Identity(2 * modes, 2 * modes);
-    Eigen::MatrixXd A_bar = transition_matrix(step);
-    for (Index rest = length; rest > 0; rest /= 2) {
-      if (rest % 2 == 1) power = (power * A_bar).eval();
-      if (rest > 1) A_bar = (A_bar * A_bar).eval();
-    }
-    Eigen::VectorXd row(2 * modes);
-    row << C.real(), -C.imag();
-    const Eigen::MatrixXd left =
-        (Eigen::MatrixXd::Identity(2 * modes, 2 * modes) - power).transpose();
-    row = left.partialPivLu().solve(row).eval();
-    Vector result(modes);
-    result.real() = row.head(modes);
-    result.imag() = -row.tail(modes);
-    return result;
-  }
-
-  std::vector<DplrStep<double>> steps_;
-  std::vector<Vector> outputs_;
-  std::vector<double> D_;
-};
 
 }  // namespace ssm
