@@ -195,3 +195,56 @@ TEST_CASE("S5 refuses wrong shapes, and methods that change C or D") {
   CHECK_THROWS_WITH(forward<double>(weights, x, nullptr),
                     "s5_forward: input is (2, 3, 4), expected (2, 3, 3)");
 }
+
+TEST_CASE("a bidirectional S5 is one layer forward and one from the end, with its gradients") {
+  const S5Shape shape{.width = 3, .state = 8, .bidirectional = true};
+  for (const bool reversed : {false, true})
+    for (const Index length : {0, 1, 17}) {
+      auto weights = draw<double>(shape, 21);
+      auto x = Random(22).normal<double, 3>({2, length, 3});
+      const auto dy = Random(23).normal<double, 3>(x.extents());
+      const S5Options<double> options{.rate = 1.5, .reversed = reversed};
+      S5Workspace<double> workspace;
+      S5Saved<double> saved;
+      const auto run = [&](const S5Weights<double>& w, const S5Options<double>& o, int threads) {
+        Tensor<double, 3> y(x.extents());
+        s5_forward<double>(cpu(threads), w, x, nullptr, y, nullptr, o, saved, workspace);
+        return y;
+      };
+      S5Weights<double> one(small), other(small);
+      for (auto* w : {&one, &other}) {
+        w->log_decay = weights.log_decay;
+        w->frequency = weights.frequency;
+        w->log_delta = weights.log_delta;
+        w->B = weights.B;
+      }
+      one.C = weights.C;
+      one.D = weights.D;
+      other.C = weights.C_back;
+      auto sum = run(one, options, 1);
+      const auto later = run(other, {.rate = 1.5, .reversed = !reversed}, 1);
+      for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += later.data()[i];
+      const auto y = run(weights, options, 1);
+      CHECK(test::relative_error(y, sum, 1) < 1e-13);
+      CHECK(test::same_bits(y, run(weights, options, 3)));
+
+      S5Weights<double> gradients;
+      Tensor<double, 3> dx(x.extents());
+      s5_backward<double>(cpu(2), weights, x, nullptr, options, saved, dy, nullptr, gradients, dx,
+                          nullptr, workspace);
+      const auto loss = [&] { return test::dot(run(weights, options, 1), dy); };
+      CHECK(test::gradient_error(loss, x, dx) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.log_delta, gradients.log_delta) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.B, gradients.B) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.C, gradients.C) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.C_back, gradients.C_back) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.D, gradients.D) < 1e-8);
+    }
+  const auto weights = draw<double>(shape, 24);
+  const auto state = draw_state<double>(shape, 1, 25);
+  CHECK_THROWS_WITH(forward<double>(weights, Tensor<double, 3>({1, 4, 3}), &state),
+                    "s5_forward: initial is given, expected no state, as a pass from the end has "
+                    "none");
+}

@@ -38,15 +38,16 @@ struct S5Options {
 /// What forward leaves for backward.
 template <class T>
 struct S5Saved {
-  Tensor<std::complex<T>, 3> x;  ///< (batch, length, state/2)
+  Tensor<std::complex<T>, 3> x;       ///< (batch, length, state/2)
+  Tensor<std::complex<T>, 3> x_back;  ///< as x, from the end
 };
 
 /// Scratch of an S5 layer, grown to its largest call.
 template <class T>
 struct S5Workspace {
   Tensor<std::complex<T>, 1> a_bar, factor;  ///< (state/2): ā, and B̄ = factor · B
-  Tensor<T, 2> C, dC;                        ///< (width, state): [2 Re C, −2 Im C], interleaved
-  Tensor<std::complex<T>, 3> dx;             ///< (batch, length, state/2)
+  Tensor<T, 2> C, C_back, dC;                ///< (width, state): [2 Re C, −2 Im C], interleaved
+  Tensor<std::complex<T>, 3> dx, dx_back;    ///< (batch, length, state/2)
   Tensor<T, 2> dB;                           ///< (state, width): of B̄
   Tensor<std::complex<T>, 2> partials;       ///< (pieces, state/2)
   Tensor<T, 2> D_partials;                   ///< (pieces, width)
@@ -64,9 +65,16 @@ S5Shape check_s5(std::string_view function, const S5Weights<T>& w, const S5Optio
   check_shape(function, "log_delta", w.log_delta, std::array<Index, 1>{s.modes()});
   check_shape(function, "B", w.B, std::array<Index, 3>{s.modes(), 2, s.width});
   check_shape(function, "C", w.C, std::array<Index, 3>{s.width, s.modes(), 2});
+  if (s.bidirectional) check_shape(function, "C_back", w.C_back, w.C.extents());
   if (!(options.rate > T(0)))
     throw_domain(function, "rate", std::to_string(options.rate), "above 0");
   return s;
+}
+
+inline void check_no_s5_state(std::string_view function, const S5Shape& s,
+                              std::string_view argument, const void* state) {
+  if (s.bidirectional && state != nullptr)
+    throw_domain(function, argument, "given", "no state, as a pass from the end has none");
 }
 
 /// λ and Δ of one mode, in double.
@@ -81,15 +89,19 @@ void load_s5(const S5Weights<T>& w, const S5Options<T>& options, S5Workspace<T>&
   const S5Shape s = w.shape();
   to.a_bar.resize({s.modes()});
   to.factor.resize({s.modes()});
-  to.C.resize({s.width, s.state});
+  const auto interleave = [&](const Tensor<T, 3>& C, Tensor<T, 2>& rows) {
+    rows.resize({s.width, s.state});
+    for (Index i = 0; i < rows.size(); ++i)
+      rows.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * C.data()[i];
+  };
+  interleave(w.C, to.C);
+  if (s.bidirectional) interleave(w.C_back, to.C_back);
   for (Index n = 0; n < s.modes(); ++n) {
     const auto [lambda, delta] = s5_mode(w, options.rate, n);
     const auto mode = discretize(options.method, lambda, delta);
     to.a_bar(n) = std::complex<T>(mode.a_bar);
     to.factor(n) = std::complex<T>(mode.b_bar_factor);
   }
-  for (Index i = 0; i < to.C.size(); ++i)
-    to.C.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.C.data()[i];
 }
 
 /// Rows of complex numbers as rows of twice as many real ones.
@@ -136,13 +148,15 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
 ///
 ///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,
 ///
-/// with a Δ for every state, Λ̄ and B̄ from Λ and B by any method.
+/// with a Δ for every state, Λ̄ and B̄ from Λ and B by any method. A bidirectional layer adds
+/// 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the other way.
 ///
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @param initial (batch, state/2), null: a state of zeros; final null: not wanted
-/// @throws ShapeError, and DomainError for a rate that is not above 0
-/// Cost per step: 2 · width · state multiply-adds, and a linear scan of state/2 complex channels,
-/// which runs in parallel over time; the same bits for every number of threads.
+/// @throws ShapeError, and DomainError for a rate that is not above 0 or a state of a
+///   bidirectional layer
+/// Cost per step and direction: 2 · width · state multiply-adds, and a linear scan of state/2
+/// complex channels, which runs in parallel over time; the same bits for every number of threads.
 template <class T>
 void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<const T, 3>& input,
                 const S5State<T>* initial, const View<T, 3>& output, S5State<T>* final,
@@ -156,6 +170,8 @@ void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<cons
   const auto u = detail::merge_rows(function, "input", input);
   const auto y = detail::merge_rows(function, "output", output);
   const Index rows = u.extent(0);
+  detail::check_no_s5_state(function, s, "initial", initial);
+  detail::check_no_s5_state(function, s, "final", final);
   detail::load_s5(weights, options, workspace);
   saved.x.resize({batch, length, s.modes()});
   if (final) final->x.resize({batch, s.modes()});
@@ -163,11 +179,17 @@ void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<cons
   linear_forward<T>(backend, u, View<const T, 2>(weights.B.data(), {s.state, s.width}), {},
                     detail::as_real_rows(x, rows));
   detail::scale_modes<T>(backend, workspace.factor, false, x);
-  linear_scan<std::complex<T>>(
-      backend, detail::s5_scan_inputs<T>(workspace, x, initial), {options.reversed},
-      {x, final ? final->x.view() : View<std::complex<T>, 2>()}, workspace.scan);
-  linear_forward<T>(backend, detail::as_real_rows(std::as_const(saved.x).view(), rows), workspace.C,
-                    {}, y);
+  if (s.bidirectional) saved.x_back = saved.x;  // B̄ u of both
+  const auto run = [&](const View<std::complex<T>, 3>& states, bool reversed, const Tensor<T, 2>& C,
+                       Write write) {
+    linear_scan<std::complex<T>>(
+        backend, detail::s5_scan_inputs<T>(workspace, states, initial), {reversed},
+        {states, final ? final->x.view() : View<std::complex<T>, 2>()}, workspace.scan);
+    linear_forward<T>(backend, detail::as_real_rows(View<const std::complex<T>, 3>(states), rows),
+                      C, {}, y, write);
+  };
+  run(x, options.reversed, workspace.C, Write::overwrite);
+  if (s.bidirectional) run(saved.x_back, !options.reversed, workspace.C_back, Write::accumulate);
   detail::for_row_vectors<T>(backend, rows, s.width, [&](Index r, Index i, Index n) {
     using Vec = detail::Vec<T>;
     fma(Vec::load(weights.D.data() + i, n), Vec::load(detail::at(u, r, i), n),
@@ -199,6 +221,11 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   const auto dy = detail::merge_rows(function, "the gradient of output", doutput);
   const auto du = detail::merge_rows(function, "the gradient of input", dinput);
   const Index rows = u.extent(0);
+  detail::check_no_s5_state(function, s, "initial", initial);
+  detail::check_no_s5_state(function, s, "the gradient of final", dfinal);
+  detail::check_no_s5_state(function, s, "the gradient of initial", dinitial);
+  if (s.bidirectional)
+    detail::check_shape(function, "saved.x_back", saved.x_back, saved.x.extents());
   if (gradients.shape() != s) gradients = S5Weights<T>(s);
   if (dinitial) dinitial->x.resize({batch, s.modes()});
   S5Workspace<T>& w = workspace;
@@ -209,37 +236,57 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   const View<Complex, 3> dx = w.dx;
   const auto dx_rows = detail::as_real_rows(dx, rows);
 
-  linear_backward<T>(backend, detail::as_real_rows(saved.x.view(), rows), w.C, dy,
-                     {.x = dx_rows, .weight = w.dC, .bias = {}}, w.linear);
-  for (Index i = 0; i < w.dC.size(); ++i)
-    gradients.C.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.dC.data()[i];
-  // The b of the scan is not read backward: x stands in for it.
-  linear_scan_backward<Complex>(
-      backend, detail::s5_scan_inputs<T>(w, saved.x, initial), {options.reversed}, saved.x,
-      {dx, dfinal ? dfinal->x.view() : View<const Complex, 2>()},
-      {{}, dx, dinitial ? dinitial->x.view() : View<Complex, 2>()}, w.scan);
-
-  // Σ_t g_t conj(x_{t−1}), and ∂D = Σ_t ∂y_t u_t, over fixed pieces of the rows.
+  // What one direction gives: ∂C, ∂B̄u in dx_d, and Σ_t g_t conj(x_{t∓1}) added to w.partials.
   const detail::Pieces pieces(rows, 64);
   w.partials.resize({pieces.pieces, s.modes()});
+  w.partials.fill(Complex(0));
+  const auto turn_back = [&](const Tensor<Complex, 3>& x, bool reversed, const Tensor<T, 2>& C,
+                             Tensor<T, 3>& dC, const View<Complex, 3>& dx_d) {
+    const auto g_rows = detail::as_real_rows(dx_d, rows);
+    linear_backward<T>(backend, detail::as_real_rows(x.view(), rows), C, dy,
+                       {.x = g_rows, .weight = w.dC, .bias = {}}, w.linear);
+    for (Index i = 0; i < w.dC.size(); ++i)
+      dC.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.dC.data()[i];
+    // The b of the scan is not read backward: x stands in for it.
+    linear_scan_backward<Complex>(backend, detail::s5_scan_inputs<T>(w, x, initial), {reversed}, x,
+                                  {dx_d, dfinal ? dfinal->x.view() : View<const Complex, 2>()},
+                                  {{}, dx_d, dinitial ? dinitial->x.view() : View<Complex, 2>()},
+                                  w.scan);
+    parallel_for(backend, pieces.pieces, [&](Index piece) {
+      T* const sum = reinterpret_cast<T*>(w.partials.data() + piece * s.modes());
+      for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
+        const Index b = r / length, t = r % length, before = reversed ? t + 1 : t - 1;
+        const bool inside = before >= 0 && before < length;
+        if (!inside && !initial) continue;
+        const T* from = reinterpret_cast<const T*>(inside ? &x(b, before, 0) : &initial->x(b, 0));
+        const T* g = &g_rows(r, 0);
+        for (Index i = 0; i < s.state; i += 2) {
+          sum[i] += g[i] * from[i] + g[i + 1] * from[i + 1];
+          sum[i + 1] += g[i + 1] * from[i] - g[i] * from[i + 1];
+        }
+      }
+    });
+  };
+  turn_back(saved.x, options.reversed, w.C, gradients.C, dx);
+  if (s.bidirectional) {
+    w.dx_back.resize(saved.x.extents());
+    turn_back(saved.x_back, !options.reversed, w.C_back, gradients.C_back, w.dx_back);
+    detail::for_row_vectors<T>(backend, rows, s.state, [&](Index r, Index i, Index n) {
+      using Vec = detail::Vec<T>;
+      T* const sum = &dx_rows(r, i);
+      const T* const other = reinterpret_cast<const T*>(w.dx_back.data()) + r * s.state + i;
+      (Vec::load(sum, n) + Vec::load(other, n)).store(sum, n);
+    });
+  }
+
+  // ∂D = Σ_t ∂y_t u_t, over fixed pieces of the rows.
   w.D_partials.resize({pieces.pieces, s.width});
   parallel_for(backend, pieces.pieces, [&](Index piece) {
-    T* const sum = reinterpret_cast<T*>(w.partials.data() + piece * s.modes());
-    T* const D_sum = w.D_partials.data() + piece * s.width;
-    std::fill_n(sum, s.state, T(0));
-    std::fill_n(D_sum, s.width, T(0));
+    T* const sum = w.D_partials.data() + piece * s.width;
+    std::fill_n(sum, s.width, T(0));
     for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
       const T *dy_row = detail::at(dy, r, 0), *u_row = detail::at(u, r, 0);
-      for (Index c = 0; c < s.width; ++c) D_sum[c] += dy_row[c] * u_row[c];
-      const Index b = r / length, t = r % length, before = options.reversed ? t + 1 : t - 1;
-      const bool inside = before >= 0 && before < length;
-      if (!inside && !initial) continue;
-      const T* x = reinterpret_cast<const T*>(inside ? &saved.x(b, before, 0) : &initial->x(b, 0));
-      const T* g = &dx_rows(r, 0);
-      for (Index i = 0; i < s.state; i += 2) {
-        sum[i] += g[i] * x[i] + g[i + 1] * x[i + 1];
-        sum[i + 1] += g[i + 1] * x[i] - g[i] * x[i + 1];
-      }
+      for (Index c = 0; c < s.width; ++c) sum[c] += dy_row[c] * u_row[c];
     }
   });
   gradients.D.fill(T(0));
@@ -279,9 +326,9 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   });
 }
 
-/// One step of the layer on the calling thread, `state` moved on in place; the same as s5_forward
-/// of length 1 and as cheap with new weights as with old. `scratch` (state): room, of which nothing
-/// is kept. Nothing is allocated. Shapes are asserted.
+/// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
+/// as s5_forward of length 1 and as cheap with new weights as with old. `scratch` (state): room, of
+/// which nothing is kept. Nothing is allocated. Shapes are asserted.
 /// @param input, output (batch, width), rows contiguous, not the same memory
 template <class T>
 void s5_step(const S5Weights<T>& weights, const View<const T, 2>& input, S5State<T>& state,
@@ -291,7 +338,7 @@ void s5_step(const S5Weights<T>& weights, const View<const T, 2>& input, S5State
   const Index batch = input.extent(0);
   assert(input.extent(1) == s.width && output.extents() == input.extents());
   assert(state.x.extents() == (std::array<Index, 2>{batch, s.modes()}));
-  assert(scratch.extent(0) == s.state);
+  assert(scratch.extent(0) == s.state && !s.bidirectional);
   const View<const T, 2> B(weights.B.data(), {s.state, s.width});
   const View<const T, 2> C(weights.C.data(), {s.width, s.state});
   for (Index b = 0; b < batch; ++b) {

@@ -16,8 +16,9 @@ namespace ssm {
 
 /// Sizes of an S5 layer.
 struct S5Shape {
-  Index width = 0;   ///< inputs and outputs
-  Index state = 64;  ///< real states that all channels share: state/2 conjugate pairs
+  Index width = 0;             ///< inputs and outputs
+  Index state = 64;            ///< real states that all channels share: state/2 conjugate pairs
+  bool bidirectional = false;  ///< a second C, for states that run from the end to the start
 
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
   friend bool operator==(const S5Shape&, const S5Shape&) = default;
@@ -31,6 +32,7 @@ struct S5Weights {
   Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
   Tensor<T, 3> B;          ///< (state/2, 2, width): real and imaginary rows
   Tensor<T, 3> C;          ///< (width, state/2, 2): real and imaginary parts
+  Tensor<T, 3> C_back;     ///< as C, of the states from the end; empty with one direction
   Tensor<T, 1> D;          ///< (width)
 
   S5Weights() = default;
@@ -41,13 +43,16 @@ struct S5Weights {
     for (auto* tensor : {&log_decay, &frequency, &log_delta}) tensor->resize({s.modes()});
     B.resize({s.modes(), 2, s.width});
     C.resize({s.width, s.modes(), 2});
+    if (s.bidirectional) C_back.resize(C.extents());
     D.resize({s.width});
   }
 
-  [[nodiscard]] S5Shape shape() const noexcept { return {D.extent(0), 2 * log_decay.extent(0)}; }
+  [[nodiscard]] S5Shape shape() const noexcept {
+    return {D.extent(0), 2 * log_decay.extent(0), C_back.extent(1) > 0};
+  }
 
   /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to C
-  /// (Smith, Warrington & Linderman 2023).
+  /// and C_back (Smith, Warrington & Linderman 2023).
   template <class F>
   void visit(F&& f) {
     visit_parameters(*this, f);
@@ -65,6 +70,7 @@ struct S5Weights {
     f(std::string("log_delta"), self.log_delta, false);
     f(std::string("B"), self.B, false);
     f(std::string("C"), self.C, true);
+    if (self.C_back.extent(1) > 0) f(std::string("C_back"), self.C_back, true);
     f(std::string("D"), self.D, false);
   }
 };
@@ -99,6 +105,7 @@ void initialize(S5Weights<T>& weights, const DiagonalModes<double>& block, std::
   };
   normal(weights.B, 0.5 / static_cast<double>(std::max<Index>(s.width, 1)));
   normal(weights.C, 0.5 / static_cast<double>(s.state));
+  normal(weights.C_back, 0.5 / static_cast<double>(s.state));
   normal(weights.D, 1);
 }
 
