@@ -26,7 +26,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"train", {"layers"}},
     {"models", {"layers"}},
     {"io", {"models", "train"}},
-    {"cuda", {}},
+    {"cuda", {"discretize", "scan", "conv", "layers"}},
     {"mpi", {"scan"}},
 };
 

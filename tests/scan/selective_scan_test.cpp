@@ -9,6 +9,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"
+#include "support/selective_case.hpp"
 
 using ssm::cpu;
 using ssm::Hold;
@@ -21,240 +22,32 @@ using ssm::test::same_bits;
 
 namespace {
 
-struct Sizes {
-  Index batch = 1, length = 1, channels = 1, state = 1, groups = 1;
-  std::vector<Index> offsets;  // empty: no packing
-  bool constant_B = false, constant_C = false, gated = true;
-  ssm::SelectiveScanOptions options{.softplus = true};
-
-  [[nodiscard]] Index sequences() const {
-    return offsets.empty() ? batch : static_cast<Index>(offsets.size()) - 1;
-  }
-};
-
-/// Inputs, outputs and all gradients of one selective scan, with the memory behind them.
+using Sizes = ssm::test::SelectiveCaseSizes;
 template <class T, class K = T>
-struct Case {
-  Sizes sizes;
-  Tensor<T, 3> u, delta, z, dy, y;
-  Tensor<K, 2> A, B_constant, C_constant;
-  Tensor<K, 4> B, C;
-  Tensor<T, 1> D, bias;
-  Tensor<K, 3> initial, dfinal, final;
-  Tensor<Index, 1> offsets;
-  Tensor<T, 3> du, ddelta, dz;
-  Tensor<K, 2> dA, dB_constant, dC_constant;
-  Tensor<K, 4> dB, dC;
-  Tensor<T, 1> dD, dbias;
-  Tensor<K, 3> dinitial;
-  ssm::SelectiveScanWorkspace<T, K> workspace;
-  ssm::SelectiveScanSaved<T, K> saved;
-
-  /// The same numbers for every T, rounded to it.
-  Case(const Sizes& s, std::uint64_t seed) : sizes(s) {
-    Random random(seed);
-    const std::array<Index, 3> rows{s.batch, s.length, s.channels};
-    const std::array<Index, 3> states{s.sequences(), s.channels, s.state};
-    u = random.normal<T, 3>(rows);
-    delta = random.normal<T, 3>(rows, 0.5, -1);
-    z = random.normal<T, 3>(rows);
-    dy = random.normal<T, 3>(rows);
-    A = random.normal<K, 2>({s.channels, s.state}, 0.1, -1);
-    B_constant = random.normal<K, 2>({s.channels, s.state});
-    C_constant = random.normal<K, 2>({s.channels, s.state});
-    B = random.normal<K, 4>({s.batch, s.length, s.groups, s.state});
-    C = random.normal<K, 4>({s.batch, s.length, s.groups, s.state});
-    D = random.normal<T, 1>({s.channels});
-    bias = random.normal<T, 1>({s.channels});
-    if (!s.options.softplus) {  // nothing else keeps step sizes positive
-      for (T& step : delta) step = std::abs(step);
-      for (T& step : bias) step = std::abs(step);
-    }
-    initial = random.normal<K, 3>(states);
-    dfinal = random.normal<K, 3>(states);
-    offsets.resize({static_cast<Index>(s.offsets.size())});
-    std::copy(s.offsets.begin(), s.offsets.end(), offsets.begin());
-    // Poisoned, so that what is not written shows.
-    y = poisoned<T, 3>(rows);
-    du = ddelta = dz = y;
-    final = poisoned<K, 3>(states);
-    dinitial = final;
-    dA = dB_constant = dC_constant = poisoned<K, 2>({s.channels, s.state});
-    dB = dC = poisoned<K, 4>({s.batch, s.length, s.groups, s.state});
-    dD = dbias = poisoned<T, 1>({s.channels});
-  }
-
-  template <class U, std::size_t Rank>
-  static Tensor<U, Rank> poisoned(const std::array<Index, Rank>& extents) {
-    Tensor<U, Rank> tensor(extents);
-    tensor.fill(U(std::numeric_limits<ssm::Real<U>>::quiet_NaN()));
-    return tensor;
-  }
-
-  [[nodiscard]] ssm::SelectiveScanInputs<T, K> inputs() const {
-    ssm::SelectiveScanInputs<T, K> in;
-    in.u = u;
-    in.delta = delta;
-    in.A = A;
-    in.B = sizes.constant_B ? ssm::Selective<const K>(B_constant.view())
-                            : ssm::Selective<const K>(B.view());
-    in.C = sizes.constant_C ? ssm::Selective<const K>(C_constant.view())
-                            : ssm::Selective<const K>(C.view());
-    in.D = D;
-    in.delta_bias = bias;
-    if (sizes.gated) in.z = z;
-    in.initial_state = initial;
-    if (!sizes.offsets.empty()) in.offsets = offsets;
-    return in;
-  }
-  ssm::SelectiveScanInputGradients<T, K> gradients() {
-    ssm::SelectiveScanInputGradients<T, K> out;
-    out.u = du;
-    out.delta = ddelta;
-    out.A = dA;
-    if (sizes.constant_B)
-      out.B = ssm::Selective<K>(dB_constant.view());
-    else
-      out.B = ssm::Selective<K>(dB.view());
-    if (sizes.constant_C)
-      out.C = ssm::Selective<K>(dC_constant.view());
-    else
-      out.C = ssm::Selective<K>(dC.view());
-    out.D = dD;
-    out.delta_bias = dbias;
-    if (sizes.gated) out.z = dz;
-    out.initial_state = dinitial;
-    return out;
-  }
-
-  void run(int threads = 1) {
-    ssm::selective_scan<T, K>(cpu(threads), inputs(), sizes.options, {y, final}, workspace, &saved);
-    ssm::selective_scan_backward<T, K>(cpu(threads), inputs(), sizes.options, saved, {dy, dfinal},
-                                       gradients(), workspace);
-  }
-  void run_reference() {
-    ssm::selective_scan_reference<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
-    ssm::selective_scan_reference_backward<T, K>(cpu(1), inputs(), sizes.options, {dy, dfinal},
-                                                 gradients(), workspace);
-  }
-  [[nodiscard]] double loss() {
-    ssm::selective_scan<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
-    double sum = 0;
-    for (Index i = 0; i < y.size(); ++i) sum += double(y.data()[i]) * double(dy.data()[i]);
-    for (Index i = 0; i < final.size(); ++i)
-      sum += std::real(std::conj(std::complex<double>(dfinal.data()[i])) *
-                       std::complex<double>(final.data()[i]));
-    return sum;
-  }
-};
-
-/// The largest relative error over all that two cases computed.
-template <class Got, class Want>
-double worst_error(const Got& got, const Want& want) {
-  const bool constant_B = want.sizes.constant_B, constant_C = want.sizes.constant_C;
-  double worst = 0;
-  for (double error :
-       {relative_error(got.y, want.y), relative_error(got.final, want.final),
-        relative_error(got.du, want.du), relative_error(got.ddelta, want.ddelta),
-        want.sizes.gated ? relative_error(got.dz, want.dz) : 0, relative_error(got.dA, want.dA),
-        constant_B ? relative_error(got.dB_constant, want.dB_constant)
-                   : relative_error(got.dB, want.dB),
-        constant_C ? relative_error(got.dC_constant, want.dC_constant)
-                   : relative_error(got.dC, want.dC),
-        relative_error(got.dD, want.dD), relative_error(got.dbias, want.dbias),
-        relative_error(got.dinitial, want.dinitial)})
-    worst = std::max(worst, error);
-  return worst;
-}
-
-template <class C>
-bool all_same_bits(const C& a, const C& b) {
-  return same_bits(a.y, b.y) && same_bits(a.final, b.final) && same_bits(a.du, b.du) &&
-         same_bits(a.ddelta, b.ddelta) && same_bits(a.dz, b.dz) && same_bits(a.dA, b.dA) &&
-         same_bits(a.dB, b.dB) && same_bits(a.dC, b.dC) && same_bits(a.dD, b.dD) &&
-         same_bits(a.dbias, b.dbias) && same_bits(a.dinitial, b.dinitial);
-}
-
-std::vector<Sizes> shapes() {
-  std::vector<Sizes> all;
-  Random random(11);
-  for (Index length : {0, 1, 2, 15, 16, 17, 33, 70}) {
-    for (int k = 0; k < 3; ++k) {
-      Sizes s;
-      s.batch = random.integer(1, 3);
-      s.length = length;
-      s.groups = random.integer(1, 3);
-      s.channels = s.groups * random.integer(1, 40);
-      s.state = random.integer(1, 35);
-      s.gated = k != 1;
-      s.options = {.softplus = k != 2, .reversed = random.integer(0, 1) == 1};
-      if (!s.options.softplus) s.gated = random.integer(0, 1) == 1;
-      all.push_back(s);
-    }
-  }
-  Sizes packed;
-  packed.channels = 50;
-  packed.state = 16;
-  packed.groups = 2;
-  packed.offsets = {0, 1, 1, 18, 50, 50, 66};
-  packed.length = 66;
-  all.push_back(packed);
-  packed.options.reversed = true;
-  all.push_back(packed);
-  Sizes empty;
-  empty.batch = 0;
-  empty.length = 5;
-  empty.channels = 4;
-  all.push_back(empty);
-  empty.batch = 2;
-  empty.channels = 3;
-  empty.state = 0;
-  all.push_back(empty);
-  return all;
-}
-
-/// Rounding of a sum of products over time, states and channels, seen relative to its largest
-/// value.
-template <class T>
-double tolerance(const Sizes& s) {
-  const double terms = static_cast<double>(s.length + s.state + s.channels + 8);
-  return 4 * terms * static_cast<double>(std::numeric_limits<T>::epsilon());
-}
-
-std::string name(const Sizes& s) {
-  return "batch " + std::to_string(s.batch) + " length " + std::to_string(s.length) + " channels " +
-         std::to_string(s.channels) + " state " + std::to_string(s.state) + " groups " +
-         std::to_string(s.groups) + (s.offsets.empty() ? "" : " packed") +
-         (s.gated ? " gated" : "") + (s.options.reversed ? " reversed" : "");
-}
+using Case = ssm::test::SelectiveCase<T, K>;
+using ssm::test::all_same_bits;
+using ssm::test::worst_error;
 
 }  // namespace
 
 TEMPLATE_TEST_CASE("the fast scan and its gradients equal the formula in double", "", float,
                    double) {
   std::uint64_t seed = 1;
-  for (const Sizes& s : shapes()) {
-    INFO(name(s));
+  for (const Sizes& s : ssm::test::selective_shapes()) {
+    INFO(name_of(s));
     Case<TestType> fast(s, ++seed);
     Case<double> reference(s, seed);
-    // Both start from the inputs as T holds them.
-    const auto widen = [](auto& to, const auto& from) {
-      std::copy(from.begin(), from.end(), to.begin());
-    };
-    widen(reference.u, fast.u), widen(reference.delta, fast.delta), widen(reference.z, fast.z);
-    widen(reference.dy, fast.dy), widen(reference.A, fast.A), widen(reference.B, fast.B);
-    widen(reference.C, fast.C), widen(reference.D, fast.D), widen(reference.bias, fast.bias);
-    widen(reference.initial, fast.initial), widen(reference.dfinal, fast.dfinal);
+    reference.take_inputs(fast);
     fast.run();
     reference.run_reference();
-    CHECK(worst_error(fast, reference) <= tolerance<TestType>(s));
+    CHECK(worst_error(fast, reference) <= ssm::test::selective_tolerance<TestType>(s));
   }
 }
 
 TEMPLATE_TEST_CASE("any number of threads gives the same bits", "", float, double) {
   std::uint64_t seed = 100;
-  for (const Sizes& s : shapes()) {
-    INFO(name(s));
+  for (const Sizes& s : ssm::test::selective_shapes()) {
+    INFO(name_of(s));
     Case<TestType> one(s, ++seed);
     one.run(1);
     for (int threads : {2, 3, 7}) {
@@ -289,7 +82,7 @@ TEST_CASE("every gradient equals finite differences, every option, real and comp
       return error / scale;
     };
     const double bound = 1e-7;  // h² plus ε/h, times the third derivatives met here
-    INFO(name(s));
+    INFO(name_of(s));
     CHECK(worst(c.u, c.du) <= bound);
     CHECK(worst(c.delta, c.ddelta) <= bound);
     CHECK(worst(c.A, c.dA) <= bound);
@@ -345,7 +138,7 @@ TEST_CASE("a complex A with no imaginary parts anywhere gives twice the real out
   real.run();
   complex.run();
   for (double& y : real.y) y *= 2;
-  CHECK(relative_error(complex.y, real.y) <= tolerance<double>(s));
+  CHECK(relative_error(complex.y, real.y) <= ssm::test::selective_tolerance<double>(s));
 }
 
 TEMPLATE_TEST_CASE("a sequence split anywhere and resumed gives the same output", "", float,
@@ -482,9 +275,9 @@ void check_steps(const Sizes& s) {
                                    {.softplus = s.options.softplus, .hold = s.options.hold}, x,
                                    y_now);
   }
-  INFO(name(s));
-  CHECK(relative_error(y, c.y) <= tolerance<T>(s));
-  CHECK(relative_error(x, c.final) <= tolerance<T>(s));
+  INFO(name_of(s));
+  CHECK(relative_error(y, c.y) <= ssm::test::selective_tolerance<T>(s));
+  CHECK(relative_error(x, c.final) <= ssm::test::selective_tolerance<T>(s));
 }
 
 TEMPLATE_TEST_CASE("steps one by one equal the scan", "", float, double) {

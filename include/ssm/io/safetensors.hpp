@@ -20,7 +20,7 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/io/file.hpp"
-#include "ssm/io/float16.hpp"
+#include "ssm/core/float16.hpp"
 #include "ssm/io/safetensors_header.hpp"
 
 /// Safetensors: an 8-byte little-endian length, a JSON header of that length, the raw tensors.

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "ssm/core/float16.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/tensor.hpp"
@@ -20,37 +21,53 @@ enum class Hold {
 /// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
 /// input, (batch, length, groups, state): channel c then uses group c·groups/channels. A single
 /// step has no length: Rank is 3, and the varying form (batch, groups, state).
-/// Exactly one of the two is present. K is const for an input, not for its gradient.
-template <class K, std::size_t Rank = 4>
+/// Exactly one of the two is present. K is const for an input, not for its gradient; V is how the
+/// varying form is kept.
+template <class K, std::size_t Rank = 4, class V = K, class Space = Host>
 struct Selective {
-  View<K, 2> constant;
-  View<K, Rank> varying;
+  View<K, 2, Space> constant;
+  View<V, Rank, Space> varying;
 
   Selective() = default;
-  Selective(const View<K, 2>& view) : constant(view) {}
-  Selective(const View<K, Rank>& view) : varying(view) {}
+  Selective(const View<K, 2, Space>& view) : constant(view) {}
+  Selective(const View<V, Rank, Space>& view) : varying(view) {}
   template <class Source>
-  requires std::convertible_to<Source&, View<K, 2>> Selective(Source& source) : constant(source) {}
+  requires std::convertible_to<Source&, View<K, 2, Space>> Selective(Source& source)
+      : constant(source) {}
   template <class Source>
-  requires std::convertible_to<Source&, View<K, Rank>> Selective(Source& source)
+  requires std::convertible_to<Source&, View<V, Rank, Space>> Selective(Source& source)
       : varying(source) {}
 };
 
-/// What the selective scan reads. T is float or double; K is T, or std::complex<T> for a complex A
-/// (then y = 2 Re C·x). An absent view means: no such term.
-template <class T, class K = T>
+namespace detail {
+
+/// How B and C that depend on the input are kept: as u is, or as A is where that is complex.
+template <class T, class K>
+using Varying = std::conditional_t<std::is_same_v<K, Real<K>>, T, K>;
+
+}  // namespace detail
+
+/// What the selective scan reads. T is how sequences are kept: float or double, and on a GPU also
+/// Half or Bfloat16. K is the type of states and of A: Arithmetic<T>, or std::complex of it for a
+/// complex A (then y = 2 Re C·x). An absent view means: no such term.
+template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputs {
-  View<const T, 3> u;              ///< (batch, length, channels)
-  View<const T, 3> delta;          ///< (batch, length, channels), before bias and softplus
-  View<const K, 2> A;              ///< (channels, state), Re A < 0 for a stable system
-  Selective<const K> B;            ///< (channels, state) or (batch, length, groups, state)
-  Selective<const K> C;            ///< (channels, state) or (batch, length, groups, state)
-  View<const T, 1> D;              ///< (channels), optional: y += D u
-  View<const T, 1> delta_bias;     ///< (channels), optional: Δ = delta + delta_bias
-  View<const T, 3> z;              ///< (batch, length, channels), optional: y ← y · silu(z)
-  View<const K, 3> initial_state;  ///< (sequences, channels, state), optional: zero when absent
-  View<const Index, 1> offsets;    ///< (sequences + 1), optional: sequence s of a batch of one is
-                                   ///< [offsets[s], offsets[s+1]), packed end to end
+  using Varying = detail::Varying<T, K>;
+
+  View<const T, 3, Space> u;      ///< (batch, length, channels)
+  View<const T, 3, Space> delta;  ///< (batch, length, channels), before bias and softplus
+  View<const K, 2, Space> A;      ///< (channels, state), Re A < 0 for a stable system
+  Selective<const K, 4, const Varying, Space> B;  ///< (channels, state) or
+                                                  ///< (batch, length, groups, state)
+  Selective<const K, 4, const Varying, Space> C;  ///< (channels, state) or
+                                                  ///< (batch, length, groups, state)
+  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
+  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional: Δ = delta + delta_bias
+  View<const T, 3, Space> z;  ///< (batch, length, channels), optional: y ← y · silu(z)
+  View<const K, 3, Space>
+      initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const Index, 1, Space> offsets;  ///< (sequences + 1), optional: sequence s of a batch of one
+                                        ///< is [offsets[s], offsets[s+1]), packed end to end
 };
 
 struct SelectiveScanOptions {
@@ -60,44 +77,53 @@ struct SelectiveScanOptions {
 };
 
 /// What the selective scan writes.
-template <class T, class K = T>
+template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputs {
-  View<T, 3> y;            ///< (batch, length, channels)
-  View<K, 3> final_state;  ///< (sequences, channels, state), optional
+  View<T, 3, Space> y;            ///< (batch, length, channels)
+  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional
 };
 
 /// Gradients of a scalar loss that backward reads.
-template <class T, class K = T>
+template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputGradients {
-  View<const T, 3> y;            ///< (batch, length, channels)
-  View<const K, 3> final_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const T, 3, Space> y;  ///< (batch, length, channels)
+  View<const K, 3, Space>
+      final_state;  ///< (sequences, channels, state), optional: zero when absent
 };
 
 /// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
 /// The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
-template <class T, class K = T>
+template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputGradients {
-  View<T, 3> u;
-  View<T, 3> delta;
-  View<K, 2> A;
-  Selective<K> B;
-  Selective<K> C;
-  View<T, 1> D;
-  View<T, 1> delta_bias;
-  View<T, 3> z;
-  View<K, 3> initial_state;
+  using Varying = detail::Varying<T, K>;
+
+  View<T, 3, Space> u;
+  View<T, 3, Space> delta;
+  View<K, 2, Space> A;
+  Selective<K, 4, Varying, Space> B;
+  Selective<K, 4, Varying, Space> C;
+  View<Real<K>, 1, Space> D;
+  View<Real<K>, 1, Space> delta_bias;
+  View<T, 3, Space> z;
+  View<K, 3, Space> initial_state;
 };
 
 /// States at chunk boundaries: all that forward keeps for backward. Reusable; its layout is
 /// private.
-template <class T, class K = T>
-struct SelectiveScanSaved {
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanSaved;
+
+template <class T, class K>
+struct SelectiveScanSaved<T, K, Host> {
   Tensor<K, 1> states;
 };
 
 /// Scratch memory of forward and backward. It grows to the largest call it has served.
-template <class T, class K = T>
-struct SelectiveScanWorkspace {
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanWorkspace;
+
+template <class T, class K>
+struct SelectiveScanWorkspace<T, K, Host> {
   Tensor<K, 1> states;
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;

@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 namespace ssm {
 
@@ -50,5 +51,30 @@ namespace ssm {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+
+/// A number kept in IEEE binary16.
+struct Half {
+  std::uint16_t bits = 0;
+
+  constexpr Half() noexcept = default;
+  constexpr explicit Half(float value) noexcept : bits(float_to_half(value)) {}
+  [[nodiscard]] constexpr explicit operator float() const noexcept { return half_to_float(bits); }
+};
+
+/// A number kept in the upper half of a float.
+struct Bfloat16 {
+  std::uint16_t bits = 0;
+
+  constexpr Bfloat16() noexcept = default;
+  constexpr explicit Bfloat16(float value) noexcept : bits(float_to_bfloat16(value)) {}
+  [[nodiscard]] constexpr explicit operator float() const noexcept {
+    return bfloat16_to_float(bits);
+  }
+};
+
+/// The type that numbers kept as T are computed in: float for the 16-bit ones, else T itself.
+template <class T>
+using Arithmetic =
+    std::conditional_t<std::is_same_v<T, Half> || std::is_same_v<T, Bfloat16>, float, T>;
 
 }  // namespace ssm

@@ -1,4 +1,4 @@
-#include "ssm/io/float16.hpp"
+#include "ssm/core/float16.hpp"
 
 #include <bit>
 #include <cmath>

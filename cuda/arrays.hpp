@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include "block.hpp"
+#include "complex.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm::kernels {
+
+/// A view as a kernel reads it. Absent where the view was.
+template <class T, int Rank>
+struct Array {
+  T* data = nullptr;
+  Index stride[Rank] = {};
+  bool present = false;
+
+  Array() = default;
+  template <class K, class Space>
+  explicit Array(const View<K, static_cast<std::size_t>(Rank), Space>& view)
+      : data(reinterpret_cast<T*>(view.data())), present(static_cast<bool>(view)) {
+    static_assert(sizeof(K) == sizeof(T));
+    for (std::size_t i = 0; i < static_cast<std::size_t>(Rank); ++i) stride[i] = view.stride(i);
+  }
+
+  template <class... Is>
+  SSM_DEVICE T& operator()(Is... at) const {
+    static_assert(sizeof...(Is) == Rank);
+    const Index indices[] = {static_cast<Index>(at)...};
+    Index offset = 0;
+    for (int i = 0; i < Rank; ++i) offset += indices[i] * stride[i];
+    return data[offset];
+  }
+};
+
+}  // namespace ssm::kernels

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <limits>
+#include <string>
+
+#include "block.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/cuda/backend.hpp"
+
+namespace ssm::kernels {
+
+/// Bytes that `count` elements take in shared memory.
+template <class T>
+constexpr Index shared_size(Index count) {
+  return (count * static_cast<Index>(sizeof(T)) + 15) / 16 * 16;
+}
+
+#ifdef __CUDACC__
+
+inline void check(const char* function, const char* call, cudaError_t error) {
+  if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // else the next call would report it again
+  throw CudaError(std::string(function) + ": " + call + " failed: " + cudaGetErrorString(error));
+}
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::most_threads) run(const __grid_constant__ Kernel kernel) {
+  Block block;
+  kernel(block);
+}
+
+#endif
+
+/// Puts `blocks` blocks of a kernel into the stream.
+template <class Kernel>
+void launch(const Cuda& backend, const char* function, Index blocks, int threads,
+            Index shared_bytes, const Kernel& kernel) {
+  if (blocks == 0) return;
+  if (blocks > std::numeric_limits<std::int32_t>::max())
+    ssm::detail::throw_shape(function, "the number of blocks", std::to_string(blocks),
+                             "less than 2^31");
+#ifdef __CUDACC__
+  constexpr Index without_asking = 48 * 1024;
+  if (shared_bytes > without_asking)
+    check(function, "cudaFuncSetAttribute",
+          cudaFuncSetAttribute(run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)));
+  run<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
+        static_cast<std::size_t>(shared_bytes), backend.stream>>>(kernel);
+  check(function, "the launch of a kernel", cudaGetLastError());
+#else
+  static_cast<void>(backend);
+  emulate(blocks, threads, shared_bytes, kernel);
+#endif
+}
+
+/// A kernel of one thread an element: `each(i)` for 0 ≤ i < count.
+template <class Each>
+struct Elementwise {
+  static constexpr int most_threads = 256;
+  Index count;
+  Each each;
+
+  SSM_DEVICE void operator()(Block& block) const {
+    const Index i = block.index() * most_threads + block.thread();
+    if (i < count) each(i);
+  }
+};
+
+template <class Each>
+void launch_elementwise(const Cuda& backend, const char* function, Index count, const Each& each) {
+  constexpr Index threads = Elementwise<Each>::most_threads;
+  launch(backend, function, (count + threads - 1) / threads, threads, 0,
+         Elementwise<Each>{count, each});
+}
+
+}  // namespace ssm::kernels

@@ -1,0 +1,157 @@
+#pragma once
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+#include <cmath>
+
+#include "block.hpp"
+#include "complex.hpp"
+#include "ssm/core/float16.hpp"
+
+namespace ssm::kernels {
+
+// --- Numbers as they are kept ----------------------------------------------------------------
+
+template <class T>
+SSM_DEVICE T widen(T x) {
+  return x;
+}
+template <class T>
+SSM_DEVICE T narrow_to(T x) {
+  return x;
+}
+#ifdef __CUDACC__
+SSM_DEVICE float widen(Half x) { return __half2float(__ushort_as_half(x.bits)); }
+SSM_DEVICE float widen(Bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+template <class T>
+requires std::is_same_v<T, Half> SSM_DEVICE Half narrow_to(float x) {
+  Half result;
+  result.bits = __half_as_ushort(__float2half_rn(x));
+  return result;
+}
+template <class T>
+requires std::is_same_v<T, Bfloat16> SSM_DEVICE Bfloat16 narrow_to(float x) {
+  Bfloat16 result;
+  result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+  return result;
+}
+#else
+inline float widen(Half x) { return static_cast<float>(x); }
+inline float widen(Bfloat16 x) { return static_cast<float>(x); }
+template <class T>
+requires std::is_same_v<T, Half>
+inline Half narrow_to(float x) { return Half(x); }
+template <class T>
+requires std::is_same_v<T, Bfloat16>
+inline Bfloat16 narrow_to(float x) { return Bfloat16(x); }
+#endif
+
+// --- Exponentials ----------------------------------------------------------------------------
+
+template <class T>
+inline constexpr T log2_e = T(1.4426950408889634073599246810018921L);
+template <class T>
+inline constexpr T ln_2 = T(0.6931471805599453094172321214581766L);
+
+/// 2^x. In float the device's own instruction: 2 ulp, and exactly 1 at 0.
+SSM_DEVICE float exp2_of(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return std::exp2(x);
+#endif
+}
+SSM_DEVICE double exp2_of(double x) { return ::exp2(x); }
+template <class T>
+SSM_DEVICE Complex<T> exp2_of(Complex<T> x) {
+  const T size = exp2_of(x.re), angle = x.im * ln_2<T>;
+  return {size * T(std::cos(angle)), size * T(std::sin(angle))};
+}
+
+/// e^z − 1, of full relative accuracy through z → 0.
+template <class T>
+SSM_DEVICE T expm1_of(T z) {
+  return std::expm1(z);
+}
+template <class T>
+SSM_DEVICE Complex<T> expm1_of(Complex<T> z) {
+  const T growth = std::expm1(z.re), s = std::sin(z.im / 2), c = std::cos(z.im / 2);
+  return {growth - 2 * s * s * (growth + 1), 2 * s * c * (growth + 1)};
+}
+
+template <class T>
+SSM_DEVICE T quotient(T x, T y) {
+  return x / y;
+}
+/// Divides by the larger part first, so that squares do not overflow.
+template <class T>
+SSM_DEVICE Complex<T> quotient(Complex<T> x, Complex<T> y) {
+  if (std::fabs(y.re) >= std::fabs(y.im)) {
+    const T r = y.im / y.re, d = y.re + y.im * r;
+    return {(x.re + x.im * r) / d, (x.im - x.re * r) / d};
+  }
+  const T r = y.re / y.im, d = y.re * r + y.im;
+  return {(x.re * r + x.im) / d, (x.im * r - x.re) / d};
+}
+
+template <class T>
+SSM_DEVICE T magnitude(T z) {
+  return std::fabs(z);
+}
+template <class T>
+SSM_DEVICE T magnitude(Complex<T> z) {
+  return std::hypot(z.re, z.im);
+}
+
+/// (e^z − 1)/z, 1 at 0.
+template <class E>
+SSM_DEVICE E phi1(E z) {
+  return magnitude(z) == Real<E>(0) ? E(Real<E>(1)) : quotient(expm1_of(z), z);
+}
+
+/// The derivative of phi1, by its series Σ (k + 1)/(k + 2)! z^k near 0.
+template <class E>
+SSM_DEVICE E phi1_derivative(E z) {
+  using T = Real<E>;
+  if (magnitude(z) <= T(1)) {
+    constexpr int terms = sizeof(T) == 4 ? 12 : 20;
+    E sum(T(0.5)), term(T(0.5));
+    for (int k = 0; k < terms; ++k) {
+      term = term * z * (T(k + 2) / (T(k + 1) * T(k + 3)));
+      sum += term;
+    }
+    return sum;
+  }
+  return quotient((z - E(T(1))) * (expm1_of(z) + E(T(1))) + E(T(1)), z * z);
+}
+
+// --- Activations -----------------------------------------------------------------------------
+
+template <class T>
+SSM_DEVICE T sigmoid(T x) {
+  if (x >= T(0)) return T(1) / (T(1) + std::exp(-x));
+  const T e = std::exp(x);
+  return e / (T(1) + e);
+}
+template <class T>
+SSM_DEVICE T softplus(T x) {
+  return x > T(0) ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
+template <class T>
+SSM_DEVICE T silu(T x) {
+  const T s = sigmoid(x);
+  return s > T(0) ? x * s : s;
+}
+template <class T>
+SSM_DEVICE T silu_derivative(T x) {
+  const T right = sigmoid(x), left = sigmoid(-x);
+  if (right == T(0) || left == T(0)) return right;
+  return right * (T(1) + x * left);
+}
+
+}  // namespace ssm::kernels

@@ -1,0 +1,212 @@
+#pragma once
+
+#include "launch.hpp"
+#include "scratch.hpp"
+#include "selective_backward.hpp"
+#include "selective_forward.hpp"
+#include "ssm/cuda/selective_scan.hpp"
+
+namespace ssm {
+namespace kernels {
+
+/// The most steps of a tile, up to 32 and a multiple of saved_steps, whose arrays leave room for
+/// other blocks beside this one.
+template <class E>
+int forward_tile_steps(Index step_bytes) {
+  constexpr Index enough = 40 * 1024;
+  int steps = 32;
+  while (steps > saved_steps<E> && steps * step_bytes > enough) steps /= 2;
+  return steps;
+}
+
+template <class Body>
+void with_generality(bool general, const Body& body) {
+  if (general)
+    body(std::true_type());
+  else
+    body(std::false_type());
+}
+
+}  // namespace kernels
+
+template <class T, class K>
+void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
+                    const SelectiveScanOptions& options,
+                    const SelectiveScanOutputs<T, K, Device>& outputs,
+                    SelectiveScanWorkspace<T, K, Device>& workspace,
+                    SelectiveScanSaved<T, K, Device>* saved) {
+  using namespace kernels;
+  using E = Element<K>;
+  using R = kernels::Real<E>;
+  const char* function = "selective_scan";
+  const auto sizes = ssm::detail::check_selective_inputs(function, inputs);
+  ssm::detail::check_selective_outputs(function, outputs, inputs, sizes);
+  E* states = nullptr;
+  if (saved != nullptr) {
+    const Index tiles = (sizes.length + saved_steps<E> - 1) / saved_steps<E>;
+    states = static_cast<E*>(saved->states.reserve(
+        backend,
+        ssm::detail::bytes_of<E, 4>(function, {sizes.batch, tiles, sizes.channels, sizes.state})));
+    saved->shape = {sizes.batch, sizes.length, sizes.channels, sizes.state};
+  }
+  if (sizes.channels == 0 || sizes.sequences == 0) return;
+
+  const SelectiveArguments<T, E> in(inputs, options);
+  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32);
+  const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
+  struct Arrays {
+    E* entries;
+    R *totals, *partial_y;
+  };
+  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
+    return Arrays{cut ? s.array<E>(shape.cuts.count * shape.states()) : nullptr,
+                  cut ? s.array<R>(shape.cuts.count * shape.rows * shape.channels) : nullptr,
+                  sliced ? s.array<R>(shape.slices * inputs.u.size()) : nullptr};
+  });
+  with_generality(in.is_general(), [&](auto general) {
+    using Forward = SelectiveForward<T, E, general()>;
+    const Index step_bytes = Forward::step_bytes(shape);
+    const int steps = forward_tile_steps<E>(step_bytes);
+    if (cut) {
+      launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
+             SelectivePieceEnds<T, E, general()>{in, shape, steps, arrays.entries, arrays.totals});
+      launch_elementwise(backend, function, shape.states(),
+                         SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
+    }
+    launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
+           Forward{in, shape, steps, Array<T, 3>(outputs.y), Array<E, 3>(outputs.final_state),
+                   arrays.entries, states, arrays.partial_y});
+  });
+  if (sliced)
+    launch_elementwise(
+        backend, function, inputs.u.size(),
+        SelectiveJoinSlices<T, E>{in, Array<T, 3>(outputs.y), arrays.partial_y, shape.slices,
+                                  shape.rows, shape.length, shape.channels});
+}
+
+template <class T, class K>
+void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
+                             const SelectiveScanOptions& options,
+                             const SelectiveScanSaved<T, K, Device>& saved,
+                             const SelectiveScanOutputGradients<T, K, Device>& output_gradients,
+                             const SelectiveScanInputGradients<T, K, Device>& input_gradients,
+                             SelectiveScanWorkspace<T, K, Device>& workspace) {
+  using namespace kernels;
+  using E = Element<K>;
+  using R = kernels::Real<E>;
+  using V = typename SelectiveArguments<T, E>::V;
+  const char* function = "selective_scan_backward";
+  const auto sizes = ssm::detail::check_selective_inputs(function, inputs);
+  ssm::detail::check_selective_gradients(function, output_gradients, input_gradients, inputs,
+                                         sizes);
+  const std::array<Index, 4> wanted{sizes.batch, sizes.length, sizes.channels, sizes.state};
+  if (saved.shape != wanted)
+    ssm::detail::throw_shape(function, "saved",
+                             "of a call with " + ssm::detail::to_string(saved.shape),
+                             ssm::detail::to_string(wanted));
+  if (sizes.channels == 0) return;
+
+  const SelectiveArguments<T, E> in(inputs, options);
+  const SelectiveGradients<T, E> gradients(output_gradients, input_gradients);
+  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32);
+  const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
+  const Index pieces = shape.rows * shape.cuts.count;
+  const auto& din = input_gradients;
+  struct Arrays {
+    E* exits;
+    R* totals;
+    SelectivePartials<E> partials;
+  };
+  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
+    const auto of_states = [&](bool wanted_) {
+      return wanted_ ? s.array<E>(shape.cuts.count * shape.states()) : nullptr;
+    };
+    const auto of_channels = [&](bool wanted_) {
+      return wanted_ ? s.array<R>(pieces * shape.channels) : nullptr;
+    };
+    Arrays a{};
+    a.exits = of_states(cut);
+    a.totals = of_channels(cut);
+    a.partials.A = of_states(static_cast<bool>(din.A));
+    a.partials.B_constant = of_states(static_cast<bool>(din.B.constant));
+    a.partials.C_constant = of_states(static_cast<bool>(din.C.constant));
+    a.partials.D = of_channels(static_cast<bool>(din.D));
+    a.partials.bias = of_channels(static_cast<bool>(din.delta_bias));
+    if (din.B.varying || din.C.varying)
+      a.partials.coefficients =
+          s.array<E>(2 * shape.panels * shape.rows * shape.length * shape.state);
+    if (sliced) a.partials.slices = s.array<R>(3 * shape.slices * inputs.u.size());
+    return a;
+  });
+  const SelectivePartials<E>& partials = arrays.partials;
+
+  if (sizes.sequences > 0) {
+    with_generality(in.is_general(), [&](auto general) {
+      using Forward = SelectiveForward<T, E, general()>;
+      using Backward = SelectiveBackward<T, E, general()>;
+      if (cut) {
+        const Index step_bytes = Forward::step_bytes(shape);
+        const int steps = forward_tile_steps<E>(step_bytes);
+        launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
+               SelectivePieceAdjoints<T, E, general()>{in, shape, gradients, steps, arrays.exits,
+                                                       arrays.totals});
+        launch_elementwise(
+            backend, function, shape.states(),
+            SelectiveCarryBack<T, E>{in, shape, gradients, arrays.exits, arrays.totals});
+      }
+      launch(backend, function, shape.blocks(), shape.threads(), Backward::shared_bytes(shape),
+             Backward{in, shape, gradients, partials, arrays.exits,
+                      static_cast<const E*>(saved.states.data())});
+      if (sliced) {
+        SelectiveShape one_slice = shape;
+        one_slice.slices = 1;
+        launch(backend, function, one_slice.blocks(), shape.threads(),
+               shared_size<R>(shape.threads()),
+               SelectiveJoinGradients<T, E>{in, one_slice, shape.slices, gradients, partials});
+      }
+    });
+  }
+
+  const Index sums = sizes.sequences > 0 ? pieces : 0;
+  const auto sum_pieces = [&](const View<K, 2, Device>& to, const E* from) {
+    if (to)
+      launch_elementwise(
+          backend, function, to.size(),
+          SelectiveSumPieces<E>{Array<E, 2>(to), from, sums, shape.channels, shape.state});
+  };
+  const auto sum_channels = [&](const View<ssm::Real<K>, 1, Device>& to, const R* from) {
+    if (!to) return;
+    const View<ssm::Real<K>, 2, Device> column(to.data(), {to.extent(0), 1}, {to.stride(0), 1});
+    launch_elementwise(backend, function, to.size(),
+                       SelectiveSumPieces<R>{Array<R, 2>(column), from, sums, shape.channels, 1});
+  };
+  const auto sum_panels = [&](const auto& to, Index which) {
+    if (!to) return;
+    const Index each = shape.rows * shape.length * shape.state;
+    launch_elementwise(
+        backend, function, to.size(),
+        SelectiveSumPanels<E, V>{Array<V, 4>(to), partials.coefficients + which * each,
+                                 shape.group_panels(), shape.groups, shape.rows, shape.length,
+                                 shape.state});
+  };
+  sum_pieces(din.A, partials.A);
+  sum_pieces(din.B.constant, partials.B_constant);
+  sum_pieces(din.C.constant, partials.C_constant);
+  sum_channels(din.D, partials.D);
+  sum_channels(din.delta_bias, partials.bias);
+  sum_panels(din.B.varying, 0);
+  sum_panels(din.C.varying, 1);
+}
+
+}  // namespace ssm
+
+/// Defines the selective scan for one type of storage.
+#define SSM_SELECTIVE_SCAN(T, K)                                                                  \
+  template void ssm::selective_scan<T, K>(                                                        \
+      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&,         \
+      const SelectiveScanOutputs<T, K, Device>&, SelectiveScanWorkspace<T, K, Device>&,           \
+      SelectiveScanSaved<T, K, Device>*);                                                         \
+  template void ssm::selective_scan_backward<T, K>(                                               \
+      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&,         \
+      const SelectiveScanSaved<T, K, Device>&, const SelectiveScanOutputGradients<T, K, Device>&, \
+      const SelectiveScanInputGradients<T, K, Device>&, SelectiveScanWorkspace<T, K, Device>&);

@@ -1,0 +1,263 @@
+#include "ssm/cuda/selective_scan.hpp"
+
+#include <complex>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/device_case.hpp"
+#include "support/selective_case.hpp"
+
+using ssm::Bfloat16;
+using ssm::Half;
+using ssm::Hold;
+using ssm::Index;
+using ssm::Tensor;
+using ssm::test::SelectiveCase;
+using Sizes = ssm::test::SelectiveCaseSizes;
+
+namespace {
+
+/// A case's tensors on the device, with sequences kept as T.
+template <class T, class K>
+class DeviceCase {
+  using R = ssm::Real<K>;
+  using V = ssm::detail::Varying<T, K>;
+  template <class U, std::size_t Rank>
+  using Array = ssm::DeviceTensor<U, Rank>;
+
+ public:
+  /// Rounds the case's sequences to T.
+  explicit DeviceCase(SelectiveCase<R, K>& c) : case_(c) {
+    u_ = upload<T>(c.u), delta_ = upload<T>(c.delta), z_ = upload<T>(c.z), dy_ = upload<T>(c.dy);
+    A_ = upload<K>(c.A), D_ = upload<R>(c.D), bias_ = upload<R>(c.bias);
+    B_constant_ = upload<K>(c.B_constant), C_constant_ = upload<K>(c.C_constant);
+    B_ = upload<V>(c.B), C_ = upload<V>(c.C);
+    initial_ = upload<K>(c.initial), dfinal_ = upload<K>(c.dfinal);
+    offsets_ = upload<Index>(c.offsets);
+    y_ = upload<T>(c.y), final_ = upload<K>(c.final);
+    du_ = upload<T>(c.du), ddelta_ = upload<T>(c.ddelta), dz_ = upload<T>(c.dz);
+    dA_ = upload<K>(c.dA), dD_ = upload<R>(c.dD), dbias_ = upload<R>(c.dbias);
+    dB_constant_ = upload<K>(c.dB_constant), dC_constant_ = upload<K>(c.dC_constant);
+    dB_ = upload<V>(c.dB), dC_ = upload<V>(c.dC), dinitial_ = upload<K>(c.dinitial);
+  }
+
+  [[nodiscard]] ssm::SelectiveScanInputs<T, K, ssm::Device> inputs() const {
+    ssm::SelectiveScanInputs<T, K, ssm::Device> in;
+    in.u = u_, in.delta = delta_, in.A = A_, in.D = D_, in.delta_bias = bias_;
+    if (case_.sizes.constant_B)
+      in.B.constant = B_constant_;
+    else
+      in.B.varying = B_;
+    if (case_.sizes.constant_C)
+      in.C.constant = C_constant_;
+    else
+      in.C.varying = C_;
+    if (case_.sizes.gated) in.z = z_;
+    in.initial_state = initial_;
+    if (!case_.sizes.offsets.empty()) in.offsets = offsets_;
+    return in;
+  }
+  ssm::SelectiveScanInputGradients<T, K, ssm::Device> gradients() {
+    ssm::SelectiveScanInputGradients<T, K, ssm::Device> out;
+    out.u = du_, out.delta = ddelta_, out.A = dA_, out.D = dD_, out.delta_bias = dbias_;
+    if (case_.sizes.constant_B)
+      out.B.constant = dB_constant_;
+    else
+      out.B.varying = dB_;
+    if (case_.sizes.constant_C)
+      out.C.constant = dC_constant_;
+    else
+      out.C.varying = dC_;
+    if (case_.sizes.gated) out.z = dz_;
+    out.initial_state = dinitial_;
+    return out;
+  }
+
+  /// Forward and backward, and what came of them to the case.
+  void run() {
+    const auto& options = case_.sizes.options;
+    ssm::selective_scan<T, K>(ssm::cuda, inputs(), options, {y_, final_}, workspace_, &saved_);
+    ssm::selective_scan_backward<T, K>(ssm::cuda, inputs(), options, saved_, {dy_, dfinal_},
+                                       gradients(), workspace_);
+    download(case_.y, y_), download(case_.final, final_), download(case_.du, du_);
+    download(case_.ddelta, ddelta_), download(case_.dz, dz_), download(case_.dA, dA_);
+    download(case_.dD, dD_), download(case_.dbias, dbias_), download(case_.dB, dB_);
+    download(case_.dC, dC_), download(case_.dB_constant, dB_constant_);
+    download(case_.dC_constant, dC_constant_), download(case_.dinitial, dinitial_);
+  }
+
+ private:
+  template <class U, class From, std::size_t Rank>
+  static Array<U, Rank> upload(Tensor<From, Rank>& tensor) {
+    return ssm::test::rounded_upload<U>(tensor);
+  }
+  template <class To, class U, std::size_t Rank>
+  static void download(Tensor<To, Rank>& to, const Array<U, Rank>& from) {
+    ssm::test::widened_download(to, from);
+  }
+
+  SelectiveCase<R, K>& case_;
+  Array<T, 3> u_, delta_, z_, dy_, y_, du_, ddelta_, dz_;
+  Array<K, 2> A_, B_constant_, C_constant_, dA_, dB_constant_, dC_constant_;
+  Array<V, 4> B_, C_, dB_, dC_;
+  Array<R, 1> D_, bias_, dD_, dbias_;
+  Array<K, 3> initial_, dfinal_, final_, dinitial_;
+  Array<Index, 1> offsets_;
+  ssm::SelectiveScanWorkspace<T, K, ssm::Device> workspace_;
+  ssm::SelectiveScanSaved<T, K, ssm::Device> saved_;
+};
+
+template <class T>
+constexpr double epsilon_of_storage = std::numeric_limits<T>::epsilon();
+template <>
+constexpr double epsilon_of_storage<Half> = 0x1p-10;
+template <>
+constexpr double epsilon_of_storage<Bfloat16> = 0x1p-7;
+
+/// The device's run of a case against the formula in double on the same numbers.
+template <class T, class K>
+double error_of(const Sizes& sizes, std::uint64_t seed) {
+  using Wide = std::conditional_t<std::is_same_v<K, ssm::Real<K>>, double, std::complex<double>>;
+  SelectiveCase<ssm::Real<K>, K> device(sizes, seed);
+  DeviceCase<T, K>(device).run();
+  SelectiveCase<double, Wide> reference(sizes, seed);
+  reference.take_inputs(device);
+  reference.run_reference();
+  return worst_error(device, reference);
+}
+
+template <class T, class K>
+double tolerance(const Sizes& sizes) {
+  return ssm::test::selective_tolerance<ssm::Real<K>>(sizes) + epsilon_of_storage<T>;
+}
+
+/// Sizes at every edge of how the scan lies over blocks: states of a part of a lane, of a warp and
+/// beyond one, panels and groups that are not full, pieces of time, sequences that end anywhere.
+std::vector<Sizes> edges() {
+  std::vector<Sizes> all;
+  const auto add = [&](Index batch, Index length, Index channels, Index state, Index groups) {
+    Sizes s;
+    s.batch = batch;
+    s.length = length;
+    s.channels = channels;
+    s.state = state;
+    s.groups = groups;
+    s.options.reversed = all.size() % 2 == 1;
+    s.gated = all.size() % 3 != 0;
+    all.push_back(s);
+  };
+  add(1, 0, 3, 2, 1);
+  add(2, 1, 5, 1, 1);
+  add(2, 15, 33, 4, 1);
+  add(1, 16, 70, 5, 2);
+  add(1, 17, 9, 16, 3);
+  add(3, 33, 34, 17, 2);
+  add(1, 40, 17, 40, 1);
+  add(1, 20, 5, 100, 1);
+  add(2, 19, 6, 131, 2);
+  add(1, 300, 5, 6, 1);    // cut into pieces
+  add(2, 700, 2, 130, 1);  // cut and sliced
+  add(0, 5, 4, 1, 1);
+  add(2, 5, 3, 0, 1);
+  const auto pack = [&](std::vector<Index> offsets, Index channels, Index state) {
+    add(1, offsets.back(), channels, state, 1);
+    all.back().offsets = offsets;
+    all.push_back(all.back());
+    all.back().options.reversed = !all.back().options.reversed;
+  };
+  pack({0, 1, 1, 18, 50, 50, 66}, 40, 16);
+  pack({0, 0, 0, 7, 7}, 3, 3);
+  pack({0, 0, 0}, 3, 3);
+  pack({0, 128, 128, 300, 411, 420}, 3, 5);  // cut: sequences start at, in and across pieces
+  return all;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the scan on a device and its gradients equal the formula in double", "", float,
+                   double, Half, Bfloat16) {
+  using K = ssm::Arithmetic<TestType>;
+  std::uint64_t seed = 1;
+  for (const Sizes& s : edges()) {
+    INFO(name_of(s));
+    CHECK(error_of<TestType, K>(s, ++seed) <= tolerance<TestType, K>(s));
+  }
+}
+
+TEMPLATE_TEST_CASE("every option of the scan on a device equals the formula in double", "", float,
+                   double) {
+  for (int bits = 0; bits < 32; ++bits) {
+    Sizes s;
+    s.batch = 2;
+    s.length = 37;
+    s.channels = 6;
+    s.state = bits % 2 == 0 ? 3 : 18;
+    s.groups = 2;
+    s.constant_B = (bits & 1) != 0;
+    s.constant_C = (bits & 2) != 0;
+    s.options.hold = (bits & 4) != 0 ? Hold::zero_order : Hold::simplified;
+    s.options.reversed = (bits & 8) != 0;
+    s.options.softplus = (bits & 16) != 0;
+    s.gated = bits % 3 != 0;
+    if (bits % 3 == 0) {
+      s.batch = 1;
+      s.length = 290;
+      s.offsets = {0, 2, 2, 140, 290};
+    }
+    INFO(name_of(s) << " options " << bits);
+    using K = std::complex<TestType>;
+    const auto seed = static_cast<std::uint64_t>(bits);
+    CHECK(error_of<TestType, TestType>(s, seed) <= tolerance<TestType, TestType>(s));
+    CHECK(error_of<TestType, K>(s, seed) <= tolerance<TestType, K>(s));
+  }
+}
+
+TEST_CASE("a number that is not finite shows in all that follows, across pieces of time") {
+  Sizes s;
+  s.length = 900;
+  s.channels = 2;
+  s.state = 2;
+  SelectiveCase<float> c(s, 3);
+  c.A.fill(-100);  // forgets within a step or two
+  c.u(0, 5, 0) = std::numeric_limits<float>::quiet_NaN();
+  DeviceCase<float, float>(c).run();
+  CHECK(c.y(0, 4, 0) == c.y(0, 4, 0));
+  for (Index t = 5; t < s.length; ++t) CHECK(c.y(0, t, 0) != c.y(0, t, 0));
+  CHECK(c.y(0, 899, 1) == c.y(0, 899, 1));
+}
+
+TEST_CASE("a device refuses the shapes that the CPU refuses, and what another call saved") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 3;
+  s.channels = 4;
+  s.state = 2;
+  SelectiveCase<float> c(s, 1);
+  DeviceCase<float, float> device(c);
+  const auto message = [&](auto&& change) {
+    auto in = device.inputs();
+    change(in);
+    ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
+    ssm::DeviceTensor<float, 3> y(ssm::cuda, {2, 3, 4});
+    try {
+      ssm::selective_scan<float>(ssm::cuda, in, s.options, {y, {}}, workspace);
+    } catch (const ssm::ShapeError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(message([](auto&) {}).empty());
+  CHECK(message([](auto& in) { in.A = in.A.slice(0, 0, 3); }) ==
+        "selective_scan: A is (3, 2), expected (4, 2)");
+  const ssm::DeviceTensor<Index, 1> offsets(ssm::cuda, {3});
+  CHECK(message([&](auto& in) { in.offsets = offsets; }) ==
+        "selective_scan: offsets is given with batch 2, expected packed sequences in a batch of 1");
+  ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
+  ssm::SelectiveScanSaved<float, float, ssm::Device> nothing;
+  const ssm::DeviceTensor<float, 3> dy(ssm::cuda, {2, 3, 4});
+  CHECK_THROWS_AS(ssm::selective_scan_backward<float>(ssm::cuda, device.inputs(), s.options,
+                                                      nothing, {dy, {}}, {}, workspace),
+                  ssm::ShapeError);
+}

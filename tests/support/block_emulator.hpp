@@ -1,0 +1,243 @@
+#pragma once
+
+#include <boost/context/fiber.hpp>
+#include <boost/context/fixedsize_stack.hpp>
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/index.hpp"
+
+/// The blocks of a GPU on the CPU: a fiber for each thread, barriers and shuffles as the places
+/// where all of them, or those of a warp, must meet. What a device would leave undefined throws:
+/// lanes of a warp that part before a shuffle, threads that miss a barrier, and in shared memory
+/// an element out of bounds, one read before it was written, and two threads at one word with no
+/// barrier between them.
+
+namespace ssm::kernels {
+
+class EmulationError : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
+class Block;
+
+/// An array in the shared memory of a block, whose every use is checked.
+template <class T>
+class Shared {
+ public:
+  class Element {
+   public:
+    Element(Block& block, std::size_t byte) : block_(block), byte_(byte) {}
+    Element(const Element&) = default;
+    operator T() const;
+    Element& operator=(const T& value);
+    Element& operator=(const Element& other) { return *this = T(other); }
+    Element& operator+=(const T& value) { return *this = T(*this) + value; }
+
+   private:
+    Block& block_;
+    std::size_t byte_;
+  };
+
+  Shared(Block& block, std::size_t begin, int count)
+      : block_(&block), begin_(begin), count_(count) {}
+
+  Element operator[](int i) const { return {*block_, at(i)}; }
+  template <int Count>
+  Pack<T, Count> load(int i) const {
+    if (i % Count != 0) throw EmulationError("a pack in shared memory is not aligned");
+    Pack<T, Count> pack;
+    for (int k = 0; k < Count; ++k) pack[k] = (*this)[i + k];
+    return pack;
+  }
+
+ private:
+  [[nodiscard]] std::size_t at(int i) const {
+    if (i < 0 || i >= count_)
+      throw EmulationError("element " + std::to_string(i) + " of an array of " +
+                           std::to_string(count_) + " in shared memory");
+    return begin_ + static_cast<std::size_t>(i) * sizeof(T);
+  }
+  Block* block_;
+  std::size_t begin_;
+  int count_;
+};
+
+class Block {
+ public:
+  Block(Index index, int threads, Index shared_bytes)
+      : index_(index),
+        threads_(static_cast<std::size_t>(threads)),
+        memory_(static_cast<std::size_t>(shared_bytes)),
+        words_(memory_.size() / word + 1) {
+    if (threads < 1 || threads > 1024 || threads % warp != 0)
+      throw EmulationError("a block of " + std::to_string(threads) + " threads");
+  }
+
+  [[nodiscard]] int thread() const { return current_; }
+  [[nodiscard]] int threads() const { return static_cast<int>(threads_.size()); }
+  [[nodiscard]] Index index() const { return index_; }
+  void sync() { meet(Place::barrier); }
+  [[nodiscard]] bool all(bool condition) {
+    me().condition = condition;
+    meet(Place::barrier);
+    return all_;
+  }
+  template <class T>
+  [[nodiscard]] T shuffle_xor(T value, int mask) {
+    static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(Thread::given));
+    std::memcpy(me().given, &value, sizeof(T));
+    const int from = current_ ^ mask;
+    if (from / warp != current_ / warp) throw EmulationError("a shuffle beyond the warp");
+    meet(Place::shuffle);
+    std::memcpy(&value, threads_[static_cast<std::size_t>(from)].shown, sizeof(T));
+    return value;
+  }
+  template <class T>
+  [[nodiscard]] Shared<T> shared(int count) {
+    const std::size_t begin = me().used;
+    me().used += (static_cast<std::size_t>(count) * sizeof(T) + 15) / 16 * 16;
+    if (me().used > memory_.size()) throw EmulationError("more shared memory than was asked for");
+    return {*this, begin, count};
+  }
+
+  /// Runs a kernel in all threads of this block.
+  template <class Kernel>
+  void run(const Kernel& kernel) {
+    for (Thread& t : threads_) {
+      t.fiber =
+          boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(stack_bytes),
+                                [this, &kernel, &t](boost::context::fiber&& caller) {
+                                  scheduler_ = std::move(caller);
+                                  try {
+                                    kernel(*this);
+                                  } catch (const boost::context::detail::forced_unwind&) {
+                                    throw;
+                                  } catch (...) {
+                                    error_ = std::current_exception();
+                                  }
+                                  t.place = Place::end;
+                                  return std::move(scheduler_);
+                                });
+    }
+    for (;;) {
+      for (std::size_t first = 0; first < threads_.size(); first += warp) run_warp(first);
+      if (all_at(0, threads_.size(), Place::end)) return;
+      if (!all_at(0, threads_.size(), Place::barrier))
+        throw EmulationError("some threads ended before a barrier");
+      all_ = true;
+      for (const Thread& t : threads_) all_ = all_ && t.condition;
+      ++epoch_;
+    }
+  }
+
+  void read(void* to, std::size_t byte, std::size_t bytes) {
+    for_words(byte, bytes, [&](Word& w) {
+      if (w.write_epoch < 0) throw EmulationError("shared memory is read before it is written");
+      if (w.write_epoch == epoch_ && w.writer != current_)
+        throw EmulationError("shared memory is read in a race with a write");
+      if (w.read_epoch == epoch_ && w.reader != current_)
+        w.reader = several;
+      else
+        w.reader = current_;
+      w.read_epoch = epoch_;
+    });
+    std::memcpy(to, memory_.data() + byte, bytes);
+  }
+  void write(std::size_t byte, const void* from, std::size_t bytes) {
+    for_words(byte, bytes, [&](Word& w) {
+      if ((w.write_epoch == epoch_ && w.writer != current_) ||
+          (w.read_epoch == epoch_ && w.reader != current_))
+        throw EmulationError("shared memory is written in a race");
+      w.writer = current_;
+      w.write_epoch = epoch_;
+    });
+    std::memcpy(memory_.data() + byte, from, bytes);
+  }
+
+ private:
+  static constexpr std::size_t word = 4, stack_bytes = 128 * 1024;
+  static constexpr int several = -1;
+  enum class Place { start, barrier, shuffle, end };
+
+  struct Thread {
+    boost::context::fiber fiber;
+    Place place = Place::start;
+    bool condition = true;
+    std::size_t used = 0;
+    alignas(16) unsigned char given[16] = {}, shown[16] = {};
+  };
+  struct Word {
+    int writer = 0, reader = 0;
+    long write_epoch = -1, read_epoch = -1;
+  };
+
+  [[nodiscard]] Thread& me() { return threads_[static_cast<std::size_t>(current_)]; }
+
+  void meet(Place place) {
+    me().place = place;
+    scheduler_ = std::move(scheduler_).resume();
+    me().condition = true;
+  }
+  [[nodiscard]] bool all_at(std::size_t first, std::size_t count, Place place) const {
+    for (std::size_t i = first; i < first + count; ++i)
+      if (threads_[i].place != place) return false;
+    return true;
+  }
+  /// Runs the threads of a warp to their next barrier or their end.
+  void run_warp(std::size_t first) {
+    if (all_at(first, warp, Place::end)) return;
+    do {
+      for (std::size_t i = first; i < first + warp; ++i) {
+        current_ = static_cast<int>(i);
+        threads_[i].fiber = std::move(threads_[i].fiber).resume();
+        if (error_) std::rethrow_exception(error_);
+      }
+      for (std::size_t i = first; i < first + warp; ++i)
+        std::memcpy(threads_[i].shown, threads_[i].given, sizeof(Thread::given));
+    } while (all_at(first, warp, Place::shuffle));
+    if (!all_at(first, warp, Place::barrier) && !all_at(first, warp, Place::end))
+      throw EmulationError("the lanes of a warp part");
+  }
+  template <class Visit>
+  void for_words(std::size_t byte, std::size_t bytes, const Visit& visit) {
+    for (std::size_t w = byte / word; w <= (byte + bytes - 1) / word; ++w) visit(words_[w]);
+  }
+
+  Index index_;
+  std::vector<Thread> threads_;
+  std::vector<unsigned char> memory_;
+  std::vector<Word> words_;
+  boost::context::fiber scheduler_;
+  std::exception_ptr error_;
+  int current_ = 0;
+  long epoch_ = 0;
+  bool all_ = true;
+};
+
+template <class T>
+Shared<T>::Element::operator T() const {
+  T value;
+  block_.read(&value, byte_, sizeof(T));
+  return value;
+}
+template <class T>
+typename Shared<T>::Element& Shared<T>::Element::operator=(const T& value) {
+  block_.write(byte_, &value, sizeof(T));
+  return *this;
+}
+
+/// Runs all blocks of a kernel, the last one first: no block may wait for another.
+template <class Kernel>
+void emulate(Index blocks, int threads, Index shared_bytes, const Kernel& kernel) {
+  for (Index i = blocks; i-- > 0;) Block(i, threads, shared_bytes).run(kernel);
+}
+
+}  // namespace ssm::kernels

@@ -1,0 +1,48 @@
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "ssm/cuda/backend.hpp"
+#include "ssm/cuda/memory.hpp"
+
+// ssm::cuda without a device: memory is the host's, and a stream has done everything at once.
+
+namespace ssm {
+
+int device_count() noexcept { return 1; }
+void synchronize(const Cuda&) {}
+Stream::Stream() = default;
+Stream::~Stream() = default;
+
+DeviceBuffer::~DeviceBuffer() { ::operator delete(data_); }
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      backend_(other.backend_) {}
+DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(backend_, other.backend_);
+  return *this;
+}
+
+void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
+  backend_ = backend;
+  if (bytes > size_) {
+    ::operator delete(std::exchange(data_, nullptr));
+    size_ = 0;
+    data_ = ::operator new(bytes);
+    size_ = bytes;
+    std::memset(data_, 0xff, bytes);  // NaN, so that what is read unwritten shows
+  }
+  return data_;
+}
+
+namespace detail {
+
+void copy_bytes(const Cuda&, Copy, void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+}
+
+}  // namespace detail
+}  // namespace ssm
