@@ -132,26 +132,58 @@ SSM_DEVICE E phi1_derivative(E z) {
 
 // --- Activations -----------------------------------------------------------------------------
 
-template <class T>
-SSM_DEVICE T sigmoid(T x) {
-  if (x >= T(0)) return T(1) / (T(1) + std::exp(-x));
-  const T e = std::exp(x);
-  return e / (T(1) + e);
+/// 1/x. In float the device's own instruction, of 1 ulp.
+SSM_DEVICE float reciprocal(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1 / x;
+#endif
 }
+SSM_DEVICE double reciprocal(double x) { return 1 / x; }
+
+/// log(1 + x) for x in [0, 1], of full relative accuracy: x times a minimax polynomial, 1.2e-7.
+SSM_DEVICE float log1p_of_unit(float x) {
+  float p = -0.0031760570127516985f;
+  p = p * x + 0.019542526453733444f;
+  p = p * x - 0.056373611092567444f;
+  p = p * x + 0.10543623566627502f;
+  p = p * x - 0.1526966691017151f;
+  p = p * x + 0.1966327428817749f;
+  p = p * x - 0.24951615929603577f;
+  p = p * x + 0.33329710364341736f;
+  p = p * x - 0.49999892711639404f;
+  return x * (p * x + 1.0f);
+}
+SSM_DEVICE double log1p_of_unit(double x) { return std::log1p(x); }
+
+/// log(1 + e^x).
 template <class T>
 SSM_DEVICE T softplus(T x) {
-  return x > T(0) ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+  return (x > T(0) ? x : T(0)) + log1p_of_unit(exp2_of(-std::fabs(x) * log2_e<T>));
 }
+
+/// σ(x), the derivative of softplus.
 template <class T>
-SSM_DEVICE T silu(T x) {
-  const T s = sigmoid(x);
-  return s > T(0) ? x * s : s;
+SSM_DEVICE T sigmoid(T x) {
+  return reciprocal(T(1) + exp2_of(-x * log2_e<T>));
 }
+
+/// silu(x) = x σ(x), and its derivative σ(x) (1 + x σ(−x)).
 template <class T>
-SSM_DEVICE T silu_derivative(T x) {
-  const T right = sigmoid(x), left = sigmoid(-x);
-  if (right == T(0) || left == T(0)) return right;
-  return right * (T(1) + x * left);
-}
+struct Silu {
+  T value, slope;
+
+  SSM_DEVICE explicit Silu(T x) {
+    constexpr T largest_exponent = sizeof(T) == 4 ? 126 : 1022;
+    const T exponent = -x * log2_e<T>;
+    const T e = exp2_of(exponent < largest_exponent ? exponent : largest_exponent);
+    const T right = reciprocal(T(1) + e), left = e * right;
+    value = exponent > largest_exponent ? T(0) : x * right;
+    slope = exponent > largest_exponent ? T(0) : right * (T(1) + x * left);
+  }
+};
 
 }  // namespace ssm::kernels

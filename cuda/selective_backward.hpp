@@ -24,13 +24,6 @@ struct SelectiveGradients {
         delta(in.delta),
         z(in.z),
         initial_state(in.initial_state) {}
-
-  /// ∂loss/∂(y before its gate).
-  SSM_DEVICE R before_gate(const SelectiveArguments<T, E>& in, Index row, Index step,
-                           Index channel) const {
-    const R dy = widen(y(row, step, channel));
-    return in.z.present ? dy * silu(widen(in.z(row, step, channel))) : dy;
-  }
 };
 
 template <class E>
@@ -44,42 +37,87 @@ struct SelectivePartials {
   Real<E>* slices;  ///< (slices, {u, delta, y}, rows, length, channels), null for a single slice
 };
 
-/// One step of one channel once sums over its states are known: `du`, `ddelta` and `y` are the
-/// states' shares. Adds what D's and the bias's gradients gain.
+/// A channel's gradients at the steps that a thread writes, once sums over states are known.
 template <class T, class E>
-SSM_DEVICE void write_gradients(const SelectiveArguments<T, E>& in,
-                                const SelectiveGradients<T, E>& gradients, Index row, Index step,
-                                Index channel, Real<E> du, Real<E> ddelta, Real<E> y, Real<E>& dD,
-                                Real<E>& dbias) {
+struct GradientColumns {
   using R = Real<E>;
-  const R u = widen(in.u(row, step, channel));
-  const R dy = gradients.before_gate(in, row, step, channel);
-  const R D = in.D.present ? in.D(channel) : R(0);
-  if (in.softplus)
-    ddelta *= -std::expm1(-in.step_size(row, step, channel));  // sigmoid, from softplus
-  dD += dy * u;
-  dbias += ddelta;
-  if (gradients.u.present) gradients.u(row, step, channel) = narrow_to<T>(du + D * dy);
-  if (gradients.delta.present) gradients.delta(row, step, channel) = narrow_to<T>(ddelta);
-  if (gradients.z.present)
-    gradients.z(row, step, channel) =
-        narrow_to<T>(R(widen(gradients.y(row, step, channel))) * (y + D * u) *
-                     silu_derivative(R(widen(in.z(row, step, channel)))));
+
+  const SelectiveArguments<T, E>& in;
+  Column<const T> delta, z, dy;
+  Column<T> du, ddelta, dz;
+  R D, bias;
+  R dD = 0, dbias = 0;  ///< what D's and the bias's gradients gain
+
+  template <class Place>
+  SSM_DEVICE GradientColumns(Block& block, const Place& at, const SelectiveArguments<T, E>& inputs,
+                             const SelectiveGradients<T, E>& gradients, Index position)
+      : in(inputs),
+        delta(at.column(block, in.delta, position)),
+        z(at.column(block, in.z, position)),
+        dy(at.column(block, gradients.y, position)),
+        du(at.column(block, gradients.u, position)),
+        ddelta(at.column(block, gradients.delta, position)),
+        dz(at.column(block, gradients.z, position)),
+        D(in.D_of(at.first_channel + at.tile_channel(block))),
+        bias(in.bias_of(at.first_channel + at.tile_channel(block))) {}
+
+  /// Takes the states' shares of the gradients by u and Δ, and C·x.
+  SSM_DEVICE void write(R u, R du_states, R ddelta_states, R y_states) {
+    R dy_now = widen(*dy);
+    if (z.at != nullptr) {
+      const Silu<R> gate(widen(*z));
+      if (dz.at != nullptr) *dz = narrow_to<T>(dy_now * (y_states + D * u) * gate.slope);
+      dy_now *= gate.value;
+    }
+    if (in.softplus) ddelta_states *= sigmoid(R(widen(*delta)) + bias);
+    dD += dy_now * u;
+    dbias += ddelta_states;
+    if (du.at != nullptr) *du = narrow_to<T>(du_states + D * dy_now);
+    if (ddelta.at != nullptr) *ddelta = narrow_to<T>(ddelta_states);
+  }
+  SSM_DEVICE void next() {
+    delta.next(), z.next(), dy.next();
+    du.next(), ddelta.next(), dz.next();
+  }
+};
+
+/// Fills a tile with make(Δ, u, ∂loss/∂(C·x)) of each step, zero beyond the panel.
+template <class V, class T, class E, class Place, class Make>
+SSM_DEVICE void stage_gradients(Block& block, const Place& at, const SelectiveArguments<T, E>& in,
+                                const SelectiveGradients<T, E>& gradients, const Shared<V>& tile,
+                                Index first, int count, const Make& make) {
+  using R = Real<E>;
+  constexpr R output_scale = is_complex<E> ? 2 : 1;
+  const int c = at.tile_channel(block);
+  int t = at.tile_step(block);
+  if (c >= at.channels) {
+    for (; t < count; t += at.lanes()) tile[t * at.width() + c] = V{};
+    return;
+  }
+  const R bias = in.bias_of(at.first_channel + c);
+  Column<const T> raw = at.column(block, in.delta, first + t);
+  Column<const T> u = at.column(block, in.u, first + t), z = at.column(block, in.z, first + t);
+  Column<const T> dy = at.column(block, gradients.y, first + t);
+  SSM_UNROLL_BY(4)
+  for (; t < count; t += at.lanes(), raw.next(), u.next(), z.next(), dy.next()) {
+    R dy_now = output_scale * R(widen(*dy));
+    if (in.z.present) dy_now *= Silu<R>(widen(*z)).value;
+    tile[t * at.width() + c] = make(in.step_size(R(widen(*raw)) + bias), R(widen(*u)), dy_now);
+  }
 }
 
 /// Sums what the threads of a block have for their channel, the thread's number modulo
 /// block_channels, into an array (rows, pieces, channels).
-template <class R>
-SSM_DEVICE void write_channel_sums(Block& block, const SelectivePlace& at, const Shared<R>& scratch,
-                                   R sum, R* to) {
+template <class R, class Place>
+SSM_DEVICE void write_channel_sums(Block& block, const Place& at, const Shared<R>& scratch, R sum,
+                                   R* to) {
   if (to == nullptr) return;
   block.sync();
   scratch[block.thread()] = sum;
   block.sync();
   if (block.thread() >= at.channels) return;
   R total = 0;
-  for (int e = block.thread(); e < block.threads(); e += at.shape.block_channels)
-    total += scratch[e];
+  for (int e = block.thread(); e < at.threads(); e += at.width()) total += scratch[e];
   to[(at.row * at.shape.cuts.count + at.piece) * at.shape.channels + at.first_channel +
      block.thread()] = total;
 }
@@ -122,12 +160,13 @@ struct CoefficientSums {
 /// sum B's and C's gradients over the channels of a warp, 3 for sums over states, 2 for shared
 /// memory. At batch 8, 1536 channels, length 2048, 16 states that is 0.33 ms of issue slots of an
 /// H100, its floor; memory takes 0.16 ms beside it.
-template <class T, class E, bool General>
+template <class T, class E, bool General, int Lanes>
 struct SelectiveBackward {
   using R = Real<E>;
   static constexpr int most_threads = 256;
   static constexpr int tile_steps = saved_steps<E>;
   static constexpr R output_scale = is_complex<E> ? 2 : 1;
+  using StepGradients = Pack<R, 4>;  ///< Δ, u, ∂loss/∂(C·x)
 
   SelectiveArguments<T, E> in;
   SelectiveShape shape;
@@ -137,24 +176,22 @@ struct SelectiveBackward {
   const E* saved;  ///< as forward wrote it
 
   static Index shared_bytes(const SelectiveShape& s) {
-    return 6 * shared_size<R>(tile_steps * s.block_channels) + shared_size<R>(s.threads()) +
+    return 7 * shared_size<R>(tile_steps * s.block_channels) + shared_size<R>(s.threads()) +
            2 * shared_size<E>(tile_steps * s.slice()) +
            shared_size<E>(s.threads() / warp * 2 * tile_steps * s.slice());
   }
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace at(shape, block);
-    const int width = shape.block_channels, slice = shape.slice();
-    const Shared<R> delta = block.shared<R>(tile_steps * width);
-    const Shared<R> u = block.shared<R>(tile_steps * width);
-    const Shared<R> dy = block.shared<R>(tile_steps * width);
+    const SelectivePlace<Lanes> at(shape, block);
+    const int width = at.width(), slice = at.slice();
+    const Shared<StepGradients> steps = block.shared<StepGradients>(tile_steps * width);
     const Shared<R> du = block.shared<R>(tile_steps * width);
     const Shared<R> ddelta = block.shared<R>(tile_steps * width);
     const Shared<R> y = block.shared<R>(tile_steps * width);
-    const Shared<R> scratch = block.shared<R>(block.threads());
+    const Shared<R> scratch = block.shared<R>(at.threads());
     const Shared<E> B = block.shared<E>(tile_steps * slice);
     const Shared<E> C = block.shared<E>(tile_steps * slice);
-    const Shared<E> sums = block.shared<E>(block.threads() / warp * 2 * tile_steps * slice);
+    const Shared<E> sums = block.shared<E>(at.threads() / warp * 2 * tile_steps * slice);
 
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
@@ -186,13 +223,11 @@ struct SelectiveBackward {
       const Index first = begin + tile * tile_steps;
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       block.sync();  // the tile before has been written out
-      fill_tile(block, at, delta, first, count, [&](Index step, Index channel, int e) {
-        u[e] = widen(in.u(at.row, step, channel));
-        dy[e] = gradients.before_gate(in, at.row, step, channel);
-        return in.step_size(at.row, step, channel);
+      stage_gradients(block, at, in, gradients, steps, first, count, [](R d, R v, R dy_now) {
+        return StepGradients{d, v, dy_now};
       });
-      fill_coefficients(block, at, B, first, count, in.B);
-      fill_coefficients(block, at, C, first, count, in.C);
+      stage_coefficients(block, at, B, first, count, in.B);
+      stage_coefficients(block, at, C, first, count, in.C);
       block.sync();
 
       // Runs of steps of one sequence, the last first; most tiles are one run.
@@ -212,21 +247,21 @@ struct SelectiveBackward {
         for (int t = 0; t < tile_steps; ++t) {
           if (t < from || t >= stop) continue;
           const int e = t * width + at.local;
-          R sum = 0;
-          if (at.local < at.channels) {
-            const R d = delta[e], v = u[e];
-            const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
-            const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
-            SSM_UNROLL
-            for (int p = 0; p < lane_states; ++p) {
-              decay[t][p] = modes.decay(p, d);
-              decayed[t][p] = decay[t][p] * x[p];
-              x[p] = decayed[t][p] + (hold(modes, p, d) * v) * b[p];
-              sum += real(c[p] * x[p]);
-            }
+          const StepGradients step = steps[e];
+          const R d = step[0], v = step[1];
+          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
+          SSM_UNROLL
+          for (int p = 0; p < lane_states; ++p) {
+            decay[t][p] = modes.decay(p, d);
+            decayed[t][p] = decay[t][p] * x[p];
+            x[p] = decayed[t][p] + (modes.template hold<General>(in, p, d) * v) * b[p];
           }
           if (gradients.z.present) {
-            sum = sum_lanes(block, sum, shape.lanes);
+            const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
+            R sum = 0;
+            SSM_UNROLL
+            for (int p = 0; p < lane_states; ++p) sum += real(c[p] * x[p]);
+            sum = sum_lanes(block, sum, at.lanes());
             if (at.lane == 0) y[e] = output_scale * sum;
           }
         }
@@ -236,49 +271,46 @@ struct SelectiveBackward {
           const int e = t * width + at.local;
           R du_sum = 0, ddelta_sum = 0, input_sum = 0;
           CoefficientSums<E> coefficients;
+          const StepGradients step = steps[e];
+          const R d = step[0], v = step[1], dy = step[2];
+          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
+          const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
           SSM_UNROLL
-          for (int i = 0; i < 2 * lane_states; ++i) coefficients.value[i] = E(R(0));
-          if (at.local < at.channels) {
-            const R d = delta[e], v = u[e], dy_scaled = output_scale * dy[e];
-            const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
-            const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
-            SSM_UNROLL
-            for (int p = 0; p < lane_states; ++p) {
-              const E b_bar = hold(modes, p, d);
-              const E x_now = decayed[t][p] + (b_bar * v) * b[p];
-              const E dx = g[p] + dy_scaled * conjugate(c[p]);
-              const E by_exponent = dx * conjugate(decayed[t][p]);  // ∂loss/∂(ΔA), by the decay
-              const E dB = dx * (conjugate(b_bar) * v), dC = dy_scaled * conjugate(x_now);
-              ddelta_sum += real_product(by_exponent, modes.A[p]);
-              dA[p] += by_exponent * d;
-              if constexpr (General) {
-                du_sum += real_product(dx, b_bar * b[p]);
-                const E db_bar = dx * conjugate(b[p]) * v;
-                ddelta_sum += in.zero_order ? real_product(db_bar, decay[t][p]) : real(db_bar);
-                if (in.zero_order)
-                  dA[p] += db_bar * conjugate(phi1_derivative(d * modes.A[p])) * (d * d);
-                if (in.B_constant.present) dB_sum[p] += dB;
-                if (in.C_constant.present) dC_sum[p] += dC;
-              } else {
-                input_sum += real_product(dx, b[p]);
-              }
-              coefficients.value[p] = dB;
-              coefficients.value[lane_states + p] = dC;
-              g[p] = dx * conjugate(decay[t][p]);
+          for (int p = 0; p < lane_states; ++p) {
+            const E b_bar = modes.template hold<General>(in, p, d);
+            const E x_now = decayed[t][p] + (b_bar * v) * b[p];
+            const E dx = g[p] + dy * conjugate(c[p]);
+            const E by_exponent = dx * conjugate(decayed[t][p]);  // ∂loss/∂(ΔA), by the decay
+            const E dB = dx * (conjugate(b_bar) * v), dC = dy * conjugate(x_now);
+            ddelta_sum += real_product(by_exponent, modes.A[p]);
+            dA[p] += by_exponent * d;
+            if constexpr (General) {
+              du_sum += real_product(dx, b_bar * b[p]);
+              const E db_bar = dx * conjugate(b[p]) * v;
+              ddelta_sum += in.zero_order ? real_product(db_bar, decay[t][p]) : real(db_bar);
+              if (in.zero_order)
+                dA[p] += db_bar * conjugate(phi1_derivative(d * modes.A[p])) * (d * d);
+              if (in.B_constant.present) dB_sum[p] += dB;
+              if (in.C_constant.present) dC_sum[p] += dC;
+            } else {
+              input_sum += real_product(dx, b[p]);
             }
-            if constexpr (!General) {
-              du_sum = d * input_sum;
-              ddelta_sum += v * input_sum;
-            }
+            coefficients.value[p] = dB;
+            coefficients.value[lane_states + p] = dC;
+            g[p] = dx * conjugate(decay[t][p]);
           }
-          du_sum = sum_lanes(block, du_sum, shape.lanes);
-          ddelta_sum = sum_lanes(block, ddelta_sum, shape.lanes);
+          if constexpr (!General) {
+            du_sum = d * input_sum;
+            ddelta_sum += v * input_sum;
+          }
+          du_sum = sum_lanes(block, du_sum, at.lanes());
+          ddelta_sum = sum_lanes(block, ddelta_sum, at.lanes());
           if (at.lane == 0) {
             du[e] = du_sum;
             ddelta[e] = ddelta_sum;
           }
           if (partials.coefficients != nullptr) {
-            coefficients.sum(block, shape.lanes);
+            coefficients.sum(block, at.lanes());
             put(block, at, coefficients, sums, t);
           }
         }
@@ -287,7 +319,7 @@ struct SelectiveBackward {
       }
 
       block.sync();
-      write_tile(block, at, first, count, du, ddelta, y, dD, dbias);
+      write_tile(block, at, first, count, steps, du, ddelta, y, dD, dbias);
       if (partials.coefficients != nullptr) write_coefficients(block, at, first, count, sums);
     }
 
@@ -306,41 +338,39 @@ struct SelectiveBackward {
   }
 
  private:
-  SSM_DEVICE E hold(const LaneModes<E>& modes, int p, R d) const {
-    if constexpr (General)
-      if (in.zero_order) return d * phi1(d * modes.A[p]);
-    return E(d);
-  }
+  template <class Place>
   SSM_DEVICE LaneStates<E> coefficient(const Array<const E, 2>& constant,
                                        const LaneStates<E>& of_channel, const Shared<E>& tile,
-                                       int t, const SelectivePlace& at) const {
+                                       int t, const Place& at) const {
     if constexpr (General)
       if (constant.present) return of_channel;
-    return tile.template load<lane_states>(t * shape.slice() + at.lane * lane_states);
+    return tile.template load<lane_states>(t * at.slice() + at.lane * lane_states);
   }
 
   /// Puts a warp's sums at step t where the block adds them up: (warps, {B, C}, steps, slice).
-  SSM_DEVICE void put(Block& block, const SelectivePlace& at, const CoefficientSums<E>& of_warp,
+  template <class Place>
+  SSM_DEVICE void put(Block& block, const Place& at, const CoefficientSums<E>& of_warp,
                       const Shared<E>& sums, int t) const {
-    if (block.thread() % warp >= 8 * shape.lanes) return;  // others hold the same
+    if (block.thread() % warp >= 8 * at.lanes()) return;  // others hold the same
     SSM_UNROLL
     for (int i = 0; i < 2 * lane_states; ++i) {
       if (i >= of_warp.count) break;
       const int which = (of_warp.first + i) / lane_states;
       const int n = at.lane * lane_states + (of_warp.first + i) % lane_states;
-      sums[((block.thread() / warp * 2 + which) * tile_steps + t) * shape.slice() + n] =
+      sums[((block.thread() / warp * 2 + which) * tile_steps + t) * at.slice() + n] =
           of_warp.value[i];
     }
   }
-  SSM_DEVICE void write_coefficients(Block& block, const SelectivePlace& at, Index first, int count,
+  template <class Place>
+  SSM_DEVICE void write_coefficients(Block& block, const Place& at, Index first, int count,
                                      const Shared<E>& sums) const {
-    const int slice = shape.slice();
-    for (int e = block.thread(); e < 2 * count * slice; e += block.threads()) {
+    const int slice = at.slice();
+    for (int e = block.thread(); e < 2 * count * slice; e += at.threads()) {
       const int which = e / (count * slice), t = e / slice % count;
-      const Index n = at.slice * slice + e % slice;
+      const Index n = at.slice_number * slice + e % slice;
       if (n >= shape.state) continue;
       E total(R(0));
-      for (int w = 0; w < block.threads() / warp; ++w)
+      for (int w = 0; w < at.threads() / warp; ++w)
         total += sums[((w * 2 + which) * tile_steps + t) * slice + e % slice];
       partials.coefficients[(((at.panel * 2 + which) * shape.rows + at.row) * shape.length +
                              shape.sequences.step(first + t)) *
@@ -348,27 +378,35 @@ struct SelectiveBackward {
                             n] = total;
     }
   }
-  SSM_DEVICE void write_tile(Block& block, const SelectivePlace& at, Index first, int count,
-                             const Shared<R>& du, const Shared<R>& ddelta, const Shared<R>& y,
-                             R& dD, R& dbias) const {
-    const int width = shape.block_channels;
-    for (int e = block.thread(); e < count * width; e += block.threads()) {
-      if (e % width >= at.channels) continue;
-      const Index step = shape.sequences.step(first + e / width);
-      const Index channel = at.first_channel + e % width;
-      const R y_now = gradients.z.present ? R(y[e]) : R(0);
-      if (partials.slices == nullptr) {
-        write_gradients(in, gradients, at.row, step, channel, R(du[e]), R(ddelta[e]), y_now, dD,
-                        dbias);
-      } else {
-        const Index size = shape.rows * shape.length * shape.channels;
-        R* to = partials.slices + at.slice * 3 * size +
-                (at.row * shape.length + step) * shape.channels + channel;
+  template <class Place>
+  SSM_DEVICE void write_tile(Block& block, const Place& at, Index first, int count,
+                             const Shared<StepGradients>& steps, const Shared<R>& du,
+                             const Shared<R>& ddelta, const Shared<R>& y, R& dD, R& dbias) const {
+    const int c = at.tile_channel(block);
+    int t = at.tile_step(block);
+    if (c >= at.channels) return;
+    if (partials.slices != nullptr) {
+      const Index size = shape.rows * shape.length * shape.channels;
+      for (; t < count; t += at.lanes()) {
+        const int e = t * at.width() + c;
+        R* to = partials.slices + at.slice_number * 3 * size +
+                (at.row * shape.length + shape.sequences.step(first + t)) * shape.channels +
+                at.first_channel + c;
         to[0] = du[e];
         to[size] = ddelta[e];
-        to[2 * size] = y_now;
+        to[2 * size] = gradients.z.present ? R(y[e]) : R(0);
       }
+      return;
     }
+    GradientColumns<T, E> columns(block, at, in, gradients, first + t);
+    SSM_UNROLL_BY(4)
+    for (; t < count; t += at.lanes(), columns.next()) {
+      const int e = t * at.width() + c;
+      const StepGradients step = steps[e];
+      columns.write(step[1], du[e], ddelta[e], gradients.z.present ? R(y[e]) : R(0));
+    }
+    dD += columns.dD;
+    dbias += columns.dbias;
   }
 };
 
@@ -385,23 +423,25 @@ struct SelectiveJoinGradients {
   SelectivePartials<E> partials;
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace at(shape, block);
-    const Shared<R> scratch = block.shared<R>(block.threads());
-    const int width = shape.block_channels;
+    const SelectivePlace<0> at(shape, block);
+    const Shared<R> scratch = block.shared<R>(at.threads());
+    const int c = at.tile_channel(block);
+    const Index first = at.begin() + at.tile_step(block);
     const Index size = shape.rows * shape.length * shape.channels;
-    const int c = block.thread() % width;
     R dD = 0, dbias = 0;
-    if (c < at.channels) {
-      for (Index i = at.begin() + block.thread() / width; i < at.end();
-           i += block.threads() / width) {
+    if (c < at.channels && first < at.end()) {
+      GradientColumns<T, E> columns(block, at, in, gradients, first);
+      for (Index i = first; i < at.end(); i += at.lanes(), columns.next()) {
         const Index step = shape.sequences.step(i), channel = at.first_channel + c;
         R sum[3] = {};
         for (Index s = 0; s < slices; ++s)
           for (int k = 0; k < 3; ++k)
             sum[k] += partials.slices[(s * 3 + k) * size +
                                       (at.row * shape.length + step) * shape.channels + channel];
-        write_gradients(in, gradients, at.row, step, channel, sum[0], sum[1], sum[2], dD, dbias);
+        columns.write(widen(in.u(at.row, step, channel)), sum[0], sum[1], sum[2]);
       }
+      dD = columns.dD;
+      dbias = columns.dbias;
     }
     write_channel_sums(block, at, scratch, dD, partials.D);
     write_channel_sums(block, at, scratch, dbias, partials.bias);
@@ -410,7 +450,7 @@ struct SelectiveJoinGradients {
 
 /// What a piece of a row adds to the adjoint that it hands back: SelectivePieceEnds, walked from
 /// the piece's begin.
-template <class T, class E, bool General>
+template <class T, class E, bool General, int Lanes>
 struct SelectivePieceAdjoints {
   using R = Real<E>;
   static constexpr int most_threads = 256;
@@ -424,11 +464,10 @@ struct SelectivePieceAdjoints {
   R* totals;    ///< (rows, pieces, channels): ΣΔ, up to the start of a sequence if there is one
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace at(shape, block);
-    const int width = shape.block_channels;
-    const Shared<R> delta = block.shared<R>(tile_steps * width);
-    const Shared<R> dy = block.shared<R>(tile_steps * width);
-    const Shared<E> C = block.shared<E>(tile_steps * shape.slice());
+    const SelectivePlace<Lanes> at(shape, block);
+    const int width = at.width();
+    const Shared<StepInputs<R>> steps = block.shared<StepInputs<R>>(tile_steps * width);
+    const Shared<E> C = block.shared<E>(tile_steps * at.slice());
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> C_constant = load_states(in.C_constant, at);
     const Sequences& sequences = shape.sequences;
@@ -441,25 +480,22 @@ struct SelectivePieceAdjoints {
     for (Index first = at.begin(); first < end; first += tile_steps) {
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       const bool spent = block.all(modes_are_spent(at, modes, total));
-      fill_tile(block, at, delta, first, count, [&](Index step, Index channel, int e) {
-        dy[e] = gradients.before_gate(in, at.row, step, channel);
-        return in.step_size(at.row, step, channel);
+      stage_gradients(block, at, in, gradients, steps, first, count, [](R d, R, R dy_now) {
+        return StepInputs<R>{d, dy_now};
       });
-      fill_coefficients(block, at, C, first, count, in.C);
+      stage_coefficients(block, at, C, first, count, in.C);
       block.sync();
-      if (at.local >= at.channels) continue;
       SSM_UNROLL_BY(4)
       for (int t = 0; t < count; ++t) {
-        const int e = t * width + at.local;
-        total += delta[e];
-        const R scaled = output_scale * dy[e];
+        const StepInputs<R> step = steps[t * width + at.local];
+        total += step[0];
         const LaneStates<E> c =
             General && in.C_constant.present
                 ? C_constant
-                : C.template load<lane_states>(t * shape.slice() + at.lane * lane_states);
+                : C.template load<lane_states>(t * at.slice() + at.lane * lane_states);
         SSM_UNROLL
         for (int p = 0; p < lane_states; ++p)
-          g[p] += conjugate((spent ? E(R(0)) : modes.decay(p, total)) * c[p]) * scaled;
+          g[p] += conjugate((spent ? E(R(0)) : modes.decay(p, total)) * c[p]) * step[1];
       }
     }
     if (stops) {
@@ -469,7 +505,7 @@ struct SelectivePieceAdjoints {
       for (int p = 0; p < lane_states; ++p) g[p] += conjugate(modes.decay(p, total)) * final[p];
     }
     store_states(adjoints + at.piece_states(), 1, at.states, g);
-    if (at.lane == 0 && at.slice == 0 && at.local < at.channels)
+    if (at.lane == 0 && at.slice_number == 0 && at.local < at.channels)
       totals[(at.row * shape.cuts.count + at.piece) * shape.channels + at.channel] = total;
   }
 };

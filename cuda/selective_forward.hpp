@@ -11,7 +11,7 @@ namespace ssm::kernels {
 /// Floors at batch 8, 1536 channels, length 2048, 16 states, 16-bit storage, on an H100: 75 µs of
 /// memory traffic, 129 µs of exponentials, 105 µs of issue slots at 6.5 instructions an
 /// exponential.
-template <class T, class E, bool General>
+template <class T, class E, bool General, int Lanes>
 struct SelectiveForward {
   using R = Real<E>;
   static constexpr int most_threads = 256;
@@ -32,13 +32,12 @@ struct SelectiveForward {
   }
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace at(shape, block);
-    const int width = shape.block_channels;
-    const Shared<R> delta = block.shared<R>(tile_steps * width);
-    const Shared<R> input = block.shared<R>(tile_steps * width);
+    const SelectivePlace<Lanes> at(shape, block);
+    const int width = at.width();
+    const Shared<StepInputs<R>> inputs = block.shared<StepInputs<R>>(tile_steps * width);
     const Shared<R> sums = block.shared<R>(tile_steps * width);
-    const Shared<E> B = block.shared<E>(tile_steps * shape.slice());
-    const Shared<E> C = block.shared<E>(tile_steps * shape.slice());
+    const Shared<E> B = block.shared<E>(tile_steps * at.slice());
+    const Shared<E> C = block.shared<E>(tile_steps * at.slice());
 
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
@@ -63,13 +62,9 @@ struct SelectiveForward {
     for (Index first = begin; first < end; first += tile_steps) {
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       block.sync();  // the tile before has been written out
-      fill_tile(block, at, delta, first, count, [&](Index step, Index channel, int e) {
-        const R d = in.step_size(at.row, step, channel), u = widen(in.u(at.row, step, channel));
-        input[e] = General ? u : d * u;
-        return d;
-      });
-      fill_coefficients(block, at, B, first, count, in.B);
-      fill_coefficients(block, at, C, first, count, in.C);
+      in.template stage<General>(block, at, inputs, first, count);
+      stage_coefficients(block, at, B, first, count, in.B);
+      stage_coefficients(block, at, C, first, count, in.C);
       block.sync();
 
       for (int t = 0; t < count;) {
@@ -81,39 +76,25 @@ struct SelectiveForward {
           stop = static_cast<int>(sequences.start(sequence + 1) - first);
         SSM_UNROLL_BY(4)
         for (; t < stop; ++t) {
-          const int e = t * width + at.local;
+          const StepInputs<R> step = inputs[t * width + at.local];
+          const int k = t * at.slice() + at.lane * lane_states;
+          const LaneStates<E> b =
+              General && in.B_constant.present ? B_constant : B.template load<lane_states>(k);
+          const LaneStates<E> c =
+              General && in.C_constant.present ? C_constant : C.template load<lane_states>(k);
           R sum = 0;
-          if (at.local < at.channels) {
-            const R d = delta[e], v = input[e];
-            const int k = t * shape.slice() + at.lane * lane_states;
-            const LaneStates<E> b =
-                General && in.B_constant.present ? B_constant : B.template load<lane_states>(k);
-            const LaneStates<E> c =
-                General && in.C_constant.present ? C_constant : C.template load<lane_states>(k);
-            SSM_UNROLL
-            for (int p = 0; p < lane_states; ++p) {
-              E by_hold(v);
-              if constexpr (General)
-                by_hold = (in.zero_order ? d * phi1(d * modes.A[p]) : E(d)) * v;
-              x[p] = modes.decay(p, d) * x[p] + by_hold * b[p];
-              sum += real(c[p] * x[p]);
-            }
+          SSM_UNROLL
+          for (int p = 0; p < lane_states; ++p) {
+            x[p] =
+                modes.decay(p, step[0]) * x[p] + modes.template input<General>(in, p, step) * b[p];
+            sum += real(c[p] * x[p]);
           }
-          sum = sum_lanes(block, sum, shape.lanes);
-          if (at.lane == 0) sums[e] = output_scale * sum;
+          sum = sum_lanes(block, sum, at.lanes());
+          if (at.lane == 0) sums[t * width + at.local] = output_scale * sum;
         }
       }
       block.sync();
-      for (int e = block.thread(); e < count * width; e += block.threads()) {
-        if (e % width >= at.channels) continue;
-        const Index step = sequences.step(first + e / width),
-                    channel = at.first_channel + e % width;
-        if (partial_y != nullptr)
-          partial_y[((at.slice * shape.rows + at.row) * shape.length + step) * shape.channels +
-                    channel] = sums[e];
-        else
-          write_output(in, y, at.row, step, channel, sums[e]);
-      }
+      write_tile(block, at, first, count, sums);
     }
     if (at.piece + 1 == shape.cuts.count) {
       start_sequences(shape.length);
@@ -121,34 +102,56 @@ struct SelectiveForward {
     }
   }
 
-  SSM_DEVICE void save(const SelectivePlace& at, Index position, const LaneStates<E>& x) const {
+ private:
+  template <class Place>
+  SSM_DEVICE void save(const Place& at, Index position, const LaneStates<E>& x) const {
     const Index tiles = (shape.length + saved_steps<E> - 1) / saved_steps<E>;
     store_states(saved + at.states_at(at.row * tiles + position / saved_steps<E>), 1, at.states, x);
   }
-};
 
-/// y = C·x + D u, gated.
-template <class T, class E>
-SSM_DEVICE void write_output(const SelectiveArguments<T, E>& in, const Array<T, 3>& y, Index row,
-                             Index step, Index channel, Real<E> sum) {
-  if (in.D.present) sum += in.D(channel) * widen(in.u(row, step, channel));
-  if (in.z.present) sum *= silu(widen(in.z(row, step, channel)));
-  y(row, step, channel) = narrow_to<T>(sum);
-}
+  template <class Place>
+  SSM_DEVICE void write_tile(Block& block, const Place& at, Index first, int count,
+                             const Shared<R>& sums) const {
+    const int c = at.tile_channel(block);
+    int t = at.tile_step(block);
+    if (c >= at.channels) return;
+    if (partial_y != nullptr) {
+      for (; t < count; t += at.lanes())
+        partial_y[((at.slice_number * shape.rows + at.row) * shape.length +
+                   shape.sequences.step(first + t)) *
+                      shape.channels +
+                  at.first_channel + c] = sums[t * at.width() + c];
+      return;
+    }
+    const R D = in.D_of(at.first_channel + c);
+    Column<T> out = at.column(block, y, first + t);
+    Column<const T> u = at.column(block, in.u, first + t), z = at.column(block, in.z, first + t);
+    SSM_UNROLL_BY(8)
+    for (; t < count; t += at.lanes(), out.next(), u.next(), z.next()) {
+      R sum = R(sums[t * at.width() + c]) + D * R(widen(*u));
+      if (in.z.present) sum *= Silu<R>(widen(*z)).value;
+      *out = narrow_to<T>(sum);
+    }
+  }
+};
 
 /// Joins the slices' shares of C·x: one thread an element of y.
 template <class T, class E>
 struct SelectiveJoinSlices {
+  using R = Real<E>;
+
   SelectiveArguments<T, E> in;
   Array<T, 3> y;
-  const Real<E>* partial_y;
+  const R* partial_y;
   Index slices, rows, length, channels;
 
   SSM_DEVICE void operator()(Index i) const {
-    Real<E> sum = 0;
+    R sum = 0;
     for (Index s = 0; s < slices; ++s) sum += partial_y[s * rows * length * channels + i];
-    const Index at = i / channels;
-    write_output(in, y, at / length, at % length, i % channels, sum);
+    const Index row = i / channels / length, step = i / channels % length, channel = i % channels;
+    sum += in.D_of(channel) * R(widen(in.u(row, step, channel)));
+    if (in.z.present) sum *= Silu<R>(widen(in.z(row, step, channel))).value;
+    y(row, step, channel) = narrow_to<T>(sum);
   }
 };
 
@@ -156,7 +159,7 @@ struct SelectiveJoinSlices {
 /// inputs, each decayed by exp2(A ΣΔ) over the time that remains, so that no product of decays is
 /// kept. Once every lane's decay has underflowed to 0, exponentials stop; inputs are still looked
 /// at, as one that is not finite must show.
-template <class T, class E, bool General>
+template <class T, class E, bool General, int Lanes>
 struct SelectivePieceEnds {
   using R = Real<E>;
   static constexpr int most_threads = 256;
@@ -168,11 +171,10 @@ struct SelectivePieceEnds {
   R* totals;  ///< (rows, pieces, channels): ΣΔ, up to the start of a sequence if there is one
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace at(shape, block);
-    const int width = shape.block_channels;
-    const Shared<R> delta = block.shared<R>(tile_steps * width);
-    const Shared<R> input = block.shared<R>(tile_steps * width);
-    const Shared<E> B = block.shared<E>(tile_steps * shape.slice());
+    const SelectivePlace<Lanes> at(shape, block);
+    const int width = at.width();
+    const Shared<StepInputs<R>> inputs = block.shared<StepInputs<R>>(tile_steps * width);
+    const Shared<E> B = block.shared<E>(tile_steps * at.slice());
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
     const Sequences& sequences = shape.sequences;
@@ -186,29 +188,21 @@ struct SelectivePieceEnds {
       const Index first = end - tile_steps > begin ? end - tile_steps : begin;
       const int count = static_cast<int>(end - first);
       const bool spent = block.all(modes_are_spent(at, modes, total));
-      fill_tile(block, at, delta, first, count, [&](Index step, Index channel, int e) {
-        const R d = in.step_size(at.row, step, channel), u = widen(in.u(at.row, step, channel));
-        input[e] = General ? u : d * u;
-        return d;
-      });
-      fill_coefficients(block, at, B, first, count, in.B);
+      in.template stage<General>(block, at, inputs, first, count);
+      stage_coefficients(block, at, B, first, count, in.B);
       block.sync();
-      if (at.local >= at.channels) continue;
       SSM_UNROLL_BY(4)
       for (int t = count - 1; t >= 0; --t) {
-        const int e = t * width + at.local;
-        const R d = delta[e], v = input[e];
+        const StepInputs<R> step = inputs[t * width + at.local];
         const LaneStates<E> b =
             General && in.B_constant.present
                 ? B_constant
-                : B.template load<lane_states>(t * shape.slice() + at.lane * lane_states);
+                : B.template load<lane_states>(t * at.slice() + at.lane * lane_states);
         SSM_UNROLL
-        for (int p = 0; p < lane_states; ++p) {
-          E by_hold(v);
-          if constexpr (General) by_hold = (in.zero_order ? d * phi1(d * modes.A[p]) : E(d)) * v;
-          x[p] += (spent ? E(R(0)) : modes.decay(p, total)) * (by_hold * b[p]);
-        }
-        total += d;
+        for (int p = 0; p < lane_states; ++p)
+          x[p] += (spent ? E(R(0)) : modes.decay(p, total)) *
+                  (modes.template input<General>(in, p, step) * b[p]);
+        total += step[0];
       }
     }
     if (restarts) {
@@ -218,15 +212,14 @@ struct SelectivePieceEnds {
       for (int p = 0; p < lane_states; ++p) x[p] += modes.decay(p, total) * initial[p];
     }
     store_states(ends + at.piece_states(), 1, at.states, x);
-    if (at.lane == 0 && at.slice == 0 && at.local < at.channels)
+    if (at.lane == 0 && at.slice_number == 0 && at.local < at.channels)
       totals[(at.row * shape.cuts.count + at.piece) * shape.channels + at.channel] = total;
   }
 };
 
 /// Whether exp2(A total) is 0 for all states of the lane.
-template <class E>
-SSM_DEVICE bool modes_are_spent(const SelectivePlace& at, const LaneModes<E>& modes,
-                                Real<E> total) {
+template <class E, class Place>
+SSM_DEVICE bool modes_are_spent(const Place& at, const LaneModes<E>& modes, Real<E> total) {
   constexpr Real<E> last_exponent = sizeof(Real<E>) == 4 ? -160 : -1100;
   bool spent = true;
   SSM_UNROLL

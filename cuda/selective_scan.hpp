@@ -19,12 +19,13 @@ int forward_tile_steps(Index step_bytes) {
   return steps;
 }
 
+/// Calls body with how general the kernels must be and, for up to 16 states, as Mamba has them, and
+/// no option that costs registers, how many lanes share a channel.
 template <class Body>
-void with_generality(bool general, const Body& body) {
-  if (general)
-    body(std::true_type());
-  else
-    body(std::false_type());
+void with_kernels(bool general, int lanes, const Body& body) {
+  if (general) return body(std::true_type(), std::integral_constant<int, 0>());
+  if (lanes == 4) return body(std::false_type(), std::integral_constant<int, 4>());
+  body(std::false_type(), std::integral_constant<int, 0>());
 }
 
 }  // namespace kernels
@@ -63,13 +64,14 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                   cut ? s.array<R>(shape.cuts.count * shape.rows * shape.channels) : nullptr,
                   sliced ? s.array<R>(shape.slices * inputs.u.size()) : nullptr};
   });
-  with_generality(in.is_general(), [&](auto general) {
-    using Forward = SelectiveForward<T, E, general()>;
+  with_kernels(in.is_general(), shape.lanes, [&](auto general, auto lanes) {
+    using Forward = SelectiveForward<T, E, general(), lanes()>;
     const Index step_bytes = Forward::step_bytes(shape);
     const int steps = forward_tile_steps<E>(step_bytes);
     if (cut) {
       launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
-             SelectivePieceEnds<T, E, general()>{in, shape, steps, arrays.entries, arrays.totals});
+             SelectivePieceEnds<T, E, general(), lanes()>{in, shape, steps, arrays.entries,
+                                                          arrays.totals});
       launch_elementwise(backend, function, shape.states(),
                          SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
     }
@@ -141,15 +143,15 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
   const SelectivePartials<E>& partials = arrays.partials;
 
   if (sizes.sequences > 0) {
-    with_generality(in.is_general(), [&](auto general) {
-      using Forward = SelectiveForward<T, E, general()>;
-      using Backward = SelectiveBackward<T, E, general()>;
+    with_kernels(in.is_general(), shape.lanes, [&](auto general, auto lanes) {
+      using Forward = SelectiveForward<T, E, general(), lanes()>;
+      using Backward = SelectiveBackward<T, E, general(), lanes()>;
       if (cut) {
         const Index step_bytes = Forward::step_bytes(shape);
         const int steps = forward_tile_steps<E>(step_bytes);
         launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
-               SelectivePieceAdjoints<T, E, general()>{in, shape, gradients, steps, arrays.exits,
-                                                       arrays.totals});
+               SelectivePieceAdjoints<T, E, general(), lanes()>{in, shape, gradients, steps,
+                                                                arrays.exits, arrays.totals});
         launch_elementwise(
             backend, function, shape.states(),
             SelectiveCarryBack<T, E>{in, shape, gradients, arrays.exits, arrays.totals});

@@ -19,6 +19,9 @@ inline constexpr int lane_states = 4;
 template <class E>
 inline constexpr int saved_steps = 64 / static_cast<int>(sizeof(E));
 
+/// Channels of a block, but where a channel takes more than 8 lanes.
+inline constexpr int full_width = 32;
+
 /// How a selective scan lies over blocks. Neighbouring lanes are the `lanes` that share the states
 /// of one channel, then channels; a block covers `block_channels` channels of one group (a panel),
 /// one piece of the time of one row, and one slice of the states where a warp cannot hold them all.
@@ -26,7 +29,7 @@ struct SelectiveShape {
   Index rows, length, channels, state, groups;
   Sequences sequences;
   Cuts cuts;
-  int lanes = 1, block_channels = 32;
+  int lanes = 1, block_channels = full_width;
   Index group_channels, panels, slices;
 
   SelectiveShape(const ssm::detail::SelectiveSizes& sizes,
@@ -57,10 +60,22 @@ struct SelectiveShape {
   Index states() const { return rows * channels * state; }
 };
 
-/// Which part of a selective scan a thread works on.
+/// Elements of one channel at equal distances in time.
+template <class T>
+struct Column {
+  T* at;
+  Index by;
+
+  SSM_DEVICE T& operator*() const { return *at; }
+  SSM_DEVICE void next() { at += by; }
+};
+
+/// Which part of a selective scan a thread works on. Lanes is the number that share a channel where
+/// it is known when compiling, so that addresses are; 0 takes it from the shape.
+template <int Lanes>
 struct SelectivePlace {
   const SelectiveShape& shape;
-  Index panel, piece, row, slice, group, first_channel, channel, first_state;
+  Index panel, piece, row, slice_number, group, first_channel, channel, first_state;
   int lane;      ///< among those of its channel
   int local;     ///< its channel in the block
   int channels;  ///< of the block
@@ -73,22 +88,38 @@ struct SelectivePlace {
     piece = index % s.cuts.count;
     index /= s.cuts.count;
     row = index % s.rows;
-    slice = index / s.rows;
+    slice_number = index / s.rows;
     group = panel / s.group_panels();
-    const Index offset = panel % s.group_panels() * s.block_channels;
+    const Index offset = panel % s.group_panels() * width();
     first_channel = group * s.group_channels + offset;
     const Index left = s.group_channels - offset;
-    channels = left < s.block_channels ? static_cast<int>(left) : s.block_channels;
-    lane = block.thread() % s.lanes;
-    local = block.thread() / s.lanes;
+    channels = left < width() ? static_cast<int>(left) : width();
+    lane = block.thread() % lanes();
+    local = block.thread() / lanes();
     channel = first_channel + local;
-    first_state = slice * s.slice() + lane * lane_states;
+    first_state = slice_number * slice() + lane * lane_states;
     const Index states_left = s.state - first_state;
     states = local >= channels || states_left <= 0 ? 0
              : states_left < lane_states           ? static_cast<int>(states_left)
                                                    : lane_states;
   }
 
+  /// Lanes of a channel, channels of a block, states of a slice, threads of a block.
+  SSM_DEVICE int lanes() const { return Lanes > 0 ? Lanes : shape.lanes; }
+  SSM_DEVICE int width() const { return Lanes > 0 ? full_width : shape.block_channels; }
+  SSM_DEVICE int slice() const { return lanes() * lane_states; }
+  SSM_DEVICE int threads() const { return lanes() * width(); }
+  /// Its channel where threads lie across all channels of the block, and its first step of a tile;
+  /// the next one is `lanes()` steps on.
+  SSM_DEVICE int tile_channel(const Block& block) const { return block.thread() % width(); }
+  SSM_DEVICE int tile_step(const Block& block) const { return block.thread() / width(); }
+  /// The elements of that channel at every lanes-th step from `position` on, in the order of time.
+  template <class T>
+  SSM_DEVICE Column<T> column(const Block& block, const Array<T, 3>& array, Index position) const {
+    if (!array.present) return {nullptr, 0};
+    return {&array(row, shape.sequences.step(position), first_channel + tile_channel(block)),
+            (shape.sequences.reversed ? -lanes() : lanes()) * array.stride[1]};
+  }
   SSM_DEVICE Index begin() const { return shape.cuts.begin(piece); }
   SSM_DEVICE Index end() const { return shape.cuts.end(piece, shape.length); }
   /// Of this lane's states in an array (…, channels, state) whose leading index is `at`.
@@ -126,23 +157,27 @@ SSM_DEVICE void store_states(E* to, Index stride, int states, const LaneStates<E
   for (int p = 0; p < lane_states; ++p)
     if (p < states) to[p * stride] = x[p];
 }
-template <class E>
+template <class E, class Place>
 SSM_DEVICE LaneStates<E> load_states(const Array<const E, 3>& from, Index sequence,
-                                     const SelectivePlace& at) {
+                                     const Place& at) {
   if (!from.present || at.states == 0) return no_states<E>();
   return load_states(&from(sequence, at.channel, at.first_state), from.stride[2], at.states);
 }
-template <class E>
-SSM_DEVICE void store_states(const Array<E, 3>& to, Index sequence, const SelectivePlace& at,
+template <class E, class Place>
+SSM_DEVICE void store_states(const Array<E, 3>& to, Index sequence, const Place& at,
                              const LaneStates<E>& x) {
   if (to.present && at.states > 0)
     store_states(&to(sequence, at.channel, at.first_state), to.stride[2], at.states, x);
 }
-template <class E>
-SSM_DEVICE LaneStates<E> load_states(const Array<const E, 2>& from, const SelectivePlace& at) {
+template <class E, class Place>
+SSM_DEVICE LaneStates<E> load_states(const Array<const E, 2>& from, const Place& at) {
   if (!from.present || at.states == 0) return no_states<E>();
   return load_states(&from(at.channel, at.first_state), from.stride[1], at.states);
 }
+
+/// What the recurrence reads of one step of one channel.
+template <class R>
+using StepInputs = Pack<R, 2>;  ///< Δ, and u, or Δu where that is all there is to it
 
 /// The inputs of a selective scan as kernels read them. T is how sequences are kept, E the element
 /// of A and of states.
@@ -178,10 +213,29 @@ struct SelectiveArguments {
   /// Whether it takes the kernels with all options: they hold more in registers.
   bool is_general() const { return zero_order || B_constant.present || C_constant.present; }
 
-  SSM_DEVICE R step_size(Index row, Index step, Index channel) const {
-    const R raw =
-        widen(delta(row, step, channel)) + (delta_bias.present ? delta_bias(channel) : R(0));
-    return softplus ? kernels::softplus(raw) : raw;
+  SSM_DEVICE R bias_of(Index channel) const {
+    return delta_bias.present ? delta_bias(channel) : R(0);
+  }
+  SSM_DEVICE R D_of(Index channel) const { return D.present ? D(channel) : R(0); }
+  SSM_DEVICE R step_size(R raw) const { return softplus ? kernels::softplus(raw) : raw; }
+
+  /// Fills a tile of steps, zero beyond the panel.
+  template <bool General, class Place>
+  SSM_DEVICE void stage(Block& block, const Place& at, const Shared<StepInputs<R>>& tile,
+                        Index first, int count) const {
+    const int c = at.tile_channel(block);
+    int t = at.tile_step(block);
+    if (c >= at.channels) {
+      for (; t < count; t += at.lanes()) tile[t * at.width() + c] = StepInputs<R>{};
+      return;
+    }
+    const R bias = bias_of(at.first_channel + c);
+    Column<const T> raw = at.column(block, delta, first + t), v = at.column(block, u, first + t);
+    SSM_UNROLL_BY(8)
+    for (; t < count; t += at.lanes(), raw.next(), v.next()) {
+      const R d = step_size(R(widen(*raw)) + bias), u_now = widen(*v);
+      tile[t * at.width() + c] = StepInputs<R>{d, General ? u_now : d * u_now};
+    }
   }
 };
 
@@ -197,33 +251,38 @@ struct LaneModes {
   }
   /// e^{ΔA}, the decay over a time of Δ, however many steps that is.
   SSM_DEVICE E decay(int p, R delta) const { return exp2_of(exponent[p] * delta); }
+  /// What B is multiplied by: B_bar u = input · B.
+  template <bool General, class Arguments>
+  SSM_DEVICE E input(const Arguments& in, int p, const StepInputs<R>& step) const {
+    if constexpr (General) return hold<true>(in, p, step[0]) * step[1];
+    return E(step[1]);
+  }
+  /// B_bar = hold · B.
+  template <bool General, class Arguments>
+  SSM_DEVICE E hold(const Arguments& in, int p, R delta) const {
+    if constexpr (General)
+      if (in.zero_order) return delta * phi1(delta * A[p]);
+    return E(delta);
+  }
 };
 
-/// Fills a tile (count, block_channels) with value(step, channel), zero beyond the panel.
-template <class R, class Value>
-SSM_DEVICE void fill_tile(Block& block, const SelectivePlace& at, const Shared<R>& tile,
-                          Index first, int count, const Value& value) {
-  const int width = at.shape.block_channels;
-  for (int e = block.thread(); e < count * width; e += block.threads()) {
-    const int c = e % width;
-    tile[e] = c < at.channels
-                  ? value(at.shape.sequences.step(first + e / width), at.first_channel + c, e)
-                  : R(0);
-  }
-}
-
 /// Fills a tile (count, slice) with B or C, zero beyond the states.
-template <class E, class V>
-SSM_DEVICE void fill_coefficients(Block& block, const SelectivePlace& at, const Shared<E>& tile,
-                                  Index first, int count, const Array<const V, 4>& from) {
+template <class E, class V, class Place>
+SSM_DEVICE void stage_coefficients(Block& block, const Place& at, const Shared<E>& tile,
+                                   Index first, int count, const Array<const V, 4>& from) {
   if (!from.present) return;
-  const int width = at.shape.slice();
-  for (int e = block.thread(); e < count * width; e += block.threads()) {
-    const Index n = at.slice * width + e % width;
-    tile[e] = n < at.shape.state
-                  ? E(widen(from(at.row, at.shape.sequences.step(first + e / width), at.group, n)))
-                  : E(Real<E>(0));
+  const int n = block.thread() % at.slice(), steps_at_once = at.threads() / at.slice();
+  int t = block.thread() / at.slice();
+  const Index state = at.slice_number * at.slice() + n;
+  if (state >= at.shape.state) {
+    for (; t < count; t += steps_at_once) tile[t * at.slice() + n] = E(Real<E>(0));
+    return;
   }
+  const Sequences& sequences = at.shape.sequences;
+  Column<const V> value{&from(at.row, sequences.step(first + t), at.group, state),
+                        (sequences.reversed ? -steps_at_once : steps_at_once) * from.stride[1]};
+  SSM_UNROLL_BY(4)
+  for (; t < count; t += steps_at_once, value.next()) tile[t * at.slice() + n] = E(widen(*value));
 }
 
 /// The sum over the lanes of a channel, in each of them.
