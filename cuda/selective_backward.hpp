@@ -53,11 +53,11 @@ struct GradientColumns {
                              const SelectiveGradients<T, E>& gradients, Index position)
       : in(inputs),
         delta(at.column(block, in.delta, position)),
-        z(at.column(block, in.z, position)),
+        z(at.optional_column(block, in.z, position)),
         dy(at.column(block, gradients.y, position)),
-        du(at.column(block, gradients.u, position)),
-        ddelta(at.column(block, gradients.delta, position)),
-        dz(at.column(block, gradients.z, position)),
+        du(at.optional_column(block, gradients.u, position)),
+        ddelta(at.optional_column(block, gradients.delta, position)),
+        dz(at.optional_column(block, gradients.z, position)),
         D(in.D_of(at.first_channel + at.tile_channel(block))),
         bias(in.bias_of(at.first_channel + at.tile_channel(block))) {}
 
@@ -81,22 +81,24 @@ struct GradientColumns {
   }
 };
 
-/// Fills a tile with make(Δ, u, ∂loss/∂(C·x)) of each step, zero beyond the panel.
+/// Fills a tile with make(Δ, u, ∂loss/∂(C·x)) of each step, zero beyond the panel and beyond
+/// `count` steps.
 template <class V, class T, class E, class Place, class Make>
 SSM_DEVICE void stage_gradients(Block& block, const Place& at, const SelectiveArguments<T, E>& in,
                                 const SelectiveGradients<T, E>& gradients, const Shared<V>& tile,
-                                Index first, int count, const Make& make) {
+                                Index first, int count, int steps, const Make& make) {
   using R = Real<E>;
   constexpr R output_scale = is_complex<E> ? 2 : 1;
   const int c = at.tile_channel(block);
   int t = at.tile_step(block);
   if (c >= at.channels) {
-    for (; t < count; t += at.lanes()) tile[t * at.width() + c] = V{};
+    for (; t < steps; t += at.lanes()) tile[t * at.width() + c] = V{};
     return;
   }
   const R bias = in.bias_of(at.first_channel + c);
   Column<const T> raw = at.column(block, in.delta, first + t);
-  Column<const T> u = at.column(block, in.u, first + t), z = at.column(block, in.z, first + t);
+  Column<const T> u = at.column(block, in.u, first + t),
+                  z = at.optional_column(block, in.z, first + t);
   Column<const T> dy = at.column(block, gradients.y, first + t);
   SSM_UNROLL_BY(4)
   for (; t < count; t += at.lanes(), raw.next(), u.next(), z.next(), dy.next()) {
@@ -104,6 +106,7 @@ SSM_DEVICE void stage_gradients(Block& block, const Place& at, const SelectiveAr
     if (in.z.present) dy_now *= Silu<R>(widen(*z)).value;
     tile[t * at.width() + c] = make(in.step_size(R(widen(*raw)) + bias), R(widen(*u)), dy_now);
   }
+  for (; t < steps; t += at.lanes()) tile[t * at.width() + c] = V{};
 }
 
 /// Sums what the threads of a block have for their channel, the thread's number modulo
@@ -122,33 +125,37 @@ SSM_DEVICE void write_channel_sums(Block& block, const Place& at, const Shared<R
      block.thread()] = total;
 }
 
-/// B's and C's gradients at one step, summed over the channels of a warp: eight values a lane, four
-/// states of each, halved while they travel, so that a value costs less than one shuffle. The sums
-/// of value v end in the lanes whose `first` ≤ v < first + count.
+/// B's and C's gradients at one step, summed over the channels of a warp. The lanes of a channel
+/// hold their four states in an order of their own, place p holding state p ^ flip, with flip from
+/// the channel's number: what a lane keeps and what it sends then lie in the same places in every
+/// lane, and halving the values on the way takes a shuffle and an addition for each, no selection.
 template <class E>
 struct CoefficientSums {
-  E value[2 * lane_states];
-  int first = 0, count = 2 * lane_states;
+  LaneStates<E> dB, dC;
 
   template <int Half>
-  SSM_DEVICE void halve(Block& block, int mask) {
-    const bool upper = (block.thread() & mask) != 0;
+  SSM_DEVICE static void halve(Block& block, LaneStates<E>& x, int mask) {
     SSM_UNROLL
-    for (int i = 0; i < Half; ++i) {
-      const E sent = upper ? value[i] : value[i + Half];
-      const E kept = upper ? value[i + Half] : value[i];
-      value[i] = kept + shuffle_xor(block, sent, mask);
-    }
-    count = Half;
-    if (upper) first += Half;
+    for (int i = 0; i < Half; ++i) x[i] = x[i] + shuffle_xor(block, x[i + Half], mask);
   }
-  /// Sums over the lanes that differ in the bits from `lanes` upward.
+  /// Sums over the lanes that differ in the bits from `lanes` upward: the flips of the first two
+  /// bits leave one state in a lane, further bits join the like.
   SSM_DEVICE void sum(Block& block, int lanes) {
-    if (lanes < warp) halve<4>(block, lanes);
-    if (2 * lanes < warp) halve<2>(block, 2 * lanes);
-    if (4 * lanes < warp) halve<1>(block, 4 * lanes);
-    for (int mask = 8 * lanes; mask < warp; mask *= 2)
-      value[0] += shuffle_xor(block, value[0], mask);
+    if (lanes < warp) halve<2>(block, dB, lanes), halve<2>(block, dC, lanes);
+    if (2 * lanes < warp) halve<1>(block, dB, 2 * lanes), halve<1>(block, dC, 2 * lanes);
+    for (int mask = 4 * lanes; mask < warp; mask *= 2) {
+      dB[0] += shuffle_xor(block, dB[0], mask);
+      dC[0] += shuffle_xor(block, dC[0], mask);
+    }
+  }
+  /// Places of dB and dC that hold sums.
+  SSM_DEVICE static int held(int lanes) { return 2 * lanes < warp ? 1 : lanes < warp ? 2 : 4; }
+  /// The order of the lane's states: its channel's lowest bit flips halves, the next one
+  /// neighbours.
+  SSM_DEVICE static int flip_of(int lane_of_warp, int lanes) {
+    const int channel = lane_of_warp / lanes;
+    return (lanes < warp && (channel & 1) != 0 ? 2 : 0) |
+           (2 * lanes < warp && (channel & 2) != 0 ? 1 : 0);
   }
 };
 
@@ -156,16 +163,17 @@ struct CoefficientSums {
 /// again from the saved one that enters it, decays and decayed states stay in registers, and the
 /// adjoint g runs back over them.
 ///
-/// About 25 instructions an exponential: 4 to recompute, 9 for the adjoint and its products, 7 to
-/// sum B's and C's gradients over the channels of a warp, 3 for sums over states, 2 for shared
-/// memory. At batch 8, 1536 channels, length 2048, 16 states that is 0.33 ms of issue slots of an
-/// H100, its floor; memory takes 0.16 ms beside it.
+/// As nvcc 13 compiles it for sm_90, an exponential takes 31 instructions where the adjoint runs
+/// (14 that the formula has, 7 for the sums over the channels of a warp, 3 for those over states)
+/// and 8 more where tiles come and go. At batch 8, 1536 channels, length 2048 and 16 states that is
+/// 0.54 ms of issue slots of an H100; memory takes 0.16 ms beside it.
 template <class T, class E, bool General, int Lanes>
 struct SelectiveBackward {
   using R = Real<E>;
   static constexpr int most_threads = 256;
   static constexpr int tile_steps = saved_steps<E>;
   static constexpr R output_scale = is_complex<E> ? 2 : 1;
+  static constexpr int flips = lane_states;
   using StepGradients = Pack<R, 4>;  ///< Δ, u, ∂loss/∂(C·x)
 
   SelectiveArguments<T, E> in;
@@ -177,7 +185,7 @@ struct SelectiveBackward {
 
   static Index shared_bytes(const SelectiveShape& s) {
     return 7 * shared_size<R>(tile_steps * s.block_channels) + shared_size<R>(s.threads()) +
-           2 * shared_size<E>(tile_steps * s.slice()) +
+           2 * shared_size<E>(tile_steps * flips * s.slice()) +
            shared_size<E>(s.threads() / warp * 2 * tile_steps * s.slice());
   }
 
@@ -189,13 +197,14 @@ struct SelectiveBackward {
     const Shared<R> ddelta = block.shared<R>(tile_steps * width);
     const Shared<R> y = block.shared<R>(tile_steps * width);
     const Shared<R> scratch = block.shared<R>(at.threads());
-    const Shared<E> B = block.shared<E>(tile_steps * slice);
-    const Shared<E> C = block.shared<E>(tile_steps * slice);
+    const Shared<E> B = block.shared<E>(tile_steps * flips * slice);
+    const Shared<E> C = block.shared<E>(tile_steps * flips * slice);
     const Shared<E> sums = block.shared<E>(at.threads() / warp * 2 * tile_steps * slice);
 
-    const LaneModes<E> modes(load_states(in.A, at));
-    const LaneStates<E> B_constant = load_states(in.B_constant, at);
-    const LaneStates<E> C_constant = load_states(in.C_constant, at);
+    const int flip = CoefficientSums<E>::flip_of(block.thread() % warp, at.lanes());
+    const LaneModes<E> modes(load_states(in.A, at, flip));
+    const LaneStates<E> B_constant = load_states(in.B_constant, at, flip);
+    const LaneStates<E> C_constant = load_states(in.C_constant, at, flip);
     const Sequences& sequences = shape.sequences;
     const Index begin = at.begin(), end = at.end();
     const bool last = at.piece + 1 == shape.cuts.count;
@@ -204,16 +213,16 @@ struct SelectiveBackward {
 
     Index sequence = last ? sequences.count - 1 : sequences.before(end);
     LaneStates<E> g =
-        last ? load_states(gradients.final_state, sequences.number(at.row, sequence), at)
-             : load_states(exits + at.piece_states(), 1, at.states);
+        last ? load_states(gradients.final_state, sequences.number(at.row, sequence), at, flip)
+             : load_states(exits + at.piece_states(), 1, at.states, flip);
     const auto leave_sequence = [&] {
-      store_states(gradients.initial_state, sequences.number(at.row, sequence), at, g);
+      store_states(gradients.initial_state, sequences.number(at.row, sequence), at, g, flip);
     };
     const auto leave_sequences = [&](Index position) {
       while (sequence > 0 && sequences.start(sequence) >= position) {
         leave_sequence();
         --sequence;
-        g = load_states(gradients.final_state, sequences.number(at.row, sequence), at);
+        g = load_states(gradients.final_state, sequences.number(at.row, sequence), at, flip);
       }
     };
     if (last) leave_sequences(shape.length);
@@ -223,33 +232,35 @@ struct SelectiveBackward {
       const Index first = begin + tile * tile_steps;
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       block.sync();  // the tile before has been written out
-      stage_gradients(block, at, in, gradients, steps, first, count, [](R d, R v, R dy_now) {
-        return StepGradients{d, v, dy_now};
-      });
-      stage_coefficients(block, at, B, first, count, in.B);
-      stage_coefficients(block, at, C, first, count, in.C);
+      stage_gradients(block, at, in, gradients, steps, first, count, tile_steps,
+                      [](R d, R v, R dy_now) {
+                        return StepGradients{d, v, dy_now};
+                      });
+      stage_coefficients<flips>(block, at, B, first, count, tile_steps, in.B);
+      stage_coefficients<flips>(block, at, C, first, count, tile_steps, in.C);
       block.sync();
 
-      // Runs of steps of one sequence, the last first; most tiles are one run.
+      // Runs of steps of one sequence, the last first. Where each row is one sequence, a tile is
+      // one run, and steps beyond its end are zero and change nothing.
       for (int stop = count; stop > 0;) {
         const Index start = sequences.start(sequence) - first;
         const int from = start > 0 ? static_cast<int>(start) : 0;
         LaneStates<E> x;
         if (sequence > 0 && start >= 0) {
-          x = load_states(in.initial_state, sequences.number(at.row, sequence), at);
+          x = load_states(in.initial_state, sequences.number(at.row, sequence), at, flip);
         } else {
           const Index all_tiles = (shape.length + tile_steps - 1) / tile_steps;
           x = load_states(saved + at.states_at(at.row * all_tiles + first / tile_steps), 1,
-                          at.states);
+                          at.states, flip);
         }
         LaneStates<E> decay[tile_steps], decayed[tile_steps];
         SSM_UNROLL
         for (int t = 0; t < tile_steps; ++t) {
-          if (t < from || t >= stop) continue;
+          if (Lanes == 0 && (t < from || t >= stop)) continue;
           const int e = t * width + at.local;
           const StepGradients step = steps[e];
           const R d = step[0], v = step[1];
-          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
+          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at, flip);
           SSM_UNROLL
           for (int p = 0; p < lane_states; ++p) {
             decay[t][p] = modes.decay(p, d);
@@ -257,7 +268,7 @@ struct SelectiveBackward {
             x[p] = decayed[t][p] + (modes.template hold<General>(in, p, d) * v) * b[p];
           }
           if (gradients.z.present) {
-            const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
+            const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at, flip);
             R sum = 0;
             SSM_UNROLL
             for (int p = 0; p < lane_states; ++p) sum += real(c[p] * x[p]);
@@ -267,14 +278,14 @@ struct SelectiveBackward {
         }
         SSM_UNROLL
         for (int t = tile_steps - 1; t >= 0; --t) {
-          if (t < from || t >= stop) continue;
+          if (Lanes == 0 && (t < from || t >= stop)) continue;
           const int e = t * width + at.local;
           R du_sum = 0, ddelta_sum = 0, input_sum = 0;
           CoefficientSums<E> coefficients;
           const StepGradients step = steps[e];
           const R d = step[0], v = step[1], dy = step[2];
-          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at);
-          const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at);
+          const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at, flip);
+          const LaneStates<E> c = coefficient(in.C_constant, C_constant, C, t, at, flip);
           SSM_UNROLL
           for (int p = 0; p < lane_states; ++p) {
             const E b_bar = modes.template hold<General>(in, p, d);
@@ -295,8 +306,8 @@ struct SelectiveBackward {
             } else {
               input_sum += real_product(dx, b[p]);
             }
-            coefficients.value[p] = dB;
-            coefficients.value[lane_states + p] = dC;
+            coefficients.dB[p] = dB;
+            coefficients.dC[p] = dC;
             g[p] = dx * conjugate(decay[t][p]);
           }
           if constexpr (!General) {
@@ -311,7 +322,7 @@ struct SelectiveBackward {
           }
           if (partials.coefficients != nullptr) {
             coefficients.sum(block, at.lanes());
-            put(block, at, coefficients, sums, t);
+            put(block, at, coefficients, sums, t, flip);
           }
         }
         stop = from;
@@ -326,11 +337,11 @@ struct SelectiveBackward {
     if (at.piece == 0) leave_sequence();
     if (at.states > 0) {
       const Index states = at.piece_states();
-      if (partials.A != nullptr) store_states(partials.A + states, 1, at.states, dA);
+      if (partials.A != nullptr) store_states(partials.A + states, 1, at.states, dA, flip);
       if (partials.B_constant != nullptr)
-        store_states(partials.B_constant + states, 1, at.states, dB_sum);
+        store_states(partials.B_constant + states, 1, at.states, dB_sum, flip);
       if (partials.C_constant != nullptr)
-        store_states(partials.C_constant + states, 1, at.states, dC_sum);
+        store_states(partials.C_constant + states, 1, at.states, dC_sum, flip);
     }
     if (partials.slices != nullptr) return;
     write_channel_sums(block, at, scratch, dD, partials.D);
@@ -341,24 +352,24 @@ struct SelectiveBackward {
   template <class Place>
   SSM_DEVICE LaneStates<E> coefficient(const Array<const E, 2>& constant,
                                        const LaneStates<E>& of_channel, const Shared<E>& tile,
-                                       int t, const Place& at) const {
+                                       int t, const Place& at, int flip) const {
     if constexpr (General)
       if (constant.present) return of_channel;
-    return tile.template load<lane_states>(t * at.slice() + at.lane * lane_states);
+    return tile.template load<lane_states>((t * flips + flip) * at.slice() + at.lane * lane_states);
   }
 
   /// Puts a warp's sums at step t where the block adds them up: (warps, {B, C}, steps, slice).
   template <class Place>
   SSM_DEVICE void put(Block& block, const Place& at, const CoefficientSums<E>& of_warp,
-                      const Shared<E>& sums, int t) const {
-    if (block.thread() % warp >= 8 * at.lanes()) return;  // others hold the same
+                      const Shared<E>& sums, int t, int flip) const {
+    if (block.thread() % warp >= 4 * at.lanes()) return;  // others hold the same
     SSM_UNROLL
-    for (int i = 0; i < 2 * lane_states; ++i) {
-      if (i >= of_warp.count) break;
-      const int which = (of_warp.first + i) / lane_states;
-      const int n = at.lane * lane_states + (of_warp.first + i) % lane_states;
-      sums[((block.thread() / warp * 2 + which) * tile_steps + t) * at.slice() + n] =
-          of_warp.value[i];
+    for (int p = 0; p < lane_states; ++p) {
+      if (p >= CoefficientSums<E>::held(at.lanes())) break;
+      const int n = at.lane * lane_states + (p ^ flip);
+      const int warp_number = block.thread() / warp;
+      sums[((warp_number * 2) * tile_steps + t) * at.slice() + n] = of_warp.dB[p];
+      sums[((warp_number * 2 + 1) * tile_steps + t) * at.slice() + n] = of_warp.dC[p];
     }
   }
   template <class Place>
@@ -480,10 +491,10 @@ struct SelectivePieceAdjoints {
     for (Index first = at.begin(); first < end; first += tile_steps) {
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       const bool spent = block.all(modes_are_spent(at, modes, total));
-      stage_gradients(block, at, in, gradients, steps, first, count, [](R d, R, R dy_now) {
+      stage_gradients(block, at, in, gradients, steps, first, count, count, [](R d, R, R dy_now) {
         return StepInputs<R>{d, dy_now};
       });
-      stage_coefficients(block, at, C, first, count, in.C);
+      stage_coefficients<1>(block, at, C, first, count, count, in.C);
       block.sync();
       SSM_UNROLL_BY(4)
       for (int t = 0; t < count; ++t) {

@@ -71,7 +71,8 @@ struct Column {
 };
 
 /// Which part of a selective scan a thread works on. Lanes is the number that share a channel where
-/// it is known when compiling, so that addresses are; 0 takes it from the shape.
+/// it is known when compiling, so that addresses are, and each row is one sequence; 0 takes it from
+/// the shape.
 template <int Lanes>
 struct SelectivePlace {
   const SelectiveShape& shape;
@@ -116,9 +117,14 @@ struct SelectivePlace {
   /// The elements of that channel at every lanes-th step from `position` on, in the order of time.
   template <class T>
   SSM_DEVICE Column<T> column(const Block& block, const Array<T, 3>& array, Index position) const {
-    if (!array.present) return {nullptr, 0};
     return {&array(row, shape.sequences.step(position), first_channel + tile_channel(block)),
             (shape.sequences.reversed ? -lanes() : lanes()) * array.stride[1]};
+  }
+  template <class T>
+  SSM_DEVICE Column<T> optional_column(const Block& block, const Array<T, 3>& array,
+                                       Index position) const {
+    if (!array.present) return {nullptr, 0};
+    return column(block, array, position);
   }
   SSM_DEVICE Index begin() const { return shape.cuts.begin(piece); }
   SSM_DEVICE Index end() const { return shape.cuts.end(piece, shape.length); }
@@ -142,37 +148,39 @@ SSM_DEVICE LaneStates<E> no_states() {
   return x;
 }
 
-/// Reads or writes a lane's states where `states` of them exist.
+/// Reads or writes a lane's states where `states` of them exist. Place p of the lane holds state
+/// p ^ flip.
 template <class E>
-SSM_DEVICE LaneStates<E> load_states(const E* from, Index stride, int states) {
+SSM_DEVICE LaneStates<E> load_states(const E* from, Index stride, int states, int flip = 0) {
   LaneStates<E> x = no_states<E>();
   SSM_UNROLL
   for (int p = 0; p < lane_states; ++p)
-    if (p < states) x[p] = from[p * stride];
+    if ((p ^ flip) < states) x[p] = from[(p ^ flip) * stride];
   return x;
 }
 template <class E>
-SSM_DEVICE void store_states(E* to, Index stride, int states, const LaneStates<E>& x) {
+SSM_DEVICE void store_states(E* to, Index stride, int states, const LaneStates<E>& x,
+                             int flip = 0) {
   SSM_UNROLL
   for (int p = 0; p < lane_states; ++p)
-    if (p < states) to[p * stride] = x[p];
+    if ((p ^ flip) < states) to[(p ^ flip) * stride] = x[p];
 }
 template <class E, class Place>
-SSM_DEVICE LaneStates<E> load_states(const Array<const E, 3>& from, Index sequence,
-                                     const Place& at) {
+SSM_DEVICE LaneStates<E> load_states(const Array<const E, 3>& from, Index sequence, const Place& at,
+                                     int flip = 0) {
   if (!from.present || at.states == 0) return no_states<E>();
-  return load_states(&from(sequence, at.channel, at.first_state), from.stride[2], at.states);
+  return load_states(&from(sequence, at.channel, at.first_state), from.stride[2], at.states, flip);
 }
 template <class E, class Place>
 SSM_DEVICE void store_states(const Array<E, 3>& to, Index sequence, const Place& at,
-                             const LaneStates<E>& x) {
+                             const LaneStates<E>& x, int flip = 0) {
   if (to.present && at.states > 0)
-    store_states(&to(sequence, at.channel, at.first_state), to.stride[2], at.states, x);
+    store_states(&to(sequence, at.channel, at.first_state), to.stride[2], at.states, x, flip);
 }
 template <class E, class Place>
-SSM_DEVICE LaneStates<E> load_states(const Array<const E, 2>& from, const Place& at) {
+SSM_DEVICE LaneStates<E> load_states(const Array<const E, 2>& from, const Place& at, int flip = 0) {
   if (!from.present || at.states == 0) return no_states<E>();
-  return load_states(&from(at.channel, at.first_state), from.stride[1], at.states);
+  return load_states(&from(at.channel, at.first_state), from.stride[1], at.states, flip);
 }
 
 /// What the recurrence reads of one step of one channel.
@@ -266,23 +274,30 @@ struct LaneModes {
   }
 };
 
-/// Fills a tile (count, slice) with B or C, zero beyond the states.
-template <class E, class V, class Place>
+/// Fills a tile (steps, Flips, slice) with B or C, zero beyond the states and beyond `count` steps;
+/// place p of flip f holds state p ^ f of its lane.
+template <int Flips, class E, class V, class Place>
 SSM_DEVICE void stage_coefficients(Block& block, const Place& at, const Shared<E>& tile,
-                                   Index first, int count, const Array<const V, 4>& from) {
+                                   Index first, int count, int steps,
+                                   const Array<const V, 4>& from) {
   if (!from.present) return;
-  const int n = block.thread() % at.slice(), steps_at_once = at.threads() / at.slice();
-  int t = block.thread() / at.slice();
-  const Index state = at.slice_number * at.slice() + n;
+  const int slice = at.slice(), n = block.thread() % slice, steps_at_once = at.threads() / slice;
+  const auto put = [&](int t, E value) {
+    SSM_UNROLL
+    for (int flip = 0; flip < Flips; ++flip) tile[(t * Flips + flip) * slice + (n ^ flip)] = value;
+  };
+  int t = block.thread() / slice;
+  const Index state = at.slice_number * slice + n;
   if (state >= at.shape.state) {
-    for (; t < count; t += steps_at_once) tile[t * at.slice() + n] = E(Real<E>(0));
+    for (; t < steps; t += steps_at_once) put(t, E(Real<E>(0)));
     return;
   }
   const Sequences& sequences = at.shape.sequences;
   Column<const V> value{&from(at.row, sequences.step(first + t), at.group, state),
                         (sequences.reversed ? -steps_at_once : steps_at_once) * from.stride[1]};
   SSM_UNROLL_BY(4)
-  for (; t < count; t += steps_at_once, value.next()) tile[t * at.slice() + n] = E(widen(*value));
+  for (; t < count; t += steps_at_once, value.next()) put(t, E(widen(*value)));
+  for (; t < steps; t += steps_at_once) put(t, E(Real<E>(0)));
 }
 
 /// The sum over the lanes of a channel, in each of them.
