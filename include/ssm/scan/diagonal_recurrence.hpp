@@ -20,21 +20,22 @@ namespace ssm {
 /// What the recurrence of diagonal systems reads, one system with one input and one output a
 /// channel. T is float or double; K is T, or std::complex<T>: then the states stand for conjugate
 /// pairs, and y = 2 Re C·x.
-template <class T, class K = T>
+template <class T, class K = T, class Space = Host>
 struct DiagonalRecurrenceInputs {
-  View<const T, 3> u;              ///< (batch, length, channels)
-  View<const K, 2> lambda;         ///< λ (channels, state), 1/s, Re λ < 0 for a stable system
-  View<const K, 2> B;              ///< (channels, state)
-  View<const K, 2> C;              ///< (channels, state)
-  View<const T, 1> D;              ///< (channels), optional: y += D u
-  View<const K, 3> initial_state;  ///< (batch, channels, state), optional: zero when absent
+  View<const T, 3, Space> u;       ///< (batch, length, channels)
+  View<const K, 2, Space> lambda;  ///< λ (channels, state), 1/s, Re λ < 0 for a stable system
+  View<const K, 2, Space> B;       ///< (channels, state)
+  View<const K, 2, Space> C;       ///< (channels, state)
+  View<const T, 1, Space> D;       ///< (channels), optional: y += D u
+  View<const K, 3, Space> initial_state;  ///< (batch, channels, state), optional: zero when absent
 };
 
 /// What the recurrence of diagonal systems writes.
-template <class T, class K = T>
+template <class T, class K = T, class Space = Host>
 struct DiagonalRecurrenceOutputs {
-  View<T, 3> y;            ///< (batch, length, channels), may be the memory of u
-  View<K, 3> final_state;  ///< (batch, channels, state), optional, may be that of initial_state
+  View<T, 3, Space> y;  ///< (batch, length, channels), may be the memory of u
+  View<K, 3, Space>
+      final_state;  ///< (batch, channels, state), optional, may be that of initial_state
 };
 
 /// Scratch of the recurrence of diagonal systems. It grows to the largest call it has served.
@@ -46,28 +47,28 @@ struct DiagonalRecurrenceWorkspace {
 
 namespace detail {
 
-template <class T, class K>
+template <class T, class K, class Space>
 void check_diagonal_inputs(std::string_view name, Discretization method,
-                           const DiagonalRecurrenceInputs<T, K>& in) {
+                           const DiagonalRecurrenceInputs<T, K, Space>& in) {
   check_keeps_output(name, method);
   if (!in.u) throw_shape(name, "u", "absent", "(batch, length, channels)");
   if (!in.lambda) throw_shape(name, "lambda", "absent", "(channels, state)");
   const Index channels = in.u.extent(2), state = in.lambda.extent(1);
-  const std::array rows{channels, state};
+  const std::array<Index, 2> rows{channels, state};
   check_shape(name, "lambda", in.lambda, rows);
   check_shape(name, "B", in.B, rows);
   check_shape(name, "C", in.C, rows);
-  check_optional_shape(name, "D", in.D, std::array{channels});
+  check_optional_shape(name, "D", in.D, std::array<Index, 1>{channels});
   check_optional_shape(name, "initial_state", in.initial_state,
-                       std::array{in.u.extent(0), channels, state});
+                       std::array<Index, 3>{in.u.extent(0), channels, state});
 }
 
-template <class T, class K>
-void check_diagonal_outputs(std::string_view name, const DiagonalRecurrenceInputs<T, K>& in,
-                            const DiagonalRecurrenceOutputs<T, K>& out) {
+template <class T, class K, class Space>
+void check_diagonal_outputs(std::string_view name, const DiagonalRecurrenceInputs<T, K, Space>& in,
+                            const DiagonalRecurrenceOutputs<T, K, Space>& out) {
   check_shape(name, "y", out.y, in.u.extents());
   check_optional_shape(name, "final_state", out.final_state,
-                       std::array{in.u.extent(0), in.u.extent(2), in.lambda.extent(1)});
+                       std::array<Index, 3>{in.u.extent(0), in.u.extent(2), in.lambda.extent(1)});
 }
 
 /// Runs every channel with the (ā, B̄) that `mode_at(t, c, n)` gives for its states.

@@ -18,13 +18,15 @@ namespace ssm {
 
 /// What the linear scan x_t = a_t x_{t−1} + b_t reads. K is float, double or their complex.
 /// A stride of 0 repeats: a time-invariant `a` is a (channels) row with strides {0, 0, 1}.
-template <class K>
+template <class K, class Space = Host>
 struct LinearScanInputs {
-  View<const K, 3> a;              ///< (batch, length, channels)
-  View<const K, 3> b;              ///< (batch, length, channels)
-  View<const K, 2> initial_state;  ///< x_{−1} (sequences, channels), optional: zero when absent
-  View<const Index, 1> offsets = {};  ///< (sequences + 1), optional: sequence s of a batch of one
-                                      ///< is [offsets[s], offsets[s+1]), packed end to end
+  View<const K, 3, Space> a;  ///< (batch, length, channels)
+  View<const K, 3, Space> b;  ///< (batch, length, channels)
+  View<const K, 2, Space>
+      initial_state;  ///< x_{−1} (sequences, channels), optional: zero when absent
+  View<const Index, 1, Space> offsets =
+      {};  ///< (sequences + 1), optional: sequence s of a batch of one
+           ///< is [offsets[s], offsets[s+1]), packed end to end
 };
 
 struct LinearScanOptions {
@@ -32,31 +34,35 @@ struct LinearScanOptions {
 };
 
 /// What the linear scan writes.
-template <class K>
+template <class K, class Space = Host>
 struct LinearScanOutputs {
-  View<K, 3> x;            ///< (batch, length, channels), may be the memory of b
-  View<K, 2> final_state;  ///< (sequences, channels), optional, may be the memory of initial_state
+  View<K, 3, Space> x;  ///< (batch, length, channels), may be the memory of b
+  View<K, 2, Space>
+      final_state;  ///< (sequences, channels), optional, may be the memory of initial_state
 };
 
 /// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
 /// is ∂/∂Re k + i ∂/∂Im k.
-template <class K>
+template <class K, class Space = Host>
 struct LinearScanOutputGradients {
-  View<const K, 3> x;            ///< (batch, length, channels), optional
-  View<const K, 2> final_state;  ///< (sequences, channels), optional
+  View<const K, 3, Space> x;            ///< (batch, length, channels), optional
+  View<const K, 2, Space> final_state;  ///< (sequences, channels), optional
 };
 
 /// Gradients that backward overwrites; absent ones are skipped.
-template <class K>
+template <class K, class Space = Host>
 struct LinearScanInputGradients {
-  View<K, 3> a;              ///< (batch, length, channels)
-  View<K, 3> b;              ///< (batch, length, channels), may be the memory of the gradient of x
-  View<K, 2> initial_state;  ///< (sequences, channels)
+  View<K, 3, Space> a;  ///< (batch, length, channels)
+  View<K, 3, Space> b;  ///< (batch, length, channels), may be the memory of the gradient of x
+  View<K, 2, Space> initial_state;  ///< (sequences, channels)
 };
 
 /// Scratch of the linear scan. It grows to the largest call it has served.
+template <class K, class Space = Host>
+struct LinearScanWorkspace;
+
 template <class K>
-struct LinearScanWorkspace {
+struct LinearScanWorkspace<K, Host> {
   Tensor<K, 3> decay;     ///< (batch, chunks, channels): the product of a over the chunk before
   Tensor<K, 3> carry;     ///< (batch, chunks, channels): the state that enters the chunk
   Tensor<K, 3> gradient;  ///< (batch, length, channels), when the gradient of b is not asked for
@@ -213,9 +219,9 @@ void scan_pieces(const Cpu& backend, const View<const K, 3>& a, const View<const
 }
 
 /// The shape of a sequence argument, whose channels must lie side by side.
-template <class K>
-void check_sequence(std::string_view function, std::string_view argument, const View<K, 3>& view,
-                    const std::array<Index, 3>& want) {
+template <class K, class Space>
+void check_sequence(std::string_view function, std::string_view argument,
+                    const View<K, 3, Space>& view, const std::array<Index, 3>& want) {
   check_shape(function, argument, view, want);
   if (want[2] > 1 && view.stride(2) != 1)
     throw_shape(function, std::string(argument) + "'s stride of channels",
@@ -228,18 +234,34 @@ View<K, 3> in_time(const View<K, 3>& view, const LinearScanOptions& options) {
 }
 
 /// (sequences, channels)
-template <class K>
-std::array<Index, 2> state_shape(const LinearScanInputs<K>& inputs) {
+template <class K, class Space>
+std::array<Index, 2> state_shape(const LinearScanInputs<K, Space>& inputs) {
   return {inputs.offsets ? inputs.offsets.extent(0) - 1 : inputs.b.extent(0), inputs.b.extent(2)};
 }
 
-template <class K>
-void check_linear_scan_inputs(std::string_view name, const LinearScanInputs<K>& inputs) {
+template <class K, class Space>
+void check_linear_scan_inputs(std::string_view name, const LinearScanInputs<K, Space>& inputs) {
   const auto& [batch, length, channels] = inputs.b.extents();
   check_sequence(name, "a", inputs.a, inputs.b.extents());
   check_sequence(name, "b", inputs.b, inputs.b.extents());
   if (inputs.offsets) check_offsets(name, inputs.offsets, batch, length);
   check_optional_shape(name, "initial_state", inputs.initial_state, state_shape(inputs));
+}
+
+template <class K, class Space>
+void check_linear_scan_gradients(std::string_view name, const LinearScanInputs<K, Space>& inputs,
+                                 const View<const K, 3, Space>& x,
+                                 const LinearScanOutputGradients<K, Space>& output_gradients,
+                                 const LinearScanInputGradients<K, Space>& input_gradients) {
+  const auto shape = inputs.b.extents();
+  const auto states = state_shape(inputs);
+  check_linear_scan_inputs(name, inputs);
+  check_sequence(name, "x", x, shape);
+  if (output_gradients.x) check_sequence(name, "gradient of x", output_gradients.x, shape);
+  check_optional_shape(name, "gradient of final_state", output_gradients.final_state, states);
+  if (input_gradients.a) check_sequence(name, "gradient of a", input_gradients.a, shape);
+  if (input_gradients.b) check_sequence(name, "gradient of b", input_gradients.b, shape);
+  check_optional_shape(name, "gradient of initial_state", input_gradients.initial_state, states);
 }
 
 /// Sequence s of packed ones, as a batch of one.
@@ -341,16 +363,7 @@ void linear_scan_backward(const Cpu& backend, const LinearScanInputs<K>& inputs,
   constexpr std::string_view name = "linear_scan_backward";
   const auto shape = inputs.b.extents();
   const auto [batch, length, channels] = shape;
-  const auto state_shape = detail::state_shape(inputs);
-  detail::check_linear_scan_inputs(name, inputs);
-  detail::check_sequence(name, "x", x, shape);
-  if (output_gradients.x) detail::check_sequence(name, "gradient of x", output_gradients.x, shape);
-  detail::check_optional_shape(name, "gradient of final_state", output_gradients.final_state,
-                               state_shape);
-  if (input_gradients.a) detail::check_sequence(name, "gradient of a", input_gradients.a, shape);
-  if (input_gradients.b) detail::check_sequence(name, "gradient of b", input_gradients.b, shape);
-  detail::check_optional_shape(name, "gradient of initial_state", input_gradients.initial_state,
-                               state_shape);
+  detail::check_linear_scan_gradients(name, inputs, x, output_gradients, input_gradients);
   if (inputs.offsets) {
     const auto& offsets = inputs.offsets;
     for (Index s = 0; s + 1 < offsets.extent(0); ++s)

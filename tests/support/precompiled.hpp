@@ -1,0 +1,17 @@
+#pragma once
+
+#include "ssm/core/tensor.hpp"  // before Eigen: it knows of warnings there
+#include <Eigen/Dense>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <complex>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
