@@ -1,0 +1,80 @@
+#include "ssm/cuda/linear_scan.hpp"
+
+#include <algorithm>
+#include <complex>
+#include <limits>
+#include <vector>
+
+#include "ssm/core/phi.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/device_case.hpp"
+#include "support/random.hpp"
+
+using namespace ssm;
+using test::Random;
+using test::relative_error;
+
+namespace {
+
+/// The scan and its gradients on the device against those on the CPU.
+template <class K>
+double device_error(std::array<Index, 3> shape, const std::vector<Index>& packed, bool reversed) {
+  Random random(3);
+  const Index sequences = packed.empty() ? shape[0] : static_cast<Index>(packed.size()) - 1;
+  const std::array<Index, 2> states{sequences, shape[2]};
+  const auto a = random.normal<K>(shape, 0.2, 0.6), b = random.normal<K>(shape);
+  const auto initial = random.normal<K>(states), dfinal = random.normal<K>(states);
+  const auto dx = random.normal<K>(shape);
+  Tensor<Index, 1> offsets({static_cast<Index>(packed.size())});
+  std::copy(packed.begin(), packed.end(), offsets.begin());
+
+  LinearScanInputs<K> in{a, b, initial};
+  if (!packed.empty()) in.offsets = offsets;
+  Tensor<K, 3> x(shape), da(shape), db(shape);
+  Tensor<K, 2> final_state(states), dinitial(states);
+  LinearScanWorkspace<K> workspace;
+  linear_scan(cpu, in, {reversed}, {x, final_state}, workspace);
+  linear_scan_backward(cpu, in, {reversed}, x, {dx, dfinal}, {da, db, dinitial}, workspace);
+
+  const auto on_a = to_device(cuda, a), on_dx = to_device(cuda, dx);
+  auto on_b = to_device(cuda, b);         // x takes the memory of b
+  auto state = to_device(cuda, initial);  // the final state takes that of the initial one
+  const auto on_initial = to_device(cuda, initial), on_dfinal = to_device(cuda, dfinal);
+  const auto on_offsets = to_device(cuda, offsets);
+  auto on_da = to_device(cuda, da), on_db = to_device(cuda, dx);
+  auto on_dinitial = to_device(cuda, dinitial);
+  LinearScanInputs<K, Device> on_in{on_a, on_b, state};
+  if (!packed.empty()) on_in.offsets = on_offsets;
+  LinearScanWorkspace<K, Device> on_workspace;
+  linear_scan(cuda, on_in, {reversed}, {on_b, state}, on_workspace);
+  on_in.initial_state = on_initial;
+  linear_scan_backward(cuda, on_in, {reversed}, on_b, {on_db, on_dfinal},
+                       {on_da, on_db, on_dinitial}, on_workspace);
+  return std::max(
+      {relative_error(to_host(cuda, on_b), x), relative_error(to_host(cuda, state), final_state),
+       relative_error(to_host(cuda, on_da), da), relative_error(to_host(cuda, on_db), db),
+       relative_error(to_host(cuda, on_dinitial), dinitial)});
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a linear scan on a device, in place, and its gradients are those of the CPU",
+                   "", float, double, std::complex<float>, std::complex<double>) {
+  const double tolerance = 40 * static_cast<double>(std::numeric_limits<Real<TestType>>::epsilon());
+  for (const bool reversed : {false, true}) {
+    for (const std::array<Index, 3> shape : {std::array<Index, 3>{2, 0, 3},
+                                             {2, 1, 3},
+                                             {1, 7, 1},
+                                             {3, 33, 70},
+                                             {1, 1025, 17},
+                                             {0, 5, 2},
+                                             {2, 4, 0}}) {
+      CAPTURE(shape[0], shape[1], shape[2], reversed);
+      CHECK(device_error<TestType>(shape, {}, reversed) <= tolerance);
+    }
+    CHECK(device_error<TestType>({1, 9, 3}, {0, 0, 1, 3, 9, 9}, reversed) <= tolerance);
+    CHECK(device_error<TestType>({1, 0, 3}, {0, 0, 0}, reversed) <= tolerance);
+    CHECK(device_error<TestType>({1, 700, 5}, {0, 128, 128, 300, 411, 700}, reversed) <= tolerance);
+  }
+}
