@@ -3,6 +3,7 @@
 #include <complex>
 #include <limits>
 
+#include "ssm/scan/selective_step.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/device_case.hpp"

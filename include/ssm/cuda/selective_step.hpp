@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "ssm/cuda/backend.hpp"
-#include "ssm/scan/selective_step.hpp"
+#include "ssm/scan/selective_types.hpp"
 
 namespace ssm {
 

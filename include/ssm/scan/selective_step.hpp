@@ -15,48 +15,7 @@
 
 namespace ssm {
 
-struct SelectiveScanStepOptions {
-  bool softplus = false;  ///< Δ ← softplus(Δ)
-  Hold hold = Hold::simplified;
-};
-
-/// What one step of the selective scan reads: the inputs of the scan without time. T and K are
-/// those of SelectiveScanInputs.
-template <class T, class K = Arithmetic<T>, class Space = Host>
-struct SelectiveScanStepInputs {
-  using Varying = detail::Varying<T, K>;
-
-  View<const T, 2, Space> u;                      ///< (batch, channels)
-  View<const T, 2, Space> delta;                  ///< (batch, channels), before bias and softplus
-  View<const K, 2, Space> A;                      ///< (channels, state)
-  Selective<const K, 3, const Varying, Space> B;  ///< (channels, state) or (batch, groups, state)
-  Selective<const K, 3, const Varying, Space> C;  ///< (channels, state) or (batch, groups, state)
-  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
-  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional
-  View<const T, 2, Space> z;  ///< (batch, channels), optional: y ← y · silu(z)
-};
-
 namespace detail {
-
-/// Everything but the states' leading extent, which is the batch, or on a GPU the slots.
-template <class T, class K, class Space>
-[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T, K, Space>& in,
-                                 const View<K, 3, Space>& state,
-                                 const View<T, 2, Space>& y) noexcept {
-  const Index batch = in.u.extent(0), channels = in.u.extent(1), N = in.A.extent(1);
-  const auto vector = [&](const auto& v) { return !v || v.extent(0) == channels; };
-  const auto fits = [&](const auto& c) {
-    if (static_cast<bool>(c.constant) == static_cast<bool>(c.varying)) return false;
-    if (c.constant) return c.constant.extents() == std::array<Index, 2>{channels, N};
-    const Index groups = c.varying.extent(1);
-    return (channels == 0 || (groups > 0 && channels % groups == 0)) &&
-           c.varying.extents() == std::array<Index, 3>{batch, groups, N};
-  };
-  return in.delta.extents() == in.u.extents() && y.extents() == in.u.extents() &&
-         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels && fits(in.B) &&
-         fits(in.C) && vector(in.D) && vector(in.delta_bias) && state.extent(1) == channels &&
-         state.extent(2) == N;
-}
 
 template <class T>
 [[nodiscard]] bool is_fast_step(const SelectiveScanStepInputs<T>& in,

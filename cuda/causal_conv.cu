@@ -1,0 +1,6 @@
+#include "causal_conv.hpp"
+
+SSM_CAUSAL_CONV(float)
+SSM_CAUSAL_CONV(double)
+SSM_CAUSAL_CONV(ssm::Half)
+SSM_CAUSAL_CONV(ssm::Bfloat16)
