@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ssm/conv/diagonal_kernel_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/error.hpp"
@@ -20,16 +21,6 @@
 #include "ssm/discretize/discretize.hpp"
 
 namespace ssm {
-
-/// A diagonal model of every channel by itself, h' = Λ h + B u, y = 2 Re(C h): one mode of every
-/// conjugate pair.
-template <class T, class Space = Host>
-struct DiagonalKernelInputs {
-  View<const std::complex<T>, 2, Space> lambda;  ///< Λ (channels, state/2), 1/s
-  View<const T, 1, Space> delta;                 ///< Δ (channels), s
-  View<const std::complex<T>, 2, Space> B;       ///< (channels, state/2), optional: 1 when absent
-  View<const std::complex<T>, 2, Space> C;       ///< (channels, state/2)
-};
 
 /// Gradients that backward overwrites; absent ones are skipped. The gradient by a complex k is
 /// ∂/∂Re k + i ∂/∂Im k.
@@ -94,16 +85,6 @@ inline KernelMode dss_mode(std::complex<double> lambda, double delta, Index leng
   const std::complex<double> slope =
       phi1_derivative(x) / near - L * phi1_derivative(L * x) / far;  // of log(φ₁(x)/φ₁(Lx))
   return {z, g, delta * z, lambda * z, g * (delta * slope - 1.0 / lambda), g * lambda * slope};
-}
-
-template <class T, class Space>
-void check_diagonal_kernel(std::string_view name, const DiagonalKernelInputs<T, Space>& in,
-                           const View<const T, 2, Space>& K, std::string_view kernel) {
-  const Index channels = in.lambda.extent(0), modes = in.lambda.extent(1);
-  check_shape(name, "delta", in.delta, std::array<Index, 1>{channels});
-  check_optional_shape(name, "B", in.B, std::array<Index, 2>{channels, modes});
-  check_shape(name, "C", in.C, std::array<Index, 2>{channels, modes});
-  check_shape(name, kernel, K, std::array<Index, 2>{channels, K.extent(1)});
 }
 
 /// Calls body(channel, modes, scratch) for every channel, with room for 4 · state/2 numbers.

@@ -38,6 +38,10 @@ struct DiagonalRecurrenceOutputs {
       final_state;  ///< (batch, channels, state), optional, may be that of initial_state
 };
 
+struct DiagonalScanOptions {
+  bool reversed = false;  ///< time runs from the last step to the first
+};
+
 /// Scratch of the recurrence of diagonal systems. It grows to the largest call it has served.
 template <class K>
 struct DiagonalRecurrenceWorkspace {

@@ -13,10 +13,6 @@
 
 namespace ssm {
 
-struct DiagonalScanOptions {
-  bool reversed = false;  ///< time runs from the last step to the first
-};
-
 /// Gradients of a scalar loss that backward reads.
 template <class T, class K = T>
 struct DiagonalScanOutputGradients {
