@@ -69,9 +69,14 @@ struct Elementwise {
 
 template <class Each>
 void launch_elementwise(const Cuda& backend, const char* function, Index count, const Each& each) {
+#ifdef __CUDACC__
   constexpr Index threads = Elementwise<Each>::most_threads;
   launch(backend, function, (count + threads - 1) / threads, threads, 0,
          Elementwise<Each>{count, each});
+#else
+  static_cast<void>(backend), static_cast<void>(function);
+  for (Index i = count; i-- > 0;) each(i);  // its threads never meet: no fibers
+#endif
 }
 
 }  // namespace ssm::kernels

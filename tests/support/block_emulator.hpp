@@ -1,7 +1,7 @@
 #pragma once
 
 #include <boost/context/fiber.hpp>
-#include <boost/context/fixedsize_stack.hpp>
+#include <boost/context/pooled_fixedsize_stack.hpp>
 #include <cstddef>
 #include <cstring>
 #include <exception>
