@@ -214,6 +214,16 @@ TEMPLATE_TEST_CASE("every option of the scan on a device equals the formula in d
   }
 }
 
+TEMPLATE_TEST_CASE("16-bit sequences meet a complex A on a device", "", Half, Bfloat16) {
+  using K = std::complex<float>;
+  Sizes s;
+  s.batch = 2;
+  s.length = 21;
+  s.channels = 5;
+  s.state = 7;
+  CHECK(error_of<TestType, K>(s, 4) <= tolerance<TestType, K>(s));
+}
+
 TEST_CASE("a number that is not finite shows in all that follows, across pieces of time") {
   Sizes s;
   s.length = 900;
