@@ -201,9 +201,10 @@ void add_to(const View<const T, 3>& from, const View<T, 3>& to) {
       for (Index c = 0; c < to.extent(2); ++c) to(b, t, c) += from(b, t, c);
 }
 
-template <class T>
-void check_s4d_states(std::string_view function, const S4dShape& s, Index batch,
-                      std::string_view argument, const S4dState<T>* state) {
+/// Of S4D and S4.
+template <class Shape, class State>
+void check_s4d_states(std::string_view function, const Shape& s, Index batch,
+                      std::string_view argument, const State* state) {
   if (!state) return;
   if (s.bidirectional)
     throw_domain(function, argument, "given", "no state, as a pass from the end has none");
