@@ -1,5 +1,7 @@
 #include "ssm/layers/s4.hpp"
 
+#include <limits>
+#include <tuple>
 #include <utility>
 
 #include "ssm/layers/mixers.hpp"
@@ -300,6 +302,57 @@ TEST_CASE("an S4 layer's bits do not depend on threads, and float follows double
   S4Workspace<float> workspace;
   s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, workspace);
   CHECK(test::relative_error(output, y) < 1e-4);
+}
+
+TEST_CASE("the gradients of S4 in float follow those in double, whatever the length") {
+  for (const bool stateful : {false, true})
+    for (const Index length : {1, 40, 600}) {
+      INFO("stateful " << stateful << " length " << length);
+      const S4Shape shape{.width = 3, .state = 16, .rank = 2, .length = length};
+      auto weights = draw(shape, 26);
+      S4Weights<float> narrow(shape);
+      const auto round = [](auto& wide, auto& to) {
+        std::copy(wide.begin(), wide.end(), to.begin());
+        std::copy(to.begin(), to.end(), wide.begin());
+      };
+      round(weights.log_decay, narrow.log_decay);
+      round(weights.frequency, narrow.frequency);
+      round(weights.log_delta, narrow.log_delta);
+      round(weights.P, narrow.P);
+      round(weights.B, narrow.B);
+      round(weights.C, narrow.C);
+      round(weights.D, narrow.D);
+      const auto run = [&]<class T>(const S4Weights<T>& w) {
+        const auto input = Random(27).normal<float, 3>({2, length, 3});
+        const auto slope = Random(28).normal<float, 3>(input.extents());
+        Tensor<T, 3> u(input.extents()), dy(input.extents()), du(input.extents());
+        std::copy(input.begin(), input.end(), u.begin());
+        std::copy(slope.begin(), slope.end(), dy.begin());
+        S4State<T> initial(shape, 2), dfinal(shape, 2), dinitial;
+        initial.x.fill(T(1));
+        dfinal.x.fill(T(-1));
+        S4Weights<T> gradients;
+        S4Workspace<T> workspace;
+        s4_backward<T>(cpu(1), w, u, stateful ? &initial : nullptr, dy,
+                       stateful ? &dfinal : nullptr, gradients, du, stateful ? &dinitial : nullptr,
+                       workspace);
+        return std::tuple(gradients, du, dinitial);
+      };
+      const auto [got, du, dinitial] = run(narrow);
+      const auto [want, du_wide, dinitial_wide] = run(weights);
+      const double bound = 8 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                           std::sqrt(static_cast<double>(length));
+      CHECK(test::relative_error(du, du_wide) < bound);
+      CHECK(test::relative_error(dinitial.x, dinitial_wide.x) < bound);
+      CHECK(test::relative_error(got.log_decay, want.log_decay) < bound);
+      CHECK(test::relative_error(got.frequency, want.frequency) < bound);
+      // A kernel of one tap does not depend on Δ.
+      CHECK(test::relative_error(got.log_delta, want.log_delta, 1e-3) < bound);
+      CHECK(test::relative_error(got.P, want.P) < bound);
+      CHECK(test::relative_error(got.B, want.B) < bound);
+      CHECK(test::relative_error(got.C, want.C) < bound);
+      CHECK(test::relative_error(got.D, want.D) < bound);
+    }
 }
 
 TEST_CASE("an S4 layer refuses what it cannot do by name") {
