@@ -1,6 +1,9 @@
 #include "ssm/layers/s4d.hpp"
 
+#include <iterator>
 #include <limits>
+#include <tuple>
+#include <type_traits>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -230,10 +233,91 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
     CHECK_THROWS_AS(
         forward<double>(weights, fits, nullptr, {.form = form, .method = Discretization::tustin}),
         DomainError);
+  Tensor<Index, 1> offsets({2});
+  offsets(1) = 3;
+  CHECK_THROWS_AS(forward<double>(weights, fits, nullptr, {.offsets = offsets}), ShapeError);
+  const auto packed = fits.view().slice(0, 0, 1);
+  CHECK_THROWS_AS(
+      forward<double>(weights, packed, nullptr, {.form = S4dForm::convolution, .offsets = offsets}),
+      DomainError);
+  CHECK_THROWS_AS(forward<double>(weights, packed, nullptr, {.dss = true, .offsets = offsets}),
+                  DomainError);
+  offsets(1) = 2;
+  CHECK_THROWS_AS(forward<double>(weights, packed, nullptr, {.offsets = offsets}), DomainError);
   const auto two_ways = draw<double>({.width = 3, .state = 4, .bidirectional = true}, 20);
   const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
   CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
+}
+
+TEST_CASE("packed sequences give S4D what each gives by itself, and the sum of the gradients") {
+  constexpr Index ends[] = {0, 9, 9, 10, 75};
+  Tensor<Index, 1> offsets({5});
+  std::copy(std::begin(ends), std::end(ends), offsets.begin());
+  const double bound = 75 * 64 * std::numeric_limits<double>::epsilon();
+  for (const bool bidirectional : {false, true})
+    for (const S4dForm form : {S4dForm::fastest, S4dForm::recurrence}) {
+      const S4dShape shape{.width = 3, .state = 8, .bidirectional = bidirectional};
+      const auto weights = draw<double>(shape, 19);
+      const auto x = Random(20).normal<double, 3>({1, 75, 3});
+      const auto dy = Random(21).normal<double, 3>(x.extents());
+      const auto initial = draw_state<double>(shape, 4, 22),
+                 dfinal = draw_state<double>(shape, 4, 23);
+      const auto run = [&](const View<const double, 3>& u, const View<const double, 3>& slope,
+                           const S4dState<double>& from, const S4dState<double>& slope_to,
+                           const S4dOptions<double>& options) {
+        S4dWeights<double> gradients;
+        S4dWorkspace<double> workspace;
+        S4dState<double> dinitial;
+        Tensor<double, 3> du(u.extents());
+        const auto result = forward<double>(weights, u, bidirectional ? nullptr : &from, options);
+        s4d_backward<double>(cpu(2), weights, u, bidirectional ? nullptr : &from, options, slope,
+                             bidirectional ? nullptr : &slope_to, gradients, du,
+                             bidirectional ? nullptr : &dinitial, workspace);
+        return std::tuple(result.y, result.final.x, gradients, du, dinitial.x);
+      };
+      const S4dOptions<double> options{
+          .form = form, .dss = bidirectional, .dss_length = 20, .offsets = offsets};
+      const auto [y, final, gradients, du, dinitial] = run(x, dy, initial, dfinal, options);
+      S4dWeights<double> sums(shape);
+      for (Index s = 0; s < 4; ++s) {
+        INFO("bidirectional " << bidirectional << " sequence " << s);
+        const Index begin = ends[s], length = ends[s + 1] - begin;
+        const auto cut = [&](const auto& whole) { return whole.view().slice(1, begin, length); };
+        const auto copy = [](const auto& view) {
+          Tensor<typename std::remove_cvref_t<decltype(view)>::value_type, 3> to(view.extents());
+          std::copy_n(view.data(), view.size(), to.data());
+          return to;
+        };
+        S4dState<double> from, to;
+        from.x = copy(initial.x.view().slice(0, s, 1));
+        to.x = copy(dfinal.x.view().slice(0, s, 1));
+        const auto [y1, final1, gradients1, du1, dinitial1] =
+            run(cut(x), cut(dy), from, to,
+                {.form = S4dForm::scan, .dss = bidirectional, .dss_length = 20});
+        CHECK(test::relative_error(copy(cut(y)), y1) <= bound);
+        CHECK(test::relative_error(copy(cut(du)), du1) <= bound);
+        if (!bidirectional) {
+          CHECK(test::relative_error(copy(final.view().slice(0, s, 1)), final1) <= bound);
+          CHECK(test::relative_error(copy(dinitial.view().slice(0, s, 1)), dinitial1) <= bound);
+        }
+        const auto add = [](auto& sum, const auto& term) {
+          for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += term.data()[i];
+        };
+        add(sums.log_decay, gradients1.log_decay);
+        add(sums.frequency, gradients1.frequency);
+        add(sums.log_delta, gradients1.log_delta);
+        add(sums.B, gradients1.B);
+        add(sums.C, gradients1.C);
+        add(sums.D, gradients1.D);
+      }
+      CHECK(test::relative_error(gradients.log_decay, sums.log_decay) <= bound);
+      CHECK(test::relative_error(gradients.frequency, sums.frequency) <= bound);
+      CHECK(test::relative_error(gradients.log_delta, sums.log_delta) <= bound);
+      CHECK(test::relative_error(gradients.B, sums.B) <= bound);
+      CHECK(test::relative_error(gradients.C, sums.C) <= bound);
+      CHECK(test::relative_error(gradients.D, sums.D) <= bound);
+    }
 }
 
 TEST_CASE("DSS is the convolution with its kernel, in every form, at its length and below") {

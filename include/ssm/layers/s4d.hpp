@@ -12,6 +12,7 @@
 #include "ssm/conv/diagonal_state.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/offsets.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -24,7 +25,7 @@ namespace ssm {
 /// The state of an S4D layer. A plain value; zero when made.
 template <class T>
 struct S4dState {
-  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2)
+  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2), of packed sequences one each
 
   S4dState() = default;
   S4dState(const S4dShape& s, Index batch) : x({batch, s.width, s.modes()}) {}
@@ -49,6 +50,8 @@ struct S4dOptions {
   /// L of DSS. 0: the length of each input, and then no state and no step, as these would belong to
   /// another model at every length.
   Index dss_length = 0;
+  View<const Index, 1> offsets = {};  ///< (sequences + 1), optional: packed sequences, batch 1; by
+                                      ///< scan or recurrence, DSS with a dss_length
 };
 
 /// Scratch of an S4D layer, grown to its largest call.
@@ -86,6 +89,17 @@ void check_dss_options(std::string_view function, const S4dOptions<T>& options, 
     throw_domain(function, "dss_length", std::to_string(options.dss_length), "at least 0");
   if (stateful && options.dss_length == 0)
     throw_domain(function, "state", "given", "none for dss without a dss_length");
+}
+
+template <class T>
+void check_packed(std::string_view function, const S4dOptions<T>& options, Index batch,
+                  Index length) {
+  if (!options.offsets) return;
+  check_offsets(function, options.offsets, batch, length);
+  if (options.form == S4dForm::convolution)
+    throw_domain(function, "form", "convolution", "scan or recurrence for packed sequences");
+  if (options.dss && options.dss_length == 0)
+    throw_domain(function, "dss_length", "0", "above 0 for packed sequences");
 }
 
 /// 1/(e^{LΔλ} − 1), by which DSS scales B.
@@ -154,7 +168,8 @@ inline S4dForm choose_s4d_form(S4dForm form, Discretization method, Index length
   return has_kernel && length <= few_steps && !stateful ? S4dForm::convolution : S4dForm::scan;
 }
 
-/// One direction of an S4D layer, whose time runs forward in u and y.
+/// One direction of an S4D layer, whose time runs forward in u and y, or with `reversed`, which
+/// packed sequences alone use, from the end of each sequence to its start.
 template <class T>
 struct S4dPass {
   using Complex = std::complex<T>;
@@ -163,6 +178,7 @@ struct S4dPass {
   const S4dOptions<T>& options;
   S4dWorkspace<T>& workspace;
   Index direction;
+  bool reversed = false;
 
   [[nodiscard]] View<const Complex, 2> B() const {
     return options.dss ? workspace.B.view() : as_complex(weights.B.view());
@@ -175,6 +191,8 @@ struct S4dPass {
     return {workspace.lambda, workspace.delta, B(), C()};
   }
   [[nodiscard]] S4dForm form(Index length, bool stateful) const {
+    if (options.offsets)
+      return options.form == S4dForm::recurrence && !reversed ? options.form : S4dForm::scan;
     return choose_s4d_form(options.form, options.method, length, stateful);
   }
   void make_kernel(Index length) const {
@@ -183,7 +201,7 @@ struct S4dPass {
   }
   [[nodiscard]] DiagonalRecurrenceInputs<T, Complex> inputs(
       const View<const T, 3>& u, const View<const Complex, 3>& initial) const {
-    return {u, workspace.lambda, B(), C(), D(), initial};
+    return {u, workspace.lambda, B(), C(), D(), initial, options.offsets};
   }
 
   void forward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
@@ -200,8 +218,8 @@ struct S4dPass {
         return recurrence<T, Complex>(backend, options.method, inputs(u, initial), w.delta,
                                       {y, final}, w.recurrence);
       default:
-        return diagonal_scan<T, Complex>(backend, options.method, inputs(u, initial), w.delta, {},
-                                         {y, final}, w.scan);
+        return diagonal_scan<T, Complex>(backend, options.method, inputs(u, initial), w.delta,
+                                         {reversed}, {y, final}, w.scan);
     }
   }
 
@@ -213,7 +231,7 @@ struct S4dPass {
     const bool stateful = initial || dfinal || din.initial_state;
     if (form(u.extent(1), stateful) != S4dForm::convolution)
       return diagonal_scan_backward<T, Complex>(backend, options.method, inputs(u, initial),
-                                                w.delta, {}, {dy, dfinal}, din, w.scan);
+                                                w.delta, {reversed}, {dy, dfinal}, din, w.scan);
     make_kernel(u.extent(1));
     w.dkernel.resize(w.kernel.extents());
     long_conv_backward<T>(backend, {u, w.kernel, D(), {}}, {}, {dy, {}},
@@ -235,6 +253,13 @@ template <class T>
 template <class T>
 [[nodiscard]] View<T, 3> before_last(const View<T, 3>& x) {
   return x.slice(1, 0, x.extent(1) - 1).reversed(1);
+}
+
+/// Calls body(t) for every step of packed sequences that another follows.
+template <class Body>
+void for_followed_steps(const View<const Index, 1>& offsets, const Body& body) {
+  for (Index s = 0; s + 1 < offsets.extent(0); ++s)
+    for (Index t = offsets(s); t + 1 < offsets(s + 1); ++t) body(t);
 }
 
 template <class T>
@@ -266,8 +291,8 @@ void check_s4d_states(std::string_view function, const Shape& s, Index batch,
 /// @param input, output (batch, length, width), not the same memory
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
 /// @throws ShapeError, and DomainError for a rate that is not above 0, a state of a bidirectional
-///   layer, a convolution by an Euler method, or dss by another method or with a state but no
-///   length
+///   layer, offsets that run backward or past the end or meet a convolution, a convolution by an
+///   Euler method, or dss by another method or with a state but no length
 /// Cost: as diagonal_scan, or as s4d_kernel and long_conv; the same bits for every number of
 /// threads; allocates while the workspace grows.
 template <class T>
@@ -282,16 +307,25 @@ void s4d_forward(const Cpu& backend, const S4dWeights<T>& weights, const View<co
   detail::check_shape(function, "output", output, extents);
   detail::check_rate(function, options);
   detail::check_dss_options(function, options, initial || final);
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  if (final) final->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "final", final);
+  detail::check_packed(function, options, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  detail::check_s4d_states(function, s, sequences, "initial", initial);
+  if (final) final->x.resize({sequences, s.width, s.modes()});
+  detail::check_s4d_states(function, s, sequences, "final", final);
   detail::load_s4d(weights, options, length, workspace);
   const detail::S4dPass<T> pass{backend, weights, options, workspace, 0};
   pass.forward(input, initial ? initial->x.view() : View<const std::complex<T>, 3>(), output,
                final ? final->x.view() : View<std::complex<T>, 3>());
   if (!s.bidirectional || length < 2) return;
   workspace.y.resize(extents);
-  const detail::S4dPass<T> back{backend, weights, options, workspace, 1};
+  const detail::S4dPass<T> back{backend, weights, options, workspace, 1, bool(options.offsets)};
+  if (options.offsets) {
+    back.forward(input, {}, workspace.y, {});
+    detail::for_followed_steps(options.offsets, [&](Index t) {
+      for (Index c = 0; c < s.width; ++c) output(0, t, c) += workspace.y(0, t + 1, c);
+    });
+    return;
+  }
   const View<T, 3> later = detail::before_last(workspace.y.view());
   back.forward(detail::after_first(input), {}, later, {});
   detail::add_to<T>(later, detail::before_last(output));
@@ -317,10 +351,12 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
   detail::check_shape(function, "the gradient of input", dinput, extents);
   detail::check_rate(function, options);
   detail::check_dss_options(function, options, initial || dfinal || dinitial);
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
-  if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "the gradient of initial", dinitial);
+  detail::check_packed(function, options, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  detail::check_s4d_states(function, s, sequences, "initial", initial);
+  detail::check_s4d_states(function, s, sequences, "the gradient of final", dfinal);
+  if (dinitial) dinitial->x.resize({sequences, s.width, s.modes()});
+  detail::check_s4d_states(function, s, sequences, "the gradient of initial", dinitial);
   if (gradients.shape() != s) gradients = S4dWeights<T>(s);
   S4dWorkspace<T>& w = workspace;
   detail::load_s4d(weights, options, length, w);
@@ -344,20 +380,33 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
     w.dB.resize(w.lambda.extents());
     w.ddelta.resize(w.delta.extents());
     w.du.resize(extents);
-    const detail::S4dPass<T> back{backend, weights, options, w, 1};
-    const Index steps = std::max<Index>(length, 1) - 1;
-    const auto cut = [steps](const auto& x, bool first) {
-      return x.slice(1, first || steps == 0 ? 0 : 1, steps).reversed(1);
+    const detail::S4dPass<T> back{backend, weights, options, w, 1, bool(options.offsets)};
+    const auto turn_back = [&](const View<const T, 3>& u, const View<const T, 3>& dy,
+                               const View<T, 3>& du, const View<T, 3>& to) {
+      back.backward(u, {}, dy, {},
+                    {.u = du,
+                     .lambda = w.dlambda,
+                     .B = w.dB,
+                     .C = dC,
+                     .D = {},
+                     .delta = w.ddelta,
+                     .initial_state = {}});
+      detail::add_to<T>(du, to);
     };
-    back.backward(cut(input, false), {}, cut(doutput, true), {},
-                  {.u = cut(w.du.view(), false),
-                   .lambda = w.dlambda,
-                   .B = w.dB,
-                   .C = dC,
-                   .D = {},
-                   .delta = w.ddelta,
-                   .initial_state = {}});
-    detail::add_to<T>(cut(w.du.view(), false), cut(dinput, false));
+    if (options.offsets) {
+      w.y.resize(extents);
+      w.y.fill(T(0));
+      detail::for_followed_steps(options.offsets, [&](Index t) {
+        for (Index c = 0; c < s.width; ++c) w.y(0, t + 1, c) = doutput(0, t, c);
+      });
+      turn_back(input, w.y, w.du, dinput);
+    } else {
+      const Index steps = std::max<Index>(length, 1) - 1;
+      const auto cut = [steps](const auto& x, bool first) {
+        return x.slice(1, first || steps == 0 ? 0 : 1, steps).reversed(1);
+      };
+      turn_back(cut(input, false), cut(doutput, true), cut(w.du.view(), false), cut(dinput, false));
+    }
     for (Index i = 0; i < w.lambda.size(); ++i) {
       w.dlambda_sum.data()[i] += w.dlambda.data()[i];
       dB.data()[i] += w.dB.data()[i];
