@@ -210,6 +210,9 @@ void diagonal_scan(const Cuda& backend, Discretization method,
   const char* function = "diagonal_scan";
   const auto [rows, length, channels] = inputs.u.extents();
   ssm::detail::check_diagonal_inputs(function, method, inputs);
+  if (inputs.offsets)
+    ssm::detail::throw_shape(function, "offsets", "given",
+                             "none: on a device each row is one sequence");
   ssm::detail::check_shape(function, "delta", delta, std::array<Index, 1>{channels});
   ssm::detail::check_diagonal_outputs(function, inputs, outputs);
   if (channels == 0 || rows == 0) return;

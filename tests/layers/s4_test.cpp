@@ -1,5 +1,10 @@
 #include "ssm/layers/s4.hpp"
 
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "ssm/layers/mixers.hpp"
 #include "ssm/layers/s4_recurrence.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -19,27 +24,58 @@ S4Weights<double> draw(const S4Shape& shape, std::uint64_t seed = 1) {
   return weights;
 }
 
+struct Result {
+  Tensor<double, 3> y;
+  S4State<double> final;
+};
+
+Result forward(const S4Weights<double>& weights, const View<const double, 3>& u,
+               const S4State<double>* initial, int threads = 1) {
+  Result result{Tensor<double, 3>(u.extents()), {}};
+  S4Workspace<double> workspace;
+  s4_forward<double>(cpu(threads), weights, u, initial, result.y, &result.final, workspace);
+  return result;
+}
+
+/// From rest.
 Tensor<double, 3> forward(const S4Weights<double>& weights, const View<const double, 3>& u,
                           int threads = 1) {
   S4Workspace<double> workspace;
   Tensor<double, 3> y(u.extents());
-  s4_forward<double>(cpu(threads), weights, u, y, workspace);
+  s4_forward<double>(cpu(threads), weights, u, nullptr, y, nullptr, workspace);
   return y;
 }
 
-/// What the layer says of u, step by step.
+S4State<double> draw_state(const S4Shape& shape, Index batch, std::uint64_t seed) {
+  S4State<double> state(shape, batch);
+  state.x = Random(seed).normal<std::complex<double>, 3>(state.x.extents());
+  return state;
+}
+
+/// Step t of a sequence, as (batch, width).
+template <class Array>
+auto at_step(Array& sequence, Index t) {
+  const auto view = sequence.view().slice(1, t, 1);
+  using Element = typename decltype(view)::element_type;
+  return View<Element, 2>(view.data(), {view.extent(0), view.extent(2)},
+                          {view.stride(0), view.stride(2)});
+}
+
+/// What the recurrence says of u, step by step.
+Result by_steps(const S4Weights<double>& weights, const Tensor<double, 3>& u,
+                const S4State<double>& initial, double rate = 1) {
+  const S4Recurrence recurrence(weights, rate);
+  Result result{Tensor<double, 3>(u.extents()), initial};
+  for (Index t = 0; t < u.extent(1); ++t)
+    CHECK(test::allocations_of([&] {
+            recurrence.step<double>(at_step(u, t), result.final.x, at_step(result.y, t));
+          }) == 0);
+  return result;
+}
+
 Tensor<double, 3> by_steps(const S4Weights<double>& weights, const Tensor<double, 3>& u,
                            double rate = 1) {
-  const S4Recurrence recurrence(weights, rate);
-  Tensor<std::complex<double>, 3> state({u.extent(0), u.extent(2), recurrence.modes()});
-  Tensor<double, 3> y(u.extents());
-  const Index length = u.extent(1), width = u.extent(2);
-  for (Index t = 0; t < length; ++t) {
-    const View<const double, 2> now(&u(0, t, 0), {u.extent(0), width}, {length * width, 1});
-    const View<double, 2> out(&y(0, t, 0), {u.extent(0), width}, {length * width, 1});
-    CHECK(test::allocations_of([&] { recurrence.step<double>(now, state, out); }) == 0);
-  }
-  return y;
+  return by_steps(weights, u, S4State<double>(weights.shape(), u.extent(0)), rate).y;
 }
 
 }  // namespace
@@ -68,6 +104,125 @@ TEST_CASE("an S4 layer whose length is doubled computes the same, and longer seq
   CHECK(test::relative_error(forward(weights, longer), by_steps(weights, longer)) < 1e-11);
 }
 
+TEST_CASE("an S4 layer with a state is its recurrence, from a state to a state") {
+  for (const Index rank : {1, 2})
+    for (const Index longest : {1, 7, 150}) {
+      const S4Shape shape{.width = 3, .state = 8, .rank = rank, .length = longest};
+      const auto weights = draw(shape);
+      const auto initial = draw_state(shape, 2, 13);
+      for (const Index length : {Index{0}, Index{1}, (longest + 1) / 2, longest}) {
+        INFO("rank " << rank << " length " << length << " of " << longest);
+        const auto u = Random(2).normal<double, 3>({2, length, 3});
+        const auto got = forward(weights, u, &initial);
+        const auto want = by_steps(weights, u, initial);
+        CHECK(test::relative_error(got.y, want.y) < 1e-11);
+        CHECK(test::relative_error(got.final.x, want.final.x) < 1e-12);
+      }
+    }
+}
+
+TEST_CASE("an S4 layer split anywhere and resumed computes the same, beyond its length too") {
+  const S4Shape shape{.width = 3, .state = 8, .length = 100};
+  const auto weights = draw(shape, 14);
+  const auto u = Random(15).normal<double, 3>({2, 100, 3});
+  const auto whole = forward(weights, u, nullptr);
+  for (const Index cut : {0, 1, 37, 64, 99, 100}) {
+    INFO("cut " << cut);
+    const auto first = forward(weights, u.view().slice(1, 0, cut), nullptr);
+    const auto second = forward(weights, u.view().slice(1, cut, 100 - cut), &first.final);
+    CHECK(test::relative_error(second.final.x, whole.final.x) < 1e-12);
+    Tensor<double, 3> y(u.extents());
+    for (Index b = 0; b < 2; ++b)
+      for (Index t = 0; t < 100; ++t)
+        for (Index c = 0; c < 3; ++c)
+          y(b, t, c) = t < cut ? first.y(b, t, c) : second.y(b, t - cut, c);
+    CHECK(test::relative_error(y, whole.y) < 1e-11);
+  }
+  const auto more = Random(16).normal<double, 3>({2, 250, 3});
+  const auto want = by_steps(weights, more);
+  S4State<double> state(shape, 2);
+  for (Index begin = 0; begin < 250; begin += 100) {
+    const Index count = std::min<Index>(100, 250 - begin);
+    const auto piece = forward(weights, more.view().slice(1, begin, count), &state);
+    state = piece.final;
+    for (Index t = 0; t < count; ++t)
+      CHECK(std::abs(piece.y(1, t, 2) - want(1, begin + t, 2)) < 1e-10);
+  }
+}
+
+TEST_CASE("an S4 step equals the forward pass, follows the weights, allocates nothing") {
+  const S4Shape shape{.width = 3, .state = 8, .rank = 2, .length = 25};
+  auto weights = draw(shape, 17);
+  const auto u = Random(18).normal<double, 3>({2, 25, 3});
+  const auto initial = draw_state(shape, 2, 19);
+  S4StepScratch<double> scratch;
+  S4Mixer::reserve_step(scratch, shape);
+  const auto check = [&] {
+    const auto whole = forward(weights, u, &initial);
+    auto state = initial;
+    Tensor<double, 3> y(u.extents());
+    for (Index t = 0; t < 25; ++t)
+      CHECK(test::allocations_of([&] {
+              S4Mixer::step<double>(weights, at_step(u, t), state, at_step(y, t), {}, scratch);
+            }) == 0);
+    CHECK(test::relative_error(y, whole.y) < 1e-11);
+    CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+  };
+  check();
+  for (auto* tensor : {&weights.log_decay, &weights.frequency}) {
+    for (double& x : *tensor) x += 0.1;
+    check();
+  }
+  weights.log_delta(2) += 0.1;
+  check();
+  weights.D(0) += 1;
+  check();
+  weights.P(1, 2, 1, 0) += 0.2;
+  check();
+  weights.B(1, 0, 1) += 1;
+  check();
+  weights.C(0, 0, 3, 1) += 1;
+  check();
+}
+
+TEST_CASE("an S4 layer with a state has the gradients of finite differences") {
+  // 70 steps are a block of 64 and single ones; a length of 12 has two bits.
+  for (const auto& [length, longest] : {std::pair<Index, Index>{0, 3}, {1, 1}, {7, 12}, {70, 70}}) {
+    INFO("length " << length << " of " << longest);
+    const S4Shape shape{.width = 2, .state = 4, .rank = 2, .length = longest};
+    auto weights = draw(shape, 20);
+    for (double& x : weights.log_decay) x += 8;  // LegT's zeros would have next to no gradient
+    auto u = Random(21).normal<double, 3>({2, length, 2});
+    auto initial = draw_state(shape, 2, 22);
+    const auto dfinal = draw_state(shape, 2, 23);
+    const auto dy = Random(24).normal<double, 3>(u.extents());
+    for (const bool to_final : {true, false}) {
+      const auto loss = [&] {
+        const auto result = forward(weights, u, &initial);
+        double sum = test::dot(result.y, dy);
+        for (Index i = 0; to_final && i < dfinal.x.size(); ++i)
+          sum += std::real(std::conj(dfinal.x.data()[i]) * result.final.x.data()[i]);
+        return sum;
+      };
+      S4Weights<double> gradients;
+      S4Workspace<double> workspace;
+      S4State<double> dinitial;
+      Tensor<double, 3> du(u.extents());
+      s4_backward<double>(cpu(2), weights, u, &initial, dy, to_final ? &dfinal : nullptr, gradients,
+                          du, &dinitial, workspace);
+      CHECK(test::gradient_error(loss, u, du) < 1e-8);
+      CHECK(test::gradient_error(loss, initial.x, dinitial.x) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.log_delta, gradients.log_delta) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.P, gradients.P) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.B, gradients.B) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.C, gradients.C) < 1e-8);
+      CHECK(test::gradient_error(loss, weights.D, gradients.D) < 1e-8);
+    }
+  }
+}
+
 TEST_CASE("an S4 layer has the gradients of finite differences") {
   for (const bool bidirectional : {false, true})
     for (const Index length : {1, 5, 8}) {
@@ -80,7 +235,8 @@ TEST_CASE("an S4 layer has the gradients of finite differences") {
       S4Weights<double> gradients;
       S4Workspace<double> workspace;
       Tensor<double, 3> du(u.extents());
-      s4_backward<double>(cpu(2), weights, u, dy, gradients, du, workspace);
+      s4_backward<double>(cpu(2), weights, u, nullptr, dy, nullptr, gradients, du, nullptr,
+                          workspace);
       CHECK(test::gradient_error(loss, u, du) < 1e-8);
       CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-7);
       CHECK(test::gradient_error(loss, weights.frequency, gradients.frequency) < 1e-8);
@@ -135,20 +291,79 @@ TEST_CASE("an S4 layer's bits do not depend on threads, and float follows double
   const auto u = Random(12).normal<double, 3>({2, 100, 5});
   const auto y = forward(weights, u);
   CHECK(test::same_bits(y, forward(weights, u, 3)));
+  const auto initial = draw_state(weights.shape(), 2, 13);
+  const auto one = forward(weights, u, &initial), three = forward(weights, u, &initial, 3);
+  CHECK(test::same_bits(one.y, three.y));
+  CHECK(test::same_bits(one.final.x, three.final.x));
   S4Weights<float> narrow({.width = 5, .state = 16, .length = 100});
   initialize(narrow, hippo_dplr<double>(Hippo::legs, 16), 11, 0.02, 0.2);
   Tensor<float, 3> input(u.extents()), output(u.extents());
   std::copy(u.begin(), u.end(), input.begin());
   S4Workspace<float> workspace;
-  s4_forward<float>(cpu(1), narrow, input, output, workspace);
+  s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, workspace);
   CHECK(test::relative_error(output, y) < 1e-4);
+}
+
+TEST_CASE("the gradients of S4 in float follow those in double, whatever the length") {
+  for (const bool stateful : {false, true})
+    for (const Index length : {1, 40, 600}) {
+      INFO("stateful " << stateful << " length " << length);
+      const S4Shape shape{.width = 3, .state = 16, .rank = 2, .length = length};
+      auto weights = draw(shape, 26);
+      S4Weights<float> narrow(shape);
+      const auto round = [](auto& wide, auto& to) {
+        std::copy(wide.begin(), wide.end(), to.begin());
+        std::copy(to.begin(), to.end(), wide.begin());
+      };
+      round(weights.log_decay, narrow.log_decay);
+      round(weights.frequency, narrow.frequency);
+      round(weights.log_delta, narrow.log_delta);
+      round(weights.P, narrow.P);
+      round(weights.B, narrow.B);
+      round(weights.C, narrow.C);
+      round(weights.D, narrow.D);
+      const auto run = [&]<class T>(const S4Weights<T>& w) {
+        const auto input = Random(27).normal<float, 3>({2, length, 3});
+        const auto slope = Random(28).normal<float, 3>(input.extents());
+        Tensor<T, 3> u(input.extents()), dy(input.extents()), du(input.extents());
+        std::copy(input.begin(), input.end(), u.begin());
+        std::copy(slope.begin(), slope.end(), dy.begin());
+        S4State<T> initial(shape, 2), dfinal(shape, 2), dinitial;
+        initial.x.fill(T(1));
+        dfinal.x.fill(T(-1));
+        S4Weights<T> gradients;
+        S4Workspace<T> workspace;
+        s4_backward<T>(cpu(1), w, u, stateful ? &initial : nullptr, dy,
+                       stateful ? &dfinal : nullptr, gradients, du, stateful ? &dinitial : nullptr,
+                       workspace);
+        return std::tuple(gradients, du, dinitial);
+      };
+      const auto [got, du, dinitial] = run(narrow);
+      const auto [want, du_wide, dinitial_wide] = run(weights);
+      const double bound = 8 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                           std::sqrt(static_cast<double>(length));
+      CHECK(test::relative_error(du, du_wide) < bound);
+      CHECK(test::relative_error(dinitial.x, dinitial_wide.x) < bound);
+      CHECK(test::relative_error(got.log_decay, want.log_decay) < bound);
+      CHECK(test::relative_error(got.frequency, want.frequency) < bound);
+      // A kernel of one tap does not depend on Δ.
+      CHECK(test::relative_error(got.log_delta, want.log_delta, 1e-3) < bound);
+      CHECK(test::relative_error(got.P, want.P) < bound);
+      CHECK(test::relative_error(got.B, want.B) < bound);
+      CHECK(test::relative_error(got.C, want.C) < bound);
+      CHECK(test::relative_error(got.D, want.D) < bound);
+    }
 }
 
 TEST_CASE("an S4 layer refuses what it cannot do by name") {
   const auto weights = draw({.width = 1, .state = 4, .length = 8});
   CHECK_THROWS_WITH(forward(weights, Tensor<double, 3>({1, 9, 1})),
                     "s4_forward: length is 9, expected at most 8, which C is truncated for "
-                    "(s4_double_length doubles that)");
+                    "(s4_double_length doubles that, and a state carries on from piece to piece)");
+  const S4Shape both{.width = 1, .state = 4, .length = 8, .bidirectional = true};
+  const auto state = draw_state(both, 1, 25);
+  CHECK_THROWS_AS(forward(draw(both), Tensor<double, 3>({1, 8, 1}), &state), DomainError);
+  CHECK_THROWS_AS(forward(weights, Tensor<double, 3>({2, 8, 1}), &state), ShapeError);
   CHECK_THROWS_AS(forward(weights, Tensor<double, 3>({1, 8, 2})), ShapeError);
   CHECK_THROWS_AS(S4Weights<double>({.width = 1, .state = 5}), DomainError);
   CHECK_THROWS_AS(S4Weights<double>({.width = 1, .rank = 17}), DomainError);

@@ -1,6 +1,9 @@
 #include "ssm/layers/s4d.hpp"
 
+#include <iterator>
 #include <limits>
+#include <tuple>
+#include <type_traits>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -74,7 +77,7 @@ TEMPLATE_TEST_CASE("all forms of S4D agree, and with the sum over their kernel",
     }
 }
 
-TEST_CASE("S4D has the gradients of finite differences in every form") {
+TEST_CASE("S4D and DSS have the gradients of finite differences in every form") {
   for (const S4dForm form : forms)
     for (const bool bidirectional : {false, true})
       for (const Index length : {0, 1, 19}) {
@@ -84,7 +87,8 @@ TEST_CASE("S4D has the gradients of finite differences in every form") {
         auto initial = draw_state<double>(shape, 2, 6);
         const auto dfinal = draw_state<double>(shape, 2, 7);
         const auto dy = Random(8).normal<double, 3>(x.extents());
-        const S4dOptions<double> options{.form = form, .rate = 1.5};
+        const bool dss = length == 1 || form == S4dForm::recurrence;
+        const S4dOptions<double> options{.form = form, .rate = 1.5, .dss = dss, .dss_length = 7};
         const auto loss = [&] {
           const auto result =
               forward<double>(weights, x, bidirectional ? nullptr : &initial, options);
@@ -135,7 +139,7 @@ TEST_CASE("a bidirectional S4D adds what the later inputs give, from the end to 
   Tensor<double, 2> kernels[2];
   DiagonalKernelWorkspace<double> workspace;
   S4dWorkspace<double> modes;
-  detail::load_s4d<double>(weights, {}, modes);
+  detail::load_s4d<double>(weights, {}, 40, modes);
   for (Index d = 0; d < 2; ++d) {
     kernels[d].resize({2, 40});
     s4d_kernel<double>(cpu(1), Discretization::zero_order_hold,
@@ -229,41 +233,168 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
     CHECK_THROWS_AS(
         forward<double>(weights, fits, nullptr, {.form = form, .method = Discretization::tustin}),
         DomainError);
+  Tensor<Index, 1> offsets({2});
+  offsets(1) = 3;
+  CHECK_THROWS_AS(forward<double>(weights, fits, nullptr, {.offsets = offsets}), ShapeError);
+  const auto packed = fits.view().slice(0, 0, 1);
+  CHECK_THROWS_AS(
+      forward<double>(weights, packed, nullptr, {.form = S4dForm::convolution, .offsets = offsets}),
+      DomainError);
+  CHECK_THROWS_AS(forward<double>(weights, packed, nullptr, {.dss = true, .offsets = offsets}),
+                  DomainError);
+  offsets(1) = 2;
+  CHECK_THROWS_AS(forward<double>(weights, packed, nullptr, {.offsets = offsets}), DomainError);
   const auto two_ways = draw<double>({.width = 3, .state = 4, .bidirectional = true}, 20);
   const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
   CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
 }
 
-TEST_CASE("DSS is S4D with every mode divided by its sum, and has its own gradients") {
+TEST_CASE("packed sequences give S4D what each gives by itself, and the sum of the gradients") {
+  constexpr Index ends[] = {0, 9, 9, 10, 75};
+  Tensor<Index, 1> offsets({5});
+  std::copy(std::begin(ends), std::end(ends), offsets.begin());
+  const double bound = 75 * 64 * std::numeric_limits<double>::epsilon();
+  for (const bool bidirectional : {false, true})
+    for (const S4dForm form : {S4dForm::fastest, S4dForm::recurrence}) {
+      const S4dShape shape{.width = 3, .state = 8, .bidirectional = bidirectional};
+      const auto weights = draw<double>(shape, 19);
+      const auto x = Random(20).normal<double, 3>({1, 75, 3});
+      const auto dy = Random(21).normal<double, 3>(x.extents());
+      const auto initial = draw_state<double>(shape, 4, 22),
+                 dfinal = draw_state<double>(shape, 4, 23);
+      const auto run = [&](const View<const double, 3>& u, const View<const double, 3>& slope,
+                           const S4dState<double>& from, const S4dState<double>& slope_to,
+                           const S4dOptions<double>& options) {
+        S4dWeights<double> gradients;
+        S4dWorkspace<double> workspace;
+        S4dState<double> dinitial;
+        Tensor<double, 3> du(u.extents());
+        const auto result = forward<double>(weights, u, bidirectional ? nullptr : &from, options);
+        s4d_backward<double>(cpu(2), weights, u, bidirectional ? nullptr : &from, options, slope,
+                             bidirectional ? nullptr : &slope_to, gradients, du,
+                             bidirectional ? nullptr : &dinitial, workspace);
+        return std::tuple(result.y, result.final.x, gradients, du, dinitial.x);
+      };
+      const S4dOptions<double> options{
+          .form = form, .dss = bidirectional, .dss_length = 20, .offsets = offsets};
+      const auto [y, final, gradients, du, dinitial] = run(x, dy, initial, dfinal, options);
+      S4dWeights<double> sums(shape);
+      for (Index s = 0; s < 4; ++s) {
+        INFO("bidirectional " << bidirectional << " sequence " << s);
+        const Index begin = ends[s], length = ends[s + 1] - begin;
+        const auto cut = [&](const auto& whole) { return whole.view().slice(1, begin, length); };
+        const auto copy = [](const auto& view) {
+          Tensor<typename std::remove_cvref_t<decltype(view)>::value_type, 3> to(view.extents());
+          std::copy_n(view.data(), view.size(), to.data());
+          return to;
+        };
+        S4dState<double> from, to;
+        from.x = copy(initial.x.view().slice(0, s, 1));
+        to.x = copy(dfinal.x.view().slice(0, s, 1));
+        const auto [y1, final1, gradients1, du1, dinitial1] =
+            run(cut(x), cut(dy), from, to,
+                {.form = S4dForm::scan, .dss = bidirectional, .dss_length = 20});
+        CHECK(test::relative_error(copy(cut(y)), y1) <= bound);
+        CHECK(test::relative_error(copy(cut(du)), du1) <= bound);
+        if (!bidirectional) {
+          CHECK(test::relative_error(copy(final.view().slice(0, s, 1)), final1) <= bound);
+          CHECK(test::relative_error(copy(dinitial.view().slice(0, s, 1)), dinitial1) <= bound);
+        }
+        const auto add = [](auto& sum, const auto& term) {
+          for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += term.data()[i];
+        };
+        add(sums.log_decay, gradients1.log_decay);
+        add(sums.frequency, gradients1.frequency);
+        add(sums.log_delta, gradients1.log_delta);
+        add(sums.B, gradients1.B);
+        add(sums.C, gradients1.C);
+        add(sums.D, gradients1.D);
+      }
+      CHECK(test::relative_error(gradients.log_decay, sums.log_decay) <= bound);
+      CHECK(test::relative_error(gradients.frequency, sums.frequency) <= bound);
+      CHECK(test::relative_error(gradients.log_delta, sums.log_delta) <= bound);
+      CHECK(test::relative_error(gradients.B, sums.B) <= bound);
+      CHECK(test::relative_error(gradients.C, sums.C) <= bound);
+      CHECK(test::relative_error(gradients.D, sums.D) <= bound);
+    }
+}
+
+TEST_CASE("DSS is the convolution with its kernel, in every form, at its length and below") {
+  const S4dShape shape{.width = 3, .state = 8};
+  const auto weights = draw<double>(shape, 14);
+  for (const Index length : {1, 12, 100}) {
+    const auto x = Random(15).normal<double, 3>({2, length, 3});
+    for (const Index trained : {Index(0), Index(100)}) {
+      S4dWorkspace<double> modes;
+      detail::load_s4d<double>(weights, {.rate = 1.5}, length, modes);
+      Tensor<double, 2> kernel({3, trained > 0 ? trained : length});
+      dss_kernel<double>(cpu(1),
+                         {modes.lambda, modes.delta, detail::as_complex(weights.B.view()),
+                          detail::as_complex(weights.C.view()[0])},
+                         kernel, modes.kernels);
+      Tensor<double, 3> want(x.extents());
+      for (Index b = 0; b < 2; ++b)
+        for (Index c = 0; c < 3; ++c)
+          for (Index t = 0; t < length; ++t) {
+            want(b, t, c) = weights.D(c) * x(b, t, c);
+            for (Index l = 0; l <= t; ++l) want(b, t, c) += kernel(c, l) * x(b, t - l, c);
+          }
+      for (const S4dForm form : forms) {
+        INFO("length " << length << " of " << trained << " form " << static_cast<int>(form));
+        Tensor<double, 3> y(x.extents());
+        s4d_forward<double>(cpu(1), weights, x, nullptr, y, nullptr,
+                            {.form = form, .rate = 1.5, .dss = true, .dss_length = trained}, modes);
+        CHECK(test::relative_error(y, want) <=
+              64 * std::numeric_limits<double>::epsilon() * static_cast<double>(length + 1));
+      }
+    }
+  }
+}
+
+TEST_CASE("DSS of a length resumes anywhere, in every form and by steps, beyond its length too") {
+  const S4dShape shape{.width = 3, .state = 8};
+  const auto weights = draw<double>(shape, 16);
+  const auto x = Random(17).normal<double, 3>({2, 90, 3});
+  const auto initial = draw_state<double>(shape, 2, 18);
+  const double bound = 90 * 64 * std::numeric_limits<double>::epsilon();
+  S4dOptions<double> options{.form = S4dForm::recurrence, .dss = true, .dss_length = 40};
+  const auto whole = forward<double>(weights, x, &initial, options);
+  for (const S4dForm form : forms)
+    for (const Index cut : {0, 1, 33, 90}) {
+      options.form = form;
+      const auto first = forward<double>(weights, x.view().slice(1, 0, cut), &initial, options);
+      const auto rest =
+          forward<double>(weights, x.view().slice(1, cut, 90 - cut), &first.final, options);
+      CHECK(test::relative_error(rest.final.x, whole.final.x) < bound);
+      if (cut < 90) CHECK(std::abs(rest.y(1, 89 - cut, 2) - whole.y(1, 89, 2)) < bound);
+    }
+  auto state = initial;
+  S4dStepScratch<double> scratch;
+  scratch.resize(shape);
+  Tensor<double, 3> y(x.extents());
+  for (Index t = 0; t < 90; ++t) {
+    const View<const double, 2> now(&x(0, t, 0), {2, 3}, {270, 1});
+    const View<double, 2> out(&y(0, t, 0), {2, 3}, {270, 1});
+    s4d_step<double>(weights, now, state, out, options, scratch);
+  }
+  CHECK(test::relative_error(y, whole.y) < bound);
+  CHECK(test::relative_error(state.x, whole.final.x) < bound);
+}
+
+TEST_CASE("DSS of the length of its input has the gradients of finite differences") {
   for (const bool bidirectional : {false, true})
     for (const Index length : {1, 12}) {
-      const S4dShape shape{.width = 2, .state = 4, .bidirectional = bidirectional};
-      auto weights = draw<double>(shape, 14);
+      auto weights = draw<double>({.width = 2, .state = 4, .bidirectional = bidirectional}, 14);
       auto x = Random(15).normal<double, 3>({2, length, 2});
       const auto dy = Random(16).normal<double, 3>(x.extents());
       const S4dOptions<double> options{.rate = 1.5, .dss = true};
       S4dWorkspace<double> workspace;
       Tensor<double, 3> y(x.extents());
-      const auto run = [&](const S4dWeights<double>& w, const S4dOptions<double>& o) {
-        s4d_forward<double>(cpu(2), w, x, nullptr, y, nullptr, o, workspace);
-        return y;
+      const auto loss = [&] {
+        s4d_forward<double>(cpu(2), weights, x, nullptr, y, nullptr, options, workspace);
+        return test::dot(y, dy);
       };
-      if (!bidirectional) {
-        auto scaled = weights;
-        for (Index c = 0; c < 2; ++c)
-          for (Index n = 0; n < 2; ++n) {
-            const std::complex<double> lambda(-std::exp(weights.log_decay(c, n)),
-                                              weights.frequency(c, n));
-            const std::complex<double> C(weights.C(0, c, n, 0), weights.C(0, c, n, 1));
-            const double delta = 1.5 * std::exp(weights.log_delta(c));
-            const auto by_sum = C / (std::exp(delta * lambda * static_cast<double>(length)) - 1.0);
-            scaled.C(0, c, n, 0) = by_sum.real();
-            scaled.C(0, c, n, 1) = by_sum.imag();
-          }
-        CHECK(test::relative_error(run(weights, options), run(scaled, {.rate = 1.5})) < 1e-11);
-      }
-      const auto loss = [&] { return test::dot(run(weights, options), dy); };
       S4dWeights<double> gradients;
       Tensor<double, 3> dx(x.extents());
       s4d_backward<double>(cpu(1), weights, x, nullptr, options, dy, nullptr, gradients, dx,
@@ -277,7 +408,7 @@ TEST_CASE("DSS is S4D with every mode divided by its sum, and has its own gradie
     }
 }
 
-TEST_CASE("DSS refuses what a kernel cannot do") {
+TEST_CASE("DSS refuses a state that has no length, and other methods") {
   const S4dShape shape{.width = 2, .state = 4};
   const auto weights = draw<double>(shape, 17);
   const Tensor<double, 3> x({1, 5, 2});
@@ -288,7 +419,7 @@ TEST_CASE("DSS refuses what a kernel cannot do") {
     s4d_forward<double>(cpu(1), weights, x, state, y, nullptr, options, workspace);
   };
   CHECK_THROWS_WITH(run(&initial, {.dss = true}),
-                    "s4d_forward: state is given, expected none for dss");
-  CHECK_THROWS_AS(run(nullptr, {.form = S4dForm::scan, .dss = true}), DomainError);
+                    "s4d_forward: state is given, expected none for dss without a dss_length");
+  CHECK_THROWS_AS(run(nullptr, {.dss = true, .dss_length = -1}), DomainError);
   CHECK_THROWS_AS(run(nullptr, {.method = Discretization::bilinear, .dss = true}), DomainError);
 }

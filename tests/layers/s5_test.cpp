@@ -1,6 +1,9 @@
 #include "ssm/layers/s5.hpp"
 
+#include <iterator>
 #include <limits>
+#include <tuple>
+#include <type_traits>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -82,6 +85,83 @@ TEMPLATE_TEST_CASE("S5 is its formula in double, step by step", "", float, doubl
     CHECK(test::relative_error(got.y, want, 1) <= bound);
     CHECK(test::relative_error(got.final.x, x, 1) <= bound);
   }
+}
+
+TEST_CASE("packed sequences give S5 what each gives by itself, and the sum of the gradients") {
+  constexpr Index ends[] = {0, 9, 9, 10, 95};
+  Tensor<Index, 1> offsets({5});
+  std::copy(std::begin(ends), std::end(ends), offsets.begin());
+  const double bound = 95 * 64 * std::numeric_limits<double>::epsilon();
+  for (const bool bidirectional : {false, true})
+    for (const bool reversed : {false, true}) {
+      const S5Shape shape{.width = 3, .state = 8, .bidirectional = bidirectional};
+      const auto weights = draw<double>(shape, 19);
+      const auto x = Random(20).normal<double, 3>({1, 95, 3});
+      const auto dy = Random(21).normal<double, 3>(x.extents());
+      const auto initial = draw_state<double>(shape, 4, 22),
+                 dfinal = draw_state<double>(shape, 4, 23);
+      const auto run = [&](const Tensor<double, 3>& u, const Tensor<double, 3>& slope,
+                           const S5State<double>& from, const S5State<double>& slope_to,
+                           const View<const Index, 1>& packed) {
+        const S5Options<double> options{.reversed = reversed, .offsets = packed};
+        Tensor<double, 3> y(u.extents()), du(u.extents());
+        S5State<double> final, dinitial;
+        S5Saved<double> saved;
+        S5Workspace<double> workspace;
+        S5Weights<double> gradients;
+        const auto given = [&](auto& state) { return bidirectional ? nullptr : &state; };
+        s5_forward<double>(cpu(2), weights, u, given(from), y, given(final), options, saved,
+                           workspace);
+        s5_backward<double>(cpu(2), weights, u, given(from), options, saved, slope, given(slope_to),
+                            gradients, du, given(dinitial), workspace);
+        return std::tuple(y, final.x, gradients, du, dinitial.x);
+      };
+      const auto [y, final, gradients, du, dinitial] = run(x, dy, initial, dfinal, offsets);
+      S5Weights<double> sums(shape);
+      for (Index s = 0; s < 4; ++s) {
+        INFO("bidirectional " << bidirectional << " reversed " << reversed << " sequence " << s);
+        const auto cut = [](const auto& whole, std::size_t dimension, Index begin, Index count) {
+          const auto view = whole.view().slice(dimension, begin, count);
+          std::remove_cvref_t<decltype(whole)> to(view.extents());
+          std::copy_n(view.data(), view.size(), to.data());
+          return to;
+        };
+        const auto steps = [&](const Tensor<double, 3>& whole) {
+          return cut(whole, 1, ends[s], ends[s + 1] - ends[s]);
+        };
+        S5State<double> from, to;
+        from.x = cut(initial.x, 0, s, 1);
+        to.x = cut(dfinal.x, 0, s, 1);
+        const auto [y1, final1, gradients1, du1, dinitial1] =
+            run(steps(x), steps(dy), from, to, {});
+        CHECK(test::relative_error(steps(y), y1) <= bound);
+        CHECK(test::relative_error(steps(du), du1) <= bound);
+        if (!bidirectional) {
+          CHECK(test::relative_error(cut(final, 0, s, 1), final1) <= bound);
+          CHECK(test::relative_error(cut(dinitial, 0, s, 1), dinitial1) <= bound);
+        }
+        const auto add = [](auto& sum, const auto& term) {
+          for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += term.data()[i];
+        };
+        add(sums.log_decay, gradients1.log_decay);
+        add(sums.frequency, gradients1.frequency);
+        add(sums.log_delta, gradients1.log_delta);
+        add(sums.B, gradients1.B);
+        add(sums.C, gradients1.C);
+        add(sums.D, gradients1.D);
+        if (bidirectional) add(sums.C_back, gradients1.C_back);
+      }
+      CHECK(test::relative_error(gradients.log_decay, sums.log_decay) <= bound);
+      CHECK(test::relative_error(gradients.frequency, sums.frequency) <= bound);
+      CHECK(test::relative_error(gradients.log_delta, sums.log_delta) <= bound);
+      CHECK(test::relative_error(gradients.B, sums.B) <= bound);
+      CHECK(test::relative_error(gradients.C, sums.C) <= bound);
+      CHECK(test::relative_error(gradients.C_back, sums.C_back) <= bound);
+      CHECK(test::relative_error(gradients.D, sums.D) <= bound);
+      offsets(1) = 10;
+      CHECK_THROWS_AS(run(x, dy, initial, dfinal, offsets), DomainError);
+      offsets(1) = 9;
+    }
 }
 
 TEST_CASE("S5 has the gradients of finite differences") {

@@ -31,6 +31,7 @@ struct Case {
   Tensor<K, 2> lambda, B, C, dlambda, dB, dC;
   Tensor<T, 1> D, delta, dD, ddelta;
   Tensor<K, 3> initial, final, dinitial, dfinal;
+  Tensor<Index, 1> offsets;  // of packed sequences, where it has elements
   ssm::DiagonalScanWorkspace<T> workspace;
 
   Case(Index batch, Index length, Index channels, Index state, std::uint64_t seed) {
@@ -52,7 +53,8 @@ struct Case {
     dD = ddelta = D;
   }
   [[nodiscard]] ssm::DiagonalRecurrenceInputs<T, K> inputs() const {
-    return {u, lambda, B, C, D, initial};
+    return {
+        u, lambda, B, C, D, initial, offsets.size() > 0 ? offsets.view() : View<const Index, 1>()};
   }
   void run(Discretization method, int threads = 1, bool reversed = false) {
     ssm::diagonal_scan<T, K>(cpu(threads), method, inputs(), delta, {reversed}, {y, final},
@@ -209,6 +211,85 @@ TEMPLATE_TEST_CASE("the diagonal scan has the gradients of finite differences", 
       check(c.delta, c.ddelta);
       check(c.initial, c.dinitial);
     }
+}
+
+TEST_CASE("packed sequences give what each gives by itself, empty and reversed ones too") {
+  using K = std::complex<double>;
+  constexpr Index channels = 5, state = 3, sequences = 6;
+  const std::array<Index, sequences + 1> ends{0, 7, 7, 1300, 1332, 1333, 1333};
+  const auto method = Discretization::bilinear;
+  for (const bool reversed : {false, true}) {
+    Case<K> packed(1, ends.back(), channels, state, 31);
+    packed.offsets.resize({sequences + 1});
+    std::copy(ends.begin(), ends.end(), packed.offsets.begin());
+    packed.initial = Random(32).normal<K, 3>({sequences, channels, state});
+    packed.dfinal = Random(33).normal<K, 3>(packed.initial.extents());
+    packed.final = packed.dinitial = packed.initial;
+    packed.run(method, 2, reversed);
+    packed.run_backward(method, 2, reversed);
+
+    auto sums = packed;
+    for (auto* sum : {&sums.dlambda, &sums.dB, &sums.dC}) sum->fill(0);
+    for (auto* sum : {&sums.dD, &sums.ddelta}) sum->fill(0);
+    for (Index s = 0; s < sequences; ++s) {
+      const Index begin = ends[static_cast<std::size_t>(s)];
+      const Index length = ends[static_cast<std::size_t>(s) + 1] - begin;
+      const auto cut = [](const auto& whole, auto& part, Index first) {
+        std::copy_n(whole.data() + first, part.size(), part.data());
+      };
+      Case<K> one(1, length, channels, state, 31);
+      one.lambda = packed.lambda;
+      one.B = packed.B;
+      one.C = packed.C;
+      one.D = packed.D;
+      one.delta = packed.delta;
+      cut(packed.u, one.u, begin * channels);
+      cut(packed.dy, one.dy, begin * channels);
+      cut(packed.initial, one.initial, s * channels * state);
+      cut(packed.dfinal, one.dfinal, s * channels * state);
+      one.run(method, 1, reversed);
+      one.run_backward(method, 1, reversed);
+      auto y = one.y, du = one.du;
+      auto final = one.final, dinitial = one.dinitial;
+      cut(packed.y, y, begin * channels);
+      cut(packed.du, du, begin * channels);
+      cut(packed.final, final, s * channels * state);
+      cut(packed.dinitial, dinitial, s * channels * state);
+      CAPTURE(reversed, s);
+      CHECK(same_bits(y, one.y));
+      CHECK(same_bits(du, one.du));
+      CHECK(same_bits(final, one.final));
+      CHECK(same_bits(dinitial, one.dinitial));
+      const auto add = [](auto& sum, const auto& term) {
+        for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += term.data()[i];
+      };
+      add(sums.dlambda, one.dlambda);
+      add(sums.dB, one.dB);
+      add(sums.dC, one.dC);
+      add(sums.dD, one.dD);
+      add(sums.ddelta, one.ddelta);
+    }
+    CHECK(relative_error(packed.dlambda, sums.dlambda) < tolerance<double>(ends.back()));
+    CHECK(relative_error(packed.dB, sums.dB) < tolerance<double>(ends.back()));
+    CHECK(relative_error(packed.dC, sums.dC) < tolerance<double>(ends.back()));
+    CHECK(relative_error(packed.dD, sums.dD) < tolerance<double>(ends.back()));
+    CHECK(relative_error(packed.ddelta, sums.ddelta) < tolerance<double>(ends.back()));
+
+    if (!reversed) {
+      ssm::DiagonalRecurrenceWorkspace<K> workspace;
+      auto y = packed.y;
+      auto final = packed.final;
+      ssm::recurrence<double, K>(cpu(2), method, packed.inputs(), packed.delta, {y, final},
+                                 workspace);
+      CHECK(relative_error(packed.y, y, 1) <= tolerance<double>(ends.back()));
+      CHECK(relative_error(packed.final, final, 1) <= tolerance<double>(ends.back()));
+    }
+    packed.offsets(1) = 8;
+    CHECK_THROWS_AS(packed.run(method), ssm::DomainError);
+    packed.offsets(1) = 7;
+    packed.offsets(sequences) = 1334;
+    CHECK_THROWS_AS(packed.run_backward(method), ssm::DomainError);
+  }
 }
 
 TEMPLATE_TEST_CASE("gradients of the diagonal scan in float are those in double up to rounding", "",

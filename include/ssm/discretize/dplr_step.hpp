@@ -34,14 +34,36 @@ class DplrStep {
   /// @param B (state/2)
   /// @param delta Δ, s, > 0
   /// @throws ShapeError, DomainError
-  DplrStep(const Vector& lambda, const Matrix& P, const Vector& B, T delta) : P_(P), B_(T(2) * B) {
+  DplrStep(const Vector& lambda, const Matrix& P, const Vector& B, T delta)
+      : DplrStep(lambda.size(), P.cols()) {
     constexpr std::string_view name = "DplrStep";
-    const Index modes = lambda.size(), rank = P.cols();
-    detail::check_matrix(name, "P", P, modes, rank);
-    detail::check_matrix(name, "B", B, modes, 1);
-    if (rank > highest_rank) detail::throw_domain(name, "rank", std::to_string(rank), "at most 16");
+    detail::check_matrix(name, "P", P, modes(), P.cols());
+    detail::check_matrix(name, "B", B, modes(), 1);
     if (!(delta > T(0))) detail::throw_domain(name, "delta", std::to_string(delta), "> 0");
+    assign(lambda, P, B, delta);
+  }
+
+  /// Room for `assign`: a step that leaves zeros.
+  /// @throws DomainError for a rank above 16
+  DplrStep(Index modes, Index rank)
+      : P_(Matrix::Zero(modes, rank)),
+        B_(Vector::Zero(modes)),
+        E_(Vector::Zero(modes)),
+        D_(Vector::Zero(modes)) {
+    if (rank > highest_rank)
+      detail::throw_domain("DplrStep", "rank", std::to_string(rank), "at most 16");
+    M_.setZero(rank, rank);
+  }
+
+  /// Becomes the step of another system of the same sizes, which are asserted. No allocation, no
+  /// exception.
+  void assign(const Vector& lambda, const Matrix& P, const Vector& B, T delta) noexcept {
+    assert(lambda.size() == modes() && B.size() == modes());
+    assert(P.rows() == modes() && P.cols() == P_.cols());
+    const Index rank = P.cols();
     const T rate = T(2) / delta;
+    P_ = P;
+    B_ = T(2) * B;
     E_ = lambda.array() + rate;
     D_ = (rate - lambda.array()).inverse();
     // M by elimination: P* D P has a positive real part when A is stable, so no pivot is small.

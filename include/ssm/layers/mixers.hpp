@@ -51,32 +51,45 @@ struct S4dMixer {
   }
 };
 
-/// s4_forward and s4_backward, from a state of zeros.
+/// s4_forward, s4_backward and s4_step.
 struct S4Mixer {
   using Shape = S4Shape;
   template <class T>
   using Weights = S4Weights<T>;
   template <class T>
-  struct State {};
+  using State = S4State<T>;
   template <class T>
   struct Options {};
   template <class T>
   struct Saved {};
   template <class T>
   using Workspace = S4Workspace<T>;
+  template <class T>
+  using StepScratch = S4StepScratch<T>;
 
   template <class T>
   static void forward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
-                      const State<T>*, const View<T, 3>& output, State<T>*, const Options<T>&,
-                      Saved<T>&, Workspace<T>& workspace) {
-    s4_forward<T>(backend, weights, input, output, workspace);
+                      const State<T>* initial, const View<T, 3>& output, State<T>* final,
+                      const Options<T>&, Saved<T>&, Workspace<T>& workspace) {
+    s4_forward<T>(backend, weights, input, initial, output, final, workspace);
   }
   template <class T>
   static void backward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
-                       const State<T>*, const Options<T>&, const Saved<T>&,
-                       const View<const T, 3>& doutput, const State<T>*, Weights<T>& gradients,
-                       const View<T, 3>& dinput, State<T>*, Workspace<T>& workspace) {
-    s4_backward<T>(backend, weights, input, doutput, gradients, dinput, workspace);
+                       const State<T>* initial, const Options<T>&, const Saved<T>&,
+                       const View<const T, 3>& doutput, const State<T>* dfinal,
+                       Weights<T>& gradients, const View<T, 3>& dinput, State<T>* dinitial,
+                       Workspace<T>& workspace) {
+    s4_backward<T>(backend, weights, input, initial, doutput, dfinal, gradients, dinput, dinitial,
+                   workspace);
+  }
+  template <class T>
+  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
+    scratch.resize(shape);
+  }
+  template <class T>
+  static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,
+                   const View<T, 2>& output, const Options<T>&, StepScratch<T>& scratch) noexcept {
+    s4_step<T>(weights, input, state, output, scratch);
   }
 };
 

@@ -1,29 +1,45 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cassert>
 #include <cmath>
 #include <complex>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4_kernel.hpp"
+#include "ssm/conv/s4_state.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/s4_weights.hpp"
 #include "ssm/layers/s4d.hpp"
 
 namespace ssm {
 
+/// The state of an S4 layer. A plain value; zero when made.
+template <class T>
+struct S4State {
+  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2)
+
+  S4State() = default;
+  S4State(const S4Shape& s, Index batch) : x({batch, s.width, s.modes()}) {}
+};
+
 /// Scratch of an S4 layer, grown to its largest call.
 template <class T>
 struct S4Workspace {
   Tensor<std::complex<T>, 2> lambda, dlambda, dlambda_sum;  ///< (width, state/2)
-  Tensor<std::complex<T>, 2> dB;                            ///< (width, state/2)
+  Tensor<std::complex<T>, 2> dB, dC;                        ///< (width, state/2)
   Tensor<std::complex<T>, 3> dP;                            ///< (width, state/2, rank)
   Tensor<T, 1> delta, ddelta, ddelta_sum;                   ///< (width)
   Tensor<T, 2> kernel, dkernel;                             ///< (width, weights.length)
   Tensor<T, 3> y, du;                                       ///< of the second direction
   S4KernelWorkspace kernels;
+  S4StateWorkspace states;
   LongConvWorkspace<T> conv;
 };
 
@@ -54,7 +70,8 @@ S4Shape check_s4_call(std::string_view function, const S4Weights<T>& weights,
   if (input.extent(1) > s.length)
     throw_domain(function, "length", std::to_string(input.extent(1)),
                  "at most " + std::to_string(s.length) +
-                     ", which C is truncated for (s4_double_length doubles that)");
+                     ", which C is truncated for (s4_double_length doubles that, and a state "
+                     "carries on from piece to piece)");
   return s;
 }
 
@@ -64,32 +81,42 @@ S4Shape check_s4_call(std::string_view function, const S4Weights<T>& weights,
 ///
 ///   x′ = (Λ − P P*) x + B u,  y = C x + D u,
 ///
-/// sampled by the bilinear map with Δ = exp(log_delta), from a state of zeros, as a convolution. A
-/// bidirectional layer adds to y_t what the later inputs u_{t+1}, u_{t+2}, … give through the
-/// second C, time running backward.
+/// sampled by the bilinear map with Δ = exp(log_delta), as a convolution and, where there is one,
+/// what the initial state adds to it. A bidirectional layer adds to y_t what the later inputs
+/// u_{t+1}, u_{t+2}, … give through the second C, time running backward.
 ///
 /// @param input, output (batch, length, width), not the same memory; length at most weights.length
-/// @throws ShapeError, DomainError for a sequence that is too long
-/// Cost: s4_kernel and long_conv; the same bits for every number of threads; allocates while the
-/// workspace grows.
+/// @param initial null: a state of zeros; final null: not wanted. The two must differ.
+/// @throws ShapeError, and DomainError for a sequence that is too long or a state of a
+///   bidirectional layer
+/// Cost: s4_kernel and long_conv, with a state s4_pass_state; the same bits for every number of
+/// threads; allocates while the workspace grows.
 template <class T>
 void s4_forward(const Cpu& backend, const S4Weights<T>& weights, const View<const T, 3>& input,
-                const View<T, 3>& output, S4Workspace<T>& workspace) {
+                const S4State<T>* initial, const View<T, 3>& output, S4State<T>* final,
+                S4Workspace<T>& workspace) {
   constexpr std::string_view function = "s4_forward";
   const S4Shape s = detail::check_s4_call(function, weights, input);
-  const Index length = input.extent(1);
+  const Index batch = input.extent(0), length = input.extent(1);
   detail::check_shape(function, "output", output, input.extents());
-  if (length == 0) return;
+  detail::check_s4d_states(function, s, batch, "initial", initial);
+  if (final) final->x.resize({batch, s.width, s.modes()});
+  detail::check_s4d_states(function, s, batch, "final", final);
   detail::load_s4(weights, workspace);
-  workspace.kernel.resize({s.width, s.length});
   const auto convolve = [&](Index direction, const View<const T, 3>& u, const View<const T, 1>& D,
                             const View<T, 3>& y) {
+    workspace.kernel.resize({s.width, s.length});
     s4_kernel<T>(backend, detail::s4_model(weights, workspace, direction), workspace.kernel,
                  workspace.kernels);
     const View<const T, 2> taps = workspace.kernel.view().slice(1, 0, u.extent(1));
     long_conv<T>(backend, {u, taps, D, {}}, {}, {y, {}}, workspace.conv);
   };
-  convolve(0, input, weights.D, output);
+  if (length > 0) convolve(0, input, weights.D, output);
+  if (initial || final)
+    s4_pass_state<T>(backend, detail::s4_model(weights, workspace, 0), s.length,
+                     {input, initial ? initial->x.view() : View<const std::complex<T>, 3>()},
+                     {output, final ? final->x.view() : View<std::complex<T>, 3>()},
+                     workspace.states);
   if (!s.bidirectional || length < 2) return;
   workspace.y.resize(input.extents());
   const View<T, 3> later = detail::before_last(workspace.y.view());
@@ -97,22 +124,27 @@ void s4_forward(const Cpu& backend, const S4Weights<T>& weights, const View<cons
   detail::add_to<T>(later, detail::before_last(output));
 }
 
-/// The gradients of s4_forward: of every weight and the input, overwritten. The other arguments are
-/// those of the forward call.
+/// The gradients of s4_forward: of every weight and the input, overwritten, and of the initial
+/// state unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The
+/// other arguments are those of the forward call.
 /// Cost: about three times s4_forward.
 template <class T>
 void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<const T, 3>& input,
-                 const View<const T, 3>& doutput, S4Weights<T>& gradients, const View<T, 3>& dinput,
-                 S4Workspace<T>& workspace) {
+                 const S4State<T>* initial, const View<const T, 3>& doutput,
+                 const S4State<T>* dfinal, S4Weights<T>& gradients, const View<T, 3>& dinput,
+                 S4State<T>* dinitial, S4Workspace<T>& workspace) {
   using Complex = std::complex<T>;
   constexpr std::string_view function = "s4_backward";
   const S4Shape s = detail::check_s4_call(function, weights, input);
-  const Index length = input.extent(1);
+  const Index batch = input.extent(0), length = input.extent(1);
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
   detail::check_shape(function, "the gradient of input", dinput, input.extents());
+  detail::check_s4d_states(function, s, batch, "initial", initial);
+  detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
+  if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
+  detail::check_s4d_states(function, s, batch, "the gradient of initial", dinitial);
   if (gradients.shape() != s) gradients = S4Weights<T>(s);
   gradients.visit([](const std::string&, auto& tensor, bool) { tensor.fill(T(0)); });
-  if (length == 0) return;
   S4Workspace<T>& w = workspace;
   detail::load_s4(weights, w);
   w.kernel.resize({s.width, s.length});
@@ -128,6 +160,12 @@ void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<con
   const auto add = [](const auto& from, auto* to) {
     for (Index i = 0; i < from.size(); ++i) to[i] += from.data()[i];
   };
+  const auto add_model = [&] {
+    add(w.dlambda, w.dlambda_sum.data());
+    add(w.ddelta, w.ddelta_sum.data());
+    add(w.dP, detail::as_complex(gradients.P.view()).data());
+    add(w.dB, detail::as_complex(gradients.B.view()).data());
+  };
   const auto direction_backward = [&](Index direction, const View<const T, 3>& u,
                                       const View<const T, 1>& D, const View<const T, 3>& dy,
                                       const View<T, 3>& du, const View<T, 1>& dD) {
@@ -142,12 +180,21 @@ void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<con
         backend, model, w.dkernel,
         {w.dlambda, w.dP, w.dB, detail::as_complex(gradients.C.view()[direction]), w.ddelta},
         w.kernels);
-    add(w.dlambda, w.dlambda_sum.data());
-    add(w.ddelta, w.ddelta_sum.data());
-    add(w.dP, detail::as_complex(gradients.P.view()).data());
-    add(w.dB, detail::as_complex(gradients.B.view()).data());
+    add_model();
   };
-  direction_backward(0, input, weights.D, doutput, dinput, gradients.D);
+  if (length > 0) direction_backward(0, input, weights.D, doutput, dinput, gradients.D);
+  if (initial || dfinal || dinitial) {
+    const auto view = [](auto* state) {
+      return state ? state->x.view() : decltype(state->x.view())();
+    };
+    w.dC.resize(w.lambda.extents());
+    s4_pass_state_backward<T>(backend, detail::s4_model(weights, w, 0), s.length,
+                              {input, view(initial)}, {doutput, view(dfinal)},
+                              {dinput, view(dinitial), {w.dlambda, w.dP, w.dB, w.dC, w.ddelta}},
+                              w.states);
+    add_model();
+    add(w.dC, detail::as_complex(gradients.C.view()[0]).data());
+  }
   if (s.bidirectional && length > 1) {
     w.du.resize(input.extents());
     const View<T, 3> du = detail::after_first(w.du.view());
@@ -160,6 +207,97 @@ void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<con
     gradients.frequency.data()[i] = w.dlambda_sum.data()[i].imag();
   }
   for (Index c = 0; c < s.width; ++c) gradients.log_delta(c) = w.ddelta_sum(c) * w.delta(c);
+}
+
+/// Scratch of s4_step: the steps and true outputs of the channels, and the weights that they were
+/// made from.
+template <class T>
+struct S4StepScratch {
+  S4Weights<T> weights;
+  std::vector<DplrStep<double>> steps;  ///< (width)
+  Tensor<double, 2> outputs;            ///< (width, state): 2 Re C, −2 Im C
+  Tensor<std::complex<double>, 1> x;    ///< (state/2)
+  std::vector<std::uint8_t> made;       ///< (width)
+  detail::S4ChannelModel model;
+  detail::DplrPowers powers;
+
+  /// Makes room, after which a step never allocates.
+  void resize(const S4Shape& s) {
+    weights = S4Weights<T>(s);
+    steps.assign(static_cast<std::size_t>(s.width), DplrStep<double>(s.modes(), s.rank));
+    made.assign(static_cast<std::size_t>(s.width), 0);
+    outputs.resize({s.width, s.state});
+    x.resize({s.modes()});
+    model = detail::S4ChannelModel(s.modes(), s.rank);
+    powers.resize(s.state, s.length);
+  }
+};
+
+namespace detail {
+
+/// Makes a channel's step again unless its weights are those of the last one.
+template <class T>
+void refresh(const S4Weights<T>& w, Index channel, S4StepScratch<T>& scratch) noexcept {
+  S4Weights<T>& old = scratch.weights;
+  const auto i = static_cast<std::size_t>(channel);
+  const auto visit = [&](const auto& body) {
+    const auto rows = [&](const auto& now, auto& then) {
+      const Index size = now.size() / w.log_delta.extent(0);
+      return body(now.data() + channel * size, size, then.data() + channel * size);
+    };
+    return rows(w.log_delta, old.log_delta) && rows(w.log_decay, old.log_decay) &&
+           rows(w.frequency, old.frequency) && rows(w.P, old.P) && rows(w.B, old.B) &&
+           rows(w.C, old.C);
+  };
+  if (scratch.made[i] && visit([](const T* now, Index size, const T* then) {
+        return std::equal(now, now + size, then);
+      }))
+    return;
+  visit([](const T* now, Index size, T* then) {
+    std::copy_n(now, size, then);
+    return true;
+  });
+  scratch.made[i] = 1;
+  scratch.model.load(w, channel);
+  scratch.steps[i].assign(scratch.model.lambda, scratch.model.P, scratch.model.B,
+                          std::exp(static_cast<double>(w.log_delta(channel))));
+  double* const c = &scratch.outputs(channel, 0);
+  for (Index n = 0; n < scratch.x.size(); ++n) {
+    c[2 * n] = 2 * static_cast<double>(w.C(0, channel, n, 0));
+    c[2 * n + 1] = -2 * static_cast<double>(w.C(0, channel, n, 1));
+  }
+  scratch.powers.load(scratch.steps[i], DplrPowers::bits(w.length));
+  scratch.powers.untruncate(w.length, c);
+}
+
+}  // namespace detail
+
+/// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
+/// as s4_forward of length 1, at any number of steps. `scratch` must have been resized for the
+/// shape: then nothing is allocated. A channel whose weights differ from those of the last step is
+/// made again, in O(state³ log length); that apart a step costs about (6 + 4 rank) · width · state
+/// multiply-adds. Shapes are asserted.
+///
+/// @param input, output (batch, width), may be the same memory
+template <class T>
+void s4_step(const S4Weights<T>& weights, const View<const T, 2>& input, S4State<T>& state,
+             const View<T, 2>& output, S4StepScratch<T>& scratch) noexcept {
+  const Index batch = input.extent(0), width = input.extent(1), modes = scratch.x.size();
+  assert(!weights.shape().bidirectional && weights.shape() == scratch.weights.shape());
+  assert(state.x.extents() == (std::array<Index, 3>{batch, width, modes}));
+  for (Index c = 0; c < width; ++c) {
+    detail::refresh(weights, c, scratch);
+    for (Index b = 0; b < batch; ++b) {
+      const T u = input(b, c);
+      std::complex<T>* const x = &state.x(b, c, 0);
+      std::copy_n(x, modes, scratch.x.data());
+      scratch.steps[static_cast<std::size_t>(c)](static_cast<double>(u), scratch.x.data());
+      const double y = detail::dot_rows(2 * modes, &scratch.outputs(c, 0),
+                                        reinterpret_cast<const double*>(scratch.x.data()));
+      output(b, c) = static_cast<T>(y + static_cast<double>(weights.D(c)) * static_cast<double>(u));
+      for (Index n = 0; n < modes; ++n) x[n] = std::complex<T>(scratch.x(n));
+    }
+  }
 }
 
 }  // namespace ssm

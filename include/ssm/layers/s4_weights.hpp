@@ -103,21 +103,35 @@ S4Shape check_s4_weights(std::string_view function, const S4Weights<T>& w) {
   return s;
 }
 
+/// Λ, P and B of one channel, in double.
+struct S4ChannelModel {
+  DplrStep<double>::Vector lambda, B;
+  DplrStep<double>::Matrix P;
+
+  S4ChannelModel() = default;
+  S4ChannelModel(Index modes, Index rank) : lambda(modes), B(modes), P(modes, rank) {}
+
+  /// From weights of these sizes: nothing is allocated.
+  template <class T>
+  void load(const S4Weights<T>& w, Index channel) noexcept {
+    for (Index n = 0; n < lambda.size(); ++n) {
+      lambda(n) = {-std::exp(static_cast<double>(w.log_decay(channel, n))),
+                   static_cast<double>(w.frequency(channel, n))};
+      B(n) = {static_cast<double>(w.B(channel, n, 0)), static_cast<double>(w.B(channel, n, 1))};
+      for (Index a = 0; a < P.cols(); ++a)
+        P(n, a) = {static_cast<double>(w.P(channel, n, a, 0)),
+                   static_cast<double>(w.P(channel, n, a, 1))};
+    }
+  }
+};
+
 /// The bilinear step of one channel, in double.
 template <class T>
 DplrStep<double> s4_channel_step(const S4Weights<T>& w, Index channel, double rate) {
-  const Index modes = w.log_decay.extent(1), rank = w.P.extent(2);
-  DplrStep<double>::Vector lambda(modes), B(modes);
-  DplrStep<double>::Matrix P(modes, rank);
-  for (Index n = 0; n < modes; ++n) {
-    lambda(n) = {-std::exp(static_cast<double>(w.log_decay(channel, n))),
-                 static_cast<double>(w.frequency(channel, n))};
-    B(n) = {static_cast<double>(w.B(channel, n, 0)), static_cast<double>(w.B(channel, n, 1))};
-    for (Index a = 0; a < rank; ++a)
-      P(n, a) = {static_cast<double>(w.P(channel, n, a, 0)),
-                 static_cast<double>(w.P(channel, n, a, 1))};
-  }
-  return {lambda, P, B, rate * std::exp(static_cast<double>(w.log_delta(channel)))};
+  S4ChannelModel model(w.log_decay.extent(1), w.P.extent(2));
+  model.load(w, channel);
+  return {model.lambda, model.P, model.B,
+          rate * std::exp(static_cast<double>(w.log_delta(channel)))};
 }
 
 template <class T>

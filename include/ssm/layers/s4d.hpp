@@ -12,6 +12,7 @@
 #include "ssm/conv/diagonal_state.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/offsets.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -24,7 +25,7 @@ namespace ssm {
 /// The state of an S4D layer. A plain value; zero when made.
 template <class T>
 struct S4dState {
-  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2)
+  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2), of packed sequences one each
 
   S4dState() = default;
   S4dState(const S4dShape& s, Index batch) : x({batch, s.width, s.modes()}) {}
@@ -43,9 +44,14 @@ struct S4dOptions {
   S4dForm form = S4dForm::fastest;
   Discretization method = Discretization::zero_order_hold;
   T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-  /// The kernel of DSS (dss_kernel), each mode scaled by its sum over the length of the input: by
-  /// convolution only, without states or steps.
+  /// DSS in its softmax form (Gupta, Gu & Berant 2022, proposition 1), by zero-order hold only:
+  /// B ← B/(e^{LΔλ} − 1), which divides every mode of the kernel by its sum over L steps.
   bool dss = false;
+  /// L of DSS. 0: the length of each input, and then no state and no step, as these would belong to
+  /// another model at every length.
+  Index dss_length = 0;
+  View<const Index, 1> offsets = {};  ///< (sequences + 1), optional: packed sequences, batch 1; by
+                                      ///< scan or recurrence, DSS with a dss_length
 };
 
 /// Scratch of an S4D layer, grown to its largest call.
@@ -53,6 +59,7 @@ template <class T>
 struct S4dWorkspace {
   using Complex = std::complex<T>;
   Tensor<Complex, 2> lambda;  ///< (width, state/2)
+  Tensor<Complex, 2> B;       ///< (width, state/2), of DSS
   Tensor<T, 1> delta;         ///< (width)
   Tensor<T, 2> kernel, dkernel;
   Tensor<T, 3> y, du;                       ///< of the second direction
@@ -73,26 +80,82 @@ void check_rate(std::string_view function, const S4dOptions<T>& options) {
     throw_domain(function, "rate", std::to_string(options.rate), "above 0");
 }
 
-/// DSS has a kernel and nothing else.
 template <class T>
 void check_dss_options(std::string_view function, const S4dOptions<T>& options, bool stateful) {
   if (!options.dss) return;
-  if (options.form != S4dForm::fastest && options.form != S4dForm::convolution)
-    throw_domain(function, "form", "not a convolution", "fastest or convolution for dss");
   if (options.method != Discretization::zero_order_hold)
     throw_domain(function, "method", "another", "zero_order_hold for dss");
-  if (stateful) throw_domain(function, "state", "given", "none for dss");
+  if (options.dss_length < 0)
+    throw_domain(function, "dss_length", std::to_string(options.dss_length), "at least 0");
+  if (stateful && options.dss_length == 0)
+    throw_domain(function, "state", "given", "none for dss without a dss_length");
 }
 
-/// Λ and Δ of the weights.
 template <class T>
-void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, S4dWorkspace<T>& to) {
+void check_packed(std::string_view function, const S4dOptions<T>& options, Index batch,
+                  Index length) {
+  if (!options.offsets) return;
+  check_offsets(function, options.offsets, batch, length);
+  if (options.form == S4dForm::convolution)
+    throw_domain(function, "form", "convolution", "scan or recurrence for packed sequences");
+  if (options.dss && options.dss_length == 0)
+    throw_domain(function, "dss_length", "0", "above 0 for packed sequences");
+}
+
+/// 1/(e^{LΔλ} − 1), by which DSS scales B.
+inline std::complex<double> dss_factor(std::complex<double> lambda, double delta,
+                                       Index length) noexcept {
+  const std::complex<double> x = static_cast<double>(length) * delta * lambda;
+  return 1.0 / (x * exp_and_phi1(x)[1]);
+}
+
+template <class T>
+Index dss_length(const S4dOptions<T>& options, Index length) noexcept {
+  return std::max<Index>(options.dss_length > 0 ? options.dss_length : length, 1);
+}
+
+/// Λ, Δ and B of the weights, for an input of this length.
+template <class T>
+void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index length,
+              S4dWorkspace<T>& to) {
   to.lambda.resize(weights.log_decay.extents());
   to.delta.resize(weights.log_delta.extents());
   for (Index i = 0; i < to.lambda.size(); ++i)
     to.lambda.data()[i] = {-std::exp(weights.log_decay.data()[i]), weights.frequency.data()[i]};
   for (Index c = 0; c < to.delta.size(); ++c)
     to.delta(c) = options.rate * std::exp(weights.log_delta(c));
+  if (!options.dss) return;
+  const View<const std::complex<T>, 2> B = as_complex(weights.B.view());
+  to.B.resize(to.lambda.extents());
+  for (Index c = 0; c < to.B.extent(0); ++c)
+    for (Index n = 0; n < to.B.extent(1); ++n) {
+      const std::complex<double> factor =
+          dss_factor(std::complex<double>(to.lambda(c, n)), static_cast<double>(to.delta(c)),
+                     dss_length(options, length));
+      to.B(c, n) = std::complex<T>(factor * std::complex<double>(B(c, n)));
+    }
+}
+
+/// From the gradient of DSS's scaled B to that of B, and adds what the scale sends to Λ and Δ.
+template <class T>
+void dss_backward(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index length,
+                  const View<std::complex<T>, 2>& dB, S4dWorkspace<T>& w) {
+  using Complex = std::complex<double>;
+  const View<const std::complex<T>, 2> B = as_complex(weights.B.view());
+  const Index L = dss_length(options, length);
+  for (Index c = 0; c < dB.extent(0); ++c) {
+    const auto delta = static_cast<double>(w.delta(c));
+    for (Index n = 0; n < dB.extent(1); ++n) {
+      // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
+      const Complex lambda(w.lambda(c, n)), factor = dss_factor(lambda, delta, L);
+      const Complex p = std::conj(Complex(dB(c, n)));
+      const Complex p_x =
+          p * Complex(B(c, n)) * (-static_cast<double>(L) * factor * (1.0 + factor));  // x = Δλ
+      dB(c, n) = std::complex<T>(std::conj(p * factor));
+      w.dlambda_sum(c, n) += std::complex<T>(std::conj(p_x * delta));
+      w.ddelta_sum(c) += static_cast<T>((p_x * lambda).real());
+    }
+  }
 }
 
 /// The form that `fastest` stands for.
@@ -105,7 +168,8 @@ inline S4dForm choose_s4d_form(S4dForm form, Discretization method, Index length
   return has_kernel && length <= few_steps && !stateful ? S4dForm::convolution : S4dForm::scan;
 }
 
-/// One direction of an S4D layer, whose time runs forward in u and y.
+/// One direction of an S4D layer, whose time runs forward in u and y, or with `reversed`, which
+/// packed sequences alone use, from the end of each sequence to its start.
 template <class T>
 struct S4dPass {
   using Complex = std::complex<T>;
@@ -114,8 +178,11 @@ struct S4dPass {
   const S4dOptions<T>& options;
   S4dWorkspace<T>& workspace;
   Index direction;
+  bool reversed = false;
 
-  [[nodiscard]] View<const Complex, 2> B() const { return as_complex(weights.B.view()); }
+  [[nodiscard]] View<const Complex, 2> B() const {
+    return options.dss ? workspace.B.view() : as_complex(weights.B.view());
+  }
   [[nodiscard]] View<const Complex, 2> C() const { return as_complex(weights.C.view()[direction]); }
   [[nodiscard]] View<const T, 1> D() const {
     return direction == 0 ? weights.D.view() : View<const T, 1>();
@@ -124,19 +191,17 @@ struct S4dPass {
     return {workspace.lambda, workspace.delta, B(), C()};
   }
   [[nodiscard]] S4dForm form(Index length, bool stateful) const {
-    const S4dForm wanted = options.dss ? S4dForm::convolution : options.form;
-    return choose_s4d_form(wanted, options.method, length, stateful);
+    if (options.offsets)
+      return options.form == S4dForm::recurrence && !reversed ? options.form : S4dForm::scan;
+    return choose_s4d_form(options.form, options.method, length, stateful);
   }
   void make_kernel(Index length) const {
     workspace.kernel.resize({workspace.delta.extent(0), length});
-    if (options.dss)
-      dss_kernel<T>(backend, model(), workspace.kernel, workspace.kernels);
-    else
-      s4d_kernel<T>(backend, options.method, model(), workspace.kernel, workspace.kernels);
+    s4d_kernel<T>(backend, options.method, model(), workspace.kernel, workspace.kernels);
   }
   [[nodiscard]] DiagonalRecurrenceInputs<T, Complex> inputs(
       const View<const T, 3>& u, const View<const Complex, 3>& initial) const {
-    return {u, workspace.lambda, B(), C(), D(), initial};
+    return {u, workspace.lambda, B(), C(), D(), initial, options.offsets};
   }
 
   void forward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
@@ -153,8 +218,8 @@ struct S4dPass {
         return recurrence<T, Complex>(backend, options.method, inputs(u, initial), w.delta,
                                       {y, final}, w.recurrence);
       default:
-        return diagonal_scan<T, Complex>(backend, options.method, inputs(u, initial), w.delta, {},
-                                         {y, final}, w.scan);
+        return diagonal_scan<T, Complex>(backend, options.method, inputs(u, initial), w.delta,
+                                         {reversed}, {y, final}, w.scan);
     }
   }
 
@@ -166,17 +231,13 @@ struct S4dPass {
     const bool stateful = initial || dfinal || din.initial_state;
     if (form(u.extent(1), stateful) != S4dForm::convolution)
       return diagonal_scan_backward<T, Complex>(backend, options.method, inputs(u, initial),
-                                                w.delta, {}, {dy, dfinal}, din, w.scan);
+                                                w.delta, {reversed}, {dy, dfinal}, din, w.scan);
     make_kernel(u.extent(1));
     w.dkernel.resize(w.kernel.extents());
     long_conv_backward<T>(backend, {u, w.kernel, D(), {}}, {}, {dy, {}},
                           {din.u, w.dkernel, din.D, {}}, w.conv);
     const DiagonalKernelGradients<T> model_gradients{din.lambda, din.delta, din.B, din.C};
-    if (options.dss)
-      dss_kernel_backward<T>(backend, model(), w.dkernel, model_gradients, w.kernels);
-    else
-      s4d_kernel_backward<T>(backend, options.method, model(), w.dkernel, model_gradients,
-                             w.kernels);
+    s4d_kernel_backward<T>(backend, options.method, model(), w.dkernel, model_gradients, w.kernels);
     if (stateful)
       s4d_pass_state_backward<T>(backend, options.method, model(), {u, initial}, {dy, dfinal},
                                  {din.u, din.initial_state, model_gradients}, w.kernels);
@@ -194,6 +255,13 @@ template <class T>
   return x.slice(1, 0, x.extent(1) - 1).reversed(1);
 }
 
+/// Calls body(t) for every step of packed sequences that another follows.
+template <class Body>
+void for_followed_steps(const View<const Index, 1>& offsets, const Body& body) {
+  for (Index s = 0; s + 1 < offsets.extent(0); ++s)
+    for (Index t = offsets(s); t + 1 < offsets(s + 1); ++t) body(t);
+}
+
 template <class T>
 void add_to(const View<const T, 3>& from, const View<T, 3>& to) {
   for (Index b = 0; b < to.extent(0); ++b)
@@ -201,9 +269,10 @@ void add_to(const View<const T, 3>& from, const View<T, 3>& to) {
       for (Index c = 0; c < to.extent(2); ++c) to(b, t, c) += from(b, t, c);
 }
 
-template <class T>
-void check_s4d_states(std::string_view function, const S4dShape& s, Index batch,
-                      std::string_view argument, const S4dState<T>* state) {
+/// Of S4D and S4.
+template <class Shape, class State>
+void check_s4d_states(std::string_view function, const Shape& s, Index batch,
+                      std::string_view argument, const State* state) {
   if (!state) return;
   if (s.bidirectional)
     throw_domain(function, argument, "given", "no state, as a pass from the end has none");
@@ -222,7 +291,8 @@ void check_s4d_states(std::string_view function, const S4dShape& s, Index batch,
 /// @param input, output (batch, length, width), not the same memory
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
 /// @throws ShapeError, and DomainError for a rate that is not above 0, a state of a bidirectional
-///   layer, a convolution by an Euler method, or dss with what it has not
+///   layer, offsets that run backward or past the end or meet a convolution, a convolution by an
+///   Euler method, or dss by another method or with a state but no length
 /// Cost: as diagonal_scan, or as s4d_kernel and long_conv; the same bits for every number of
 /// threads; allocates while the workspace grows.
 template <class T>
@@ -237,16 +307,25 @@ void s4d_forward(const Cpu& backend, const S4dWeights<T>& weights, const View<co
   detail::check_shape(function, "output", output, extents);
   detail::check_rate(function, options);
   detail::check_dss_options(function, options, initial || final);
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  if (final) final->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "final", final);
-  detail::load_s4d(weights, options, workspace);
+  detail::check_packed(function, options, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  detail::check_s4d_states(function, s, sequences, "initial", initial);
+  if (final) final->x.resize({sequences, s.width, s.modes()});
+  detail::check_s4d_states(function, s, sequences, "final", final);
+  detail::load_s4d(weights, options, length, workspace);
   const detail::S4dPass<T> pass{backend, weights, options, workspace, 0};
   pass.forward(input, initial ? initial->x.view() : View<const std::complex<T>, 3>(), output,
                final ? final->x.view() : View<std::complex<T>, 3>());
   if (!s.bidirectional || length < 2) return;
   workspace.y.resize(extents);
-  const detail::S4dPass<T> back{backend, weights, options, workspace, 1};
+  const detail::S4dPass<T> back{backend, weights, options, workspace, 1, bool(options.offsets)};
+  if (options.offsets) {
+    back.forward(input, {}, workspace.y, {});
+    detail::for_followed_steps(options.offsets, [&](Index t) {
+      for (Index c = 0; c < s.width; ++c) output(0, t, c) += workspace.y(0, t + 1, c);
+    });
+    return;
+  }
   const View<T, 3> later = detail::before_last(workspace.y.view());
   back.forward(detail::after_first(input), {}, later, {});
   detail::add_to<T>(later, detail::before_last(output));
@@ -272,13 +351,15 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
   detail::check_shape(function, "the gradient of input", dinput, extents);
   detail::check_rate(function, options);
   detail::check_dss_options(function, options, initial || dfinal || dinitial);
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
-  if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "the gradient of initial", dinitial);
+  detail::check_packed(function, options, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  detail::check_s4d_states(function, s, sequences, "initial", initial);
+  detail::check_s4d_states(function, s, sequences, "the gradient of final", dfinal);
+  if (dinitial) dinitial->x.resize({sequences, s.width, s.modes()});
+  detail::check_s4d_states(function, s, sequences, "the gradient of initial", dinitial);
   if (gradients.shape() != s) gradients = S4dWeights<T>(s);
   S4dWorkspace<T>& w = workspace;
-  detail::load_s4d(weights, options, w);
+  detail::load_s4d(weights, options, length, w);
   w.dlambda_sum.resize(w.lambda.extents());
   w.ddelta_sum.resize(w.delta.extents());
 
@@ -299,26 +380,40 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
     w.dB.resize(w.lambda.extents());
     w.ddelta.resize(w.delta.extents());
     w.du.resize(extents);
-    const detail::S4dPass<T> back{backend, weights, options, w, 1};
-    const Index steps = std::max<Index>(length, 1) - 1;
-    const auto cut = [steps](const auto& x, bool first) {
-      return x.slice(1, first || steps == 0 ? 0 : 1, steps).reversed(1);
+    const detail::S4dPass<T> back{backend, weights, options, w, 1, bool(options.offsets)};
+    const auto turn_back = [&](const View<const T, 3>& u, const View<const T, 3>& dy,
+                               const View<T, 3>& du, const View<T, 3>& to) {
+      back.backward(u, {}, dy, {},
+                    {.u = du,
+                     .lambda = w.dlambda,
+                     .B = w.dB,
+                     .C = dC,
+                     .D = {},
+                     .delta = w.ddelta,
+                     .initial_state = {}});
+      detail::add_to<T>(du, to);
     };
-    back.backward(cut(input, false), {}, cut(doutput, true), {},
-                  {.u = cut(w.du.view(), false),
-                   .lambda = w.dlambda,
-                   .B = w.dB,
-                   .C = dC,
-                   .D = {},
-                   .delta = w.ddelta,
-                   .initial_state = {}});
-    detail::add_to<T>(cut(w.du.view(), false), cut(dinput, false));
+    if (options.offsets) {
+      w.y.resize(extents);
+      w.y.fill(T(0));
+      detail::for_followed_steps(options.offsets, [&](Index t) {
+        for (Index c = 0; c < s.width; ++c) w.y(0, t + 1, c) = doutput(0, t, c);
+      });
+      turn_back(input, w.y, w.du, dinput);
+    } else {
+      const Index steps = std::max<Index>(length, 1) - 1;
+      const auto cut = [steps](const auto& x, bool first) {
+        return x.slice(1, first || steps == 0 ? 0 : 1, steps).reversed(1);
+      };
+      turn_back(cut(input, false), cut(doutput, true), cut(w.du.view(), false), cut(dinput, false));
+    }
     for (Index i = 0; i < w.lambda.size(); ++i) {
       w.dlambda_sum.data()[i] += w.dlambda.data()[i];
       dB.data()[i] += w.dB.data()[i];
     }
     for (Index c = 0; c < s.width; ++c) w.ddelta_sum(c) += w.ddelta(c);
   }
+  if (options.dss) detail::dss_backward(weights, options, length, dB, w);
   // Re λ and Δ are exponentials, their own derivatives.
   for (Index i = 0; i < w.lambda.size(); ++i) {
     gradients.log_decay.data()[i] = w.dlambda_sum.data()[i].real() * w.lambda.data()[i].real();
@@ -335,7 +430,8 @@ struct S4dStepScratch {
   Tensor<T, 3> B;
   Tensor<T, 1> log_delta;
   Discretization method = Discretization::zero_order_hold;
-  T rate = T(0);  ///< 0: nothing is sampled yet
+  T rate = T(0);         ///< 0: nothing is sampled yet
+  Index dss_length = 0;  ///< 0: not of DSS
 
   /// Makes room, after which a step never allocates.
   void resize(const S4dShape& s) {
@@ -356,9 +452,11 @@ void refresh(const S4dWeights<T>& w, const S4dOptions<T>& options,
   const auto same = [](const auto& a, const auto& b) {
     return std::equal(a.begin(), a.end(), b.begin());
   };
+  const Index length = options.dss ? options.dss_length : 0;
   if (scratch.rate == options.rate && scratch.method == options.method &&
-      same(w.log_delta, scratch.log_delta) && same(w.log_decay, scratch.log_decay) &&
-      same(w.frequency, scratch.frequency) && same(w.B, scratch.B))
+      scratch.dss_length == length && same(w.log_delta, scratch.log_delta) &&
+      same(w.log_decay, scratch.log_decay) && same(w.frequency, scratch.frequency) &&
+      same(w.B, scratch.B))
     return;
   const View<const std::complex<T>, 2> B = as_complex(w.B.view());
   for (Index c = 0; c < w.log_delta.extent(0); ++c) {
@@ -368,6 +466,9 @@ void refresh(const S4dWeights<T>& w, const S4dOptions<T>& options,
       const auto mode = discretize(options.method, lambda, delta);
       scratch.a_bar(c, n) = mode.a_bar;
       scratch.b_bar(c, n) = mode.b_bar_factor * B(c, n);
+      if (length > 0)
+        scratch.b_bar(c, n) *= std::complex<T>(
+            dss_factor(std::complex<double>(lambda), static_cast<double>(delta), length));
     }
   }
   const auto copy = [](const auto& from, auto& to) {
@@ -379,14 +480,15 @@ void refresh(const S4dWeights<T>& w, const S4dOptions<T>& options,
   copy(w.B, scratch.B);
   scratch.rate = options.rate;
   scratch.method = options.method;
+  scratch.dss_length = length;
 }
 
 }  // namespace detail
 
 /// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
-/// as s4d_forward of length 1. `scratch` must have been resized for the shape: then nothing is
-/// allocated. Modes are sampled when the weights differ from those of the last step; that apart a
-/// step costs width · state multiply-adds. Shapes are asserted.
+/// as s4d_forward of length 1; DSS needs its dss_length. `scratch` must have been resized for the
+/// shape: then nothing is allocated. Modes are sampled when the weights differ from those of the
+/// last step; that apart a step costs width · state multiply-adds. Shapes are asserted.
 ///
 /// @param input, output (batch, width), may be the same memory
 template <class T>
@@ -394,7 +496,8 @@ void s4d_step(const S4dWeights<T>& weights, const View<const T, 2>& input, S4dSt
               const View<T, 2>& output, const S4dOptions<T>& options,
               S4dStepScratch<T>& scratch) noexcept {
   const Index batch = input.extent(0), width = input.extent(1), N = weights.log_decay.extent(1);
-  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width && !options.dss);
+  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width);
+  assert(!options.dss || options.dss_length > 0);
   assert(state.x.extents() == (std::array<Index, 3>{batch, width, N}));
   assert(scratch.a_bar.extents() == weights.log_decay.extents());
   detail::refresh(weights, options, scratch);

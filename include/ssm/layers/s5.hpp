@@ -22,7 +22,7 @@ namespace ssm {
 /// The state of an S5 layer. A plain value; zero when made.
 template <class T>
 struct S5State {
-  Tensor<std::complex<T>, 2> x;  ///< (batch, state/2)
+  Tensor<std::complex<T>, 2> x;  ///< (batch, state/2), of packed sequences one each
 
   S5State() = default;
   S5State(const S5Shape& s, Index batch) : x({batch, s.modes()}) {}
@@ -32,7 +32,8 @@ template <class T>
 struct S5Options {
   Discretization method = Discretization::zero_order_hold;
   T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-  bool reversed = false;  ///< time runs from the last step to the first
+  bool reversed = false;              ///< time runs from the last step to the first
+  View<const Index, 1> offsets = {};  ///< (sequences + 1), optional: packed sequences, batch 1
 };
 
 /// What forward leaves for backward.
@@ -134,11 +135,10 @@ void scale_modes(const Cpu& backend, const Tensor<std::complex<T>, 1>& factor, b
 template <class T>
 LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
                                                  const View<const std::complex<T>, 3>& b,
-                                                 const S5State<T>* initial) {
-  return {View<const std::complex<T>, 3>(w.a_bar.data(), b.extents(), {0, 0, 1}),
-          b,
-          initial ? initial->x.view() : View<const std::complex<T>, 2>(),
-          {}};
+                                                 const S5State<T>* initial,
+                                                 const View<const Index, 1>& offsets) {
+  return {View<const std::complex<T>, 3>(w.a_bar.data(), b.extents(), {0, 0, 1}), b,
+          initial ? initial->x.view() : View<const std::complex<T>, 2>(), offsets};
 }
 
 }  // namespace detail
@@ -153,8 +153,8 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
 ///
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @param initial (batch, state/2), null: a state of zeros; final null: not wanted
-/// @throws ShapeError, and DomainError for a rate that is not above 0 or a state of a
-///   bidirectional layer
+/// @throws ShapeError, and DomainError for a rate that is not above 0, a state of a bidirectional
+///   layer, or offsets that run backward or past the end
 /// Cost per step and direction: 2 · width · state multiply-adds, and a linear scan of state/2
 /// complex channels, which runs in parallel over time; the same bits for every number of threads.
 template <class T>
@@ -174,7 +174,9 @@ void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<cons
   detail::check_no_s5_state(function, s, "final", final);
   detail::load_s5(weights, options, workspace);
   saved.x.resize({batch, length, s.modes()});
-  if (final) final->x.resize({batch, s.modes()});
+  if (options.offsets) detail::check_offsets(function, options.offsets, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  if (final) final->x.resize({sequences, s.modes()});
   const View<std::complex<T>, 3> x = saved.x;
   linear_forward<T>(backend, u, View<const T, 2>(weights.B.data(), {s.state, s.width}), {},
                     detail::as_real_rows(x, rows));
@@ -183,7 +185,7 @@ void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<cons
   const auto run = [&](const View<std::complex<T>, 3>& states, bool reversed, const Tensor<T, 2>& C,
                        Write write) {
     linear_scan<std::complex<T>>(
-        backend, detail::s5_scan_inputs<T>(workspace, states, initial), {reversed},
+        backend, detail::s5_scan_inputs<T>(workspace, states, initial, options.offsets), {reversed},
         {states, final ? final->x.view() : View<std::complex<T>, 2>()}, workspace.scan);
     linear_forward<T>(backend, detail::as_real_rows(View<const std::complex<T>, 3>(states), rows),
                       C, {}, y, write);
@@ -227,7 +229,9 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   if (s.bidirectional)
     detail::check_shape(function, "saved.x_back", saved.x_back, saved.x.extents());
   if (gradients.shape() != s) gradients = S5Weights<T>(s);
-  if (dinitial) dinitial->x.resize({batch, s.modes()});
+  if (options.offsets) detail::check_offsets(function, options.offsets, batch, length);
+  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : batch;
+  if (dinitial) dinitial->x.resize({sequences, s.modes()});
   S5Workspace<T>& w = workspace;
   detail::load_s5(weights, options, w);
   w.dx.resize(saved.x.extents());
@@ -248,17 +252,23 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
     for (Index i = 0; i < w.dC.size(); ++i)
       dC.data()[i] = (i % 2 == 0 ? T(2) : T(-2)) * w.dC.data()[i];
     // The b of the scan is not read backward: x stands in for it.
-    linear_scan_backward<Complex>(backend, detail::s5_scan_inputs<T>(w, x, initial), {reversed}, x,
-                                  {dx_d, dfinal ? dfinal->x.view() : View<const Complex, 2>()},
-                                  {{}, dx_d, dinitial ? dinitial->x.view() : View<Complex, 2>()},
-                                  w.scan);
+    linear_scan_backward<Complex>(
+        backend, detail::s5_scan_inputs<T>(w, x, initial, options.offsets), {reversed}, x,
+        {dx_d, dfinal ? dfinal->x.view() : View<const Complex, 2>()},
+        {{}, dx_d, dinitial ? dinitial->x.view() : View<Complex, 2>()}, w.scan);
     parallel_for(backend, pieces.pieces, [&](Index piece) {
       T* const sum = reinterpret_cast<T*>(w.partials.data() + piece * s.modes());
+      const auto start = [&](Index sequence) {
+        return options.offsets ? options.offsets(sequence) : sequence * length;
+      };
+      Index sequence = 0;
       for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
-        const Index b = r / length, t = r % length, before = reversed ? t + 1 : t - 1;
-        const bool inside = before >= 0 && before < length;
+        while (start(sequence + 1) <= r) ++sequence;
+        const Index before = reversed ? r + 1 : r - 1;
+        const bool inside = before >= start(sequence) && before < start(sequence + 1);
         if (!inside && !initial) continue;
-        const T* from = reinterpret_cast<const T*>(inside ? &x(b, before, 0) : &initial->x(b, 0));
+        const T* from = reinterpret_cast<const T*>(inside ? x.data() + before * s.modes()
+                                                          : &initial->x(sequence, 0));
         const T* g = &g_rows(r, 0);
         for (Index i = 0; i < s.state; i += 2) {
           sum[i] += g[i] * from[i] + g[i + 1] * from[i + 1];

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/offsets.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
@@ -27,7 +28,10 @@ struct DiagonalRecurrenceInputs {
   View<const K, 2, Space> B;       ///< (channels, state)
   View<const K, 2, Space> C;       ///< (channels, state)
   View<const T, 1, Space> D;       ///< (channels), optional: y += D u
-  View<const K, 3, Space> initial_state;  ///< (batch, channels, state), optional: zero when absent
+  View<const K, 3, Space>
+      initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const Index, 1, Space> offsets = {};  ///< (sequences + 1), optional: sequence s of a batch
+                                             ///< of one is [offsets[s], offsets[s+1]), end to end
 };
 
 /// What the recurrence of diagonal systems writes.
@@ -35,21 +39,36 @@ template <class T, class K = T, class Space = Host>
 struct DiagonalRecurrenceOutputs {
   View<T, 3, Space> y;  ///< (batch, length, channels), may be the memory of u
   View<K, 3, Space>
-      final_state;  ///< (batch, channels, state), optional, may be that of initial_state
+      final_state;  ///< (sequences, channels, state), optional, may be that of initial_state
 };
 
 struct DiagonalScanOptions {
-  bool reversed = false;  ///< time runs from the last step to the first
+  bool reversed = false;  ///< time runs from the last step of each sequence to the first
 };
 
 /// Scratch of the recurrence of diagonal systems. It grows to the largest call it has served.
 template <class K>
 struct DiagonalRecurrenceWorkspace {
-  Tensor<K, 2> state;         ///< (batch · channels, state)
+  Tensor<K, 2> state;         ///< (sequences · channels, state)
   Tensor<K, 2> a_bar, b_bar;  ///< (channels, state), when Δ is constant
 };
 
 namespace detail {
+
+/// Where a sequence lies: a row of the batch and [begin, end) in time.
+struct SequenceSteps {
+  Index row, begin, end;
+};
+
+template <class T, class K, class Space>
+Index sequence_count(const DiagonalRecurrenceInputs<T, K, Space>& in) noexcept {
+  return in.offsets ? in.offsets.extent(0) - 1 : in.u.extent(0);
+}
+template <class T, class K>
+SequenceSteps sequence_steps(const DiagonalRecurrenceInputs<T, K>& in, Index sequence) noexcept {
+  if (in.offsets) return {0, in.offsets(sequence), in.offsets(sequence + 1)};
+  return {sequence, 0, in.u.extent(1)};
+}
 
 template <class T, class K, class Space>
 void check_diagonal_inputs(std::string_view name, Discretization method,
@@ -63,16 +82,18 @@ void check_diagonal_inputs(std::string_view name, Discretization method,
   check_shape(name, "B", in.B, rows);
   check_shape(name, "C", in.C, rows);
   check_optional_shape(name, "D", in.D, std::array<Index, 1>{channels});
+  if (in.offsets) check_offsets(name, in.offsets, in.u.extent(0), in.u.extent(1));
   check_optional_shape(name, "initial_state", in.initial_state,
-                       std::array<Index, 3>{in.u.extent(0), channels, state});
+                       std::array<Index, 3>{sequence_count(in), channels, state});
 }
 
 template <class T, class K, class Space>
 void check_diagonal_outputs(std::string_view name, const DiagonalRecurrenceInputs<T, K, Space>& in,
                             const DiagonalRecurrenceOutputs<T, K, Space>& out) {
   check_shape(name, "y", out.y, in.u.extents());
-  check_optional_shape(name, "final_state", out.final_state,
-                       std::array<Index, 3>{in.u.extent(0), in.u.extent(2), in.lambda.extent(1)});
+  check_optional_shape(
+      name, "final_state", out.final_state,
+      std::array<Index, 3>{sequence_count(in), in.u.extent(2), in.lambda.extent(1)});
 }
 
 /// Runs every channel with the (ā, B̄) that `mode_at(t, c, n)` gives for its states.
@@ -80,14 +101,15 @@ template <class T, class K, class ModeAt>
 void run_diagonal_recurrence(const Cpu& backend, const DiagonalRecurrenceInputs<T, K>& in,
                              const DiagonalRecurrenceOutputs<T, K>& out,
                              DiagonalRecurrenceWorkspace<K>& workspace, const ModeAt& mode_at) {
-  const auto [batch, length, channels] = in.u.extents();
+  const Index sequences = sequence_count(in), channels = in.u.extent(2);
   const Index state = in.lambda.extent(1);
-  workspace.state.resize({batch * channels, state});
-  parallel_for(backend, batch * channels, [&, length = length, channels = channels](Index task) {
-    const Index b = task / channels, c = task % channels;
+  workspace.state.resize({sequences * channels, state});
+  parallel_for(backend, sequences * channels, [&](Index task) {
+    const Index s = task / channels, c = task % channels;
+    const auto [b, begin, end] = sequence_steps(in, s);
     K* x = workspace.state.data() + task * state;
-    for (Index n = 0; n < state; ++n) x[n] = in.initial_state ? in.initial_state(b, c, n) : K(0);
-    for (Index t = 0; t < length; ++t) {
+    for (Index n = 0; n < state; ++n) x[n] = in.initial_state ? in.initial_state(s, c, n) : K(0);
+    for (Index t = begin; t < end; ++t) {
       const T u = in.u(b, t, c);
       T sum = 0;
       for (Index n = 0; n < state; ++n) {
@@ -98,7 +120,7 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalRecurrenceInputs<
       out.y(b, t, c) = output_scale<K> * sum + (in.D ? in.D(c) * u : T(0));
     }
     if (out.final_state)
-      for (Index n = 0; n < state; ++n) out.final_state(b, c, n) = x[n];
+      for (Index n = 0; n < state; ++n) out.final_state(s, c, n) = x[n];
   });
 }
 
@@ -113,7 +135,8 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalRecurrenceInputs<
 /// definition that diagonal_scan, which is faster, is tested against.
 ///
 /// @param delta Δ (channels), s
-/// @throws ShapeError, and DomainError when the method changes C or D
+/// @throws ShapeError, and DomainError when the method changes C or D or offsets run backward or
+///   past the end
 /// Cost: batch · length · channels · state multiply-adds, one discretization of each mode; the same
 /// bits for every number of threads; allocates while the workspace grows.
 template <class T, class K = T>
@@ -140,7 +163,8 @@ void recurrence(const Cpu& backend, Discretization method,
 /// The same with a Δ that changes from step to step: irregularly sampled sequences.
 ///
 /// @param delta Δ (length, channels), s; a stride of 0 shares it among channels
-/// @throws ShapeError, and DomainError when the method changes C or D
+/// @throws ShapeError, and DomainError when the method changes C or D or offsets run backward or
+///   past the end
 /// Cost: one discretization of each mode at each step and batch row.
 template <class T, class K = T>
 void recurrence(const Cpu& backend, Discretization method,

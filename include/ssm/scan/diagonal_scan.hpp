@@ -17,7 +17,7 @@ namespace ssm {
 template <class T, class K = T>
 struct DiagonalScanOutputGradients {
   View<const T, 3> y;            ///< (batch, length, channels)
-  View<const K, 3> final_state;  ///< (batch, channels, state), optional: zero when absent
+  View<const K, 3> final_state;  ///< (sequences, channels, state), optional: zero when absent
 };
 
 /// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
@@ -45,10 +45,11 @@ struct DiagonalScanInputGradients {
 /// are exact to the rounding of one step a chunk, where the plain loop rounds ā at every step. An
 /// input that is not finite spoils the chunk it lies in and what follows.
 ///
-/// @param inputs u (batch, length, channels), λ, B, C (channels, state), D, initial_state
+/// @param inputs u (batch, length, channels), λ, B, C (channels, state), D, initial_state, offsets
 /// @param delta Δ (channels), s
 /// @param outputs y may be the memory of u, final_state that of initial_state
-/// @throws ShapeError, and DomainError when the method changes C or D
+/// @throws ShapeError, and DomainError when the method changes C or D or offsets run backward or
+///   past the end
 /// Cost: for complex states 4 state + chunk multiply-adds a channel and step, and
 /// O(state · chunk) a channel; the same bits for every number of threads; allocates while the
 /// workspace grows.
@@ -74,7 +75,8 @@ void diagonal_scan(const Cpu& backend, Discretization method,
 /// The gradients of diagonal_scan with the same inputs and options. Nothing is kept from the
 /// forward pass: the states at the edges of chunks are computed again.
 ///
-/// @throws ShapeError, and DomainError when the method changes C or D
+/// @throws ShapeError, and DomainError when the method changes C or D or offsets run backward or
+///   past the end
 /// Cost: about three times diagonal_scan; the same bits for every number of threads.
 template <class T, class K = T>
 void diagonal_scan_backward(const Cpu& backend, Discretization method,
@@ -89,7 +91,7 @@ void diagonal_scan_backward(const Cpu& backend, Discretization method,
   detail::check_diagonal_inputs(name, method, inputs);
   detail::check_shape(name, "delta", delta, std::array{channels});
   const std::array rows{channels, inputs.lambda.extent(1)};
-  const std::array states{inputs.u.extent(0), channels, rows[1]};
+  const std::array states{detail::sequence_count(inputs), channels, rows[1]};
   const auto& [dy, dfinal] = output_gradients;
   const auto& din = input_gradients;
   detail::check_shape(name, "the gradient of y", dy, inputs.u.extents());

@@ -67,32 +67,32 @@ class ChunkedScan {
         reversed_(reversed),
         first_(first),
         count_(count),
-        length_(in.u.extent(1)),
         shape_{in.lambda.extent(1)},
         scratch_(scratch) {}
 
   void forward(const DiagonalRecurrenceOutputs<T, K>& out) {
     prepare(false);
-    for (Index b = 0; b < in_.u.extent(0); ++b) {
-      load_states(in_.initial_state, b, rows_);
-      if (length_ == 0) store_states(out.final_state, b, rows_, row_buffer());
+    for (Index s = 0; s < sequence_count(in_); ++s) {
+      select(s);
+      load_states(in_.initial_state, s, rows_);
+      if (length_ == 0) store_states(out.final_state, s, rows_, row_buffer());
       for (Index begin = 0; begin < length_; begin += tile_steps) {
         const Index steps = std::min(tile_steps, length_ - begin), chunks = (steps + L - 1) / L;
-        load_tile(in_.u, b, begin, steps, rows_);
+        load_tile(in_.u, begin, steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           advance(c, chunks);
           const Tables tables = tables_of(c);
           small_product<false, T>({rows_of(c), shape_.row()}, {tables.output, L}, {out_of(c), L},
                                   chunks, L + shape_.state(), L);
         }
-        store_tile(out.y, b, begin, steps);
+        store_tile(out.y, begin, steps);
         if (begin + steps < length_) {
           for (Index c = 0; c < count_; ++c)
             std::copy_n(state_of(c, chunks), shape_.padded(), state_of(c, 0));
         } else if (out.final_state) {
           if (steps % L != 0)
             for (Index c = 0; c < count_; ++c) leave_early(c, chunks - 1, steps % L);
-          store_states(out.final_state, b, rows_ + chunks * shape_.row(), row_buffer());
+          store_states(out.final_state, s, rows_ + chunks * shape_.row(), row_buffer());
         }
       }
     }
@@ -101,38 +101,52 @@ class ChunkedScan {
   template <class OutputGradients, class InputGradients>
   void backward(const OutputGradients& dout, const InputGradients& din) {
     prepare(true);
-    const Index tiles = (length_ + tile_steps - 1) / tile_steps;
-    for (Index b = 0; b < in_.u.extent(0); ++b) {
-      load_states(in_.initial_state, b, rows_);
+    for (Index s = 0; s < sequence_count(in_); ++s) {
+      select(s);
+      const Index tiles = (length_ + tile_steps - 1) / tile_steps;
+      load_states(in_.initial_state, s, rows_);
       for (Index tile = 0; tile + 1 < tiles; ++tile) {
-        load_tile(in_.u, b, tile * tile_steps, tile_steps, rows_);
+        load_tile(in_.u, tile * tile_steps, tile_steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           std::copy_n(state_of(c, 0), shape_.padded(), edge_of(tile, c));
           advance(c, tile_rows);
           std::copy_n(state_of(c, tile_rows), shape_.padded(), state_of(c, 0));
         }
       }
-      load_states(dout.final_state, b, gradient_rows_);
+      load_states(dout.final_state, s, gradient_rows_);
       for (Index tile = tiles - 1; tile >= 0; --tile) {
         const Index begin = tile * tile_steps, steps = std::min(tile_steps, length_ - begin);
-        load_tile(in_.u, b, begin, steps, rows_);
-        load_tile(dout.y, b, begin, steps, gradient_rows_ + shape_.row());
+        load_tile(in_.u, begin, steps, rows_);
+        load_tile(dout.y, begin, steps, gradient_rows_ + shape_.row());
         for (Index c = 0; c < count_; ++c) {
           if (tile + 1 < tiles) std::copy_n(edge_of(tile, c), shape_.padded(), state_of(c, 0));
           turn_back(c, steps);
         }
-        if (din.u) store_tile(din.u, b, begin, steps);
+        if (din.u) store_tile(din.u, begin, steps);
       }
-      store_states(din.initial_state, b, gradient_rows_, row_buffer());
+      store_states(din.initial_state, s, gradient_rows_, row_buffer());
     }
     for (Index c = 0; c < count_; ++c) store_gradients(c, din);
   }
 
  private:
+  /// Turns to one sequence.
+  void select(Index sequence) noexcept {
+    const auto [row, begin, end] = sequence_steps(in_, sequence);
+    row_ = row;
+    begin_ = begin;
+    length_ = end - begin;
+  }
+
   /// Room for everything, and the tables of each channel.
   void prepare(bool gradients) {
     const Index N = shape_.modes;
-    const Index tiles = (length_ + tile_steps - 1) / tile_steps;
+    Index longest = 0;
+    for (Index s = 0; s < sequence_count(in_); ++s) {
+      const auto [row, begin, end] = sequence_steps(in_, s);
+      longest = std::max(longest, end - begin);
+    }
+    const Index tiles = (longest + tile_steps - 1) / tile_steps;
     const Index tables = Tables::size(shape_, gradients), sums = Gradients::size(shape_);
     Index size = count_ * (tables + row_buffer() + tile_steps);
     if (gradients)
@@ -330,43 +344,43 @@ class ChunkedScan {
     if (din.delta) din.delta(channel) = static_cast<T>(delta_gradient);
   }
 
-  void load_tile(const View<const T, 3>& from, Index b, Index begin, Index steps,
-                 T* to) const noexcept {
-    load_chunks<T>(block_of(from, b, begin, steps), L, to, row_buffer(), shape_.row());
+  void load_tile(const View<const T, 3>& from, Index begin, Index steps, T* to) const noexcept {
+    load_chunks<T>(block_of(from, begin, steps), L, to, row_buffer(), shape_.row());
   }
-  void store_tile(const View<T, 3>& to, Index b, Index begin, Index steps) const noexcept {
-    store_chunks<T>(out_, tile_steps, block_of(to, b, begin, steps));
+  void store_tile(const View<T, 3>& to, Index begin, Index steps) const noexcept {
+    store_chunks<T>(out_, tile_steps, block_of(to, begin, steps));
   }
   /// (steps, channels) of the block, in the order of time.
   template <class U>
-  [[nodiscard]] View<U, 2> block_of(const View<U, 3>& view, Index b, Index begin,
+  [[nodiscard]] View<U, 2> block_of(const View<U, 3>& view, Index begin,
                                     Index steps) const noexcept {
-    return (reversed_ ? view.reversed(1) : view)[b].slice(0, begin, steps).slice(1, first_, count_);
+    const View<U, 2> sequence = view[row_].slice(0, begin_, length_).slice(1, first_, count_);
+    return (reversed_ ? sequence.reversed(0) : sequence).slice(0, begin, steps);
   }
 
   /// States of the block into the first row of each channel.
-  void load_states(const View<const K, 3>& from, Index b, T* rows) const noexcept {
+  void load_states(const View<const K, 3>& from, Index s, T* rows) const noexcept {
     const Index N = shape_.modes;
     for (Index c = 0; c < count_; ++c) {
       T* const x = rows + c * row_buffer() + L;
       std::fill_n(x, shape_.padded(), T(0));
       for (Index n = 0; from && n < N; ++n) {
-        const K value = from(b, first_ + c, n);
+        const K value = from(s, first_ + c, n);
         x[n] = std::real(value);
         if constexpr (Shape::is_complex) x[N + n] = std::imag(value);
       }
     }
   }
-  void store_states(const View<K, 3>& to, Index b, const T* rows, Index buffer) const noexcept {
+  void store_states(const View<K, 3>& to, Index s, const T* rows, Index buffer) const noexcept {
     const Index N = shape_.modes;
     if (!to) return;
     for (Index c = 0; c < count_; ++c)
       for (Index n = 0; n < N; ++n) {
         const T* const x = rows + c * buffer + L;
         if constexpr (Shape::is_complex)
-          to(b, first_ + c, n) = K(x[n], x[N + n]);
+          to(s, first_ + c, n) = K(x[n], x[N + n]);
         else
-          to(b, first_ + c, n) = x[n];
+          to(s, first_ + c, n) = x[n];
       }
   }
 
@@ -413,7 +427,8 @@ class ChunkedScan {
   const DiagonalRecurrenceInputs<T, K>& in_;
   const View<const T, 1>& delta_;
   bool reversed_;
-  Index first_, count_, length_;
+  Index first_, count_;
+  Index row_ = 0, begin_ = 0, length_ = 0;  // of the sequence at hand
   Shape shape_;
   typename DiagonalScanWorkspace<T>::Thread& scratch_;
   Index table_size_ = 0;
