@@ -1,7 +1,8 @@
 #pragma once
 
 #include <boost/context/fiber.hpp>
-#include <boost/context/pooled_fixedsize_stack.hpp>
+#include <boost/context/fixedsize_stack.hpp>
+#include <boost/context/stack_context.hpp>
 #include <cstddef>
 #include <cstring>
 #include <exception>
@@ -12,6 +13,13 @@
 #include <vector>
 
 #include "ssm/core/index.hpp"
+
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
+#endif
 
 /// The blocks of a GPU on the CPU: a fiber for each thread, barriers and shuffles as the places
 /// where all of them, or those of a warp, must meet. What a device would leave undefined throws:
@@ -27,6 +35,47 @@ class EmulationError : public std::logic_error {
 };
 
 class Block;
+
+/// Stacks of fibers, each lent again after its fiber's end: new memory is slow under sanitizers.
+class Stacks {
+ public:
+  Stacks() = default;
+  Stacks(const Stacks&) = delete;
+  Stacks& operator=(const Stacks&) = delete;
+  ~Stacks() {
+    for (boost::context::stack_context& stack : free_) {
+      ASAN_UNPOISON_MEMORY_REGION(begin(stack), stack.size);
+      memory_.deallocate(stack);
+    }
+  }
+
+  boost::context::stack_context take() {
+    if (free_.empty()) return memory_.allocate();
+    const boost::context::stack_context stack = free_.back();
+    free_.pop_back();
+    ASAN_UNPOISON_MEMORY_REGION(begin(stack), stack.size);
+    return stack;
+  }
+  void give(const boost::context::stack_context& stack) {
+    ASAN_POISON_MEMORY_REGION(begin(stack), stack.size);
+    free_.push_back(stack);
+  }
+
+  /// What Boost asks for the stack of a fiber.
+  struct Allocator {
+    Stacks* stacks;
+    boost::context::stack_context allocate() { return stacks->take(); }
+    void deallocate(const boost::context::stack_context& stack) { stacks->give(stack); }
+  };
+
+ private:
+  static constexpr std::size_t stack_bytes = 128 * 1024;
+  static void* begin(const boost::context::stack_context& stack) {
+    return static_cast<char*>(stack.sp) - stack.size;
+  }
+  boost::context::fixedsize_stack memory_{stack_bytes};
+  std::vector<boost::context::stack_context> free_;
+};
 
 /// An array in the shared memory of a block, whose every use is checked.
 template <class T>
@@ -110,22 +159,21 @@ class Block {
 
   /// Runs a kernel in all threads of this block.
   template <class Kernel>
-  void run(const Kernel& kernel) {
+  void run(Stacks& stacks, const Kernel& kernel) {
     for (Thread& t : threads_) {
-      t.fiber =
-          boost::context::fiber(std::allocator_arg, boost::context::fixedsize_stack(stack_bytes),
-                                [this, &kernel, &t](boost::context::fiber&& caller) {
-                                  scheduler_ = std::move(caller);
-                                  try {
-                                    kernel(*this);
-                                  } catch (const boost::context::detail::forced_unwind&) {
-                                    throw;
-                                  } catch (...) {
-                                    error_ = std::current_exception();
-                                  }
-                                  t.place = Place::end;
-                                  return std::move(scheduler_);
-                                });
+      t.fiber = boost::context::fiber(std::allocator_arg, Stacks::Allocator{&stacks},
+                                      [this, &kernel, &t](boost::context::fiber&& caller) {
+                                        scheduler_ = std::move(caller);
+                                        try {
+                                          kernel(*this);
+                                        } catch (const boost::context::detail::forced_unwind&) {
+                                          throw;
+                                        } catch (...) {
+                                          error_ = std::current_exception();
+                                        }
+                                        t.place = Place::end;
+                                        return std::move(scheduler_);
+                                      });
     }
     for (;;) {
       for (std::size_t first = 0; first < threads_.size(); first += warp) run_warp(first);
@@ -163,7 +211,7 @@ class Block {
   }
 
  private:
-  static constexpr std::size_t word = 4, stack_bytes = 128 * 1024;
+  static constexpr std::size_t word = 4;
   static constexpr int several = -1;
   enum class Place { start, barrier, shuffle, end };
 
@@ -237,7 +285,8 @@ typename Shared<T>::Element& Shared<T>::Element::operator=(const T& value) {
 /// Runs all blocks of a kernel, the last one first: no block may wait for another.
 template <class Kernel>
 void emulate(Index blocks, int threads, Index shared_bytes, const Kernel& kernel) {
-  for (Index i = blocks; i-- > 0;) Block(i, threads, shared_bytes).run(kernel);
+  thread_local Stacks stacks;
+  for (Index i = blocks; i-- > 0;) Block(i, threads, shared_bytes).run(stacks, kernel);
 }
 
 }  // namespace ssm::kernels
