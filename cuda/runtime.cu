@@ -31,18 +31,6 @@ DeviceBuffer::~DeviceBuffer() {
   if (data_ != nullptr) static_cast<void>(cudaFreeAsync(data_, backend_.stream));
 }
 
-DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      backend_(other.backend_) {}
-
-DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(backend_, other.backend_);
-  return *this;
-}
-
 void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
   if (bytes <= size_) return data_;
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;

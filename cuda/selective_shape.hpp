@@ -9,10 +9,10 @@
 
 namespace ssm::kernels {
 
-/// States of a channel that one lane keeps in registers. With four, a step of a warp takes
-/// about 6.5 instructions an exp2, below the 8 issue slots that the exponential unit leaves (16
-/// results a clock for 4 schedulers), and 16 states spread over four times the warps of a lane for
-/// a channel.
+/// States of a channel that one lane keeps in registers. With four, the recurrence takes 7.5
+/// instructions an exp2 (bench/cuda_instructions.py), below the 8 issue slots that the exponential
+/// unit leaves (16 results a clock for 4 schedulers), and 16 states spread over four times the
+/// warps of a lane for a channel.
 inline constexpr int lane_states = 4;
 
 /// Steps between two saved states: as many as backward holds in registers at once.

@@ -72,10 +72,35 @@ void selective_scan_step(const Cuda& backend, const SelectiveScanStepInputs<T, K
   using namespace kernels;
   const char* function = "selective_scan_step";
   const Index rows = in.u.extent(0), channels = in.u.extent(1), states = in.A.extent(1);
-  if (!ssm::detail::is_valid_step(in, state, y) || (!slots && state.extent(0) != rows) ||
-      (slots && slots.extent(0) != rows))
-    ssm::detail::throw_shape(function, "u", ssm::detail::to_string(in.u.extents()),
-                             "extents that all other arguments share");
+  Index groups = 1;
+  const auto check_coefficient = [&](const char* name, const auto& coefficient) {
+    if (static_cast<bool>(coefficient.constant) == static_cast<bool>(coefficient.varying))
+      ssm::detail::throw_shape(function, name, coefficient.constant ? "given twice" : "absent",
+                               "either (channels, state) or (batch, groups, state)");
+    ssm::detail::check_optional_shape(function, name, coefficient.constant, in.A.extents());
+    if (!coefficient.varying) return;
+    groups = coefficient.varying.extent(1);
+    if (groups < 1 || channels % groups != 0)
+      ssm::detail::throw_shape(function, name, std::to_string(groups) + " groups",
+                               "a number that divides " + std::to_string(channels) + " channels");
+    ssm::detail::check_shape(function, name, coefficient.varying,
+                             std::array<Index, 3>{rows, groups, states});
+  };
+  const std::array<Index, 1> of_channels{channels};
+  ssm::detail::check_shape(function, "delta", in.delta, in.u.extents());
+  ssm::detail::check_shape(function, "A", in.A, std::array<Index, 2>{channels, states});
+  check_coefficient("B", in.B);
+  check_coefficient("C", in.C);
+  if (in.B.varying && in.C.varying && in.B.varying.extent(1) != groups)
+    ssm::detail::throw_shape(function, "C", std::to_string(groups) + " groups",
+                             "as many groups as B");
+  ssm::detail::check_optional_shape(function, "D", in.D, of_channels);
+  ssm::detail::check_optional_shape(function, "delta_bias", in.delta_bias, of_channels);
+  ssm::detail::check_optional_shape(function, "z", in.z, in.u.extents());
+  ssm::detail::check_shape(function, "y", y, in.u.extents());
+  ssm::detail::check_optional_shape(function, "slots", slots, std::array<Index, 1>{rows});
+  ssm::detail::check_shape(function, "states", state,
+                           std::array<Index, 3>{slots ? state.extent(0) : rows, channels, states});
   if (rows == 0 || channels == 0) return;
   using Step = SelectiveStep<T, Element<K>>;
   Step step{};
@@ -89,7 +114,7 @@ void selective_scan_step(const Cuda& backend, const SelectiveScanStepInputs<T, K
   step.slots = decltype(step.slots)(slots);
   step.rows = rows, step.slot_count = state.extent(0), step.channels = channels;
   step.state = states;
-  step.groups = in.B.varying ? in.B.varying.extent(1) : in.C.varying ? in.C.varying.extent(1) : 1;
+  step.groups = groups;
   step.softplus = options.softplus, step.zero_order = options.hold == Hold::zero_order;
   step.lanes = 1;
   while (step.lanes < warp && step.lanes * lane_states < states) step.lanes *= 2;

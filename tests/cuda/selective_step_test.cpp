@@ -2,6 +2,7 @@
 
 #include <complex>
 #include <limits>
+#include <string>
 
 #include "ssm/scan/selective_step.hpp"
 #include "support/catch.hpp"
@@ -95,4 +96,31 @@ TEMPLATE_TEST_CASE("a step on a device takes complex modes", "", float, double) 
   for (const Hold hold : {Hold::simplified, Hold::zero_order})
     CHECK(step_error<TestType, std::complex<TestType>>(4, 6, 9, 2, false, {true, hold}, 3) <=
           tolerance);
+}
+
+TEST_CASE("a step on a device says which argument is wrong") {
+  const DeviceTensor<float, 2> u(cuda, {2, 4}), A(cuda, {4, 3});
+  const DeviceTensor<float, 3> B(cuda, {2, 1, 3}), three(cuda, {2, 3, 3});
+  DeviceTensor<float, 3> states(cuda, {5, 4, 3});
+  DeviceTensor<float, 2> y(cuda, {2, 4});
+  const DeviceTensor<Index, 1> slots(cuda, {2});
+  const auto message = [&](auto&& change, bool with_slots) {
+    SelectiveScanStepInputs<float, float, Device> in;
+    in.u = u, in.delta = u, in.A = A, in.B.varying = B, in.C.varying = B;
+    change(in);
+    try {
+      selective_scan_step<float>(cuda, in, {}, states, y,
+                                 with_slots ? slots.view() : View<const Index, 1, Device>());
+    } catch (const ShapeError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(message([](auto&) {}, false) ==
+        "selective_scan_step: states is (5, 4, 3), expected (2, 4, 3)");
+  CHECK(message([&](auto& in) { in.C.varying = three; }, true) ==
+        "selective_scan_step: C is 3 groups, expected a number that divides 4 channels");
+  CHECK(message([](auto& in) { in.B.varying = {}; }, true) ==
+        "selective_scan_step: B is absent, expected either (channels, state) or (batch, groups, "
+        "state)");
 }

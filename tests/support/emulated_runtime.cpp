@@ -15,17 +15,6 @@ Stream::Stream() = default;
 Stream::~Stream() = default;
 
 DeviceBuffer::~DeviceBuffer() { ::operator delete(data_); }
-DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      backend_(other.backend_) {}
-DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(backend_, other.backend_);
-  return *this;
-}
-
 void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
   backend_ = backend;
   if (bytes > size_) {

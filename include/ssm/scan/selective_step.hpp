@@ -17,6 +17,24 @@ namespace ssm {
 
 namespace detail {
 
+template <class T, class K>
+[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T, K>& in, const View<K, 3>& state,
+                                 const View<T, 2>& y) noexcept {
+  const Index batch = in.u.extent(0), channels = in.u.extent(1), N = in.A.extent(1);
+  const auto vector = [&](const View<const T, 1>& v) { return !v || v.extent(0) == channels; };
+  const auto fits = [&](const Selective<const K, 3>& c) {
+    if (static_cast<bool>(c.constant) == static_cast<bool>(c.varying)) return false;
+    if (c.constant) return c.constant.extents() == std::array<Index, 2>{channels, N};
+    const Index groups = c.varying.extent(1);
+    return (channels == 0 || (groups > 0 && channels % groups == 0)) &&
+           c.varying.extents() == std::array<Index, 3>{batch, groups, N};
+  };
+  return in.delta.extents() == in.u.extents() && y.extents() == in.u.extents() &&
+         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels && fits(in.B) &&
+         fits(in.C) && vector(in.D) && vector(in.delta_bias) &&
+         state.extents() == std::array<Index, 3>{batch, channels, N};
+}
+
 template <class T>
 [[nodiscard]] bool is_fast_step(const SelectiveScanStepInputs<T>& in,
                                 const SelectiveScanStepOptions& options, const View<T, 3>& state,
@@ -129,7 +147,7 @@ void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
                          const SelectiveScanStepOptions& options,
                          const std::type_identity_t<View<K, 3>>& state,
                          const std::type_identity_t<View<T, 2>>& y) noexcept {
-  assert(detail::is_valid_step(in, state, y) && state.extent(0) == in.u.extent(0));
+  assert(detail::is_valid_step(in, state, y));
   const Index batch = in.u.extent(0), channels = in.u.extent(1);
   if constexpr (std::is_same_v<T, K>) {
     if (detail::is_fast_step(in, options, state, y)) {

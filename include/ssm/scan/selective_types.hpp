@@ -162,26 +162,6 @@ template <class AnyView>
 template <class K>
 inline constexpr Real<K> output_scale = std::is_same_v<K, Real<K>> ? 1 : 2;
 
-/// Everything but the states' leading extent, which is the batch, or on a GPU the slots.
-template <class T, class K, class Space>
-[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T, K, Space>& in,
-                                 const View<K, 3, Space>& state,
-                                 const View<T, 2, Space>& y) noexcept {
-  const Index batch = in.u.extent(0), channels = in.u.extent(1), N = in.A.extent(1);
-  const auto vector = [&](const auto& v) { return !v || v.extent(0) == channels; };
-  const auto fits = [&](const auto& c) {
-    if (static_cast<bool>(c.constant) == static_cast<bool>(c.varying)) return false;
-    if (c.constant) return c.constant.extents() == std::array<Index, 2>{channels, N};
-    const Index groups = c.varying.extent(1);
-    return (channels == 0 || (groups > 0 && channels % groups == 0)) &&
-           c.varying.extents() == std::array<Index, 3>{batch, groups, N};
-  };
-  return in.delta.extents() == in.u.extents() && y.extents() == in.u.extents() &&
-         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels && fits(in.B) &&
-         fits(in.C) && vector(in.D) && vector(in.delta_bias) && state.extent(1) == channels &&
-         state.extent(2) == N;
-}
-
 }  // namespace detail
 
 }  // namespace ssm
