@@ -36,6 +36,18 @@ struct ConvArguments {
         width(in.weight.extent(1)),
         silu(options.silu) {}
 
+  /// Row, position and channel of the i-th element of a sequence array.
+  SSM_DEVICE void place(Index i, Index& row, Index& position, Index& c) const {
+    c = i % channels;
+    position = i / channels % sequences.length;
+    row = i / channels / sequences.length;
+  }
+  /// The row of the s-th sequence, and its place in time among those of the row.
+  SSM_DEVICE void place_sequence(Index s, Index& row, Index& k) const {
+    const bool packed = sequences.offsets != nullptr;
+    row = packed ? 0 : s;
+    k = !packed ? 0 : sequences.reversed ? sequences.count - 1 - s : s;
+  }
   /// The sequence, in time, that position i belongs to.
   SSM_DEVICE Index sequence_of(Index i) const { return sequences.before(i + 1); }
   SSM_DEVICE Index end_of(Index k) const {
@@ -63,8 +75,8 @@ struct ConvForward {
 
   SSM_DEVICE void operator()(Index i) const {
     using R = Arithmetic<T>;
-    const Index c = i % in.channels, position = i / in.channels % in.sequences.length;
-    const Index row = i / in.channels / in.sequences.length;
+    Index row, position, c;
+    in.place(i, row, position, c);
     const R sum = in.sum(row, in.sequence_of(position), position, c);
     y(row, in.sequences.step(position), c) = narrow_to<T>(in.silu ? Silu<R>(sum).value : sum);
   }
@@ -79,9 +91,8 @@ struct ConvFinalState {
 
   SSM_DEVICE void operator()(Index i) const {
     const Index c = i % in.channels, s = i / in.channels;
-    const bool packed = in.sequences.offsets != nullptr;
-    const Index row = packed ? 0 : s;
-    const Index k = !packed ? 0 : in.sequences.reversed ? in.sequences.count - 1 - s : s;
+    Index row, k;
+    in.place_sequence(s, row, k);
     const Index past = in.width - 1, end = in.end_of(k);
     for (Index j = 0; j < past; ++j)  // the state moves toward its start: older ones are done with
       final_state(s, j, c) = narrow_to<T>(in.input(row, k, end - past + j, c));
@@ -97,8 +108,8 @@ struct ConvPreGradient {
   R* g;  ///< (rows, positions, channels)
 
   SSM_DEVICE void operator()(Index i) const {
-    const Index c = i % in.channels, position = i / in.channels % in.sequences.length;
-    const Index row = i / in.channels / in.sequences.length;
+    Index row, position, c;
+    in.place(i, row, position, c);
     R gradient = widen(dy(row, in.sequences.step(position), c));
     if (in.silu) gradient *= Silu<R>(in.sum(row, in.sequence_of(position), position, c)).slope;
     g[i] = gradient;
@@ -129,8 +140,8 @@ struct ConvInputGradient {
   Array<T, 3> dx;
 
   SSM_DEVICE void operator()(Index i) const {
-    const Index c = i % in.channels, position = i / in.channels % in.sequences.length;
-    const Index row = i / in.channels / in.sequences.length;
+    Index row, position, c;
+    in.place(i, row, position, c);
     dx(row, in.sequences.step(position), c) = narrow_to<T>(
         conv_input_gradient(in, g, dfinal, row, in.sequence_of(position), position, c));
   }
@@ -147,10 +158,10 @@ struct ConvStateGradient {
   SSM_DEVICE void operator()(Index i) const {
     const Index past = in.width - 1;
     const Index c = i % in.channels, j = i / in.channels % past, s = i / in.channels / past;
-    const bool packed = in.sequences.offsets != nullptr;
-    const Index k = !packed ? 0 : in.sequences.reversed ? in.sequences.count - 1 - s : s;
+    Index row, k;
+    in.place_sequence(s, row, k);
     dinitial(s, j, c) = narrow_to<T>(
-        conv_input_gradient(in, g, dfinal, packed ? 0 : s, k, in.sequences.start(k) - past + j, c));
+        conv_input_gradient(in, g, dfinal, row, k, in.sequences.start(k) - past + j, c));
   }
 };
 

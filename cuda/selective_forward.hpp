@@ -221,17 +221,6 @@ struct SelectivePieceEnds {
   }
 };
 
-/// Whether exp2(A total) is 0 for all states of the lane.
-template <class E, class Place>
-SSM_DEVICE bool modes_are_spent(const Place& at, const LaneModes<E>& modes, Real<E> total) {
-  constexpr Real<E> last_exponent = sizeof(Real<E>) == 4 ? -160 : -1100;
-  bool spent = true;
-  SSM_UNROLL
-  for (int p = 0; p < lane_states; ++p)
-    spent = spent && (p >= at.states || real(modes.exponent[p]) * total < last_exponent);
-  return spent;
-}
-
 /// Carries states from piece to piece: `states` holds what each piece adds, and then the state that
 /// enters it. One thread a state of a row.
 template <class T, class E>

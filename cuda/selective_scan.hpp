@@ -2,6 +2,7 @@
 
 #include "launch.hpp"
 #include "scratch.hpp"
+#include "selective_adjoints.hpp"
 #include "selective_backward.hpp"
 #include "selective_forward.hpp"
 #include "ssm/cuda/selective_scan.hpp"

@@ -274,6 +274,17 @@ struct LaneModes {
   }
 };
 
+/// Whether exp2(A total) is 0 for all states of the lane.
+template <class E, class Place>
+SSM_DEVICE bool modes_are_spent(const Place& at, const LaneModes<E>& modes, Real<E> total) {
+  constexpr Real<E> last_exponent = sizeof(Real<E>) == 4 ? -160 : -1100;
+  bool spent = true;
+  SSM_UNROLL
+  for (int p = 0; p < lane_states; ++p)
+    spent = spent && (p >= at.states || real(modes.exponent[p]) * total < last_exponent);
+  return spent;
+}
+
 /// Fills a tile (steps, Flips, slice) with B or C, zero beyond the states and beyond `count` steps;
 /// place p of flip f holds state p ^ f of its lane.
 template <int Flips, class E, class V, class Place>
