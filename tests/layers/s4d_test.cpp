@@ -408,9 +408,9 @@ TEST_CASE("DSS of the length of its input has the gradients of finite difference
     }
 }
 
-TEST_CASE("DSS refuses a state that has no length, and other methods") {
+TEST_CASE("DSS refuses a state that has no length, other methods, and modes that do not decay") {
   const S4dShape shape{.width = 2, .state = 4};
-  const auto weights = draw<double>(shape, 17);
+  auto weights = draw<double>(shape, 17);
   const Tensor<double, 3> x({1, 5, 2});
   const auto initial = draw_state<double>(shape, 1, 18);
   const auto run = [&](const S4dState<double>* state, const S4dOptions<double>& options) {
@@ -422,4 +422,6 @@ TEST_CASE("DSS refuses a state that has no length, and other methods") {
                     "s4d_forward: state is given, expected none for dss without a dss_length");
   CHECK_THROWS_AS(run(nullptr, {.dss = true, .dss_length = -1}), DomainError);
   CHECK_THROWS_AS(run(nullptr, {.method = Discretization::bilinear, .dss = true}), DomainError);
+  weights.log_decay.fill(-1e4);  // a decay that underflows to 0
+  CHECK_THROWS_AS(run(nullptr, {.dss = true}), DomainError);
 }

@@ -17,6 +17,7 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
+#include "ssm/layers/detail/dss_scale.hpp"
 #include "ssm/layers/s4d_weights.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
 
@@ -102,13 +103,6 @@ void check_packed(std::string_view function, const S4dOptions<T>& options, Index
     throw_domain(function, "dss_length", "0", "above 0 for packed sequences");
 }
 
-/// 1/(e^{LΔλ} − 1), by which DSS scales B.
-inline std::complex<double> dss_factor(std::complex<double> lambda, double delta,
-                                       Index length) noexcept {
-  const std::complex<double> x = static_cast<double>(length) * delta * lambda;
-  return 1.0 / (x * exp_and_phi1(x)[1]);
-}
-
 template <class T>
 Index dss_length(const S4dOptions<T>& options, Index length) noexcept {
   return std::max<Index>(options.dss_length > 0 ? options.dss_length : length, 1);
@@ -125,37 +119,10 @@ void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index 
   for (Index c = 0; c < to.delta.size(); ++c)
     to.delta(c) = options.rate * std::exp(weights.log_delta(c));
   if (!options.dss) return;
-  const View<const std::complex<T>, 2> B = as_complex(weights.B.view());
+  check_dss<T>("s4d", {to.lambda, to.delta, {}, {}});
   to.B.resize(to.lambda.extents());
-  for (Index c = 0; c < to.B.extent(0); ++c)
-    for (Index n = 0; n < to.B.extent(1); ++n) {
-      const std::complex<double> factor =
-          dss_factor(std::complex<double>(to.lambda(c, n)), static_cast<double>(to.delta(c)),
-                     dss_length(options, length));
-      to.B(c, n) = std::complex<T>(factor * std::complex<double>(B(c, n)));
-    }
-}
-
-/// From the gradient of DSS's scaled B to that of B, and adds what the scale sends to Λ and Δ.
-template <class T>
-void dss_backward(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index length,
-                  const View<std::complex<T>, 2>& dB, S4dWorkspace<T>& w) {
-  using Complex = std::complex<double>;
-  const View<const std::complex<T>, 2> B = as_complex(weights.B.view());
-  const Index L = dss_length(options, length);
-  for (Index c = 0; c < dB.extent(0); ++c) {
-    const auto delta = static_cast<double>(w.delta(c));
-    for (Index n = 0; n < dB.extent(1); ++n) {
-      // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
-      const Complex lambda(w.lambda(c, n)), factor = dss_factor(lambda, delta, L);
-      const Complex p = std::conj(Complex(dB(c, n)));
-      const Complex p_x =
-          p * Complex(B(c, n)) * (-static_cast<double>(L) * factor * (1.0 + factor));  // x = Δλ
-      dB(c, n) = std::complex<T>(std::conj(p * factor));
-      w.dlambda_sum(c, n) += std::complex<T>(std::conj(p_x * delta));
-      w.ddelta_sum(c) += static_cast<T>((p_x * lambda).real());
-    }
-  }
+  scale_dss<T>({to.lambda, to.delta, dss_length(options, length)}, as_complex(weights.B.view()),
+               to.B);
 }
 
 /// The form that `fastest` stands for.
@@ -413,7 +380,10 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
     }
     for (Index c = 0; c < s.width; ++c) w.ddelta_sum(c) += w.ddelta(c);
   }
-  if (options.dss) detail::dss_backward(weights, options, length, dB, w);
+  if (options.dss)
+    detail::scale_dss_backward<T>({w.lambda, w.delta, detail::dss_length(options, length)},
+                                  detail::as_complex(weights.B.view()), dB, w.dlambda_sum,
+                                  w.ddelta_sum);
   // Re λ and Δ are exponentials, their own derivatives.
   for (Index i = 0; i < w.lambda.size(); ++i) {
     gradients.log_decay.data()[i] = w.dlambda_sum.data()[i].real() * w.lambda.data()[i].real();
