@@ -57,7 +57,7 @@ struct ConvArguments {
   SSM_DEVICE R input(Index row, Index k, Index i, Index c) const {
     const Index before = sequences.start(k) - i;
     if (before <= 0) return widen(x(row, i, c));
-    if (!initial_state.present) return R(0);
+    if (!initial_state.present || before >= width) return R(0);
     return widen(initial_state(sequences.number(row, k), width - 1 - before, c));
   }
   SSM_DEVICE R sum(Index row, Index k, Index i, Index c) const {
@@ -125,7 +125,7 @@ SSM_DEVICE Arithmetic<T> conv_input_gradient(const ConvArguments<T>& in, const A
   using R = Arithmetic<T>;
   const Index start = in.sequences.start(k), end = in.end_of(k), past = in.width - 1;
   R total = 0;
-  if (dfinal.present && i >= end - past)
+  if (dfinal.present && i >= end - past && i < end)
     total = widen(dfinal(in.sequences.number(row, k), i - (end - past), c));
   for (Index t = i < start ? start : i; t <= i + past && t < end; ++t)
     total += in.weight(c, past - (t - i)) * g[(row * in.sequences.length + t) * in.channels + c];
