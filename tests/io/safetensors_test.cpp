@@ -193,3 +193,12 @@ TEST_CASE("a double that no float can hold is refused as a float") {
   CHECK_THROWS_AS((reader.read<float, 1>("w")), FileError);
   CHECK(reader.read<double, 1>("w")(0) == 1e300);
 }
+
+TEST_CASE("a writer refuses a name that it has, and that of the metadata") {
+  const Tensor<float, 1> x({2});
+  SafetensorsWriter writer;
+  writer.add("x", x);
+  CHECK_THROWS_WITH(writer.add("x", x), "SafetensorsWriter: name is \"x\", expected a new name");
+  CHECK_THROWS_WITH(writer.add("__metadata__", x),
+                    "SafetensorsWriter: name is \"__metadata__\", expected a new name");
+}
