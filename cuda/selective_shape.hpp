@@ -9,7 +9,7 @@
 
 namespace ssm::kernels {
 
-/// States of a channel that one lane keeps in registers. With four, the recurrence takes 7.5
+/// States of a channel that one lane keeps in registers. With four, the recurrence takes 6.75
 /// instructions an exp2 (bench/cuda_instructions.py), below the 8 issue slots that the exponential
 /// unit leaves (16 results a clock for 4 schedulers), and 16 states spread over four times the
 /// warps of a lane for a channel.
