@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plot.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/scan/recurrence.hpp"

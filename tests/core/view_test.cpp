@@ -5,6 +5,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/tensor.hpp"
 #include "support/catch.hpp"
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/system/mass_spring_damper.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"

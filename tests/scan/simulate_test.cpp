@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/scan/simulate_varying.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"

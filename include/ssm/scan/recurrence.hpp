@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
