@@ -5,6 +5,8 @@
 #include <cmath>
 #include <complex>
 
+#include "ssm/discretize/tustin.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/interconnection.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
@@ -45,9 +47,7 @@ MatrixXcd transfer(const StateSpace<double>& system, Complex s) {
 }
 
 MatrixXcd transfer(const DiscreteStateSpace<double>& system, Complex z) {
-  const StateSpace<double> shifted(system.A_bar(), system.B_bar(), system.C(),
-                                   MatrixXd(MatrixXd::Zero(system.outputs(), system.inputs())));
-  return z * transfer(shifted, z) + system.D().cast<Complex>();
+  return transfer(StateSpace<double>(system.A_bar(), system.B_bar(), system.C(), system.D()), z);
 }
 
 StateSpace<double> dynamic(const StateSpace<double, Dynamic, 1, 1>& system) {
@@ -122,17 +122,30 @@ TEST_CASE("a textbook transfer function has its textbook forms") {
   CHECK(error(doubled.numerator.cast<Complex>(), ogata.numerator.cast<Complex>()) <= 1e-14);
 }
 
-TEST_CASE("a discrete system's transfer function holds its answer within the step") {
+TEST_CASE(
+    "a discrete transfer function is SciPy's, and has the factor z when read after the step") {
   ssm::test::Random random(2);
   const auto system = sampled(random_system(random, 4, 1, 1));
-  const Complex z = std::polar(1.0, 0.7);
-  CHECK(std::abs(transfer_function(system)(z) / transfer(system, z)(0, 0) - 1.0) <= 1e-12);
+  const Complex z = std::polar(1.0, 0.7), want = transfer(system, z)(0, 0), D = system.D()(0, 0);
+  CHECK(std::abs(transfer_function(system)(z) / want - 1.0) <= 1e-12);
+  const auto after = transfer_function(system, 0, 0, Readout::after);
+  CHECK(std::abs(after(z) / (z * (want - D) + D) - 1.0) <= 1e-12);
 
-  const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
-  const auto mode = zeros_poles_gain(DiscreteStateSpace(one(0.5), one(2), one(3), one(0), 0.1));
-  CHECK(mode.gain == 6);  // 6 z / (z − 0.5)
-  CHECK(std::abs(mode.zeros(0)) <= 1e-15);
-  CHECK(mode.poles(0) == 0.5);
+  // cont2discrete(([1], [1, 1]), 0.5, 'zoh') and 'bilinear'
+  const auto lag = dynamic(state_space(TransferFunction<double>{vector({1}), vector({1, 1})}));
+  const auto held = zero_order_hold(lag, 0.5);
+  const auto ratio = transfer_function(held);
+  REQUIRE(ratio.numerator.size() == 1);
+  CHECK(std::abs(ratio.numerator(0) - 0.3934693402873666) <= 1e-15);
+  CHECK(std::abs(ratio.denominator(0) + 0.6065306597126334) <= 1e-15);
+  const auto even = transfer_function(tustin(lag, 0.5));
+  CHECK(error(even.numerator.cast<Complex>(), vector({0.2, 0.2}).cast<Complex>()) <= 1e-15);
+  CHECK(error(even.denominator.cast<Complex>(), vector({-0.6, 1}).cast<Complex>()) <= 1e-15);
+
+  const auto seen = zeros_poles_gain(held, 0, 0, Readout::after);  // 0.39 z / (z − 0.61)
+  CHECK(seen.gain == Approx(0.3934693402873666).epsilon(1e-14));
+  REQUIRE(seen.zeros.size() == 1);
+  CHECK(std::abs(seen.zeros(0)) <= 1e-15);
 }
 
 TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
@@ -186,6 +199,23 @@ TEST_CASE("an integrator under unit feedback is a lag, and sizes stay fixed") {
   CHECK(lag.A()(0) == -1);
   static_assert(std::is_same_v<decltype(series(integrator, lag)), StateSpace<double, 2, 1, 1>>);
   static_assert(std::is_same_v<decltype(append(integrator, lag)), StateSpace<double, 2, 2, 2>>);
+}
+
+TEST_CASE(
+    "a sampled integrator in a loop has the pole 1 − gain, and overshoots until it diverges") {
+  const StateSpace<double> integrator(MatrixXd::Zero(1, 1), MatrixXd::Ones(1, 1),
+                                      MatrixXd::Ones(1, 1));
+  const auto plant = zero_order_hold(integrator, 1);
+  const auto gain = [](double x) {
+    return DiscreteStateSpace<double>(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0),
+                                      MatrixXd::Constant(1, 1, x), 1);
+  };
+  const auto slow = feedback(series(gain(0.5), plant), gain(1));
+  CHECK(std::abs(poles(slow)(0) - 0.5) <= 1e-15);
+  CHECK(is_stable(slow));
+  const auto fast = feedback(plant, gain(3));
+  CHECK(std::abs(poles(fast)(0) + 2.0) <= 1e-15);
+  CHECK_FALSE(is_stable(fast));
 }
 
 TEST_CASE("balanced states are the same system in better units") {

@@ -18,14 +18,6 @@
 
 namespace ssm {
 
-/// When a step reads its output, before or after the input has moved the state.
-///
-/// With a hold of step Δ, input u_t acts over [tΔ, (t+1)Δ). The sequence models' convention
-/// `after` gives y_t = C x_t + D u_t with x_t = A_bar x_{t−1} + B_bar u_t: the output at (t+1)Δ,
-/// which has seen u_t. A sampled physical system is read by `before`: y_t = C x_{t−1} + D u_t, the
-/// output at tΔ, so that y_0 belongs to the initial state. Both move the state alike.
-enum class Readout { after, before };
-
 /// Scratch of a recurrence: room for the next state. It grows to the largest system it has served.
 template <class T>
 struct RecurrenceWorkspace {

@@ -46,12 +46,12 @@ template <class T, int N, int M, int P, class DQ, class DR>
   return detail::regulator<T, N, M>(detail::Time::continuous, system.A(), system.B(), cost, R);
 }
 
-/// The linear-quadratic regulator in discrete time: u_t = −K x_{t−1} with
+/// The linear-quadratic regulator in discrete time: u_t = −K x_t with
 /// K = (R + B_barᵀ P B_bar)⁻¹ B_barᵀ P A_bar minimizes
 ///
-///   Σ_{t ≥ 1} x_{t−1}ᵀ Q x_{t−1} + u_tᵀ R u_t
+///   Σ_{t ≥ 0} x_tᵀ Q x_t + u_tᵀ R u_t
 ///
-/// for x_t = A_bar x_{t−1} + B_bar u_t, and makes A_bar − B_bar K stable. P is
+/// for x_{t+1} = A_bar x_t + B_bar u_t, and makes A_bar − B_bar K stable. P is
 /// discrete_riccati(A_bar, B_bar, Q, R).
 ///
 /// @param Q (states, states), symmetric, positive semidefinite: the cost of being off

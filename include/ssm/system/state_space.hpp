@@ -109,8 +109,18 @@ StateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&, const Eig
     -> StateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
                   DC::RowsAtCompileTime>;
 
-/// A sampled linear time-invariant system, x_t = A_bar x_{t−1} + B_bar u_t, y_t = C x_t + D u_t,
-/// and the step Δ that it was made for.
+/// When the output of a discrete system is read, before or after the input has moved the state.
+///
+/// With a hold of step Δ, input u_t acts over [tΔ, (t+1)Δ) and x_{t+1} = A_bar x_t + B_bar u_t.
+/// Control reads `before`: y_t = C x_t + D u_t is the output at tΔ, so that y_0 belongs to the
+/// initial state. Sequence models read `after`: y_t = C x_{t+1} + D u_t is the output at (t+1)Δ,
+/// which has seen u_t; it is that of C A_bar and D + C B_bar read before. Both move the state
+/// alike.
+enum class Readout { after, before };
+
+/// A sampled linear time-invariant system, x_{t+1} = A_bar x_t + B_bar u_t, y_t = C x_t + D u_t,
+/// and the step Δ that it was made for. Whoever computes with it takes that y_t, Readout::before,
+/// unless it says otherwise.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
 class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
   using Base = detail::SystemMatrices<T, States, Inputs, Outputs>;

@@ -145,19 +145,21 @@ struct Section {
 /// cancelled against each other no more than they are in the system, and the first coefficient of
 /// D, CB, CAB, … that is not 0.
 ///
-/// @param input, output which channel
+/// @param output, input which channel
+/// @param readout of a discrete system; a continuous one has none
 /// @throws ShapeError when there is no such channel
 /// @throws DomainError when the system is not finite
 /// Cost: about 60 states³.
 template <LinearSystem System>
-[[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0) {
+[[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0,
+                                    Readout readout = Readout::before) {
   using T = typename System::Scalar;
   constexpr std::string_view function = "zeros_poles_gain";
   if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
     detail::throw_shape(
         function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
         "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  detail::Quadruple<Eigen::MatrixXd> channel(system);
+  detail::Quadruple<Eigen::MatrixXd> channel(system, readout);
   channel.B = channel.B.col(input).eval();
   channel.C = channel.C.row(output).eval();
   channel.D = channel.D.block(output, input, 1, 1).eval();
@@ -207,11 +209,15 @@ template <std::floating_point T>
           detail::polynomial(function, "poles", roots.poles, 1.0).template cast<T>()};
 }
 
-/// The transfer function of one channel of a system, by way of its zeros and poles.
+/// The transfer function of one channel of a system, by way of its zeros and poles: that of
+/// C (sI − A)⁻¹ B + D, or of C (zI − A_bar)⁻¹ B_bar + D, and z C (zI − A_bar)⁻¹ B_bar + D when read
+/// by Readout::after.
+/// @param output, input, readout as for zeros_poles_gain
 /// @throws ShapeError, DomainError as zeros_poles_gain does
 template <LinearSystem System>
-[[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0) {
-  return transfer_function(zeros_poles_gain(system, output, input));
+[[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0,
+                                     Readout readout = Readout::before) {
+  return transfer_function(zeros_poles_gain(system, output, input, readout));
 }
 
 /// The controllable companion form of a proper transfer function of order k, denominator
