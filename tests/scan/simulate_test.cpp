@@ -70,7 +70,9 @@ TEST_CASE("the response to several inputs is one column for each") {
   Tensor<double, 3> step({5, 2, 2}), impulse({5, 2, 2});
   step_response(cpu, system, time, step);
   impulse_response(cpu, system, time, impulse);
-  for (Index t = 0; t < 5; ++t) {
+  CHECK(distance(as_eigen(step.view()[0]), system.D()) <= 1e-15);
+  CHECK(distance(as_eigen(impulse.view()[0]), (system.C() * system.B()).eval()) <= 1e-15);
+  for (Index t = 1; t < 5; ++t) {
     const auto held = zero_order_hold(system, time(t));
     const MatrixXd want = system.C() * held.B_bar() + system.D();
     const MatrixXd kick = system.C() * held.A_bar() * system.B();
@@ -250,6 +252,13 @@ TEST_CASE("what cannot be simulated is refused by name") {
       simulate_varying(
           cpu, [&](double) { return system; }, time, u, {}, y, {}, InputHold::zero_order, 0),
       DomainError);
+  for (const double delta : {0., -1., std::numeric_limits<double>::quiet_NaN(),
+                             std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(simulate(cpu, cache, delta, u, {}, y, {}, workspace), DomainError);
+    CHECK_THROWS_AS(cache.at(delta), DomainError);
+  }
+  CHECK_THROWS_WITH(simulate(cpu, cache, -1., u, {}, y, {}, workspace),
+                    "simulate: delta is -1.000000, expected positive and finite");
   CHECK_THROWS_AS(DiscretizationCache<double>(system, Discretization::tustin), DomainError);
   Tensor<double, 1> none({0});
   Tensor<double, 2> nothing({0, 1});

@@ -65,8 +65,8 @@ struct NoisyStep {
   Eigen::Matrix<T, States, States> Q_bar;
 };
 
-/// The step of any Δ, exact for an input that is constant over it: zero_order_hold and
-/// sampled_noise_covariance.
+/// The step of any Δ, 0 among them, exact for an input that is constant over it: the matrices of
+/// zero_order_hold and sampled_noise_covariance.
 ///
 /// @param delta Δ, s, ≥ 0
 /// @throws DomainError when Δ < 0
@@ -74,9 +74,8 @@ struct NoisyStep {
 template <class T, int N, int M, int P>
 [[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,
                                             std::type_identity_t<T> delta) {
-  const auto sampled = zero_order_hold(noisy.system(), delta);
-  return {sampled.A_bar(), sampled.B_bar(),
-          sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
+  const auto held = detail::held_step<T>(noisy.system(), delta);
+  return {held.A_bar, held.B_bar, sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
 }
 
 /// Carries a belief over a step: mean ← A_bar mean + B_bar u, P ← A_bar P A_barᵀ + Q_bar, kept

@@ -112,7 +112,7 @@ class DiscretizationCache {
   }
 
   /// The discrete system of step Δ (s), valid until the next call.
-  /// @throws DomainError as the method does
+  /// @throws DomainError as the method does, and when Δ is not positive and finite
   const DiscreteStateSpace<T, N, M, P>& at(T delta) {
     return discrete_.at(delta,
                         [&] { return detail::discretize_keeping_output(method_, system_, delta); });
@@ -132,7 +132,8 @@ class DiscretizationCache {
 /// @param cache the system, and its discretizations so far
 /// @param delta Δ (length), s; u_t acts for delta(t)
 /// @param u, initial_state, y, final_state, readout as for the uniform step
-/// @throws ShapeError, and DomainError as the discretization does
+/// @throws ShapeError, and DomainError as the discretization does, or when a Δ is not positive and
+///   finite
 /// Cost: that of the uniform step, and one discretization for each new Δ.
 template <class T, int N, int M, int P>
 void recurrence(const Cpu&, DiscretizationCache<T, N, M, P>& cache,

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <array>
+#include <cmath>
 #include <concepts>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -21,6 +24,13 @@ void check_matrix(std::string_view function, std::string_view argument,
   if (matrix.rows() != rows || matrix.cols() != cols)
     throw_shape(function, argument, to_string(std::array<Index, 2>{matrix.rows(), matrix.cols()}),
                 to_string(std::array<Index, 2>{rows, cols}));
+}
+
+/// Throws DomainError unless a step Δ can be that of a sampled system.
+template <class T>
+void check_step(std::string_view function, T delta) {
+  if (!(delta > T(0) && std::isfinite(delta)))
+    throw_domain(function, "delta", std::to_string(delta), "positive and finite");
 }
 
 /// The extent that a fixed size demands, or the one found.
@@ -130,13 +140,16 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
   /// @param B_bar (states, inputs)
   /// @param C (outputs, states)
   /// @param D (outputs, inputs)
-  /// @param delta Δ, s
+  /// @param delta Δ, s, positive
   /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
+  /// @throws DomainError when Δ is not positive and finite
   template <class DA, class DB, class DC, class DD>
   DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
                      const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D,
                      std::type_identity_t<T> delta)
-      : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {}
+      : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {
+    detail::check_step("DiscreteStateSpace", delta);
+  }
 
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
   [[nodiscard]] const typename Base::InputMatrix& B_bar() const noexcept { return this->B_; }
