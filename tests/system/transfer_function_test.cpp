@@ -54,6 +54,10 @@ StateSpace<double> dynamic(const StateSpace<double, Dynamic, 1, 1>& system) {
   return {system.A(), system.B(), system.C(), system.D()};
 }
 
+DiscreteStateSpace<double> dynamic(const DiscreteStateSpace<double, Dynamic, 1, 1>& system) {
+  return {system.A_bar(), system.B_bar(), system.C(), system.D(), system.delta()};
+}
+
 double error(const MatrixXcd& got, const MatrixXcd& want) {
   if (got.rows() != want.rows() || got.cols() != want.cols()) return 1e300;
   return (got - want).norm() / want.norm();
@@ -146,6 +150,38 @@ TEST_CASE(
   CHECK(seen.gain == Approx(0.3934693402873666).epsilon(1e-14));
   REQUIRE(seen.zeros.size() == 1);
   CHECK(std::abs(seen.zeros(0)) <= 1e-15);
+}
+
+TEST_CASE("a sampled system survives its transfer function and its zeros and poles, step and all") {
+  ssm::test::Random random(5);
+  for (const Index n : {0, 1, 2, 3, 6})
+    for (const bool direct : {true, false}) {
+      CAPTURE(n, direct);
+      const auto drawn = random_system(random, n, 1, 1);
+      const DiscreteStateSpace<double> system(
+          drawn.A() / (1 + drawn.A().norm()), drawn.B(), drawn.C(),
+          direct ? drawn.D() : MatrixXd(MatrixXd::Ones(1, 1) * (n == 0)), 0.25);
+      const Complex z = std::polar(1.0, 0.7), want = transfer(system, z)(0, 0);
+      const auto ratio = transfer_function(system);
+      const auto roots = zeros_poles_gain(system);
+      for (const auto& again :
+           {discrete_state_space(ratio, 0.25), discrete_state_space(roots, 0.25)}) {
+        CHECK(again.delta() == system.delta());
+        CHECK(again.states() == n);
+        CHECK(std::abs(transfer(dynamic(again), z)(0, 0) / want - 1.0) <= 1e-11);
+        const auto ratio_again = transfer_function(again);
+        CHECK(error(ratio_again.denominator.cast<Complex>(), ratio.denominator.cast<Complex>()) <=
+              1e-11);
+        CHECK(error(ratio_again.numerator.cast<Complex>(), ratio.numerator.cast<Complex>()) <=
+              1e-10);
+      }
+    }
+  const TransferFunction<double> delay{vector({1}), vector({0, 1})};
+  CHECK(discrete_state_space(delay, 1).A_bar()(0) == 0);
+  CHECK_THROWS_AS(discrete_state_space(delay, 0), DomainError);
+  CHECK_THROWS_WITH(
+      discrete_state_space(TransferFunction<double>{vector({1, 2, 3}), vector({1})}, 1),
+      contains("discrete_state_space: numerator is (3)"));
 }
 
 TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
@@ -250,6 +286,23 @@ TEST_CASE("systems that do not fit, loops without an answer and improper ratios 
   CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1}), vector({1, 0})}), DomainError);
   CHECK_THROWS_AS(zeros_poles_gain(TransferFunction<double>{vector({1}), vector({0, 0})}),
                   DomainError);
+  CHECK_THROWS_WITH(state_space(TransferFunction<double>{}),
+                    "state_space: denominator is (0), expected one coefficient or more");
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    const TransferFunction<double> above{vector({bad, 1}), vector({1, 1})};
+    const TransferFunction<double> below{vector({1}), vector({bad, 1})};
+    CHECK_THROWS_WITH(state_space(above), "state_space: numerator is not finite, expected finite");
+    CHECK_THROWS_AS(observable_companion(below), DomainError);
+    CHECK_THROWS_AS(zeros_poles_gain(below), DomainError);
+    const VectorXcd root = VectorXcd::Constant(1, bad), none(0);
+    for (const ZerosPolesGain<double>& roots :
+         {ZerosPolesGain<double>{none, root, 1}, ZerosPolesGain<double>{root, root, 1},
+          ZerosPolesGain<double>{none, none, bad}}) {
+      CHECK_THROWS_AS(state_space(roots), DomainError);
+      CHECK_THROWS_AS(discrete_state_space(roots, 1), DomainError);
+      CHECK_THROWS_AS(transfer_function(roots), DomainError);
+    }
+  }
   ZerosPolesGain<double> lone{VectorXcd(0), VectorXcd::Constant(1, Complex(0, 1)), 1};
   CHECK_THROWS_WITH(state_space(lone), contains("conjugate"));
   CHECK_THROWS_AS(state_space(ZerosPolesGain<double>{VectorXcd::Zero(1), VectorXcd(0), 1}),
