@@ -232,6 +232,49 @@ TEST_CASE("a varying system takes its input between the samples, and C and D at 
   CHECK(y(0, 0) == 0);
 }
 
+TEST_CASE("without samples the state is handed through, and is zero when none is given") {
+  const auto system = oscillator();
+  const auto still = [&](double) { return system; };
+  const Tensor<double, 1> none({0}), start = Random(7).normal<double>(std::array<Index, 1>{2});
+  Tensor<double, 2> nothing({0, 1});
+  Tensor<double, 1> end({2}), short_end({1});
+  RecurrenceWorkspace<double> workspace;
+  HoldCache cache(system);
+  for (const bool given : {true, false}) {
+    const View<const double, 1> from = given ? start.view() : View<const double, 1>{};
+    Tensor<double, 1> want({2});
+    if (given) want = start;
+    end.fill(7);
+    simulate(cpu, cache, none, {}, from, nothing, end, workspace);
+    CHECK(same_bits(end, want));
+    end.fill(7);
+    simulate_varying(cpu, still, none, nothing, from, nothing, end);
+    CHECK(same_bits(end, want));
+  }
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, nothing, short_end),
+                    "simulate_varying: final_state is (1), expected (2)");
+  Tensor<double, 2> one({1, 1});
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, one, end),
+                    "simulate_varying: y is (1, 1), expected (0, 1)");
+  CHECK_THROWS_AS(simulate_varying(cpu, still, none, one, start, nothing, end), ShapeError);
+}
+
+TEST_CASE("a varying system that changes its sizes is refused") {
+  const auto growing = [](double t) {
+    const Index inputs = t > 1 ? 2 : 1, outputs = t > 2 ? 2 : 1;
+    return StateSpace<double>(MatrixXd::Zero(1, 1), MatrixXd::Zero(1, inputs),
+                              MatrixXd::Zero(outputs, 1));
+  };
+  Tensor<double, 1> time({2});
+  Tensor<double, 2> y({2, 1});
+  time(1) = 0.9;
+  CHECK_NOTHROW(simulate_varying(cpu, growing, time, {}, {}, y, {}));
+  for (const double last : {1.1, 2.1}) {
+    time(1) = last;
+    CHECK_THROWS_AS(simulate_varying(cpu, growing, time, {}, {}, y, {}), ShapeError);
+  }
+}
+
 TEST_CASE("what cannot be simulated is refused by name") {
   const auto system = oscillator();
   Tensor<double, 1> time({3});

@@ -26,6 +26,14 @@ void check_matrix(std::string_view function, std::string_view argument,
                 to_string(std::array<Index, 2>{rows, cols}));
 }
 
+/// The same where a size is known at run time only; fixed ones fit, at no cost.
+template <class Derived>
+void check_dynamic(std::string_view function, std::string_view argument,
+                   const Eigen::MatrixBase<Derived>& matrix, Index rows, Index cols) {
+  if constexpr (Derived::SizeAtCompileTime == Dynamic)
+    check_matrix(function, argument, matrix, rows, cols);
+}
+
 /// Throws DomainError unless a step Δ can be that of a sampled system.
 template <class T>
 void check_step(std::string_view function, T delta) {
