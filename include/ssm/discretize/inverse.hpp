@@ -36,8 +36,8 @@ StateSpace<T, N, M, P> invert_tustin(const DiscreteStateSpace<T, N, M, P>& syste
 /// epsilon within a step is known no better than its rounding.
 ///
 /// @throws DomainError when A_bar has an eigenvalue on the closed negative real axis: no real
-/// system is sampled so, or it is a mode at the Nyquist frequency Cost: matrix_logarithm and a
-/// zero-order hold; allocates.
+///   system is sampled so, or it is a mode at the Nyquist frequency
+/// Cost: matrix_logarithm and a zero-order hold; allocates.
 template <class T, int N, int M, int P>
 [[nodiscard]] StateSpace<T, N, M, P> inverse_zero_order_hold(
     const DiscreteStateSpace<T, N, M, P>& system) {

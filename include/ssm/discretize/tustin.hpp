@@ -101,8 +101,7 @@ template <class T, int N, int M, int P>
 ///
 /// @param delta Δ, s
 /// @throws DomainError when D is not 0, as an impulse through D has no samples, or Δ is not
-/// positive
-///   and finite
+///   positive and finite
 /// Cost: matrix_exponential of (states).
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> impulse_invariant(const StateSpace<T, N, M, P>& system,

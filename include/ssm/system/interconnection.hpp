@@ -152,8 +152,7 @@ template <LinearSystem First, LinearSystem Second>
 ///
 /// @throws ShapeError when back does not take the outputs of forward to its inputs
 /// @throws DomainError when the algebraic loop I + D_back D_forward is singular, or discrete
-/// systems
-///   have different steps
+///   systems have different steps
 template <LinearSystem Forward, LinearSystem Back>
 [[nodiscard]] auto feedback(const Forward& forward, const Back& back) {
   using Matrix = Eigen::MatrixXd;
