@@ -247,7 +247,6 @@ TEST_CASE("what has no answer is refused by name") {
                     "matrix_logarithm: an eigenvalue of A is -0.500000, expected off the closed "
                     "negative real axis");
   CHECK_THROWS_AS(inverse_tustin(sampled(-1, .1)), DomainError);
-  CHECK_THROWS_AS(inverse_tustin(sampled(.5, 0)), DomainError);
   CHECK_THROWS_AS(matrix_logarithm(MatrixXd::Zero(2, 2)), DomainError);
   CHECK_THROWS_AS(matrix_logarithm(MatrixXd::Zero(2, 3)), ShapeError);
 }
