@@ -192,6 +192,25 @@ TEST_CASE("the regulator's cost is what its closed loop spends") {
   }
 }
 
+TEST_CASE("a regulator whose cost could be negative is refused, one that sees little is not") {
+  const MatrixXd A = -MatrixXd::Identity(2, 2), B = MatrixXd::Ones(2, 1), R = MatrixXd::Ones(1, 1);
+  const StateSpace<double> system(A, B, MatrixXd(MatrixXd::Identity(2, 2)));
+  const DiscreteStateSpace<double> sampled(A / 2, B, system.C(), system.D(), 1);
+  MatrixXd saddle(2, 2);
+  saddle << 1, 2, 2, 1;
+  for (const MatrixXd& Q : {MatrixXd(-1e-9 * MatrixXd::Identity(2, 2)), saddle}) {
+    CHECK_THROWS_WITH(lqr(system, Q, R), "lqr: Q is indefinite, expected positive semidefinite");
+    CHECK_THROWS_AS(discrete_lqr(sampled, Q, R), DomainError);
+  }
+  CHECK_THROWS_WITH(lqr(system, MatrixXd(3, 3), R), "lqr: Q is (3, 3), expected (2, 2)");
+  CHECK_THROWS_AS(lqr(system, MatrixXd(saddle * std::nan("")), R), DomainError);
+  CHECK(lqr(system, MatrixXd::Zero(2, 2), R).K.norm() <= 1e-15);
+  ssm::test::Random random(13);
+  const MatrixXd row = random_matrix(random, 1, 2);  // rowᵀ row is singular but for rounding
+  CHECK_NOTHROW(lqr(system, row.transpose() * row, R));
+  CHECK_NOTHROW(discrete_lqr(sampled, row.transpose() * row, R));
+}
+
 TEST_CASE("stiff, singular and unseen modes do not keep Riccati from the stabilizing solution") {
   const Eigen::Matrix<double, 1, 1> R(1.0);
   // A motor whose current settles ten thousand times as fast as its speed.

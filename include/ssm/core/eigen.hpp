@@ -43,21 +43,29 @@ template <class T>
                                                       Stride(view.stride(0)));
 }
 
+namespace detail {
+template <class T, class Derived>
+auto view_of(T* data, const Derived& matrix) {
+  if constexpr (Derived::IsVectorAtCompileTime)
+    return View<T, 1>(data, {matrix.size()}, {matrix.innerStride()});
+  else
+    return View<T, 2>(data, {matrix.rows(), matrix.cols()},
+                      {matrix.rowStride(), matrix.colStride()});
+}
+}  // namespace detail
+
 /// A view of the elements of an Eigen object that owns or maps memory; rows are the first extent.
+/// What its type says is one row or one column has a view of rank 1.
 template <class Derived>
 requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
     [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& matrix) {
-  using T = typename Derived::Scalar;
-  Derived& m = matrix.derived();
-  return View<T, 2>(m.data(), {m.rows(), m.cols()}, {m.rowStride(), m.colStride()});
+  return detail::view_of(matrix.derived().data(), matrix.derived());
 }
 
 template <class Derived>
 requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
     [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& matrix) {
-  using T = typename Derived::Scalar;
-  const Derived& m = matrix.derived();
-  return View<const T, 2>(m.data(), {m.rows(), m.cols()}, {m.rowStride(), m.colStride()});
+  return detail::view_of(matrix.derived().data(), matrix.derived());
 }
 
 }  // namespace ssm
