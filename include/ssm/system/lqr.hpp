@@ -16,14 +16,9 @@ struct LinearQuadraticRegulator {
 
 namespace detail {
 
-template <class T, int N, int M, class DP, class DR>
-LinearQuadraticRegulator<T, N, M> regulator(Time time, const Eigen::Matrix<T, N, N>& A,
-                                            const Eigen::Matrix<T, N, M>& B,
-                                            const Eigen::MatrixBase<DP>& P,
-                                            const Eigen::MatrixBase<DR>& R) {
-  const RiccatiEquation<Eigen::MatrixXd> equation{
-      time, A.template cast<double>(), B.template cast<double>(), {}, R.template cast<double>()};
-  return {equation.gain(P.template cast<double>()).template cast<T>(), P};
+template <class T, int N, int M>
+LinearQuadraticRegulator<T, N, M> regulator(const RiccatiSolution<Eigen::MatrixXd>& solution) {
+  return {solution.K.template cast<T>(), solution.P.template cast<T>()};
 }
 
 }  // namespace detail
@@ -41,9 +36,8 @@ template <class T, int N, int M, int P, class DQ, class DR>
 [[nodiscard]] LinearQuadraticRegulator<T, N, M> lqr(const StateSpace<T, N, M, P>& system,
                                                     const Eigen::MatrixBase<DQ>& Q,
                                                     const Eigen::MatrixBase<DR>& R) {
-  const auto cost =
-      detail::checked_riccati("lqr", detail::Time::continuous, system.A(), system.B(), Q, R);
-  return detail::regulator<T, N, M>(detail::Time::continuous, system.A(), system.B(), cost, R);
+  return detail::regulator<T, N, M>(
+      detail::checked_riccati("lqr", detail::Time::continuous, system.A(), system.B(), Q, R));
 }
 
 /// The linear-quadratic regulator in discrete time: u_t = −K x_{t−1} with
@@ -61,10 +55,8 @@ template <class T, int N, int M, int P, class DQ, class DR>
 [[nodiscard]] LinearQuadraticRegulator<T, N, M> discrete_lqr(
     const DiscreteStateSpace<T, N, M, P>& system, const Eigen::MatrixBase<DQ>& Q,
     const Eigen::MatrixBase<DR>& R) {
-  const auto cost = detail::checked_riccati("discrete_lqr", detail::Time::discrete, system.A_bar(),
-                                            system.B_bar(), Q, R);
-  return detail::regulator<T, N, M>(detail::Time::discrete, system.A_bar(), system.B_bar(), cost,
-                                    R);
+  return detail::regulator<T, N, M>(detail::checked_riccati("discrete_lqr", detail::Time::discrete,
+                                                            system.A_bar(), system.B_bar(), Q, R));
 }
 
 }  // namespace ssm
