@@ -41,10 +41,8 @@ LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time
                                             const Eigen::MatrixBase<DR>& R) {
   check_matrix(function, "Q", Q, A.rows(), A.rows());
   check_semidefinite(function, Q);
-  const Eigen::Matrix<T, N, N> P = checked_riccati(function, time, A, B, Q, R);
-  const RiccatiEquation<Eigen::MatrixXd> equation{
-      time, A.template cast<double>(), B.template cast<double>(), {}, R.template cast<double>()};
-  return {equation.gain(P.template cast<double>()).template cast<T>(), P};
+  const auto solution = checked_riccati(function, time, A, B, Q, R);
+  return {solution.K.template cast<T>(), solution.P.template cast<T>()};
 }
 
 }  // namespace detail
