@@ -20,13 +20,14 @@ int most_tile_steps(Index step_bytes) {
   return steps;
 }
 
-/// Calls body with how general the kernels must be and, for the 9 to 16 states that Mamba has, rows
-/// of one sequence and no option that costs registers, how many lanes share a channel.
-template <class Body>
+/// Calls body with how general the kernels must be and, for the 9 to 16 float states that Mamba
+/// has, rows of one sequence and no option that costs registers, how many lanes share a channel.
+template <class E, class Body>
 void with_kernels(bool general, const SelectiveShape& shape, const Body& body) {
   if (general) return body(std::true_type(), std::integral_constant<int, 0>());
-  if (shape.lanes == 4 && shape.sequences.offsets == nullptr)
-    return body(std::false_type(), std::integral_constant<int, 4>());
+  if constexpr (std::is_same_v<E, float>)
+    if (shape.lanes == 4 && shape.sequences.offsets == nullptr)
+      return body(std::false_type(), std::integral_constant<int, 4>());
   body(std::false_type(), std::integral_constant<int, 0>());
 }
 
@@ -66,7 +67,7 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                   cut ? s.array<R>(shape.cuts.count * shape.rows * shape.channels) : nullptr,
                   sliced ? s.array<R>(shape.slices * inputs.u.size()) : nullptr};
   });
-  with_kernels(in.is_general(), shape, [&](auto general, auto lanes) {
+  with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
     using Forward = SelectiveForward<T, E, general(), lanes()>;
     const Index step_bytes = Forward::step_bytes(shape);
     const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
@@ -147,7 +148,7 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
   const SelectivePartials<E>& partials = arrays.partials;
 
   if (sizes.sequences > 0) {
-    with_kernels(in.is_general(), shape, [&](auto general, auto lanes) {
+    with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
       using Forward = SelectiveForward<T, E, general(), lanes()>;
       using Backward = SelectiveBackward<T, E, general(), lanes()>;
       if (cut) {

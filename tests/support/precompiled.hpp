@@ -15,3 +15,4 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/instances.hpp"

@@ -1,0 +1,2 @@
+#define SSM_INSTANCE template
+#include "support/instances.hpp"
