@@ -2,8 +2,10 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -87,18 +89,27 @@ TEST_CASE("an S4 block's step equals its forward pass and allocates nothing") {
   const auto whole = forward(weights, x, &initial, {});
   auto state = initial;
   Tensor<double, 3> y(x.extents());
-  S4BlockSaved<double> scratch;
-  S4dStepScratch<double> modes;
-  scratch.resize(3, 2);
-  modes.resize(small);
+  S4BlockStepScratch<double> scratch(weights, 2);
   for (Index t = 0; t < 12; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {36, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {36, 1});
-    CHECK(test::allocations_of(
-              [&] { s4_block_step<double>(weights, now, state, out, {}, scratch, modes); }) == 0);
+    CHECK(test::allocations_of([&] { s4_block_step<double>(weights, now, state, out, scratch); }) ==
+          0);
   }
   CHECK(test::relative_error(y, whole.y) < 1e-12);
   CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+}
+
+TEST_CASE("an S4 block's step with a scratch of another batch ends the program with a sentence") {
+  const auto weights = draw(7);
+  static_assert(!std::is_default_constructible_v<S4BlockStepScratch<double>>);
+  CHECK_THAT(test::last_words([&] {
+               S4BlockStepScratch<double> scratch(weights, 2);
+               S4dState<double> state(small, 3);
+               Tensor<double, 2> row({3, 3});
+               s4_block_step<double>(weights, row, state, row, scratch);
+             }),
+             test::contains("s4_block_step: input is (3, 3), expected (2, 3)"));
 }
 
 TEST_CASE("an S4 block's bits do not depend on the number of threads") {

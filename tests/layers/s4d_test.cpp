@@ -7,8 +7,10 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -163,8 +165,7 @@ TEST_CASE("an S4D step equals the forward pass, follows the weights, allocates n
   auto weights = draw<T>(shape, 11);
   const auto x = Random(12).normal<T, 3>({3, 25, 5});
   const double bound = 1000 * std::numeric_limits<T>::epsilon();
-  S4dStepScratch<T> scratch;
-  scratch.resize(shape);
+  S4dStepScratch<T> scratch(weights, {.rate = T(2)});
   for (int pass = 0; pass < 2; ++pass) {
     const auto initial = draw_state<T>(shape, 3, 13);
     const auto whole = forward<T>(weights, x, &initial, {.rate = T(2)});
@@ -173,8 +174,7 @@ TEST_CASE("an S4D step equals the forward pass, follows the weights, allocates n
     for (Index t = 0; t < 25; ++t) {
       const View<const T, 2> now(&x(0, t, 0), {3, 5}, {25 * 5, 1});
       const View<T, 2> out(&y(0, t, 0), {3, 5}, {25 * 5, 1});
-      CHECK(test::allocations_of(
-                [&] { s4d_step<T>(weights, now, state, out, {.rate = T(2)}, scratch); }) == 0);
+      CHECK(test::allocations_of([&] { s4d_step<T>(weights, now, state, out, scratch); }) == 0);
     }
     CHECK(test::relative_error(y, whole.y) < bound);
     CHECK(test::relative_error(state.x, whole.final.x) < bound);
@@ -248,6 +248,46 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
   const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
   CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
+}
+
+TEST_CASE(
+    "an S4D step has no set-up to forget: what it cannot do is said when its scratch is made") {
+  const S4dShape shape{.width = 3, .state = 4};
+  const auto weights = draw<double>(shape, 22);
+  static_assert(!std::is_default_constructible_v<S4dStepScratch<double>>);
+  CHECK_THROWS_WITH(
+      S4dStepScratch<double>(draw<double>({.width = 3, .state = 4, .bidirectional = true}, 22)),
+      "S4dStepScratch: weights is bidirectional, expected one direction, as a pass from the end "
+      "has "
+      "no step");
+  CHECK_THROWS_WITH(S4dStepScratch<double>(weights, {.dss = true}),
+                    "S4dStepScratch: state is given, expected none for dss without a dss_length");
+  CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.method = Discretization::tustin}), DomainError);
+  CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.rate = 0}), DomainError);
+  auto broken = weights;
+  broken.B.resize({3, 1, 2});
+  CHECK_THROWS_AS(S4dStepScratch<double>(broken), ShapeError);
+}
+
+TEST_CASE("an S4D step with a wrong scratch or state ends the program with a clear sentence") {
+  const S4dShape shape{.width = 3, .state = 4};
+  const auto weights = draw<double>(shape, 22);
+  const auto step = [&](const S4dWeights<double>& w, S4dState<double> state, Index width) {
+    return test::last_words([&] {
+      S4dStepScratch<double> scratch(weights);
+      Tensor<double, 2> row({2, width});
+      s4d_step<double>(w, row, state, row, scratch);
+    });
+  };
+  CHECK(step(weights, {shape, 2}, 3).empty());
+  const S4dShape wide{.width = 3, .state = 64};
+  CHECK_THAT(step(draw<double>(wide, 22), {wide, 2}, 3),
+             test::contains("s4d_step: scratch is made for weights of another shape, expected one "
+                            "made for these"));
+  CHECK_THAT(step(weights, {}, 3),
+             test::contains("s4d_step: state is (0, 0, 0), expected (2, 3, 2)"));
+  CHECK_THAT(step(weights, {shape, 2}, 4),
+             test::contains("s4d_step: input is (2, 4), expected (2, 3)"));
 }
 
 TEST_CASE("packed sequences give S4D what each gives by itself, and the sum of the gradients") {
@@ -370,13 +410,12 @@ TEST_CASE("DSS of a length resumes anywhere, in every form and by steps, beyond 
       if (cut < 90) CHECK(std::abs(rest.y(1, 89 - cut, 2) - whole.y(1, 89, 2)) < bound);
     }
   auto state = initial;
-  S4dStepScratch<double> scratch;
-  scratch.resize(shape);
+  S4dStepScratch<double> scratch(weights, options);
   Tensor<double, 3> y(x.extents());
   for (Index t = 0; t < 90; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {270, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {270, 1});
-    s4d_step<double>(weights, now, state, out, options, scratch);
+    s4d_step<double>(weights, now, state, out, scratch);
   }
   CHECK(test::relative_error(y, whole.y) < bound);
   CHECK(test::relative_error(state.x, whole.final.x) < bound);

@@ -7,8 +7,10 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -220,15 +222,38 @@ TEST_CASE("an S5 step equals the forward pass and allocates nothing") {
   const auto whole = forward<double>(weights, x, &initial, {.rate = 2});
   auto state = initial;
   Tensor<double, 3> y(x.extents());
-  Tensor<double, 1> scratch({small.state});
+  S5StepScratch<double> scratch(weights, {.rate = 2});
   for (Index t = 0; t < 20; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {60, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {60, 1});
-    CHECK(test::allocations_of(
-              [&] { s5_step<double>(weights, now, state, out, {.rate = 2}, scratch); }) == 0);
+    CHECK(test::allocations_of([&] { s5_step<double>(weights, now, state, out, scratch); }) == 0);
   }
   CHECK(test::relative_error(y, whole.y) < 1e-12);
   CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+}
+
+TEST_CASE("an S5 step has no set-up to forget") {
+  const auto weights = draw<double>(small, 9);
+  static_assert(!std::is_default_constructible_v<S5StepScratch<double>>);
+  CHECK_THROWS_WITH(
+      S5StepScratch<double>(draw<double>({.width = 3, .state = 8, .bidirectional = true}, 9)),
+      "S5StepScratch: weights is bidirectional, expected one direction, as a pass from the end has "
+      "no step");
+  CHECK_THROWS_AS(S5StepScratch<double>(weights, {.reversed = true}), DomainError);
+  CHECK_THROWS_AS(S5StepScratch<double>(weights, {.rate = 0}), DomainError);
+  const auto step = [&](const S5Weights<double>& w, S5State<double> state) {
+    return test::last_words([&] {
+      S5StepScratch<double> scratch(weights);
+      Tensor<double, 2> u({1, 3}), y({1, 3});
+      s5_step<double>(w, u, state, y, scratch);
+    });
+  };
+  CHECK(step(weights, {small, 1}).empty());
+  const S5Shape wide{.width = 3, .state = 64};
+  CHECK_THAT(step(draw<double>(wide, 9), {wide, 1}),
+             test::contains("s5_step: scratch is made for weights of another shape, expected one "
+                            "made for these"));
+  CHECK_THAT(step(weights, {}), test::contains("s5_step: state is (0, 0), expected (1, 4)"));
 }
 
 TEST_CASE("S5 at half the sample rate and twice the Δ gives the output of a held input") {

@@ -3,8 +3,10 @@
 #include "../../examples/gru.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -98,12 +100,12 @@ void check_steps(const typename Mixer::Shape& shape) {
   const SequenceClassifierOptions<double, Mixer> options{.mixer = {.rate = 2}};
   SequenceClassifierWorkspace<double, Mixer> workspace;
   SequenceClassifierState<double, Mixer> state(weights.config, 2);
-  SequenceClassifierStepScratch<double, Mixer> scratch(weights.config, 2);
+  SequenceClassifierStepScratch<double, Mixer> scratch(weights, 2, options);
   Tensor<double, 2> now({2, 3}), whole({2, 3});
   for (Index t = 0; t < 9; ++t) {
     const View<const double, 2> input(&u(0, t, 0), {2, 2}, {18, 1});
     CHECK(test::allocations_of(
-              [&] { classifier_step<double>(weights, input, state, now, options, scratch); }) == 0);
+              [&] { classifier_step<double>(weights, input, state, now, scratch); }) == 0);
     Tensor<double, 3> so_far({2, t + 1, 2});
     for (Index b = 0; b < 2; ++b) std::copy_n(&u(b, 0, 0), 2 * (t + 1), &so_far(b, 0, 0));
     classifier_forward<double>(cpu(1), weights, so_far, whole, options, workspace);
@@ -115,7 +117,24 @@ void check_steps(const typename Mixer::Shape& shape) {
 
 TEST_CASE("a classifier's steps say what its forward pass says of the sequence so far") {
   check_steps<S4dMixer>({.width = 3, .state = 4});
+  check_steps<S4Mixer>({.width = 3, .state = 4, .length = 9});
   check_steps<S5Mixer>({.width = 3, .state = 4});
+}
+
+TEST_CASE(
+    "a classifier's step with what belongs to another model ends the program with a sentence") {
+  const auto weights = draw<S4dMixer>({.width = 3, .state = 4});
+  const auto step = [&](SequenceClassifierState<double> state, Index inputs) {
+    return test::last_words([&] {
+      SequenceClassifierStepScratch<double> scratch(weights, 2);
+      Tensor<double, 2> input({2, inputs}), logits({2, 3});
+      classifier_step<double>(weights, input, state, logits, scratch);
+    });
+  };
+  CHECK(step({weights.config, 2}, 2).empty());
+  CHECK_THAT(step({weights.config, 2}, 3),
+             test::contains("classifier_step: input is (2, 3), expected (2, 2)"));
+  CHECK_THAT(step({}, 2), test::contains("classifier_step: state is (0, 0), expected (2, 3)"));
 }
 
 TEST_CASE("a classifier needs sequences of its inputs and labels of its classes") {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -63,6 +64,17 @@ std::string to_string(const std::array<Index, Rank>& extents) {
                                            const std::string& got, std::string_view want) {
   throw ConvergenceError(std::string(function) + ": " + std::string(argument) + " is " + got +
                          ", expected " + std::string(want));
+}
+
+/// Runs checks that throw, in a function that may not: an error ends the program, and its message
+/// is printed, which compilers lose where they see that an exception would meet noexcept.
+template <class Checks>
+void check_or_terminate(const Checks& checks) noexcept {
+  try {
+    checks();
+  } catch (...) {
+    std::terminate();
+  }
 }
 
 /// Throws ShapeError unless `view` has the extents `want`.
