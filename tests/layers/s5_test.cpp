@@ -11,6 +11,7 @@
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
 #include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -352,4 +353,37 @@ TEST_CASE("a bidirectional S5 is one layer forward and one from the end, with it
   CHECK_THROWS_WITH(forward<double>(weights, Tensor<double, 3>({1, 4, 3}), &state),
                     "s5_forward: initial is given, expected no state, as a pass from the end has "
                     "none");
+}
+
+TEST_CASE("the gradients of S5 in float are those in double") {
+  for (const bool bidirectional : {false, true})
+    for (const Index length : {1, 40, 600}) {
+      const S5Shape shape{.width = 3, .state = 8, .bidirectional = bidirectional};
+      const auto narrow = draw<float>(shape, 26);
+      const auto run = [&]<class T>(T) {
+        S5Weights<T> weights(shape), gradients;
+        test::assign(narrow, weights);
+        const std::array<Index, 3> extents{2, length, 3};
+        const auto u = test::float_normal<T>(27, extents), dy = test::float_normal<T>(28, extents);
+        S5State<T> initial(shape, 2), dfinal(shape, 2), dinitial;
+        initial.x = test::float_normal<std::complex<T>>(29, initial.x.extents());
+        dfinal.x = test::float_normal<std::complex<T>>(30, initial.x.extents());
+        const auto given = [&](auto& state) { return bidirectional ? nullptr : &state; };
+        Tensor<T, 3> y(extents), du(extents);
+        S5Saved<T> saved;
+        S5Workspace<T> workspace;
+        s5_forward<T>(cpu(1), weights, u, given(initial), y, nullptr, {}, saved, workspace);
+        s5_backward<T>(cpu(1), weights, u, given(initial), {}, saved, dy, given(dfinal), gradients,
+                       du, given(dinitial), workspace);
+        test::Results results;
+        test::add_results(results, gradients);
+        test::add_result(results, "input", du);
+        test::add_result(results, "initial", dinitial.x);
+        return results;
+      };
+      const auto [error, where] = test::largest_error(run(float()), run(double()));
+      INFO(where << " length " << length << " bidirectional " << bidirectional);
+      CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                        std::sqrt(static_cast<double>(length)));
+    }
 }

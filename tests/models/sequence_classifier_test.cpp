@@ -1,5 +1,7 @@
 #include "ssm/models/sequence_classifier.hpp"
 
+#include <limits>
+
 #include "../../examples/gru.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -7,6 +9,7 @@
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
 #include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -94,6 +97,33 @@ TEST_CASE("a classifier's bits do not depend on threads, nor on the other sequen
 namespace {
 
 template <class Mixer>
+void check_nan(const typename Mixer::Shape& shape) {
+  const auto weights = draw<Mixer>(shape);
+  SequenceClassifierWorkspace<double, Mixer> workspace;
+  for (const Index length : {20, 300}) {
+    auto u = Random(7).normal<double, 3>({3, length, 2});
+    u(1, 10, 0) = std::numeric_limits<double>::quiet_NaN();
+    Tensor<double, 2> logits({3, 3});
+    classifier_forward<double>(cpu(1), weights, u, logits, {}, workspace);
+    for (Index k = 0; k < 3; ++k) {
+      CHECK(std::isfinite(logits(0, k)));
+      CHECK(std::isnan(logits(1, k)));
+      CHECK(std::isfinite(logits(2, k)));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a NaN spoils a classifier's scores of its sequence, and of no other") {
+  check_nan<S4dMixer>({.width = 3, .state = 4});
+  check_nan<S4Mixer>({.width = 3, .state = 4, .length = 300});
+  check_nan<S5Mixer>({.width = 3, .state = 4});
+}
+
+namespace {
+
+template <class Mixer>
 void check_steps(const typename Mixer::Shape& shape) {
   const auto weights = draw<Mixer>(shape);
   const auto u = Random(6).normal<double, 3>({2, 9, 2});
@@ -149,4 +179,41 @@ TEST_CASE("a classifier needs sequences of its inputs and labels of its classes"
   CHECK_THROWS_AS(loss(u, labels_of({3})), DomainError);
   CHECK_THROWS_AS(SequenceClassifierWeights<double>({.inputs = 0}), DomainError);
   CHECK(std::isfinite(loss(u, labels_of({2}))));
+}
+
+namespace {
+
+template <class Mixer>
+void check_float(const typename Mixer::Shape& shape, Index length) {
+  const auto wide = draw<Mixer>(shape);
+  SequenceClassifierWeights<float, Mixer> narrow(wide.config);
+  test::assign(wide, narrow);
+  const auto labels = labels_of({2, 0, 1});
+  const auto run = [&]<class T>(T) {
+    SequenceClassifierWeights<T, Mixer> weights(wide.config), gradients;
+    test::assign(narrow, weights);
+    const auto u = test::float_normal<T>(8, std::array<Index, 3>{3, length, 2});
+    SequenceClassifierWorkspace<T, Mixer> workspace;
+    test::Results results;
+    Tensor<double, 1> loss({1});
+    loss(0) = classifier_loss<T>(cpu(1), weights, u, labels, &gradients, {}, workspace);
+    test::add_result(results, "loss", loss);
+    test::add_results(results, gradients);
+    return results;
+  };
+  const auto [error, where] = test::largest_error(run(float()), run(double()));
+  INFO(where << " length " << length);
+  CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                    std::sqrt(static_cast<double>(length)));
+}
+
+}  // namespace
+
+TEST_CASE("a classifier's loss and gradients in float are those in double, around every mixer") {
+  for (const Index length : {1, 300}) {
+    check_float<S4dMixer>({.width = 8, .state = 16}, length);
+    check_float<S4dMixer>({.width = 8, .state = 16, .bidirectional = true}, length);
+    check_float<S4Mixer>({.width = 8, .state = 16, .length = 300}, length);
+    check_float<S5Mixer>({.width = 8, .state = 16}, length);
+  }
 }

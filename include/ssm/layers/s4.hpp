@@ -112,7 +112,11 @@ S4Shape check_s4_call(std::string_view function, const S4Weights<T>& weights,
 ///
 /// sampled by the bilinear map with Δ = rate · exp(log_delta), as a convolution and, where there is
 /// one, what the initial state adds to it. A bidirectional layer adds to y_t what the later inputs
-/// u_{t+1}, u_{t+2}, … give through the second C, time running backward.
+/// u_{t+1}, u_{t+2}, … give through the second C, time running backward. There is one form: the
+/// kernel by Cauchy sums, and long_conv, which takes the direct sum or a transform as the length
+/// asks. A scan would need C itself, in O(state³ log length) a channel whenever the weights change;
+/// s4_step and S4Recurrence pay that once. An input that is NaN or infinite may spoil all outputs of
+/// its channel, earlier ones too, where those two spoil none before it.
 ///
 /// @param input, output (batch, length, width), not the same memory; length at most weights.length
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
@@ -333,10 +337,11 @@ class S4StepScratch {
 };
 
 /// One step on the calling thread, `state` moved on in place; the same as s4_forward of length 1
-/// with the options of the scratch, at any number of steps. Nothing is allocated. A channel whose
-/// weights differ from those of the last step is made again, in O(state³ log length); that apart a
-/// step costs about (6 + 4 rank) · width · state multiply-adds. A shape that does not fit ends the
-/// program with a ShapeError.
+/// with the options of the scratch, at any number of steps. Nothing is allocated; FlushDenormals
+/// keeps a state that decays in silence from slowing it down. A channel whose weights differ from
+/// those of the last step is made again, in O(state³ log length); that apart a step costs about (6
+/// + 4 rank) · width · state multiply-adds. A shape that does not fit ends the program with a
+/// ShapeError.
 ///
 /// @param input, output (batch, width), may be the same memory
 /// @param scratch made for weights of this shape, of any values and length

@@ -154,7 +154,9 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
 ///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,
 ///
 /// with a Δ for every state, Λ̄ and B̄ from Λ and B by any method. A bidirectional layer adds
-/// 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the other way.
+/// 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the other way. There is one
+/// form, the scan: with every input in every state there is no kernel to convolve with that would
+/// be cheaper.
 ///
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @param initial (batch, state/2), null: a state of zeros; final null: not wanted
@@ -376,7 +378,8 @@ class S5StepScratch {
 
 /// One step on the calling thread, `state` moved on in place; the same as s5_forward of length 1
 /// with the options of the scratch, and as cheap with new weights as with old. Nothing is
-/// allocated. A shape that does not fit ends the program with a ShapeError.
+/// allocated; FlushDenormals keeps a state that decays in silence from slowing it down. A shape
+/// that does not fit ends the program with a ShapeError.
 ///
 /// @param input, output (batch, width), rows contiguous, not the same memory
 /// @param scratch made for weights of this shape, of any values

@@ -130,6 +130,8 @@ void classifier_backward(const Cpu& backend, const SequenceClassifierWeights<T, 
 ///
 ///   x = encoder(u);  x ← block(x) for each layer;  logits = head(mean over time of rms_norm(x)).
 ///
+/// A number that is NaN or infinite spoils all scores of its sequence, and of no other.
+///
 /// @param sequences (batch, length, inputs), rows evenly spaced
 /// @param logits (batch, classes), rows contiguous
 /// @throws ShapeError, and what the mixer throws
