@@ -2,10 +2,6 @@
 
 #include <cstdint>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 namespace ssm {
 
 /// While it lives, the arithmetic of the thread that made it takes numbers below the smallest
@@ -36,10 +32,10 @@ class FlushDenormals {
 #if defined(__SSE2__)
   using Control = unsigned;
   static constexpr Control bits = 0x8040;  // flush to zero, denormals are zero
-  static Control read() noexcept { return _mm_getcsr(); }
+  static Control read() noexcept { return __builtin_ia32_stmxcsr(); }
   static void write(Control control) noexcept {
     asm volatile("" ::: "memory");  // no arithmetic on what is in memory passes the change
-    _mm_setcsr(control);
+    __builtin_ia32_ldmxcsr(control);
     asm volatile("" ::: "memory");
   }
 #elif defined(__aarch64__)

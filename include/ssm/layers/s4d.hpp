@@ -126,35 +126,39 @@ void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index 
                to.B);
 }
 
-/// Sizes of a call, on which the times of its forms depend. They grow alike with the width.
+/// Sizes of a call, on which it depends what form is the fastest. On the width it does not.
 struct S4dCall {
   Index batch, length, modes;
-  bool convolves;  ///< by a method that has a kernel, and from rest
+  bool convolves;  ///< from rest, and by a method that has a kernel
 };
 
-/// The form that `fastest` stands for. The scan is the fastest of long sequences, the convolution
-/// of short ones and few of them, and of the shortest in float the recurrence, which prepares
-/// nothing. The constants fit the times of all forms on one thread with AVX-512, the least of 8 and
-/// more runs each, for batches of 1 to 32, 16 to 16384 steps, 2 to 64 states and widths of 1 to
-/// 256: the choice is within 1.15 of the fastest in 96% of these calls, and within 1.02 in the
-/// mean.
+/// Steps up to which the convolution is the fastest, whatever the batch.
+template <class T>
+inline constexpr Index few_steps = sizeof(T) == 4 ? 48 : 24;
+
+/// The form that `fastest` stands for: the scan, but for short sequences the convolution, whose
+/// kernel costs more the more sequences share the tables of the scan, and for the shortest ones of
+/// float the recurrence, which prepares nothing.
+///
+/// The constants fit the times of all forms on one thread of an AMD EPYC with AVX-512, each the
+/// least of 8 runs or more, for batches of 1 to 32, 16 to 16384 steps, 2 to 64 states, widths of 1
+/// to 256, float and double: the choice is within 1.15 of the fastest in 97% of these calls, 1.45
+/// in the worst, 1.01 in the mean.
 template <class T>
 S4dForm forward_form(const S4dCall& call) noexcept {
   constexpr bool is_float = sizeof(T) == 4;
-  constexpr Index few_updates = 320, few_steps = 128;
-  if (is_float && call.length <= few_steps && call.batch * call.length * call.modes <= few_updates)
+  const Index updates = call.batch * call.length;
+  if (is_float && (updates <= 24 || (updates * call.modes <= 320 && call.length <= 128)))
     return S4dForm::recurrence;
-  const Index steps_beyond = call.length - 24 - call.modes;
-  return call.convolves && call.batch * steps_beyond <= (is_float ? 72 : 28) ? S4dForm::convolution
-                                                                             : S4dForm::scan;
+  const bool few = call.length <= few_steps<T> ||
+                   call.batch * (call.length - 24 - call.modes) <= (is_float ? 88 : 28);
+  return call.convolves && few ? S4dForm::convolution : S4dForm::scan;
 }
 
-/// The same for the gradients, where the recurrence is none: within 1.15 in 97% of the calls, and
-/// 1.01 in the mean.
+/// The same for the gradients, of which the recurrence has none: 1.25 of the fastest in the worst.
 template <class T>
 S4dForm backward_form(const S4dCall& call) noexcept {
-  return call.convolves && call.length <= (sizeof(T) == 4 ? 48 : 32) ? S4dForm::convolution
-                                                                     : S4dForm::scan;
+  return call.convolves && call.length <= few_steps<T> ? S4dForm::convolution : S4dForm::scan;
 }
 
 /// One direction of an S4D layer, whose time runs forward in u and y, or with `reversed`, which
