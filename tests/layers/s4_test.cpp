@@ -416,8 +416,10 @@ TEST_CASE("an S4 layer's bits do not depend on threads, and float follows double
   Tensor<float, 3> input(u.extents()), output(u.extents());
   std::copy(u.begin(), u.end(), input.begin());
   S4Workspace<float> workspace;
-  s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, {}, workspace);
-  CHECK(test::relative_error(output, y) < 1e-4);
+  for (const float rate : {1.0f, 2.0f}) {
+    s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, {rate}, workspace);
+    CHECK(test::relative_error(output, forward(weights, u, 1, double{rate})) < 1e-4);
+  }
 }
 
 TEST_CASE("the gradients of S4 in float follow those in double, whatever the length") {

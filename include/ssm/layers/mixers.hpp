@@ -4,7 +4,8 @@
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s5.hpp"
 
-/// Layers that mix a sequence along time, under the names by which a block finds their parts.
+/// Layers that mix a sequence along time, under the names by which a block finds their parts. A
+/// StepScratch is made from weights and options.
 namespace ssm {
 
 /// s4d_forward, s4d_backward and s4d_step.
