@@ -24,6 +24,14 @@ struct Array {
     for (std::size_t i = 0; i < static_cast<std::size_t>(Rank); ++i) stride[i] = view.stride(i);
   }
 
+  /// A view (rows, steps, …) in the order of time: reversed, from its last step on.
+  template <class K, class Space>
+  Array(const View<K, static_cast<std::size_t>(Rank), Space>& view, bool reversed) : Array(view) {
+    if (!reversed || !present || view.size() == 0) return;
+    data += (view.extent(1) - 1) * stride[1];
+    stride[1] = -stride[1];
+  }
+
   template <class... Is>
   SSM_DEVICE T& operator()(Is... at) const {
     static_assert(sizeof...(Is) == Rank);

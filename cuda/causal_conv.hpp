@@ -25,7 +25,7 @@ struct ConvArguments {
   bool silu;
 
   ConvArguments(const CausalConvInputs<T, Device>& in, const CausalConvOptions& options)
-      : x(in.x),
+      : x(in.x, options.reversed),
         weight(in.weight),
         bias(in.bias),
         initial_state(in.initial_state),
@@ -56,8 +56,8 @@ struct ConvArguments {
   /// The input at position i ≥ start(k) − (width − 1) of sequence k.
   SSM_DEVICE R input(Index row, Index k, Index i, Index c) const {
     const Index before = sequences.start(k) - i;
-    if (before <= 0) return widen(x(row, sequences.step(i), c));
-    if (!initial_state.present) return R(0);
+    if (before <= 0) return widen(x(row, i, c));
+    if (!initial_state.present || before >= width) return R(0);
     return widen(initial_state(sequences.number(row, k), width - 1 - before, c));
   }
   SSM_DEVICE R sum(Index row, Index k, Index i, Index c) const {
@@ -78,7 +78,7 @@ struct ConvForward {
     Index row, position, c;
     in.place(i, row, position, c);
     const R sum = in.sum(row, in.sequence_of(position), position, c);
-    y(row, in.sequences.step(position), c) = narrow_to<T>(in.silu ? Silu<R>(sum).value : sum);
+    y(row, position, c) = narrow_to<T>(in.silu ? Silu<R>(sum).value : sum);
   }
 };
 
@@ -110,7 +110,7 @@ struct ConvPreGradient {
   SSM_DEVICE void operator()(Index i) const {
     Index row, position, c;
     in.place(i, row, position, c);
-    R gradient = widen(dy(row, in.sequences.step(position), c));
+    R gradient = widen(dy(row, position, c));
     if (in.silu) gradient *= Silu<R>(in.sum(row, in.sequence_of(position), position, c)).slope;
     g[i] = gradient;
   }
@@ -125,7 +125,7 @@ SSM_DEVICE Arithmetic<T> conv_input_gradient(const ConvArguments<T>& in, const A
   using R = Arithmetic<T>;
   const Index start = in.sequences.start(k), end = in.end_of(k), past = in.width - 1;
   R total = 0;
-  if (dfinal.present && i >= end - past)
+  if (dfinal.present && i >= end - past && i < end)
     total = widen(dfinal(in.sequences.number(row, k), i - (end - past), c));
   for (Index t = i < start ? start : i; t <= i + past && t < end; ++t)
     total += in.weight(c, past - (t - i)) * g[(row * in.sequences.length + t) * in.channels + c];
@@ -142,7 +142,7 @@ struct ConvInputGradient {
   SSM_DEVICE void operator()(Index i) const {
     Index row, position, c;
     in.place(i, row, position, c);
-    dx(row, in.sequences.step(position), c) = narrow_to<T>(
+    dx(row, position, c) = narrow_to<T>(
         conv_input_gradient(in, g, dfinal, row, in.sequence_of(position), position, c));
   }
 };
@@ -255,7 +255,7 @@ void causal_conv_forward(const Cuda& backend, const CausalConvInputs<T, Device>&
   ssm::detail::check_causal_conv_outputs(function, inputs, outputs);
   const ConvArguments<T> in(inputs, options);
   launch_elementwise(backend, function, inputs.x.size(),
-                     ConvForward<T>{in, Array<T, 3>(outputs.y)});
+                     ConvForward<T>{in, Array<T, 3>(outputs.y, options.reversed)});
   if (outputs.final_state && in.width > 1)
     launch_elementwise(backend, function, outputs.final_state.extent(0) * in.channels,
                        ConvFinalState<T>{in, Array<T, 3>(outputs.final_state)});
@@ -283,11 +283,13 @@ void causal_conv_backward(const Cuda& backend, const CausalConvInputs<T, Device>
     return Arrays{s.array<R>(inputs.x.size()), s.array<R>(pieces * taps)};
   });
   const Array<const T, 3> dfinal(output_gradients.final_state);
-  launch_elementwise(backend, function, inputs.x.size(),
-                     ConvPreGradient<T>{in, Array<const T, 3>(output_gradients.y), arrays.g});
+  launch_elementwise(
+      backend, function, inputs.x.size(),
+      ConvPreGradient<T>{in, Array<const T, 3>(output_gradients.y, options.reversed), arrays.g});
   if (din.x)
-    launch_elementwise(backend, function, din.x.size(),
-                       ConvInputGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.x)});
+    launch_elementwise(
+        backend, function, din.x.size(),
+        ConvInputGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.x, options.reversed)});
   if (din.initial_state)
     launch_elementwise(backend, function, din.initial_state.size(),
                        ConvStateGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.initial_state)});

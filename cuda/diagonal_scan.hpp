@@ -67,7 +67,6 @@ SSM_DEVICE W power(W a, Index n) {
 template <class T, class E>
 struct DiagonalForward {
   static constexpr int most_threads = 256;
-  static constexpr T output_scale = is_complex<E> ? 2 : 1;
 
   SelectiveShape shape;
   Discretization method;
@@ -100,8 +99,7 @@ struct DiagonalForward {
                              : load_states(initial_state, at.row, at);
     const T D_now = D.present && inside ? D(at.channel) : T(0);
     for (Index t = at.begin(); t < at.end(); ++t) {
-      const Index step = shape.sequences.step(t);
-      const T u_now = inside ? u(at.row, step, at.channel) : T(0);
+      const T u_now = inside ? u(at.row, t, at.channel) : T(0);
       T sum = 0;
       SSM_UNROLL
       for (int p = 0; p < lane_states; ++p) {
@@ -109,13 +107,13 @@ struct DiagonalForward {
         sum += real(c[p] * x[p]);
       }
       if (ends != nullptr) continue;
-      sum = output_scale * sum_lanes(block, sum, at.lanes());
+      sum = output_scale<E> * sum_lanes(block, sum, at.lanes());
       if (at.lane != 0 || !inside) continue;
       if (partial_y != nullptr)
-        partial_y[((at.slice_number * shape.rows + at.row) * shape.length + step) * shape.channels +
+        partial_y[((at.slice_number * shape.rows + at.row) * shape.length + t) * shape.channels +
                   at.channel] = sum;
       else
-        y(at.row, step, at.channel) = sum + D_now * u_now;
+        y(at.row, t, at.channel) = sum + D_now * u_now;
     }
     if (ends != nullptr)
       store_states(ends + at.piece_states(), 1, at.states, x);
@@ -230,14 +228,14 @@ void diagonal_scan(const Cuda& backend, Discretization method,
   });
   DiagonalForward<T, E> forward{shape,
                                 method,
-                                Array<const T, 3>(inputs.u),
+                                Array<const T, 3>(inputs.u, options.reversed),
                                 Array<const E, 2>(inputs.lambda),
                                 Array<const E, 2>(inputs.B),
                                 Array<const E, 2>(inputs.C),
                                 Array<const T, 1>(inputs.D),
                                 Array<const T, 1>(delta),
                                 Array<const E, 3>(inputs.initial_state),
-                                Array<T, 3>(outputs.y),
+                                Array<T, 3>(outputs.y, options.reversed),
                                 Array<E, 3>(outputs.final_state),
                                 arrays.entries,
                                 arrays.entries,

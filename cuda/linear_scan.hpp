@@ -46,8 +46,8 @@ struct LinearPieceEnds {
     E x(Real<E>(0)), decay(Real<E>(restarts ? 0 : 1));
     if (restarts && initial.present) x = initial(sequences.number(row, k), c);
     for (Index t = restarts ? sequences.start(k) : begin; t < end; ++t) {
-      const E at = a(row, sequences.step(t), c);
-      x = at * x + b(row, sequences.step(t), c);
+      const E at = a(row, t, c);
+      x = at * x + b(row, t, c);
       decay = at * decay;
     }
     ends[i] = x;
@@ -106,9 +106,8 @@ struct LinearForward {
     };
     for (Index t = begin; t < end; ++t) {
       start(t);
-      const Index step = sequences.step(t);
-      state = a(row, step, c) * state + b(row, step, c);
-      x(row, step, c) = state;
+      state = a(row, t, c) * state + b(row, t, c);
+      x(row, t, c) = state;
     }
     if (piece + 1 == shape.cuts.count) {
       start(sequences.length);
@@ -135,9 +134,8 @@ struct LinearPieceAdjoints {
     E g(Real<E>(0)), decay(Real<E>(stops ? 0 : 1));
     if (stops && dfinal.present) g = dfinal(sequences.number(row, k), c);
     for (Index t = stops ? sequences.start(k + 1) : end; t-- > begin;) {
-      const Index step = sequences.step(t);
-      const E at = conjugate(a(row, step, c));
-      g = at * (dx.present ? g + dx(row, step, c) : g);
+      const E at = conjugate(a(row, t, c));
+      g = at * (dx.present ? g + dx(row, t, c) : g);
       decay = at * decay;
     }
     adjoints[i] = g;
@@ -198,18 +196,17 @@ struct LinearBackward {
     };
     if (last) leave_until(sequences.length);
     for (Index t = end; t-- > begin;) {
-      const Index step = sequences.step(t);
-      if (dx.present) g += dx(row, step, c);
+      if (dx.present) g += dx(row, t, c);
       if (da.present) {
         E before(Real<E>(0));
         if (t > sequences.start(k))
-          before = x(row, sequences.step(t - 1), c);
+          before = x(row, t - 1, c);
         else if (initial.present)
           before = initial(sequences.number(row, k), c);
-        da(row, step, c) = g * conjugate(before);
+        da(row, t, c) = g * conjugate(before);
       }
-      if (db.present) db(row, step, c) = g;
-      g = conjugate(a(row, step, c)) * g;
+      if (db.present) db(row, t, c) = g;
+      g = conjugate(a(row, t, c)) * g;
       leave_until(t);
     }
     if (piece == 0) leave();
@@ -264,7 +261,7 @@ void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
                   cut ? s.array<E>(shape.threads()) : nullptr,
                   copies ? s.array<E>(states[0] * states[1]) : nullptr};
   });
-  const Array<const E, 3> a(inputs.a), b(inputs.b);
+  const Array<const E, 3> a(inputs.a, options.reversed), b(inputs.b, options.reversed);
   const Array<const E, 2> initial(inputs.initial_state);
   const Array<E, 2> final_state(outputs.final_state);
   if (cut) {
@@ -281,7 +278,8 @@ void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
   }
   launch_elementwise(
       backend, function, shape.threads(),
-      LinearForward<E>{shape, a, b, initial, Array<E, 3>(outputs.x), finals, arrays.entries});
+      LinearForward<E>{shape, a, b, initial, Array<E, 3>(outputs.x, options.reversed), finals,
+                       arrays.entries});
   if (copies)
     launch_elementwise(backend, function, states[0] * states[1],
                        CopyStates<E>{final_state, arrays.final_state, shape.channels});
@@ -309,7 +307,7 @@ void linear_scan_backward(const Cuda& backend, const LinearScanInputs<K, Device>
     return Arrays{cut ? s.array<E>(shape.threads()) : nullptr,
                   cut ? s.array<E>(shape.threads()) : nullptr};
   });
-  const Array<const E, 3> a(inputs.a), dx(output_gradients.x);
+  const Array<const E, 3> a(inputs.a, options.reversed), dx(output_gradients.x, options.reversed);
   const Array<const E, 2> dfinal(output_gradients.final_state);
   if (cut) {
     launch_elementwise(backend, function, shape.threads(),
@@ -317,11 +315,12 @@ void linear_scan_backward(const Cuda& backend, const LinearScanInputs<K, Device>
     launch_elementwise(backend, function, shape.rows * shape.channels,
                        LinearCarryBack<E>{shape, dfinal, arrays.exits, arrays.decays});
   }
-  launch_elementwise(
-      backend, function, shape.threads(),
-      LinearBackward<E>{shape, a, Array<const E, 3>(x), dx, Array<const E, 2>(inputs.initial_state),
-                        dfinal, Array<E, 3>(input_gradients.a), Array<E, 3>(input_gradients.b),
-                        Array<E, 2>(input_gradients.initial_state), arrays.exits});
+  launch_elementwise(backend, function, shape.threads(),
+                     LinearBackward<E>{shape, a, Array<const E, 3>(x, options.reversed), dx,
+                                       Array<const E, 2>(inputs.initial_state), dfinal,
+                                       Array<E, 3>(input_gradients.a, options.reversed),
+                                       Array<E, 3>(input_gradients.b, options.reversed),
+                                       Array<E, 2>(input_gradients.initial_state), arrays.exits});
 }
 
 }  // namespace ssm

@@ -159,17 +159,17 @@ SSM_DEVICE float log1p_of_unit(float x) {
 }
 SSM_DEVICE double log1p_of_unit(double x) { return std::log1p(x); }
 
-/// log(1 + e^x).
+/// log(1 + e^x), and its derivative σ(x).
 template <class T>
-SSM_DEVICE T softplus(T x) {
-  return (x > T(0) ? x : T(0)) + log1p_of_unit(exp2_of(-std::fabs(x) * log2_e<T>));
-}
+struct Softplus {
+  T value, slope;
 
-/// σ(x), the derivative of softplus.
-template <class T>
-SSM_DEVICE T sigmoid(T x) {
-  return reciprocal(T(1) + exp2_of(-x * log2_e<T>));
-}
+  SSM_DEVICE explicit Softplus(T x) {
+    const T e = exp2_of(-std::fabs(x) * log2_e<T>), right = reciprocal(T(1) + e);
+    value = (x > T(0) ? x : T(0)) + log1p_of_unit(e);
+    slope = x > T(0) ? right : e * right;
+  }
+};
 
 /// silu(x) = x σ(x), and its derivative σ(x) (1 + x σ(−x)).
 template <class T>

@@ -10,7 +10,6 @@ template <class T, class E, bool General, int Lanes>
 struct SelectivePieceAdjoints {
   using R = Real<E>;
   static constexpr int most_threads = 256;
-  static constexpr R output_scale = is_complex<E> ? 2 : 1;
 
   SelectiveArguments<T, E> in;
   SelectiveShape shape;
@@ -36,10 +35,15 @@ struct SelectivePieceAdjoints {
     for (Index first = at.begin(); first < end; first += tile_steps) {
       const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
       const bool spent = block.all(modes_are_spent(at, modes, total));
-      stage_gradients(block, at, in, gradients, steps, first, count, count, [](R d, R, R dy_now) {
-        return StepInputs<R>{d, dy_now};
-      });
-      stage_coefficients<1>(block, at, C, first, count, count, in.C);
+      const Index position = first + at.tile_step(block);
+      StepColumns<T, E>(block, at, in, gradients, position)
+          .stage(
+              block, at, count, count,
+              [&](int e, const StepSlopes<R>& now) {
+                steps[e] = StepInputs<R>{now.delta, output_scale<E> * now.dy};
+              },
+              [&](int e) { steps[e] = StepInputs<R>{}; });
+      CoefficientColumn(block, at, in.C, first).stage(C, count, count);
       block.sync();
       SSM_UNROLL_BY(4)
       for (int t = 0; t < count; ++t) {

@@ -10,8 +10,8 @@ namespace ssm::kernels {
 ///
 /// Floors at batch 8, 1536 channels, length 2048, 16 states, 16-bit storage, on an H100: 75 µs of
 /// memory traffic, 129 µs of exponentials, 153 µs with those of softplus and of the gate. As nvcc
-/// 13 compiles it for sm_90, an exponential takes 7.5 instructions in the recurrence, below the 8
-/// slots that it leaves, and 4.5 more where tiles come and go: 163 µs of issue slots.
+/// 13 compiles it for sm_90, an exponential takes 6.75 instructions in the recurrence, below the 8
+/// slots that it leaves, and 5.25 more where tiles come and go: 163 µs of issue slots.
 template <class T, class E, bool General, int Lanes>
 struct SelectiveForward {
   using R = Real<E>;
@@ -19,26 +19,25 @@ struct SelectiveForward {
 
   SelectiveArguments<T, E> in;
   SelectiveShape shape;
-  int tile_steps;
+  int tile_steps;  ///< steps of a tile, forward_tile_steps where lanes are known
   Array<T, 3> y;
   Array<E, 3> final_state;
   const E* entries;  ///< (rows, pieces, channels, state), null where rows are whole
   E* saved;          ///< (rows, ⌈length / saved_steps⌉, channels, state), null: not wanted
   R* partial_y;      ///< (slices, rows, length, channels), null for a single slice
 
-  static constexpr R output_scale = is_complex<E> ? 2 : 1;
-
   static Index step_bytes(const SelectiveShape& s) {
-    return 3 * shared_size<R>(s.block_channels) + 2 * shared_size<E>(s.slice());
+    return shared_size<StepInputs<R>>(s.block_channels) + shared_size<R>(s.threads()) +
+           2 * shared_size<E>(s.slice());
   }
 
   SSM_DEVICE void operator()(Block& block) const {
     const SelectivePlace<Lanes> at(shape, block);
-    const int width = at.width();
-    const Shared<StepInputs<R>> inputs = block.shared<StepInputs<R>>(tile_steps * width);
-    const Shared<R> sums = block.shared<R>(tile_steps * width);
-    const Shared<E> B = block.shared<E>(tile_steps * at.slice());
-    const Shared<E> C = block.shared<E>(tile_steps * at.slice());
+    const int width = at.width(), steps = Lanes > 0 ? forward_tile_steps : tile_steps;
+    const Shared<StepInputs<R>> inputs = block.shared<StepInputs<R>>(steps * width);
+    const Shared<R> shares = block.shared<R>(steps * at.threads());
+    const Shared<E> B = block.shared<E>(steps * at.slice());
+    const Shared<E> C = block.shared<E>(steps * at.slice());
 
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
@@ -61,12 +60,15 @@ struct SelectiveForward {
       }
     };
 
-    for (Index first = begin; first < end; first += tile_steps) {
-      const int count = end - first < tile_steps ? static_cast<int>(end - first) : tile_steps;
+    InputColumns<T, E> input_columns(block, at, in, begin + at.tile_step(block));
+    CoefficientColumn B_column(block, at, in.B, begin), C_column(block, at, in.C, begin);
+    Outputs out(block, at, *this, begin + at.tile_step(block));
+    for (Index first = begin; first < end; first += steps) {
+      const int count = end - first < steps ? static_cast<int>(end - first) : steps;
       block.sync();  // the tile before has been written out
-      in.template stage<General>(block, at, inputs, first, count);
-      stage_coefficients<1>(block, at, B, first, count, count, in.B);
-      stage_coefficients<1>(block, at, C, first, count, count, in.C);
+      input_columns.template stage<General>(block, at, inputs, count, steps);
+      B_column.stage(B, count, steps);
+      C_column.stage(C, count, steps);
       block.sync();
 
       for (int t = 0; t < count;) {
@@ -92,12 +94,13 @@ struct SelectiveForward {
                 modes.decay(p, step[0]) * x[p] + modes.template input<General>(in, p, step) * b[p];
             sum += real(c[p] * x[p]);
           }
-          sum = sum_lanes(block, sum, at.lanes());
-          if (at.lane == 0) sums[t * width + at.local] = output_scale * sum;
+          shares[t * at.threads() + block.thread()] = sum;
         }
       }
       block.sync();
-      write_tile(block, at, first, count, sums);
+      write_tile(block, at, first, count, steps, shares, out);
+      input_columns.move_tile(steps), out.move_tile(steps);
+      B_column.from.move_tile(steps), C_column.from.move_tile(steps);
     }
     if (at.piece + 1 == shape.cuts.count) {
       start_sequences(shape.length);
@@ -112,30 +115,59 @@ struct SelectiveForward {
     store_states(saved + at.states_at(at.row * tiles + position / saved_steps<E>), 1, at.states, x);
   }
 
+  /// What a thread reads and writes of y, tile after tile.
+  struct Outputs {
+    Column<T> y;
+    Column<const T> u, z;
+    R D;
+
+    template <class Place>
+    SSM_DEVICE Outputs(Block& block, const Place& at, const SelectiveForward& kernel,
+                       Index position)
+        : y(at.column(block, kernel.y, position)),
+          u(at.column(block, kernel.in.u, position)),
+          z(at.column(block, kernel.in.z.present ? kernel.in.z : kernel.in.u, position)),
+          D(kernel.in.D_of(at.read_channel(block))) {}
+
+    SSM_DEVICE void move(Index steps) { y.move(steps), u.move(steps), z.move(steps); }
+    SSM_DEVICE void move_tile(Index steps) {
+      y.move_tile(steps), u.move_tile(steps), z.move_tile(steps);
+    }
+    SSM_DEVICE void write(R sum, bool gated) const {
+      sum += D * R(widen(*u));
+      if (gated) sum *= Silu<R>(widen(*z)).value;
+      *y = narrow_to<T>(sum);
+    }
+  };
+
   template <class Place>
-  SSM_DEVICE void write_tile(Block& block, const Place& at, Index first, int count,
-                             const Shared<R>& sums) const {
-    const int c = at.tile_channel(block);
-    int t = at.tile_step(block);
+  SSM_DEVICE void write_tile(Block& block, const Place& at, Index first, int count, int steps,
+                             const Shared<R>& shares, Outputs now) const {
+    const int c = at.tile_channel(block), begin = at.tile_step(block);
     if (c >= at.channels) return;
-    if (partial_y != nullptr) {
-      for (; t < count; t += at.lanes())
-        partial_y[((at.slice_number * shape.rows + at.row) * shape.length +
-                   shape.sequences.step(first + t)) *
+    const auto sum_lanes = [&](int t) {
+      const int e = (t * at.width() + c) * at.lanes();
+      R sum = shares[e];
+      SSM_UNROLL
+      for (int lane = 1; lane < at.lanes(); ++lane) sum += shares[e + lane];
+      return output_scale<E> * sum;
+    };
+    if (Lanes == 0 && partial_y != nullptr) {
+      for (int t = begin; t < count; t += at.lanes())
+        partial_y[((at.slice_number * shape.rows + at.row) * shape.length + first + t) *
                       shape.channels +
-                  at.first_channel + c] = sums[t * at.width() + c];
+                  at.first_channel + c] = sum_lanes(t);
       return;
     }
-    const R D = in.D_of(at.first_channel + c);
-    Column<T> out = at.column(block, y, first + t);
-    Column<const T> u = at.column(block, in.u, first + t),
-                    z = at.optional_column(block, in.z, first + t);
-    SSM_UNROLL_BY(8)
-    for (; t < count; t += at.lanes(), out.next(), u.next(), z.next()) {
-      R sum = R(sums[t * at.width() + c]) + D * R(widen(*u));
-      if (in.z.present) sum *= Silu<R>(widen(*z)).value;
-      *out = narrow_to<T>(sum);
+    if (count == steps && steps % at.lanes() == 0 && in.z.present) {
+      SSM_UNROLL
+      for (int k = 0; k < steps; k += at.lanes(), now.move(at.lanes()))
+        now.write(sum_lanes(k + begin), true);
+      return;
     }
+    SSM_UNROLL_BY(1)
+    for (int t = begin; t < count; t += at.lanes(), now.move(at.lanes()))
+      now.write(sum_lanes(t), in.z.present);
   }
 };
 
@@ -192,8 +224,9 @@ struct SelectivePieceEnds {
       const Index first = end - tile_steps > begin ? end - tile_steps : begin;
       const int count = static_cast<int>(end - first);
       const bool spent = block.all(modes_are_spent(at, modes, total));
-      in.template stage<General>(block, at, inputs, first, count);
-      stage_coefficients<1>(block, at, B, first, count, count, in.B);
+      InputColumns<T, E>(block, at, in, first + at.tile_step(block))
+          .template stage<General>(block, at, inputs, count, count);
+      CoefficientColumn(block, at, in.B, first).stage(B, count, count);
       block.sync();
       SSM_UNROLL_BY(4)
       for (int t = count - 1; t >= 0; --t) {

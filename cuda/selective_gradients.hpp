@@ -17,12 +17,12 @@ struct SelectiveGradients {
 
   template <class K>
   SelectiveGradients(const SelectiveScanOutputGradients<T, K, Device>& out,
-                     const SelectiveScanInputGradients<T, K, Device>& in)
-      : y(out.y),
+                     const SelectiveScanInputGradients<T, K, Device>& in, bool reversed)
+      : y(out.y, reversed),
         final_state(out.final_state),
-        u(in.u),
-        delta(in.delta),
-        z(in.z),
+        u(in.u, reversed),
+        delta(in.delta, reversed),
+        z(in.z, reversed),
         initial_state(in.initial_state) {}
 };
 
@@ -34,80 +34,118 @@ struct SelectivePartials {
   Real<E>* D;       ///< (rows, pieces, channels)
   Real<E>* bias;    ///< the same
   E* coefficients;  ///< (panels, {B, C}, rows, length, state), of B and C that vary
-  Real<E>* slices;  ///< (slices, {u, delta, y}, rows, length, channels), null for a single slice
+  Real<E>* slices;  ///< (slices, {C·x, u, delta}, rows, length, channels), null for a single slice
 };
 
-/// A channel's gradients at the steps that a thread writes, once sums over states are known.
+/// What the gradients of a step of a channel are made from beside its states.
+template <class R>
+struct StepSlopes {
+  R delta, u;
+  R dy;           ///< ∂loss/∂y behind the gate: by D u + Re C·x
+  R delta_slope;  ///< of Δ by delta
+  R gate_slope;   ///< of the loss by z, over D u + Re C·x
+};
+
+/// A channel's steps as a thread reads them.
+template <class T, class E>
+struct StepColumns {
+  using R = Real<E>;
+
+  const SelectiveArguments<T, E>& in;
+  Column<const T> delta, u, z, dy;
+  R bias;
+
+  template <class Place>
+  SSM_DEVICE StepColumns(Block& block, const Place& at, const SelectiveArguments<T, E>& inputs,
+                         const SelectiveGradients<T, E>& gradients, Index position)
+      : in(inputs),
+        delta(at.column(block, in.delta, position)),
+        u(at.column(block, in.u, position)),
+        z(at.column(block, in.z.present ? in.z : in.u, position)),
+        dy(at.column(block, gradients.y, position)),
+        bias(in.bias_of(at.read_channel(block))) {}
+
+  SSM_DEVICE void move(Index steps) {
+    delta.move(steps), u.move(steps), z.move(steps), dy.move(steps);
+  }
+  SSM_DEVICE void move_tile(Index steps) {
+    delta.move_tile(steps), u.move_tile(steps), z.move_tile(steps), dy.move_tile(steps);
+  }
+  SSM_DEVICE StepSlopes<R> read(bool softplus, bool gated) const {
+    const R raw = R(widen(*delta)) + bias, gate_input = widen(*z), dy_now = widen(*dy);
+    StepSlopes<R> now{raw, widen(*u), dy_now, 1, 0};
+    if (softplus) {
+      const Softplus<R> positive(raw);
+      now.delta = positive.value;
+      now.delta_slope = positive.slope;
+    }
+    if (gated) {
+      const Silu<R> gate(gate_input);
+      now.dy = dy_now * gate.value;
+      now.gate_slope = dy_now * gate.slope;
+    }
+    return now;
+  }
+  SSM_DEVICE StepSlopes<R> operator*() const { return read(in.softplus, in.z.present); }
+
+  /// Calls put(element, StepSlopes) for this thread's part of a tile (steps, channels), and
+  /// clear(element) for what lies beyond the panel or beyond `count` steps.
+  template <class Place, class Put, class Clear>
+  SSM_DEVICE void stage(Block& block, const Place& at, int count, int steps, const Put& put,
+                        const Clear& clear) const {
+    const int c = at.tile_channel(block), begin = at.tile_step(block);
+    StepColumns now = *this;
+    if (count == steps && steps % at.lanes() == 0 && at.channels == at.width() && in.softplus &&
+        in.z.present) {
+      SSM_UNROLL
+      for (int k = 0; k < steps; k += at.lanes(), now.move(at.lanes()))
+        put((k + begin) * at.width() + c, now.read(true, true));
+      return;
+    }
+    SSM_UNROLL_BY(1)
+    for (int t = begin; t < steps; t += at.lanes(), now.move(at.lanes())) {
+      if (c < at.channels && t < count)
+        put(t * at.width() + c, *now);
+      else
+        clear(t * at.width() + c);
+    }
+  }
+};
+
+/// A channel's gradients as a thread writes them, once sums over states are known.
 template <class T, class E>
 struct GradientColumns {
   using R = Real<E>;
 
-  const SelectiveArguments<T, E>& in;
-  Column<const T> delta, z, dy;
+  const SelectiveGradients<T, E>& wanted;
   Column<T> du, ddelta, dz;
-  R D, bias;
+  R D;
   R dD = 0, dbias = 0;  ///< what D's and the bias's gradients gain
 
   template <class Place>
-  SSM_DEVICE GradientColumns(Block& block, const Place& at, const SelectiveArguments<T, E>& inputs,
+  SSM_DEVICE GradientColumns(Block& block, const Place& at, const SelectiveArguments<T, E>& in,
                              const SelectiveGradients<T, E>& gradients, Index position)
-      : in(inputs),
-        delta(at.column(block, in.delta, position)),
-        z(at.optional_column(block, in.z, position)),
-        dy(at.column(block, gradients.y, position)),
+      : wanted(gradients),
         du(at.optional_column(block, gradients.u, position)),
         ddelta(at.optional_column(block, gradients.delta, position)),
         dz(at.optional_column(block, gradients.z, position)),
-        D(in.D_of(at.first_channel + at.tile_channel(block))),
-        bias(in.bias_of(at.first_channel + at.tile_channel(block))) {}
+        D(in.D_of(at.read_channel(block))) {}
 
-  /// Takes the states' shares of the gradients by u and Δ, and C·x.
-  SSM_DEVICE void write(R u, R du_states, R ddelta_states, R y_states) {
-    R dy_now = widen(*dy);
-    if (z.at != nullptr) {
-      const Silu<R> gate(widen(*z));
-      if (dz.at != nullptr) *dz = narrow_to<T>(dy_now * (y_states + D * u) * gate.slope);
-      dy_now *= gate.value;
-    }
-    if (in.softplus) ddelta_states *= sigmoid(R(widen(*delta)) + bias);
-    dD += dy_now * u;
-    dbias += ddelta_states;
-    if (du.at != nullptr) *du = narrow_to<T>(du_states + D * dy_now);
-    if (ddelta.at != nullptr) *ddelta = narrow_to<T>(ddelta_states);
+  SSM_DEVICE void move(Index steps) { du.move(steps), ddelta.move(steps), dz.move(steps); }
+  SSM_DEVICE void move_tile(Index steps) {
+    du.move_tile(steps), ddelta.move_tile(steps), dz.move_tile(steps);
   }
-  SSM_DEVICE void next() {
-    delta.next(), z.next(), dy.next();
-    du.next(), ddelta.next(), dz.next();
+
+  /// Takes Re C·x and the states' shares of the gradients by u and Δ.
+  SSM_DEVICE void write(const StepSlopes<R>& step, R y_states, R du_states, R ddelta_states) {
+    ddelta_states *= step.delta_slope;
+    dD += step.dy * step.u;
+    dbias += ddelta_states;
+    if (wanted.z.present) *dz = narrow_to<T>(step.gate_slope * (y_states + D * step.u));
+    if (wanted.u.present) *du = narrow_to<T>(du_states + D * step.dy);
+    if (wanted.delta.present) *ddelta = narrow_to<T>(ddelta_states);
   }
 };
-
-/// Fills a tile with make(Δ, u, ∂loss/∂(C·x)) of each step, zero beyond the panel and beyond
-/// `count` steps.
-template <class V, class T, class E, class Place, class Make>
-SSM_DEVICE void stage_gradients(Block& block, const Place& at, const SelectiveArguments<T, E>& in,
-                                const SelectiveGradients<T, E>& gradients, const Shared<V>& tile,
-                                Index first, int count, int steps, const Make& make) {
-  using R = Real<E>;
-  constexpr R output_scale = is_complex<E> ? 2 : 1;
-  const int c = at.tile_channel(block);
-  int t = at.tile_step(block);
-  if (c >= at.channels) {
-    for (; t < steps; t += at.lanes()) tile[t * at.width() + c] = V{};
-    return;
-  }
-  const R bias = in.bias_of(at.first_channel + c);
-  Column<const T> raw = at.column(block, in.delta, first + t);
-  Column<const T> u = at.column(block, in.u, first + t),
-                  z = at.optional_column(block, in.z, first + t);
-  Column<const T> dy = at.column(block, gradients.y, first + t);
-  SSM_UNROLL_BY(4)
-  for (; t < count; t += at.lanes(), raw.next(), u.next(), z.next(), dy.next()) {
-    R dy_now = output_scale * R(widen(*dy));
-    if (in.z.present) dy_now *= Silu<R>(widen(*z)).value;
-    tile[t * at.width() + c] = make(in.step_size(R(widen(*raw)) + bias), R(widen(*u)), dy_now);
-  }
-  for (; t < steps; t += at.lanes()) tile[t * at.width() + c] = V{};
-}
 
 /// Sums what the threads of a block have for their channel, the thread's number modulo
 /// block_channels, into an array (rows, pieces, channels).
@@ -145,15 +183,17 @@ struct SelectiveJoinGradients {
     const Index size = shape.rows * shape.length * shape.channels;
     R dD = 0, dbias = 0;
     if (c < at.channels && first < at.end()) {
+      StepColumns<T, E> steps(block, at, in, gradients, first);
       GradientColumns<T, E> columns(block, at, in, gradients, first);
-      for (Index i = first; i < at.end(); i += at.lanes(), columns.next()) {
-        const Index step = shape.sequences.step(i), channel = at.first_channel + c;
+      for (Index i = first; i < at.end(); i += at.lanes()) {
+        const Index channel = at.first_channel + c;
         R sum[3] = {};
         for (Index s = 0; s < slices; ++s)
           for (int k = 0; k < 3; ++k)
             sum[k] += partials.slices[(s * 3 + k) * size +
-                                      (at.row * shape.length + step) * shape.channels + channel];
-        columns.write(widen(in.u(at.row, step, channel)), sum[0], sum[1], sum[2]);
+                                      (at.row * shape.length + i) * shape.channels + channel];
+        columns.write(*steps, sum[0], sum[1], sum[2]);
+        steps.move(at.lanes()), columns.move(at.lanes());
       }
       dD = columns.dD;
       dbias = columns.dbias;

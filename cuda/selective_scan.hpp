@@ -10,12 +10,12 @@
 namespace ssm {
 namespace kernels {
 
-/// The most steps of a tile, up to 32 and a multiple of saved_steps, whose arrays leave room for
-/// other blocks beside this one.
+/// The most steps of a tile, up to forward_tile_steps and a multiple of saved_steps, whose arrays
+/// leave room for other blocks beside this one.
 template <class E>
-int forward_tile_steps(Index step_bytes) {
+int most_tile_steps(Index step_bytes) {
   constexpr Index enough = 40 * 1024;
-  int steps = 32;
+  int steps = forward_tile_steps;
   while (steps > saved_steps<E> && steps * step_bytes > enough) steps /= 2;
   return steps;
 }
@@ -69,7 +69,7 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
   with_kernels(in.is_general(), shape, [&](auto general, auto lanes) {
     using Forward = SelectiveForward<T, E, general(), lanes()>;
     const Index step_bytes = Forward::step_bytes(shape);
-    const int steps = forward_tile_steps<E>(step_bytes);
+    const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
     if (cut) {
       launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
              SelectivePieceEnds<T, E, general(), lanes()>{in, shape, steps, arrays.entries,
@@ -78,14 +78,14 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                          SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
     }
     launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
-           Forward{in, shape, steps, Array<T, 3>(outputs.y), Array<E, 3>(outputs.final_state),
-                   arrays.entries, states, arrays.partial_y});
+           Forward{in, shape, steps, Array<T, 3>(outputs.y, options.reversed),
+                   Array<E, 3>(outputs.final_state), arrays.entries, states, arrays.partial_y});
   });
   if (sliced)
     launch_elementwise(
         backend, function, inputs.u.size(),
-        SelectiveJoinSlices<T, E>{in, Array<T, 3>(outputs.y), arrays.partial_y, shape.slices,
-                                  shape.rows, shape.length, shape.channels});
+        SelectiveJoinSlices<T, E>{in, Array<T, 3>(outputs.y, options.reversed), arrays.partial_y,
+                                  shape.slices, shape.rows, shape.length, shape.channels});
 }
 
 template <class T, class K>
@@ -111,8 +111,10 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
   if (sizes.channels == 0) return;
 
   const SelectiveArguments<T, E> in(inputs, options);
-  const SelectiveGradients<T, E> gradients(output_gradients, input_gradients);
-  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32);
+  const SelectiveGradients<T, E> gradients(output_gradients, input_gradients, options.reversed);
+  // Fewer lanes and threads than forward has, for the shared memory that they take.
+  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32,
+                             CoefficientSums<E>::most_lanes, 128);
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   const Index pieces = shape.rows * shape.cuts.count;
   const auto& din = input_gradients;
@@ -150,7 +152,7 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
       using Backward = SelectiveBackward<T, E, general(), lanes()>;
       if (cut) {
         const Index step_bytes = Forward::step_bytes(shape);
-        const int steps = forward_tile_steps<E>(step_bytes);
+        const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
         launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
                SelectivePieceAdjoints<T, E, general(), lanes()>{in, shape, gradients, steps,
                                                                 arrays.exits, arrays.totals});
@@ -189,9 +191,9 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
     const Index each = shape.rows * shape.length * shape.state;
     launch_elementwise(
         backend, function, to.size(),
-        SelectiveSumPanels<E, V>{Array<V, 4>(to), partials.coefficients + which * each,
-                                 shape.group_panels(), shape.groups, shape.rows, shape.length,
-                                 shape.state});
+        SelectiveSumPanels<E, V>{Array<V, 4>(to, options.reversed),
+                                 partials.coefficients + which * each, shape.group_panels(),
+                                 shape.groups, shape.rows, shape.length, shape.state});
   };
   sum_pieces(din.A, partials.A);
   sum_pieces(din.B.constant, partials.B_constant);

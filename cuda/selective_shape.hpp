@@ -9,7 +9,7 @@
 
 namespace ssm::kernels {
 
-/// States of a channel that one lane keeps in registers. With four, the recurrence takes 7.5
+/// States of a channel that one lane keeps in registers. With four, the recurrence takes 6.75
 /// instructions an exp2 (bench/cuda_instructions.py), below the 8 issue slots that the exponential
 /// unit leaves (16 results a clock for 4 schedulers), and 16 states spread over four times the
 /// warps of a lane for a channel.
@@ -19,8 +19,15 @@ inline constexpr int lane_states = 4;
 template <class E>
 inline constexpr int saved_steps = 64 / static_cast<int>(sizeof(E));
 
-/// Channels of a block, but where a channel takes more than 8 lanes.
+/// Steps of a tile of forward, but where they take too much shared memory.
+inline constexpr int forward_tile_steps = 32;
+
+/// Channels of a block, but where its threads are too many.
 inline constexpr int full_width = 32;
+
+/// y = output_scale Re C·x: complex states come in pairs of which one is kept.
+template <class E>
+inline constexpr Real<E> output_scale = is_complex<E> ? 2 : 1;
 
 /// How a selective scan lies over blocks. Neighbouring lanes are the `lanes` that share the states
 /// of one channel, then channels; a block covers `block_channels` channels of one group (a panel),
@@ -33,7 +40,8 @@ struct SelectiveShape {
   Index group_channels, panels, slices;
 
   SelectiveShape(const ssm::detail::SelectiveSizes& sizes,
-                 const View<const Index, 1, Device>& offsets, bool reversed, Index granularity)
+                 const View<const Index, 1, Device>& offsets, bool reversed, Index granularity,
+                 int most_lanes = warp, int most_threads = 256)
       : rows(sizes.batch),
         length(sizes.length),
         channels(sizes.channels),
@@ -42,8 +50,8 @@ struct SelectiveShape {
         sequences{offsets.data(), offsets ? offsets.stride(0) : 1, offsets ? sizes.sequences : 1,
                   sizes.length, reversed},
         group_channels(channels / groups) {
-    while (lanes < warp && lanes * lane_states < state) lanes *= 2;
-    if (lanes > 8) block_channels = lanes == warp ? 4 : 16;  // for the shared memory of backward
+    while (lanes < most_lanes && lanes * lane_states < state) lanes *= 2;
+    if (lanes * full_width > most_threads) block_channels = most_threads / lanes;
     panels = groups * group_panels();
     slices = state <= slice() ? 1 : (state + slice() - 1) / slice();
     cuts = plan_cuts(length, rows * panels * slices * threads() / warp, granularity);
@@ -60,14 +68,24 @@ struct SelectiveShape {
   Index states() const { return rows * channels * state; }
 };
 
-/// Elements of one channel at equal distances in time.
+/// Elements of one channel, or of one state of B or C, in the order of time.
 template <class T>
 struct Column {
   T* at;
-  Index by;
+  Index step;
 
   SSM_DEVICE T& operator*() const { return *at; }
-  SSM_DEVICE void next() { at += by; }
+  SSM_DEVICE void move(Index steps) { at += steps * step; }
+  /// Moves to another tile. The address becomes opaque there: else nvcc carries that of each step
+  /// from tile to tile in registers of its own, which the recurrence needs.
+  SSM_DEVICE void move_tile(Index steps) {
+    move(steps);
+#ifdef __CUDACC__
+    std::size_t address = __cvta_generic_to_global(at);
+    asm("" : "+l"(address));
+    at = static_cast<T*>(__cvta_global_to_generic(address));
+#endif
+  }
 };
 
 /// Which part of a selective scan a thread works on. Lanes is the number that share a channel where
@@ -114,17 +132,22 @@ struct SelectivePlace {
   /// the next one is `lanes()` steps on.
   SSM_DEVICE int tile_channel(const Block& block) const { return block.thread() % width(); }
   SSM_DEVICE int tile_step(const Block& block) const { return block.thread() / width(); }
-  /// The elements of that channel at every lanes-th step from `position` on, in the order of time.
-  template <class T>
-  SSM_DEVICE Column<T> column(const Block& block, const Array<T, 3>& array, Index position) const {
-    return {&array(row, shape.sequences.step(position), first_channel + tile_channel(block)),
-            (shape.sequences.reversed ? -lanes() : lanes()) * array.stride[1]};
+  /// That channel among all, the panel's last one where it is beyond: what is read there is valid.
+  SSM_DEVICE Index read_channel(const Block& block) const {
+    const int c = tile_channel(block);
+    return first_channel + (c < channels ? c : channels - 1);
   }
+  /// The elements of that channel from `position` on.
   template <class T>
   SSM_DEVICE Column<T> optional_column(const Block& block, const Array<T, 3>& array,
                                        Index position) const {
-    if (!array.present) return {nullptr, 0};
-    return column(block, array, position);
+    return array.present ? column(block, array, position) : Column<T>{nullptr, 0};
+  }
+  template <class T>
+  SSM_DEVICE Column<T> column(const Block& block, const Array<T, 3>& array, Index position) const {
+    const Index offset =
+        row * array.stride[0] + position * array.stride[1] + read_channel(block) * array.stride[2];
+    return {array.data + (shape.length > 0 ? offset : 0), array.stride[1]};
   }
   SSM_DEVICE Index begin() const { return shape.cuts.begin(piece); }
   SSM_DEVICE Index end() const { return shape.cuts.end(piece, shape.length); }
@@ -204,14 +227,14 @@ struct SelectiveArguments {
   template <class K>
   SelectiveArguments(const SelectiveScanInputs<T, K, Device>& in,
                      const SelectiveScanOptions& options)
-      : u(in.u),
-        delta(in.delta),
-        z(in.z),
+      : u(in.u, options.reversed),
+        delta(in.delta, options.reversed),
+        z(in.z, options.reversed),
         A(in.A),
         B_constant(in.B.constant),
         C_constant(in.C.constant),
-        B(in.B.varying),
-        C(in.C.varying),
+        B(in.B.varying, options.reversed),
+        C(in.C.varying, options.reversed),
         D(in.D),
         delta_bias(in.delta_bias),
         initial_state(in.initial_state),
@@ -225,25 +248,51 @@ struct SelectiveArguments {
     return delta_bias.present ? delta_bias(channel) : R(0);
   }
   SSM_DEVICE R D_of(Index channel) const { return D.present ? D(channel) : R(0); }
-  SSM_DEVICE R step_size(R raw) const { return softplus ? kernels::softplus(raw) : raw; }
+};
 
-  /// Fills a tile of steps, zero beyond the panel.
+/// A channel's Δ and u as a thread brings them in for its block, tile after tile.
+template <class T, class E>
+struct InputColumns {
+  using R = Real<E>;
+
+  const SelectiveArguments<T, E>& in;
+  Column<const T> delta, u;
+  R bias;
+
+  template <class Place>
+  SSM_DEVICE InputColumns(Block& block, const Place& at, const SelectiveArguments<T, E>& inputs,
+                          Index position)
+      : in(inputs),
+        delta(at.column(block, in.delta, position)),
+        u(at.column(block, in.u, position)),
+        bias(in.bias_of(at.read_channel(block))) {}
+
+  SSM_DEVICE void move(Index steps) { delta.move(steps), u.move(steps); }
+  SSM_DEVICE void move_tile(Index steps) { delta.move_tile(steps), u.move_tile(steps); }
+
+  template <bool General>
+  SSM_DEVICE StepInputs<R> read(bool softplus) const {
+    const R raw = R(widen(*delta)) + bias, u_now = widen(*u);
+    const R d = softplus ? Softplus<R>(raw).value : raw;
+    return {d, General ? u_now : d * u_now};
+  }
+  /// Fills a tile (steps, channels), zero beyond the panel. Whole tiles with the usual options go
+  /// without branches.
   template <bool General, class Place>
-  SSM_DEVICE void stage(Block& block, const Place& at, const Shared<StepInputs<R>>& tile,
-                        Index first, int count) const {
-    const int c = at.tile_channel(block);
-    int t = at.tile_step(block);
-    if (c >= at.channels) {
-      for (; t < count; t += at.lanes()) tile[t * at.width() + c] = StepInputs<R>{};
+  SSM_DEVICE void stage(Block& block, const Place& at, const Shared<StepInputs<R>>& tile, int count,
+                        int steps) const {
+    const int c = at.tile_channel(block), begin = at.tile_step(block);
+    InputColumns now = *this;
+    if (count == steps && steps % at.lanes() == 0 && at.channels == at.width() && in.softplus) {
+      SSM_UNROLL
+      for (int k = 0; k < steps; k += at.lanes(), now.move(at.lanes()))
+        tile[(k + begin) * at.width() + c] = now.template read<General>(true);
       return;
     }
-    const R bias = bias_of(at.first_channel + c);
-    Column<const T> raw = at.column(block, delta, first + t), v = at.column(block, u, first + t);
-    SSM_UNROLL_BY(8)
-    for (; t < count; t += at.lanes(), raw.next(), v.next()) {
-      const R d = step_size(R(widen(*raw)) + bias), u_now = widen(*v);
-      tile[t * at.width() + c] = StepInputs<R>{d, General ? u_now : d * u_now};
-    }
+    SSM_UNROLL_BY(1)
+    for (int t = begin; t < count; t += at.lanes(), now.move(at.lanes()))
+      tile[t * at.width() + c] =
+          c < at.channels ? now.template read<General>(in.softplus) : StepInputs<R>{};
   }
 };
 
@@ -285,31 +334,51 @@ SSM_DEVICE bool modes_are_spent(const Place& at, const LaneModes<E>& modes, Real
   return spent;
 }
 
-/// Fills a tile (steps, Flips, slice) with B or C, zero beyond the states and beyond `count` steps;
-/// place p of flip f holds state p ^ f of its lane.
-template <int Flips, class E, class V, class Place>
-SSM_DEVICE void stage_coefficients(Block& block, const Place& at, const Shared<E>& tile,
-                                   Index first, int count, int steps,
-                                   const Array<const V, 4>& from) {
-  if (!from.present) return;
-  const int slice = at.slice(), n = block.thread() % slice, steps_at_once = at.threads() / slice;
-  const auto put = [&](int t, E value) {
-    SSM_UNROLL
-    for (int flip = 0; flip < Flips; ++flip) tile[(t * Flips + flip) * slice + (n ^ flip)] = value;
-  };
-  int t = block.thread() / slice;
-  const Index state = at.slice_number * slice + n;
-  if (state >= at.shape.state) {
-    for (; t < steps; t += steps_at_once) put(t, E(Real<E>(0)));
-    return;
+/// The order of a lane's states, of the four that halving sums over four channels needs: place p
+/// holds state p ^ flip. Order 1 swaps halves, order 2 neighbours, order 3 both.
+SSM_DEVICE int flip_of_order(int order) { return (order & 1) * 2 + order / 2; }
+
+/// The part of B or C that a thread brings in for its block: one state, at every so many steps.
+template <class V, class Place>
+struct CoefficientColumn {
+  const Place& at;
+  Column<const V> from;
+  bool present, is_state;
+  int n, begin;
+
+  SSM_DEVICE CoefficientColumn(const Block& block, const Place& place,
+                               const Array<const V, 4>& array, Index position)
+      : at(place),
+        from{nullptr, 0},
+        present(array.present && place.shape.length > 0),
+        n(block.thread() % at.slice()),
+        begin(block.thread() / at.slice()) {
+    const Index state = at.slice_number * at.slice() + n;
+    is_state = state < at.shape.state;
+    if (present)
+      from = {array.data + at.row * array.stride[0] + (position + begin) * array.stride[1] +
+                  at.group * array.stride[2] + (is_state ? state : 0) * array.stride[3],
+              array.stride[1]};
   }
-  const Sequences& sequences = at.shape.sequences;
-  Column<const V> value{&from(at.row, sequences.step(first + t), at.group, state),
-                        (sequences.reversed ? -steps_at_once : steps_at_once) * from.stride[1]};
-  SSM_UNROLL_BY(4)
-  for (; t < count; t += steps_at_once, value.next()) put(t, E(widen(*value)));
-  for (; t < steps; t += steps_at_once) put(t, E(Real<E>(0)));
-}
+
+  /// Fills a tile (steps, orders, slice), zero beyond the states and beyond `count` steps; place p
+  /// of order f holds state p ^ flip_of_order(f) of its lane.
+  template <class E>
+  SSM_DEVICE void stage(const Shared<E>& tile, int count, int steps, int orders = 1) const {
+    if (!present) return;
+    const int steps_at_once = at.threads() / at.slice();
+    Column<const V> value = from;
+    SSM_UNROLL
+    for (int k = 0; k < steps; k += steps_at_once, value.move(steps_at_once)) {
+      const int t = k + begin;
+      if (steps % steps_at_once != 0 && t >= steps) break;
+      const E now = is_state && t < count ? E(widen(*value)) : E(Real<E>(0));
+      SSM_UNROLL
+      for (int order = 0; order < orders; ++order)
+        tile[(t * orders + order) * at.slice() + (n ^ flip_of_order(order))] = now;
+    }
+  }
+};
 
 /// The sum over the lanes of a channel, in each of them.
 template <class R>

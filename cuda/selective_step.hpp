@@ -14,7 +14,6 @@ struct SelectiveStep {
   using R = Real<E>;
   using V = std::conditional_t<is_complex<E>, E, T>;
   static constexpr int most_threads = 256;
-  static constexpr R output_scale = is_complex<E> ? 2 : 1;
 
   Array<const T, 2> u, delta, z;
   Array<const E, 2> A, B_constant, C_constant;
@@ -38,7 +37,7 @@ struct SelectiveStep {
     if (runs) {
       u_now = widen(u(row, c));
       R d = R(widen(delta(row, c))) + (delta_bias.present ? delta_bias(c) : R(0));
-      if (softplus) d = kernels::softplus(d);
+      if (softplus) d = Softplus<R>(d).value;
       for (Index first = lane * lane_states; first < state; first += lanes * lane_states) {
         SSM_UNROLL
         for (int p = 0; p < lane_states; ++p) {
@@ -53,7 +52,7 @@ struct SelectiveStep {
         }
       }
     }
-    sum = output_scale * sum_lanes(block, sum, lanes);
+    sum = output_scale<E> * sum_lanes(block, sum, lanes);
     if (!runs || lane != 0) return;
     if (D.present) sum += D(c) * u_now;
     if (z.present) sum *= Silu<R>(widen(z(row, c))).value;

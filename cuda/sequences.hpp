@@ -5,8 +5,8 @@
 namespace ssm::kernels {
 
 /// The sequences of one row of a batch in the order of time, which is the order of memory or, when
-/// reversed, its opposite. Position i is the i-th step of the row in time; sequence k, in time, is
-/// [start(k), start(k + 1)), and may be empty.
+/// reversed, its opposite: kernels count steps in time, and their Arrays are in that order.
+/// Sequence k, in time, is [start(k), start(k + 1)), and may be empty.
 ///
 /// Offsets come from device memory unchecked: whatever they hold, positions stay within the row and
 /// sequence numbers within [0, count).
@@ -17,12 +17,11 @@ struct Sequences {
   Index length = 0;
   bool reversed = false;
 
-  /// Where in memory position i lies.
-  SSM_DEVICE Index step(Index i) const { return reversed ? length - 1 - i : i; }
-
   SSM_DEVICE Index start(Index k) const {
     if (offsets == nullptr || k == 0) return 0;
-    return reversed ? length - offsets[(count - k) * stride] : offsets[k * stride];
+    const Index offset = offsets[(reversed ? count - k : k) * stride];
+    const Index within = offset < 0 ? 0 : offset > length ? length : offset;
+    return reversed ? length - within : within;
   }
   /// The sequence under which states of sequence k of the row are kept.
   SSM_DEVICE Index number(Index row, Index k) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plot.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/scan/recurrence.hpp"
@@ -106,6 +107,10 @@ int remember(const Options& o) {
     std::printf("%5.4g … %-5.4g", from, to);
     std::array<double, 3> rms{};
     for (std::size_t m = 0; m < memories.size(); ++m) {
+      if (!memories[m].knows(o, to)) {
+        std::printf("%12s", "nothing");
+        continue;
+      }
       double sum = 0;
       for (int i = 0; i < points; ++i) {
         const double s = from + (to - from) * (i + 0.5) / points;
@@ -113,10 +118,7 @@ int remember(const Options& o) {
         sum += error * error;
       }
       rms[m] = std::sqrt(sum / points);
-      if (memories[m].knows(o, to))
-        std::printf("%12.5f", rms[m]);
-      else
-        std::printf("%12s", "nothing");
+      std::printf("%12.5f", rms[m]);
     }
     errors.push_back(rms);
     std::puts("");

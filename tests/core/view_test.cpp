@@ -5,6 +5,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/tensor.hpp"
 #include "support/catch.hpp"
 
@@ -138,4 +139,23 @@ TEST_CASE("a view of an Eigen matrix follows its storage order, and its const") 
   CHECK(fixed(0, 1) == 20);
   auto block = column_major.block(0, 1, 2, 2);
   CHECK(as_view(block)(1, 1) == 6);
+}
+
+TEST_CASE("a view of an Eigen vector has rank 1, wherever its elements lie") {
+  Eigen::VectorXd vector = Eigen::VectorXd::LinSpaced(4, 0, 3);
+  const auto view = as_view(vector);
+  static_assert(std::is_same_v<decltype(view), const View<double, 1>>);
+  CHECK(view.extent(0) == 4);
+  view(3) = 7;
+  CHECK(vector(3) == 7);
+  const Eigen::RowVector3f fixed(1, 2, 3);
+  static_assert(std::is_same_v<decltype(as_view(fixed)), View<const float, 1>>);
+  CHECK(as_view(fixed)(2) == 3);
+  Eigen::MatrixXd matrix(2, 3);
+  matrix << 1, 2, 3, 4, 5, 6;
+  auto row = matrix.row(1);
+  CHECK(as_view(row).stride(0) == 2);
+  CHECK(as_view(row)(2) == 6);
+  const Eigen::VectorXd none(0);
+  CHECK(static_cast<bool>(as_view(none)));
 }

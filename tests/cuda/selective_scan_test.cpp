@@ -224,6 +224,74 @@ TEMPLATE_TEST_CASE("16-bit sequences meet a complex A on a device", "", Half, Bf
   CHECK(error_of<TestType, K>(s, 4) <= tolerance<TestType, K>(s));
 }
 
+TEST_CASE("a scan on a device, split in time, hands on its state and its adjoint") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 45;
+  s.channels = 35;
+  s.state = 9;
+  const std::array<Index, 3> rows{s.batch, s.length, s.channels}, states{2, s.channels, s.state};
+  SelectiveCase<float> c(s, 5);
+  DeviceCase<float, float> device(c);
+  const auto in = device.inputs();
+  const auto dy = to_device(ssm::cuda, c.dy);
+  const auto dfinal = to_device(ssm::cuda, c.dfinal);
+  device.run();
+
+  ssm::DeviceTensor<float, 3> y(ssm::cuda, rows), du(ssm::cuda, rows), between(ssm::cuda, states),
+      final_state(ssm::cuda, states), adjoint(ssm::cuda, states), dinitial(ssm::cuda, states);
+  const auto part = [&](Index begin, Index count) {
+    auto half = in;
+    half.u = in.u.slice(1, begin, count), half.delta = in.delta.slice(1, begin, count);
+    half.z = in.z.slice(1, begin, count);
+    half.B.varying = in.B.varying.slice(1, begin, count);
+    half.C.varying = in.C.varying.slice(1, begin, count);
+    return half;
+  };
+  auto early = part(0, 19), late = part(19, 26);
+  late.initial_state = between;
+  ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
+  ssm::SelectiveScanSaved<float, float, ssm::Device> saved_early, saved_late;
+  ssm::selective_scan<float>(ssm::cuda, early, s.options, {y.view().slice(1, 0, 19), between},
+                             workspace, &saved_early);
+  ssm::selective_scan<float>(ssm::cuda, late, s.options, {y.view().slice(1, 19, 26), final_state},
+                             workspace, &saved_late);
+  ssm::SelectiveScanInputGradients<float, float, ssm::Device> of_late, of_early;
+  of_late.u = du.view().slice(1, 19, 26), of_late.initial_state = adjoint;
+  of_early.u = du.view().slice(1, 0, 19), of_early.initial_state = dinitial;
+  ssm::selective_scan_backward<float>(ssm::cuda, late, s.options, saved_late,
+                                      {dy.view().slice(1, 19, 26), dfinal}, of_late, workspace);
+  ssm::selective_scan_backward<float>(ssm::cuda, early, s.options, saved_early,
+                                      {dy.view().slice(1, 0, 19), adjoint}, of_early, workspace);
+  const double bound = ssm::test::selective_tolerance<float>(s);
+  CHECK(ssm::test::relative_error(to_host(ssm::cuda, y), c.y) <= bound);
+  CHECK(ssm::test::relative_error(to_host(ssm::cuda, final_state), c.final) <= bound);
+  CHECK(ssm::test::relative_error(to_host(ssm::cuda, du), c.du) <= bound);
+  CHECK(ssm::test::relative_error(to_host(ssm::cuda, dinitial), c.dinitial) <= bound);
+}
+
+TEST_CASE("an input of a scan on a device reaches its own channel and later steps alone") {
+  Sizes s;
+  s.batch = 2;
+  s.length = 300;  // cut into pieces
+  s.channels = 3;
+  s.state = 16;
+  const auto outputs = [&](float pulse) {
+    SelectiveCase<float> c(s, 6);
+    c.u(0, 150, 1) += pulse;
+    DeviceCase<float, float>(c).run();
+    return c.y;
+  };
+  const auto before = outputs(0), after = outputs(1);
+  for (Index row = 0; row < s.batch; ++row)
+    for (Index t = 0; t < s.length; ++t)
+      for (Index channel = 0; channel < s.channels; ++channel) {
+        const bool reached = row == 0 && channel == 1 && t >= 150;
+        if (!reached) REQUIRE(before(row, t, channel) == after(row, t, channel));
+        if (reached && t < 160) CHECK(before(row, t, channel) != after(row, t, channel));
+      }
+}
+
 TEST_CASE("a number that is not finite shows in all that follows, across pieces of time") {
   Sizes s;
   s.length = 900;

@@ -141,14 +141,20 @@ TEST_CASE("each discretization converges to the exact one with its own order") {
   CHECK(order(Discretization::bilinear) == Approx(2).margin(0.01));
 }
 
-TEST_CASE("a step of zero is the identity, and a NaN step gives NaN") {
-  const StateSpace system(coupled(), Vector3d(1, -3, -2), Eigen::RowVector3d(1, 0, 0));
+TEST_CASE("a mode rests for a step of zero and a NaN step gives NaN; no system is sampled so") {
+  const StateSpace<double> system(coupled(), MatrixXd(Vector3d(1, -3, -2)),
+                                  MatrixXd(Eigen::RowVector3d(1, 0, 0)));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
   for (const auto method : methods) {
-    CHECK(discretize(method, system, 0.).A_bar() == Matrix3d(Matrix3d::Identity()));
-    CHECK(discretize(method, system, 0.).B_bar() == Vector3d(Vector3d::Zero()));
-    const double nan = std::numeric_limits<double>::quiet_NaN();
-    CHECK(discretize(method, system, nan).A_bar().array().isNaN().any());
+    CHECK(discretize(method, -2., 0.).a_bar == 1);
+    CHECK(discretize(method, -2., 0.).b_bar_factor == 0);
+    CHECK(std::isnan(discretize(method, -2., nan).a_bar));
+    for (const double delta : {0., -0.1, nan, infinity})
+      CHECK_THROWS_AS(discretize(method, system, delta), DomainError);
   }
+  CHECK_THROWS_WITH(zero_order_hold(system, -0.5),
+                    "DiscreteStateSpace: delta is -0.500000, expected positive and finite");
 }
 
 TEST_CASE("an implicit step over a pole is refused, and a stiff one is not") {

@@ -3,6 +3,7 @@
 #include <complex>
 #include <limits>
 
+#include "ssm/core/eigen.hpp"
 #include "support/catch.hpp"
 #include "support/count_allocations.hpp"
 #include "support/random.hpp"

@@ -293,6 +293,75 @@ TEST_CASE("a reading that cannot be weighed gives NaN, and matrices that do not 
   CHECK_THROWS_AS(noisy_step(random_noisy(random, 2, 1, 1), -1.), DomainError);
 }
 
+TEST_CASE("dynamic sizes that do not fit are refused by name, and the belief stays") {
+  Random random(11);
+  const Noisy noisy = random_noisy(random, 3, 2, 2);
+  const Step step = noisy_step(noisy, .1);
+  const VectorXd one_long(1), two = VectorXd::Ones(2), none(0);
+  const Known start = start_of(3), small = start_of(2);
+  Known belief = start, wrong = small;
+  CHECK_THROWS_WITH(kalman_predict(step, none, belief),
+                    "kalman_predict: u is (0, 1), expected (2, 1)");
+  CHECK_THROWS_WITH(kalman_predict(noisy, .1, two, wrong),
+                    "kalman_predict: belief is (2, 1), expected (3, 1)");
+  CHECK_THROWS_AS(kalman_predict(noisy, -.1, two, belief), DomainError);
+  const Step torn{step.A_bar, step.B_bar, MatrixXd::Identity(2, 2)};
+  CHECK_THROWS_WITH(kalman_predict(torn, two, belief),
+                    "kalman_predict: Q_bar is (2, 2), expected (3, 3)");
+  CHECK_THROWS_WITH(kalman_update(noisy, one_long, two, belief),
+                    "kalman_update: u is (1, 1), expected (2, 1)");
+  CHECK_THROWS_WITH(kalman_update(noisy, two, none, belief),
+                    "kalman_update: y is (0, 1), expected (2, 1)");
+  CHECK_THROWS_AS(kalman_update(noisy, two, two, wrong), ShapeError);
+  const Eigen::Array<bool, Dynamic, 1> measured = Eigen::Array<bool, Dynamic, 1>::Constant(3, true);
+  CHECK_THROWS_WITH(kalman_update(noisy, two, two, measured, belief),
+                    "kalman_update: measured is (3, 1), expected (2, 1)");
+  CHECK_THROWS_WITH(kalman_correct(noisy.system().C(), one(1), two, belief),
+                    "kalman_correct: R is (1, 1), expected (2, 2)");
+  CHECK_THROWS_AS(kalman_correct(noisy.system().C(), noisy.R(), one_long, belief), ShapeError);
+  CHECK_THROWS_AS(kalman_correct(noisy.system().C(), noisy.R(), two, wrong), ShapeError);
+  CHECK_THROWS_WITH(smooth_step(step, belief, wrong, belief),
+                    "smooth_step: predicted is (2, 1), expected (3, 1)");
+
+  const VectorXd slope = VectorXd::Ones(3);
+  const MatrixXd A = -MatrixXd::Identity(3, 3);
+  CHECK_THROWS_WITH(extended_predict(two, A, A, .1, belief),
+                    "extended_predict: slope is (2, 1), expected (3, 1)");
+  CHECK_THROWS_WITH(extended_predict(slope, A, one(1), .1, belief),
+                    "extended_predict: Q is (1, 1), expected (3, 3)");
+  CHECK_THROWS_AS(extended_predict(slope, A, noisy.Q(), -.1, belief), DomainError);
+  const auto identity = [](const auto& x) { return x.eval(); };
+  CHECK_THROWS_WITH(extended_correct(identity, noisy.Q(), two, belief),
+                    "extended_correct: y is (2, 1), expected (3, 1)");
+  CHECK_THROWS_AS(extended_correct(identity, noisy.R(), slope, belief), ShapeError);
+  CHECK(belief.mean == start.mean);
+  CHECK(belief.covariance == start.covariance);
+}
+
+TEST_CASE("noise that no distribution has is refused") {
+  Random random(12);
+  const auto system = random_system(random, 2, 1, 2);
+  const MatrixXd good = random_covariance(random, 2);
+  MatrixXd skew = good, indefinite = good;
+  skew(0, 1) += 1e-12 * good.norm();
+  indefinite(0, 1) = indefinite(1, 0) = 1.01 * std::sqrt(good(0, 0) * good(1, 1));
+  MatrixXd negative = good;
+  negative(1, 1) = -1e-300;
+  for (const MatrixXd& bad : {skew, negative, MatrixXd(good * std::nan("")), MatrixXd(good / 0.)}) {
+    CHECK_THROWS_AS(Noisy(system, bad, good), DomainError);
+    CHECK_THROWS_AS(Noisy(system, good, bad), DomainError);
+  }
+  CHECK_THROWS_WITH(Noisy(system, skew, good),
+                    "NoisyStateSpace: Q is not symmetric, expected symmetric");
+  CHECK_THROWS_WITH(Noisy(system, good, indefinite),
+                    "NoisyStateSpace: R is not positive definite, expected positive definite");
+  CHECK_THROWS_AS(Noisy(system, good, MatrixXd::Zero(2, 2)), DomainError);
+  CHECK_NOTHROW(Noisy(system, MatrixXd::Zero(2, 2), good));
+  skew = good;
+  skew(0, 1) *= 1 + 4 * std::numeric_limits<double>::epsilon();
+  CHECK_NOTHROW(Noisy(system, skew, skew));
+}
+
 TEST_CASE("an extended filter of a linear system is the Kalman filter") {
   Matrix2d A, Q;
   A << -1, 2, .5, -3;

@@ -65,6 +65,14 @@ TEST_CASE("an observer's error decays by A_bar − L C, and with a Kalman gain i
     CHECK((observed - x - error).norm() <= 1e-12);
     CHECK((observed - belief.mean).norm() <= 1e-12);
   }
+  const VectorXd three = VectorXd::Zero(3), two = VectorXd::Zero(2);
+  const VectorXd before = observed;
+  CHECK_THROWS_WITH(observer_step(observer, three, two, observed),
+                    "observer_step: u is (3, 1), expected (2, 1)");
+  CHECK_THROWS_AS(observer_step(observer, two, three, observed), ShapeError);
+  VectorXd small = two;
+  CHECK_THROWS_AS(observer_step(observer, two, two, small), ShapeError);
+  CHECK(observed == before);
   CHECK_THROWS_WITH(Observer<double>(sampled, MatrixXd(3, 2)),
                     "Observer: gain is (3, 2), expected (4, 2)");
 }

@@ -142,6 +142,7 @@ TEST_CASE("a writer refuses a name twice, gaps, and a dtype that loses what it w
   CHECK_THROWS_AS(writer.add("y", ssm::View<const float, 2>(tensor.view().slice(1, 0, 2))),
                   ssm::ShapeError);
   CHECK_THROWS_AS(writer.add("y", integers, DType::F16), ssm::DomainError);
+  CHECK_THROWS_AS(writer.add("__metadata__", tensor), ssm::DomainError);
 }
 
 TEST_CASE("reading wants the name, rank, shape and dtype that are there") {

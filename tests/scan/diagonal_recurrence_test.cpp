@@ -3,6 +3,7 @@
 #include <complex>
 #include <type_traits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/scan/recurrence.hpp"
 #include "ssm/scan/selective_scan.hpp"
 #include "support/catch.hpp"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/system/mass_spring_damper.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -100,18 +101,17 @@ TEST_CASE("equal steps of a varying recurrence are the uniform one, discretized 
   CHECK(cache.size() == 1);
 }
 
-TEST_CASE("a NaN step size gives NaN from there on, though others are cached") {
+TEST_CASE("a step size that is not positive is refused, though others are cached") {
   DiscretizationCache cache(random_system(2, 1, 1, 3));
   Tensor<double, 1> delta({3});
-  delta.fill(0.1);
-  delta(1) = std::numeric_limits<double>::quiet_NaN();
   Tensor<double, 2> u({3, 1}), y({3, 1});
-  u.fill(1);
   RecurrenceWorkspace<double> workspace;
-  recurrence(cpu, cache, delta, u, {}, y, {}, workspace);
-  CHECK(std::isfinite(y(0, 0)));
-  CHECK(std::isnan(y(1, 0)));
-  CHECK(std::isnan(y(2, 0)));
+  for (const double bad : {0., -0.1, std::numeric_limits<double>::quiet_NaN()}) {
+    delta.fill(0.1);
+    delta(1) = bad;
+    CHECK_THROWS_AS(recurrence(cpu, cache, delta, u, {}, y, {}, workspace), DomainError);
+  }
+  CHECK(cache.size() == 1);
 }
 
 TEST_CASE("a recurrence split anywhere and resumed is the whole one, to the bit") {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/scan/simulate_varying.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -70,7 +71,9 @@ TEST_CASE("the response to several inputs is one column for each") {
   Tensor<double, 3> step({5, 2, 2}), impulse({5, 2, 2});
   step_response(cpu, system, time, step);
   impulse_response(cpu, system, time, impulse);
-  for (Index t = 0; t < 5; ++t) {
+  CHECK(distance(as_eigen(step.view()[0]), system.D()) <= 1e-15);
+  CHECK(distance(as_eigen(impulse.view()[0]), (system.C() * system.B()).eval()) <= 1e-15);
+  for (Index t = 1; t < 5; ++t) {
     const auto held = zero_order_hold(system, time(t));
     const MatrixXd want = system.C() * held.B_bar() + system.D();
     const MatrixXd kick = system.C() * held.A_bar() * system.B();
@@ -230,6 +233,49 @@ TEST_CASE("a varying system takes its input between the samples, and C and D at 
   CHECK(y(0, 0) == 0);
 }
 
+TEST_CASE("without samples the state is handed through, and is zero when none is given") {
+  const auto system = oscillator();
+  const auto still = [&](double) { return system; };
+  const Tensor<double, 1> none({0}), start = Random(7).normal<double>(std::array<Index, 1>{2});
+  Tensor<double, 2> nothing({0, 1});
+  Tensor<double, 1> end({2}), short_end({1});
+  RecurrenceWorkspace<double> workspace;
+  HoldCache cache(system);
+  for (const bool given : {true, false}) {
+    const View<const double, 1> from = given ? start.view() : View<const double, 1>{};
+    Tensor<double, 1> want({2});
+    if (given) want = start;
+    end.fill(7);
+    simulate(cpu, cache, none, {}, from, nothing, end, workspace);
+    CHECK(same_bits(end, want));
+    end.fill(7);
+    simulate_varying(cpu, still, none, nothing, from, nothing, end);
+    CHECK(same_bits(end, want));
+  }
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, nothing, short_end),
+                    "simulate_varying: final_state is (1), expected (2)");
+  Tensor<double, 2> one({1, 1});
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, one, end),
+                    "simulate_varying: y is (1, 1), expected (0, 1)");
+  CHECK_THROWS_AS(simulate_varying(cpu, still, none, one, start, nothing, end), ShapeError);
+}
+
+TEST_CASE("a varying system that changes its sizes is refused") {
+  const auto growing = [](double t) {
+    const Index inputs = t > 1 ? 2 : 1, outputs = t > 2 ? 2 : 1;
+    return StateSpace<double>(MatrixXd::Zero(1, 1), MatrixXd::Zero(1, inputs),
+                              MatrixXd::Zero(outputs, 1));
+  };
+  Tensor<double, 1> time({2});
+  Tensor<double, 2> y({2, 1});
+  time(1) = 0.9;
+  CHECK_NOTHROW(simulate_varying(cpu, growing, time, {}, {}, y, {}));
+  for (const double last : {1.1, 2.1}) {
+    time(1) = last;
+    CHECK_THROWS_AS(simulate_varying(cpu, growing, time, {}, {}, y, {}), ShapeError);
+  }
+}
+
 TEST_CASE("what cannot be simulated is refused by name") {
   const auto system = oscillator();
   Tensor<double, 1> time({3});
@@ -250,6 +296,13 @@ TEST_CASE("what cannot be simulated is refused by name") {
       simulate_varying(
           cpu, [&](double) { return system; }, time, u, {}, y, {}, InputHold::zero_order, 0),
       DomainError);
+  for (const double delta : {0., -1., std::numeric_limits<double>::quiet_NaN(),
+                             std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(simulate(cpu, cache, delta, u, {}, y, {}, workspace), DomainError);
+    CHECK_THROWS_AS(cache.at(delta), DomainError);
+  }
+  CHECK_THROWS_WITH(simulate(cpu, cache, -1., u, {}, y, {}, workspace),
+                    "simulate: delta is -1.000000, expected positive and finite");
   CHECK_THROWS_AS(DiscretizationCache<double>(system, Discretization::tustin), DomainError);
   Tensor<double, 1> none({0});
   Tensor<double, 2> nothing({0, 1});

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ssm/core/tensor.hpp"  // before Eigen: it knows of warnings there
+#include "ssm/core/eigen.hpp"  // before Eigen: it knows of warnings there
 #include <Eigen/Dense>
 #include <algorithm>
 #include <array>

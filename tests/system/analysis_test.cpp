@@ -139,16 +139,21 @@ TEST_CASE("zeros of tall, wide, hidden and degenerate systems") {
   CHECK(std::any_of(plant.begin(), plant.end(),
                     [](const Complex& zero) { return std::abs(zero - 1.0) <= 1e-13; }));
   CHECK(zeros(StateSpace<double>(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0))).size() == 0);
+
+  // Read after the step, a system has the factor z as well.
+  const auto discrete = sampled(StateSpace<double>(A, B, C));
+  CHECK(distance(zeros(discrete), vector({-7}).cast<Complex>()) <= 1e-14);
+  CHECK(distance(zeros(discrete, Readout::after), vector({-7, 0}).cast<Complex>()) <= 1e-11);
   CHECK_THROWS_AS(zeros(StateSpace<double>(A * std::nan(""), B, C)), DomainError);
 }
 
-TEST_CASE("the frequency response is C (sI − A)⁻¹ B + D, in discrete time of x_t and not x_{t−1}") {
+TEST_CASE("the frequency response is C (λI − A)⁻¹ B + D, its C part z times that when read after") {
   ssm::test::Random random(4);
   for (const Index n : {0, 1, 2, 5, 12}) {
     CAPTURE(n);
     const auto system = random_system(random, n, 2, 3);
     const FrequencyResponse response(system);
-    const FrequencyResponse discrete(sampled(system));
+    const FrequencyResponse before(sampled(system)), after(sampled(system), Readout::after);
     const MatrixXcd A = system.A().cast<Complex>(), B = system.B().cast<Complex>();
     const MatrixXcd C = system.C().cast<Complex>(), D = system.D().cast<Complex>();
     const auto direct = [&](Complex s, Complex lead) -> MatrixXcd {
@@ -158,13 +163,15 @@ TEST_CASE("the frequency response is C (sI − A)⁻¹ B + D, in discrete time o
     for (const double omega : {0.0, 0.1, 3.0, 1e5}) {
       CHECK(error(response(omega), direct(Complex(0, omega), 1)) <= 1e-12);
       const Complex z = std::polar(1.0, 0.1 * omega);
-      CHECK(error(discrete(omega), direct(z, z)) <= 1e-12);
+      CHECK(error(before(omega), direct(z, 1)) <= 1e-12);
+      CHECK(error(after(omega), direct(z, z)) <= 1e-12);
     }
     CHECK(error(dc_gain(system).cast<Complex>(), response(0)) <= 1e-11);
-    CHECK(error(dc_gain(sampled(system)).cast<Complex>(), discrete(0)) <= 1e-11);
+    CHECK(error(dc_gain(sampled(system)).cast<Complex>(), before(0)) <= 1e-11);
+    CHECK(error(dc_gain(sampled(system)).cast<Complex>(), after(0)) <= 1e-11);
   }
 
-  // The impulse response c a^t b of one discrete mode, summed: b c z / (z − a).
+  // The impulse response d, c b, c a b, … of one discrete mode, summed: d + b c / (1 − a).
   const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
   const DiscreteStateSpace mode(one(0.5), one(2), one(3), one(0.25), 0.2);
   CHECK(dc_gain(mode)(0) == Approx(12.25).epsilon(1e-15));
@@ -218,4 +225,11 @@ TEST_CASE("a float system comes out in float") {
                                  published().C().cast<float>(), published().D().cast<float>());
   CHECK(std::abs(FrequencyResponse(system)(2.0f)(0, 1) -
                  std::complex<float>(FrequencyResponse(published())(2.0)(0, 1))) <= 1e-5f);
+
+  // A slow mode at a low frequency, where a rounded e^{iωΔ} would cost all digits.
+  const auto one = [](float x) { return Eigen::Matrix<float, 1, 1>(x); };
+  const DiscreteStateSpace integrator(one(1), one(1), one(1), one(0), 0.5f);
+  const float omega = 0x1p-20f;
+  CHECK(std::abs(FrequencyResponse(integrator)(omega)(0) * omega / 2.0f +
+                 std::complex<float>(omega / 4, 1)) <= 4e-7f);
 }

@@ -1,5 +1,6 @@
 #include "ssm/system/hippo.hpp"
 
+#include <cmath>
 #include <complex>
 #include <numbers>
 
@@ -208,5 +209,14 @@ TEST_CASE("HiPPO names the argument that does not fit") {
   CHECK_THROWS_WITH(s4d_modes<double>(S4dInit::lin, 3),
                     "s4d_modes: state is 3, expected even and at least 2");
   CHECK_THROWS_AS(hippo_basis(Hippo::fourier_diagonal, 4, 1.0, 0.0), DomainError);
+  for (const Hippo measure : {Hippo::legs, Hippo::legt, Hippo::lmu, Hippo::lagt, Hippo::fourier}) {
+    CHECK_NOTHROW(hippo_basis(measure, 4, 2.0, 0.0));
+    CHECK_NOTHROW(hippo_basis(measure, 4, 2.0, 2.0));
+    CHECK_THROWS_AS(hippo_basis(measure, 4, 2.0, -0.1), DomainError);
+    CHECK_THROWS_AS(hippo_basis(measure, 4, 2.0, std::nan("")), DomainError);
+  }
+  CHECK_THROWS_WITH(hippo_basis(Hippo::legt, 4, 1.0, 5.0),
+                    "hippo_basis: s is 5.000000, expected in [0, window]");
+  CHECK_NOTHROW(hippo_basis(Hippo::lagt, 4, 1.0, 5.0));
   CHECK_THROWS_AS(dplr(Matrix::Random(4, 4), Vector::Ones(4), Matrix::Zero(4, 1)), DomainError);
 }

@@ -55,6 +55,12 @@ double discrete_residual(const MatrixXd& A, const MatrixXd& B, const MatrixXd& Q
          (A.squaredNorm() * P.norm() + P.norm() + quadratic.norm() + Q.norm());
 }
 
+/// The largest error of an element, relative to the diagonal elements of its row and its column.
+double worst_error(const MatrixXd& got, const MatrixXd& want) {
+  const VectorXd unit = want.diagonal().cwiseSqrt().cwiseInverse();
+  return (unit.asDiagonal() * (got - want) * unit.asDiagonal()).cwiseAbs().maxCoeff();
+}
+
 Matrix2d double_integrator() {
   Matrix2d A;
   A << 0, 1, 0, 0;
@@ -192,6 +198,25 @@ TEST_CASE("the regulator's cost is what its closed loop spends") {
   }
 }
 
+TEST_CASE("a regulator whose cost could be negative is refused, one that sees little is not") {
+  const MatrixXd A = -MatrixXd::Identity(2, 2), B = MatrixXd::Ones(2, 1), R = MatrixXd::Ones(1, 1);
+  const StateSpace<double> system(A, B, MatrixXd(MatrixXd::Identity(2, 2)));
+  const DiscreteStateSpace<double> sampled(A / 2, B, system.C(), system.D(), 1);
+  MatrixXd saddle(2, 2);
+  saddle << 1, 2, 2, 1;
+  for (const MatrixXd& Q : {MatrixXd(-1e-9 * MatrixXd::Identity(2, 2)), saddle}) {
+    CHECK_THROWS_WITH(lqr(system, Q, R), "lqr: Q is indefinite, expected positive semidefinite");
+    CHECK_THROWS_AS(discrete_lqr(sampled, Q, R), DomainError);
+  }
+  CHECK_THROWS_WITH(lqr(system, MatrixXd(3, 3), R), "lqr: Q is (3, 3), expected (2, 2)");
+  CHECK_THROWS_AS(lqr(system, MatrixXd(saddle * std::nan("")), R), DomainError);
+  CHECK(lqr(system, MatrixXd::Zero(2, 2), R).K.norm() <= 1e-15);
+  ssm::test::Random random(13);
+  const MatrixXd row = random_matrix(random, 1, 2);  // rowᵀ row is singular but for rounding
+  CHECK_NOTHROW(lqr(system, row.transpose() * row, R));
+  CHECK_NOTHROW(discrete_lqr(sampled, row.transpose() * row, R));
+}
+
 TEST_CASE("stiff, singular and unseen modes do not keep Riccati from the stabilizing solution") {
   const Eigen::Matrix<double, 1, 1> R(1.0);
   // A motor whose current settles ten thousand times as fast as its speed.
@@ -233,6 +258,107 @@ TEST_CASE("stiff, singular and unseen modes do not keep Riccati from the stabili
   Matrix2d delayed;
   delayed << 2, 0, 0, 1;
   CHECK(relative_error(discrete_riccati(delay, Vector2d(1, 0), I, R), delayed) <= 1e-15);
+}
+
+TEST_CASE("Riccati solutions are right to rounding, however ill-conditioned") {
+  // With Q = 0, B all ones and poles λ outside the region of stability, P is the inverse of the
+  // Cauchy matrix 1/(λᵢ + λⱼ) or 1/(λᵢ λⱼ − 1). For λ = ½, 1½, 2½, … that is the Hilbert matrix.
+  const auto least_effort = [](const VectorXd& lambda, auto sum) {
+    const Index n = lambda.size();
+    VectorXd c(n);
+    for (Index i = 0; i < n; ++i) {
+      c(i) = sum(lambda(i), lambda(i));
+      for (Index k = 0; k < n; ++k)
+        if (k != i) c(i) *= sum(lambda(i), lambda(k)) / (lambda(i) - lambda(k));
+    }
+    MatrixXd P(n, n);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j) P(i, j) = c(i) * c(j) / sum(lambda(i), lambda(j));
+    return P;
+  };
+  const double epsilon = std::numeric_limits<double>::epsilon();
+  const Eigen::Matrix<double, 1, 1> R(1.0);
+  for (const Index n : {2, 4, 8, 12}) {
+    CAPTURE(n);
+    const double rounding = 8 * epsilon * double(n);  // of the closed form
+    const MatrixXd none = MatrixXd::Zero(n, n);
+    const VectorXd ones = VectorXd::Ones(n);
+    const VectorXd slow = VectorXd::LinSpaced(n, 0.5, double(n) - 0.5), fast = slow + ones;
+    const MatrixXd P = least_effort(slow, [](double a, double b) { return a + b; });
+    CHECK(worst_error(riccati(MatrixXd(slow.asDiagonal()), ones, none, R), P) <= rounding);
+    if (n > 8) continue;  // poles up to 8½ a step reach the end of twice the precision
+    const MatrixXd S = least_effort(fast, [](double a, double b) { return a * b - 1; });
+    CHECK(worst_error(discrete_riccati(MatrixXd(fast.asDiagonal()), ones, none, R), S) <= rounding);
+  }
+
+  // Random integer plants with one input and half of their poles unstable, Q = I and R = 1; the
+  // discrete ones with A / 16. The values are from the same equations in 600 bits.
+  struct Plant {
+    Index n;
+    double trace, first, corner, discrete_trace, discrete_first, discrete_corner;
+  };
+  const Plant plants[] = {
+      {16, 43021.139649314416671, 7201.9763306307347365, -1480.7283587084862076,
+       5023.6491341496534367, 61.428206557939377111, -2.2175628567734483365},
+      {24, 545108360.28515869300, 20332334.718208229735, 6225298.7328323254407,
+       2314862.3837868215782, 58828.523043400085322, -34247.215545794231061},
+      {32, 72385949100908.799847, 891463815080.85028149, 1510640823006.3068738,
+       7753565142.9022403351, 332478763.04664446146, 234500906.67263844963},
+  };
+  ssm::test::Random random(5), decades(7);
+  for (const Plant& want : plants) {
+    const Index n = want.n;
+    CAPTURE(n);
+    MatrixXd A(n, n), B(n, 1);
+    for (double& a : A.reshaped()) a = double(random.integer(-9, 9));
+    for (double& b : B.reshaped()) b = double(random.integer(-9, 9));
+    const MatrixXd I = MatrixXd::Identity(n, n);
+    const auto check = [&](const MatrixXd& P, double trace, double first, double corner) {
+      CHECK(std::abs(P.trace() / trace - 1) <= 4 * epsilon);
+      CHECK(std::abs(P(0, 0) / first - 1) <= 4 * epsilon);
+      CHECK(std::abs(P(0, n - 1) - corner) <= 4 * epsilon * std::sqrt(P(0, 0) * P(n - 1, n - 1)));
+    };
+    check(riccati(A, B, I, R), want.trace, want.first, want.corner);
+    check(discrete_riccati(A / 16, B, I, R), want.discrete_trace, want.discrete_first,
+          want.discrete_corner);
+
+    // The solution follows the units of the states, over eight decades.
+    VectorXd units(n);
+    for (double& unit : units) unit = std::exp2(std::round(decades.uniform(-13, 13)));
+    const auto T = units.asDiagonal();
+    const MatrixXd back = units.cwiseInverse().asDiagonal();
+    const MatrixXd scaled = riccati(T * A * back, T * B, back * back, R);
+    check(T * scaled * T, want.trace, want.first, want.corner);
+  }
+}
+
+TEST_CASE("gains are right to rounding where P cancels in them") {
+  // Two poles for which one input is nearly the same: P reaches 1e17, and all but 1e9 of it cancels
+  // in BᵀP.
+  Matrix2d A;
+  A << 1, 0, 0, 1 + 0x1p-26;
+  const auto best = lqr(StateSpace(A, Vector2d(1, 1), RowVector2d(1, 0)), Matrix2d::Zero().eval(),
+                        Eigen::Matrix<double, 1, 1>(1.0));
+  // mirrored poles: s² + (a + b) s + a b, from the sums K₁ + K₂ and a K₂ + b K₁
+  const double a = A(0, 0), b = A(1, 1);
+  CHECK(best.P(0, 0) > 1e16);
+  CHECK(std::abs(best.K(0) + best.K(1) - 2 * (a + b)) <= 1e-7);
+  CHECK(std::abs(best.K(0) * (a - b) - 2 * a * (a + b)) <= 1e-7);
+}
+
+TEST_CASE("a random plant with a hidden unstable mode that no input reaches is refused") {
+  ssm::test::Random random(6);
+  for (const Index n : {3, 8, 16}) {
+    CAPTURE(n);
+    const MatrixXd V = random_matrix(random, n, n), inverse = V.inverse();
+    const VectorXd poles = VectorXd::LinSpaced(n, 2, 0.5);  // the first is hidden
+    MatrixXd B = random_matrix(random, n, 1);
+    B(0) = 0;
+    const MatrixXd A = V * poles.asDiagonal() * inverse, I = MatrixXd::Identity(n, n);
+    const Eigen::Matrix<double, 1, 1> R(1.0);
+    CHECK_THROWS_AS(riccati(A, V * B, I, R), ConvergenceError);
+    CHECK_THROWS_AS(discrete_riccati(A, V * B, I, R), ConvergenceError);
+  }
 }
 
 TEST_CASE("float comes out rounded from double") {

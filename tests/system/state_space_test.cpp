@@ -1,5 +1,6 @@
 #include "ssm/system/state_space.hpp"
 
+#include <limits>
 #include <type_traits>
 
 #include "support/catch.hpp"
@@ -40,4 +41,14 @@ TEST_CASE("a system of matrices that do not fit is refused by name") {
                     "StateSpace: A is (2, 2), expected (3, 3)");
   CHECK_THROWS_WITH(DiscreteStateSpace(A, MatrixXd(3, 1), C, MatrixXd(1, 1), 0.1),
                     "DiscreteStateSpace: B is (3, 1), expected (2, 1)");
+}
+
+TEST_CASE("a sampled system has a positive, finite step") {
+  const MatrixXd one = MatrixXd::Ones(1, 1);
+  for (const float delta : {0.0f, -0.1f, std::numeric_limits<float>::quiet_NaN(),
+                            std::numeric_limits<float>::infinity()})
+    CHECK_THROWS_AS(DiscreteStateSpace<double>(one, one, one, one, delta), DomainError);
+  CHECK_THROWS_WITH(DiscreteStateSpace(one, one, one, one, 0.0),
+                    "DiscreteStateSpace: delta is 0.000000, expected positive and finite");
+  CHECK(DiscreteStateSpace(one, one, one, one, 1e-300).delta() == 1e-300);
 }

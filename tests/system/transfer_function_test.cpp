@@ -5,6 +5,8 @@
 #include <cmath>
 #include <complex>
 
+#include "ssm/discretize/tustin.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/interconnection.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
@@ -45,13 +47,15 @@ MatrixXcd transfer(const StateSpace<double>& system, Complex s) {
 }
 
 MatrixXcd transfer(const DiscreteStateSpace<double>& system, Complex z) {
-  const StateSpace<double> shifted(system.A_bar(), system.B_bar(), system.C(),
-                                   MatrixXd(MatrixXd::Zero(system.outputs(), system.inputs())));
-  return z * transfer(shifted, z) + system.D().cast<Complex>();
+  return transfer(StateSpace<double>(system.A_bar(), system.B_bar(), system.C(), system.D()), z);
 }
 
 StateSpace<double> dynamic(const StateSpace<double, Dynamic, 1, 1>& system) {
   return {system.A(), system.B(), system.C(), system.D()};
+}
+
+DiscreteStateSpace<double> dynamic(const DiscreteStateSpace<double, Dynamic, 1, 1>& system) {
+  return {system.A_bar(), system.B_bar(), system.C(), system.D(), system.delta()};
 }
 
 double error(const MatrixXcd& got, const MatrixXcd& want) {
@@ -122,17 +126,62 @@ TEST_CASE("a textbook transfer function has its textbook forms") {
   CHECK(error(doubled.numerator.cast<Complex>(), ogata.numerator.cast<Complex>()) <= 1e-14);
 }
 
-TEST_CASE("a discrete system's transfer function holds its answer within the step") {
+TEST_CASE(
+    "a discrete transfer function is SciPy's, and has the factor z when read after the step") {
   ssm::test::Random random(2);
   const auto system = sampled(random_system(random, 4, 1, 1));
-  const Complex z = std::polar(1.0, 0.7);
-  CHECK(std::abs(transfer_function(system)(z) / transfer(system, z)(0, 0) - 1.0) <= 1e-12);
+  const Complex z = std::polar(1.0, 0.7), want = transfer(system, z)(0, 0), D = system.D()(0, 0);
+  CHECK(std::abs(transfer_function(system)(z) / want - 1.0) <= 1e-12);
+  const auto after = transfer_function(system, 0, 0, Readout::after);
+  CHECK(std::abs(after(z) / (z * (want - D) + D) - 1.0) <= 1e-12);
 
-  const auto one = [](double x) { return Eigen::Matrix<double, 1, 1>(x); };
-  const auto mode = zeros_poles_gain(DiscreteStateSpace(one(0.5), one(2), one(3), one(0), 0.1));
-  CHECK(mode.gain == 6);  // 6 z / (z − 0.5)
-  CHECK(std::abs(mode.zeros(0)) <= 1e-15);
-  CHECK(mode.poles(0) == 0.5);
+  // cont2discrete(([1], [1, 1]), 0.5, 'zoh') and 'bilinear'
+  const auto lag = dynamic(state_space(TransferFunction<double>{vector({1}), vector({1, 1})}));
+  const auto held = zero_order_hold(lag, 0.5);
+  const auto ratio = transfer_function(held);
+  REQUIRE(ratio.numerator.size() == 1);
+  CHECK(std::abs(ratio.numerator(0) - 0.3934693402873666) <= 1e-15);
+  CHECK(std::abs(ratio.denominator(0) + 0.6065306597126334) <= 1e-15);
+  const auto even = transfer_function(tustin(lag, 0.5));
+  CHECK(error(even.numerator.cast<Complex>(), vector({0.2, 0.2}).cast<Complex>()) <= 1e-15);
+  CHECK(error(even.denominator.cast<Complex>(), vector({-0.6, 1}).cast<Complex>()) <= 1e-15);
+
+  const auto seen = zeros_poles_gain(held, 0, 0, Readout::after);  // 0.39 z / (z − 0.61)
+  CHECK(seen.gain == Approx(0.3934693402873666).epsilon(1e-14));
+  REQUIRE(seen.zeros.size() == 1);
+  CHECK(std::abs(seen.zeros(0)) <= 1e-15);
+}
+
+TEST_CASE("a sampled system survives its transfer function and its zeros and poles, step and all") {
+  ssm::test::Random random(5);
+  for (const Index n : {0, 1, 2, 3, 6})
+    for (const bool direct : {true, false}) {
+      CAPTURE(n, direct);
+      const auto drawn = random_system(random, n, 1, 1);
+      const DiscreteStateSpace<double> system(
+          drawn.A() / (1 + drawn.A().norm()), drawn.B(), drawn.C(),
+          direct ? drawn.D() : MatrixXd(MatrixXd::Ones(1, 1) * (n == 0)), 0.25);
+      const Complex z = std::polar(1.0, 0.7), want = transfer(system, z)(0, 0);
+      const auto ratio = transfer_function(system);
+      const auto roots = zeros_poles_gain(system);
+      for (const auto& again :
+           {discrete_state_space(ratio, 0.25), discrete_state_space(roots, 0.25)}) {
+        CHECK(again.delta() == system.delta());
+        CHECK(again.states() == n);
+        CHECK(std::abs(transfer(dynamic(again), z)(0, 0) / want - 1.0) <= 1e-11);
+        const auto ratio_again = transfer_function(again);
+        CHECK(error(ratio_again.denominator.cast<Complex>(), ratio.denominator.cast<Complex>()) <=
+              1e-11);
+        CHECK(error(ratio_again.numerator.cast<Complex>(), ratio.numerator.cast<Complex>()) <=
+              1e-10);
+      }
+    }
+  const TransferFunction<double> delay{vector({1}), vector({0, 1})};
+  CHECK(discrete_state_space(delay, 1).A_bar()(0) == 0);
+  CHECK_THROWS_AS(discrete_state_space(delay, 0), DomainError);
+  CHECK_THROWS_WITH(
+      discrete_state_space(TransferFunction<double>{vector({1, 2, 3}), vector({1})}, 1),
+      contains("discrete_state_space: numerator is (3)"));
 }
 
 TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
@@ -188,6 +237,23 @@ TEST_CASE("an integrator under unit feedback is a lag, and sizes stay fixed") {
   static_assert(std::is_same_v<decltype(append(integrator, lag)), StateSpace<double, 2, 2, 2>>);
 }
 
+TEST_CASE(
+    "a sampled integrator in a loop has the pole 1 − gain, and overshoots until it diverges") {
+  const StateSpace<double> integrator(MatrixXd::Zero(1, 1), MatrixXd::Ones(1, 1),
+                                      MatrixXd::Ones(1, 1));
+  const auto plant = zero_order_hold(integrator, 1);
+  const auto gain = [](double x) {
+    return DiscreteStateSpace<double>(MatrixXd(0, 0), MatrixXd(0, 1), MatrixXd(1, 0),
+                                      MatrixXd::Constant(1, 1, x), 1);
+  };
+  const auto slow = feedback(series(gain(0.5), plant), gain(1));
+  CHECK(std::abs(poles(slow)(0) - 0.5) <= 1e-15);
+  CHECK(is_stable(slow));
+  const auto fast = feedback(plant, gain(3));
+  CHECK(std::abs(poles(fast)(0) + 2.0) <= 1e-15);
+  CHECK_FALSE(is_stable(fast));
+}
+
 TEST_CASE("balanced states are the same system in better units") {
   const TransferFunction<double> slow{vector({1}), vector({1e-24, 3e-16, 3e-8, 1})};
   const auto raw = controllable_companion(slow);
@@ -220,6 +286,23 @@ TEST_CASE("systems that do not fit, loops without an answer and improper ratios 
   CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1}), vector({1, 0})}), DomainError);
   CHECK_THROWS_AS(zeros_poles_gain(TransferFunction<double>{vector({1}), vector({0, 0})}),
                   DomainError);
+  CHECK_THROWS_WITH(state_space(TransferFunction<double>{}),
+                    "state_space: denominator is (0), expected one coefficient or more");
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    const TransferFunction<double> above{vector({bad, 1}), vector({1, 1})};
+    const TransferFunction<double> below{vector({1}), vector({bad, 1})};
+    CHECK_THROWS_WITH(state_space(above), "state_space: numerator is not finite, expected finite");
+    CHECK_THROWS_AS(observable_companion(below), DomainError);
+    CHECK_THROWS_AS(zeros_poles_gain(below), DomainError);
+    const VectorXcd root = VectorXcd::Constant(1, bad), none(0);
+    for (const ZerosPolesGain<double>& roots :
+         {ZerosPolesGain<double>{none, root, 1}, ZerosPolesGain<double>{root, root, 1},
+          ZerosPolesGain<double>{none, none, bad}}) {
+      CHECK_THROWS_AS(state_space(roots), DomainError);
+      CHECK_THROWS_AS(discrete_state_space(roots, 1), DomainError);
+      CHECK_THROWS_AS(transfer_function(roots), DomainError);
+    }
+  }
   ZerosPolesGain<double> lone{VectorXcd(0), VectorXcd::Constant(1, Complex(0, 1)), 1};
   CHECK_THROWS_WITH(state_space(lone), contains("conjugate"));
   CHECK_THROWS_AS(state_space(ZerosPolesGain<double>{VectorXcd::Zero(1), VectorXcd(0), 1}),

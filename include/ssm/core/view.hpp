@@ -1,16 +1,5 @@
 #pragma once
 
-// g++ 12 takes Eigen's AVX-512 registers for uninitialized ones.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <Eigen/Core>
-#pragma GCC diagnostic pop
-#else
-#include <Eigen/Core>
-#endif
-
 #include <array>
 #include <cassert>
 #include <concepts>
@@ -135,48 +124,5 @@ class View {
   Extents strides_{};
   bool present_ = false;
 };
-
-namespace detail {
-template <class T>
-using EigenMatrix = std::conditional_t<
-    std::is_const_v<T>,
-    const Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>,
-    Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-}  // namespace detail
-
-/// An Eigen map with any strides over the elements of a rank-2 view.
-template <class T>
-[[nodiscard]] auto as_eigen(const View<T, 2>& view) {
-  using Stride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-  return Eigen::Map<detail::EigenMatrix<T>, Eigen::Unaligned, Stride>(
-      view.data(), view.extent(0), view.extent(1), Stride(view.stride(0), view.stride(1)));
-}
-
-/// An Eigen column vector over the elements of a rank-1 view.
-template <class T>
-[[nodiscard]] auto as_eigen(const View<T, 1>& view) {
-  using Vector = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, 1>;
-  using Mapped = std::conditional_t<std::is_const_v<T>, const Vector, Vector>;
-  using Stride = Eigen::InnerStride<Eigen::Dynamic>;
-  return Eigen::Map<Mapped, Eigen::Unaligned, Stride>(view.data(), view.extent(0),
-                                                      Stride(view.stride(0)));
-}
-
-/// A view of the elements of an Eigen object that owns or maps memory; rows are the first extent.
-template <class Derived>
-requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
-    [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& matrix) {
-  using T = typename Derived::Scalar;
-  Derived& m = matrix.derived();
-  return View<T, 2>(m.data(), {m.rows(), m.cols()}, {m.rowStride(), m.colStride()});
-}
-
-template <class Derived>
-requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
-    [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& matrix) {
-  using T = typename Derived::Scalar;
-  const Derived& m = matrix.derived();
-  return View<const T, 2>(m.data(), {m.rows(), m.cols()}, {m.rowStride(), m.colStride()});
-}
 
 }  // namespace ssm

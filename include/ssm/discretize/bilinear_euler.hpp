@@ -66,7 +66,7 @@ template <Scalar K>
 /// This is not Tustin's method, which has the same A_bar but other B, C and D.
 ///
 /// @param delta Δ, s
-/// @throws DomainError when I − Δ/2 A is singular
+/// @throws DomainError when I − Δ/2 A is singular, or Δ not positive and finite
 /// Cost: one LU of (states) and states + inputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> bilinear(const StateSpace<T, N, M, P>& system,
@@ -82,6 +82,7 @@ template <class T, int N, int M, int P>
 /// Forward Euler, first order in Δ: A_bar = I + ΔA, B_bar = ΔB, C and D unchanged. Stable only
 /// when every |1 + Δλ| ≤ 1.
 /// @param delta Δ, s
+/// @throws DomainError when Δ is not positive and finite
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> forward_euler(const StateSpace<T, N, M, P>& system,
                                                            std::type_identity_t<T> delta) {
@@ -93,7 +94,7 @@ template <class T, int N, int M, int P>
 /// Backward Euler, first order in Δ: A_bar = (I − ΔA)⁻¹, B_bar = (I − ΔA)⁻¹ ΔB, C and D
 /// unchanged. Stable, and damps fast modes fully, when A is stable.
 /// @param delta Δ, s
-/// @throws DomainError when I − ΔA is singular
+/// @throws DomainError when I − ΔA is singular, or Δ not positive and finite
 /// Cost: one LU of (states) and states + inputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> backward_euler(const StateSpace<T, N, M, P>& system,

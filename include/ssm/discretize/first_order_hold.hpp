@@ -26,7 +26,7 @@ struct RampStep {
 /// Workman, Digital Control of Dynamic Systems, 3rd ed., section 6.3.2). Singular and stiff A are
 /// as good as any.
 ///
-/// @param delta Δ, s
+/// @param delta Δ, s; 0 gives the identity, a negative Δ runs back in time
 /// Cost: matrix_exponential of (states + inputs), with inputs columns more; no allocation for
 /// fixed sizes.
 template <class T, int N, int M, int P>
@@ -74,6 +74,7 @@ template <class T, int N, int M, int P>
 /// output at the time of u_t.
 ///
 /// @param delta Δ, s
+/// @throws DomainError when Δ is not positive and finite
 /// Cost: that of ramp_step.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> first_order_hold(const StateSpace<T, N, M, P>& system,

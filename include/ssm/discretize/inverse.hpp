@@ -2,7 +2,6 @@
 
 #include <Eigen/Core>
 #include <Eigen/LU>
-#include <string>
 #include <type_traits>
 
 #include "ssm/discretize/matrix_logarithm.hpp"
@@ -16,7 +15,6 @@ namespace detail {
 template <class T, int N, int M, int P>
 StateSpace<T, N, M, P> invert_tustin(const DiscreteStateSpace<T, N, M, P>& system, T h) {
   using Matrix = Eigen::Matrix<T, N, N>;
-  if (!(h > T(0))) throw_domain("inverse_tustin", "delta of the system", std::to_string(h), "> 0");
   const Matrix identity = Matrix::Identity(system.states(), system.states());
   const auto lu = factor_implicit("inverse_tustin", system.A_bar(), T(-1));
   const Matrix difference = T(2) / h * (system.A_bar() - identity);
@@ -37,16 +35,13 @@ StateSpace<T, N, M, P> invert_tustin(const DiscreteStateSpace<T, N, M, P>& syste
 /// the system that was sampled above twice its fastest oscillation. A mode that has decayed below
 /// epsilon within a step is known no better than its rounding.
 ///
-/// @throws DomainError when Δ is not positive, or A_bar has an eigenvalue on the closed negative
-/// real axis: no real system is sampled so, or it is a mode at the Nyquist frequency
+/// @throws DomainError when A_bar has an eigenvalue on the closed negative real axis: no real
+///   system is sampled so, or it is a mode at the Nyquist frequency
 /// Cost: matrix_logarithm and a zero-order hold; allocates.
 template <class T, int N, int M, int P>
 [[nodiscard]] StateSpace<T, N, M, P> inverse_zero_order_hold(
     const DiscreteStateSpace<T, N, M, P>& system) {
   using Matrix = Eigen::Matrix<double, N, N>;
-  if (!(system.delta() > T(0)))
-    detail::throw_domain("inverse_zero_order_hold", "delta of the system",
-                         std::to_string(system.delta()), "> 0");
   const Index states = system.states();
   const Matrix logarithm = matrix_logarithm(system.A_bar().template cast<double>());
   Matrix A_bar = logarithm, mean = Matrix::Identity(states, states);
@@ -62,7 +57,7 @@ template <class T, int N, int M, int P>
 ///   A = 2/Δ G⁻¹ (A_bar − I),  B = 2/Δ G⁻¹ B_bar,  C = 2 C_bar G⁻¹,  D = D_bar − C B_bar/2,
 ///   G = I + A_bar.
 ///
-/// @throws DomainError when Δ is not positive or A_bar has an eigenvalue −1
+/// @throws DomainError when A_bar has an eigenvalue −1
 /// Cost: one LU of (states) and states + inputs + outputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] StateSpace<T, N, M, P> inverse_tustin(const DiscreteStateSpace<T, N, M, P>& system) {
@@ -71,7 +66,7 @@ template <class T, int N, int M, int P>
 
 /// The same for Tustin's method prewarped at ω: Δ' = 2 tan(ωΔ/2)/ω takes the place of Δ.
 /// @param frequency ω, rad/s, with 0 ≤ ωΔ < π
-/// @throws DomainError when ωΔ is outside [0, π), Δ is not positive, or A_bar has an eigenvalue −1
+/// @throws DomainError when ωΔ is outside [0, π) or A_bar has an eigenvalue −1
 template <class T, int N, int M, int P>
 [[nodiscard]] StateSpace<T, N, M, P> inverse_tustin(const DiscreteStateSpace<T, N, M, P>& system,
                                                     std::type_identity_t<T> frequency) {

@@ -54,7 +54,7 @@ T prewarped_step(std::string_view function, T delta, T frequency) {
 ///
 /// @param delta Δ, s
 /// @param alpha α, in [0, 1]
-/// @throws DomainError when α is outside [0, 1] or E is singular
+/// @throws DomainError when α is outside [0, 1], E is singular, or Δ not positive and finite
 /// Cost: one LU of (states) and states + inputs + outputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> generalized_bilinear(
@@ -70,7 +70,7 @@ template <class T, int N, int M, int P>
 /// (2/Δ) tan(ωΔ/2).
 ///
 /// @param delta Δ, s
-/// @throws DomainError when I − Δ/2 A is singular
+/// @throws DomainError when I − Δ/2 A is singular, or Δ not positive and finite
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> tustin(const StateSpace<T, N, M, P>& system,
                                                     std::type_identity_t<T> delta) {
@@ -82,7 +82,8 @@ template <class T, int N, int M, int P>
 ///
 /// @param delta Δ, s
 /// @param frequency ω, rad/s, with 0 ≤ ωΔ < π
-/// @throws DomainError when ωΔ is outside [0, π) or I − Δ'/2 A is singular
+/// @throws DomainError when ωΔ is outside [0, π), I − Δ'/2 A is singular, or Δ not positive and
+///   finite
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> tustin(const StateSpace<T, N, M, P>& system,
                                                     std::type_identity_t<T> delta,
@@ -99,7 +100,8 @@ template <class T, int N, int M, int P>
 /// Nyquist fold back. Read the output by Readout::before.
 ///
 /// @param delta Δ, s
-/// @throws DomainError when D is not 0: an impulse through D has no samples
+/// @throws DomainError when D is not 0, as an impulse through D has no samples, or Δ is not
+///   positive and finite
 /// Cost: matrix_exponential of (states).
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> impulse_invariant(const StateSpace<T, N, M, P>& system,

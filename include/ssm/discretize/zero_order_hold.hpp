@@ -45,6 +45,22 @@ void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& 
   B = scale.asDiagonal() * parts.N;
 }
 
+/// What an input held for a time does to the state.
+template <class T, int N, int M>
+struct HeldStep {
+  Eigen::Matrix<T, N, N> A_bar;
+  Eigen::Matrix<T, N, M> B_bar;
+};
+
+/// e^{ΔA} and ∫₀^Δ e^{sA} ds · B of any Δ, 0 among them.
+template <class T, int N, int M, int P>
+HeldStep<T, N, M> held_step(const StateSpace<T, N, M, P>& system, T delta) {
+  Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * static_cast<double>(delta);
+  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * static_cast<double>(delta);
+  hold_in_place(A, B);
+  return {A.template cast<T>(), B.template cast<T>()};
+}
+
 }  // namespace detail
 
 /// Zero-order hold: exact when the input is constant over the step.
@@ -54,15 +70,14 @@ void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& 
 /// read off exp(Δ [A B; 0 0]) = [A_bar B_bar; 0 I] (Van Loan 1978, theorem 1), which needs no A⁻¹:
 /// singular and stiff A are as good as any.
 ///
-/// @param delta Δ, s; 0 gives the identity, a negative Δ runs back in time
+/// @param delta Δ, s
+/// @throws DomainError when Δ is not positive and finite: no system is sampled so
 /// Cost: matrix_exponential of (states), with inputs columns more; no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
                                                              std::type_identity_t<T> delta) {
-  Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * static_cast<double>(delta);
-  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * static_cast<double>(delta);
-  detail::hold_in_place(A, B);
-  return {A.template cast<T>(), B.template cast<T>(), system.C(), system.D(), delta};
+  const auto step = detail::held_step<T>(system, delta);
+  return {step.A_bar, step.B_bar, system.C(), system.D(), delta};
 }
 
 }  // namespace ssm

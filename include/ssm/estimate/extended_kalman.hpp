@@ -1,7 +1,7 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <cassert>
+#include <string_view>
 #include <type_traits>
 
 #include "ssm/discretize/noise_covariance.hpp"
@@ -19,24 +19,31 @@ namespace ssm {
 ///
 /// The mean errs by O(Δ³) a step where f is curved: split long steps, and linearize anew in each. A
 /// reading h(x, u) is corrected by kalman_correct with C = ∂h/∂x and residual y − h, both at the
-/// mean. No allocation, no lock, no exception for fixed sizes.
+/// mean. No allocation, no lock, no exception for fixed sizes, for which a negative Δ ends the
+/// program.
 ///
 /// @param slope f (states) at the mean, unit of x a second
 /// @param A (states, states) ∂f/∂x at the mean, 1/s
 /// @param Q (states, states) density of w, unit of x squared a second
 /// @param delta Δ, s
+/// @throws ShapeError, and DomainError when Δ < 0, for dynamic sizes
 /// Cost: two matrix exponentials of (states).
 template <class T, int N>
 void extended_predict(const Eigen::Matrix<T, N, 1>& slope,
                       const std::type_identity_t<Eigen::Matrix<T, N, N>>& A,
                       const std::type_identity_t<Eigen::Matrix<T, N, N>>& Q,
                       std::type_identity_t<T> delta, Belief<T, N>& belief) noexcept(N != Dynamic) {
-  assert(!(delta < T(0)) && slope.size() == belief.mean.size());
+  constexpr std::string_view name = "extended_predict";
+  const Index states = belief.mean.size();
+  detail::check_belief(name, "belief", belief, states);
+  detail::check_dynamic(name, "slope", slope, states, 1);
+  detail::check_dynamic(name, "A", A, states, states);
+  detail::check_dynamic(name, "Q", Q, states, states);
   const double h = static_cast<double>(delta);
   Eigen::Matrix<double, N, N> A_bar = A.template cast<double>() * h;
   Eigen::Matrix<double, N, 1> move = slope.template cast<double>() * h;
   detail::hold_in_place(A_bar, move);
-  NoisyStep<T, N, 1> step{A_bar.template cast<T>(), Eigen::Matrix<T, N, 1>::Zero(slope.size()),
+  NoisyStep<T, N, 1> step{A_bar.template cast<T>(), Eigen::Matrix<T, N, 1>::Zero(states),
                           sampled_noise_covariance(A, Q, delta)};
   const Eigen::Matrix<T, N, 1> mean = belief.mean + move.template cast<T>();
   kalman_predict(step, Eigen::Matrix<T, 1, 1>::Zero(), belief);
@@ -46,6 +53,7 @@ void extended_predict(const Eigen::Matrix<T, N, 1>& slope,
 /// The same for a function: its slope and its derivative are taken at the mean.
 ///
 /// @param f x ↦ f(x, u) with the inputs of the step in it, as for ssm::jacobian
+/// @throws ShapeError, DomainError as extended_predict of a slope does
 /// Cost: states + 1 evaluations of f beside that of the step.
 template <class F, class T, int N>
 void extended_predict(const F& f, const std::type_identity_t<Eigen::Matrix<T, N, N>>& Q,
@@ -60,14 +68,16 @@ void extended_predict(const F& f, const std::type_identity_t<Eigen::Matrix<T, N,
 /// @param h x ↦ (outputs), as for ssm::jacobian
 /// @param R (outputs, outputs), covariance of v
 /// @param y (outputs)
+/// @throws ShapeError for dynamic sizes
 /// Cost: states + 1 evaluations of h beside that of the correction.
 template <class H, class T, int N, int P>
 Innovation<T, N, P> extended_correct(const H& h, const Eigen::Matrix<T, P, P>& R,
                                      const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
                                      Belief<T, N>& belief) {
   const Eigen::Matrix<T, P, N> C = jacobian(h, belief.mean);
-  const Eigen::Matrix<T, P, 1> residual = y - h(belief.mean);
-  return kalman_correct<T, N, P>(C, R, residual, belief);
+  const Eigen::Matrix<T, P, 1> expected = h(belief.mean);
+  detail::check_dynamic("extended_correct", "y", y, expected.size(), 1);
+  return kalman_correct<T, N, P>(C, R, y - expected, belief);
 }
 
 }  // namespace ssm

@@ -2,10 +2,10 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
-#include <cassert>
 #include <cmath>
 #include <concepts>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -21,6 +21,28 @@ struct Belief {
   Eigen::Matrix<T, States, 1> mean;             ///< (states)
   Eigen::Matrix<T, States, States> covariance;  ///< (states, states), symmetric
 };
+
+namespace detail {
+
+template <class T, int N>
+void check_belief(std::string_view function, std::string_view argument, const Belief<T, N>& belief,
+                  Index states) {
+  check_dynamic(function, argument, belief.mean, states, 1);
+  check_dynamic(function, argument, belief.covariance, states, states);
+}
+
+template <class Matrix>
+void check_covariance(std::string_view function, std::string_view argument, const Matrix& matrix) {
+  using T = typename Matrix::Scalar;
+  if (!matrix.allFinite()) throw_domain(function, argument, "not finite", "finite");
+  const T rounding = T(100) * std::numeric_limits<T>::epsilon() * matrix.norm();
+  if (!((matrix - matrix.transpose()).norm() <= rounding))
+    throw_domain(function, argument, "not symmetric", "symmetric");
+  if ((matrix.diagonal().array() < T(0)).any())
+    throw_domain(function, argument, "negative on its diagonal", "a covariance");
+}
+
+}  // namespace detail
 
 /// A continuous system that noise drives and whose outputs are read with noise:
 ///
@@ -38,6 +60,8 @@ class NoisyStateSpace {
   /// @param Q (states, states), symmetric, non-negative: noise density, unit of x squared a second
   /// @param R (outputs, outputs), symmetric, positive: covariance of one reading, unit of y squared
   /// @throws ShapeError
+  /// @throws DomainError when Q or R is not finite, not symmetric or has a negative diagonal, or R
+  ///   is not positive definite
   template <class DQ, class DR>
   NoisyStateSpace(System system, const Eigen::MatrixBase<DQ>& Q, const Eigen::MatrixBase<DR>& R)
       : system_(std::move(system)) {
@@ -45,6 +69,10 @@ class NoisyStateSpace {
     detail::check_matrix("NoisyStateSpace", "R", R, system_.outputs(), system_.outputs());
     Q_ = Q;
     R_ = R;
+    detail::check_covariance("NoisyStateSpace", "Q", Q_);
+    detail::check_covariance("NoisyStateSpace", "R", R_);
+    if (Eigen::LLT<OutputCovariance>(R_).info() != Eigen::Success)
+      detail::throw_domain("NoisyStateSpace", "R", "not positive definite", "positive definite");
   }
 
   [[nodiscard]] const System& system() const noexcept { return system_; }
@@ -65,8 +93,8 @@ struct NoisyStep {
   Eigen::Matrix<T, States, States> Q_bar;
 };
 
-/// The step of any Δ, exact for an input that is constant over it: zero_order_hold and
-/// sampled_noise_covariance.
+/// The step of any Δ, 0 among them, exact for an input that is constant over it: the matrices of
+/// zero_order_hold and sampled_noise_covariance.
 ///
 /// @param delta Δ, s, ≥ 0
 /// @throws DomainError when Δ < 0
@@ -74,21 +102,27 @@ struct NoisyStep {
 template <class T, int N, int M, int P>
 [[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,
                                             std::type_identity_t<T> delta) {
-  const auto sampled = zero_order_hold(noisy.system(), delta);
-  return {sampled.A_bar(), sampled.B_bar(),
-          sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
+  const auto held = detail::held_step<T>(noisy.system(), delta);
+  return {held.A_bar, held.B_bar, sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
 }
 
 /// Carries a belief over a step: mean ← A_bar mean + B_bar u, P ← A_bar P A_barᵀ + Q_bar, kept
 /// symmetric (Kalman 1960). No allocation, no lock, no exception for fixed sizes.
 ///
 /// @param u (inputs), constant over the step
+/// @throws ShapeError for dynamic sizes
 /// Cost: two products of (states, states).
 template <class T, int N, int M>
 void kalman_predict(const NoisyStep<T, N, M>& step,
                     const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
                     Belief<T, N>& belief) noexcept(N != Dynamic && M != Dynamic) {
-  assert(u.size() == step.B_bar.cols() && belief.mean.size() == step.A_bar.rows());
+  constexpr std::string_view name = "kalman_predict";
+  const Index states = step.A_bar.rows(), inputs = step.B_bar.cols();
+  detail::check_dynamic(name, "A_bar", step.A_bar, states, states);
+  detail::check_dynamic(name, "B_bar", step.B_bar, states, inputs);
+  detail::check_dynamic(name, "Q_bar", step.Q_bar, states, states);
+  detail::check_dynamic(name, "u", u, inputs, 1);
+  detail::check_belief(name, "belief", belief, states);
   belief.mean = (step.A_bar * belief.mean + step.B_bar * u).eval();
   const Eigen::Matrix<T, N, N> half = step.A_bar * belief.covariance;
   belief.covariance = step.Q_bar;
@@ -96,16 +130,16 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
   belief.covariance = ((belief.covariance + belief.covariance.transpose()) / T(2)).eval();
 }
 
-/// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps. For
-/// fixed sizes a negative Δ ends the program.
-/// No allocation, no lock, no exception for fixed sizes.
+/// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps.
+/// No allocation, no lock, no exception for fixed sizes, for which a negative Δ ends the program.
+///
+/// @throws ShapeError, and DomainError when Δ < 0, for dynamic sizes
 /// Cost: noisy_step, and that of the step.
 template <class T, int N, int M, int P>
 void kalman_predict(
     const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity_t<T> delta,
     const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
     Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
-  assert(!(delta < T(0)));
   kalman_predict(noisy_step(noisy, delta), u, belief);
 }
 
@@ -132,14 +166,19 @@ struct Innovation {
 /// @param C (outputs, states)
 /// @param R (outputs, outputs), symmetric, non-negative
 /// @param residual (outputs), y less its expected value
+/// @throws ShapeError for dynamic sizes
 /// Cost: a Cholesky factorisation of (outputs), four products with (states, states).
 template <class T, int N, int P>
 Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
                                    const std::type_identity_t<Eigen::Matrix<T, P, P>>& R,
                                    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& residual,
                                    Belief<T, N>& belief) noexcept(N != Dynamic && P != Dynamic) {
-  assert(C.cols() == belief.mean.size() && residual.size() == C.rows() && R.rows() == C.rows());
-  const Index states = belief.mean.size();
+  constexpr std::string_view name = "kalman_correct";
+  const Index states = belief.mean.size(), outputs = C.rows();
+  detail::check_belief(name, "belief", belief, states);
+  detail::check_dynamic(name, "C", C, outputs, states);
+  detail::check_dynamic(name, "R", R, outputs, outputs);
+  detail::check_dynamic(name, "residual", residual, outputs, 1);
   const Eigen::Matrix<T, P, N> CP = C * belief.covariance;
   Innovation<T, N, P> innovation{residual, R, {}};
   innovation.covariance.noalias() += CP * C.transpose();
@@ -147,7 +186,7 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   if (factor.info() == Eigen::Success)
     innovation.gain = factor.solve(CP).transpose();
   else
-    innovation.gain.setConstant(states, C.rows(), std::numeric_limits<T>::quiet_NaN());
+    innovation.gain.setConstant(states, outputs, std::numeric_limits<T>::quiet_NaN());
 
   belief.mean += innovation.gain * residual;
   Eigen::Matrix<T, N, N> keep = -innovation.gain * C;
@@ -160,19 +199,36 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   return innovation;
 }
 
+namespace detail {
+
+/// y − C mean − D u, after a look at the sizes.
+template <class T, int N, int M, int P>
+Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
+                                        const Eigen::Matrix<T, M, 1>& u,
+                                        const Eigen::Matrix<T, P, 1>& y,
+                                        const Belief<T, N>& belief) {
+  constexpr std::string_view name = "kalman_update";
+  check_dynamic(name, "u", u, system.inputs(), 1);
+  check_dynamic(name, "y", y, system.outputs(), 1);
+  check_belief(name, "belief", belief, system.states());
+  return y - system.C() * belief.mean - system.D() * u;
+}
+
+}  // namespace detail
+
 /// Corrects a belief by a reading y of all outputs. No allocation, no lock, no exception for fixed
 /// sizes.
 ///
 /// @param u (inputs) at the time of the reading: what D passes on
 /// @param y (outputs)
+/// @throws ShapeError for dynamic sizes
 template <class T, int N, int M, int P>
 Innovation<T, N, P> kalman_update(
     const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
     const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
     Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
-  const auto& system = noisy.system();
-  return kalman_correct<T, N, P>(system.C(), noisy.R(),
-                                 y - system.C() * belief.mean - system.D() * u, belief);
+  const Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
+  return kalman_correct<T, N, P>(noisy.system().C(), noisy.R(), residual, belief);
 }
 
 /// Corrects a belief by those outputs of y that were measured: the others have no effect, NaN
@@ -182,16 +238,17 @@ Innovation<T, N, P> kalman_update(
 /// and S as if it were not there; its column of K and its residual are zero.
 ///
 /// @param measured (outputs), true where y is a reading
+/// @throws ShapeError for dynamic sizes
 template <class T, int N, int M, int P>
 Innovation<T, N, P> kalman_update(
     const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
     const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
     const std::type_identity_t<Eigen::Array<bool, P, 1>>& measured,
     Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
-  assert(measured.size() == y.size());
   Eigen::Matrix<T, P, N> C = noisy.system().C();
   Eigen::Matrix<T, P, P> R = noisy.R();
-  Eigen::Matrix<T, P, 1> residual = y - C * belief.mean - noisy.system().D() * u;
+  Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
+  detail::check_dynamic("kalman_update", "measured", measured.matrix(), C.rows(), 1);
   for (Index i = 0; i < measured.size(); ++i) {
     if (measured(i)) continue;
     C.row(i).setZero();

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <cassert>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -43,14 +43,17 @@ class Observer {
 
 /// Moves the observed state x, (states), from the time of the input u, (inputs), and the reading y,
 /// (outputs), to the next. No allocation, no lock, no exception for fixed sizes.
+/// @throws ShapeError for dynamic sizes
 template <class T, int N, int M, int P>
 void observer_step(const Observer<T, N, M, P>& observer,
                    const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
                    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
                    Eigen::Matrix<T, N, 1>& x) noexcept(Observer<T, N, M, P>::System::fixed_size) {
   const auto& system = observer.system();
-  assert(u.size() == system.inputs() && y.size() == system.outputs() &&
-         x.size() == system.states());
+  constexpr std::string_view name = "observer_step";
+  detail::check_dynamic(name, "u", u, system.inputs(), 1);
+  detail::check_dynamic(name, "y", y, system.outputs(), 1);
+  detail::check_dynamic(name, "x", x, system.states(), 1);
   const Eigen::Matrix<T, P, 1> off = y - system.C() * x - system.D() * u;
   x = (system.A_bar() * x + system.B_bar() * u + observer.gain() * off).eval();
 }

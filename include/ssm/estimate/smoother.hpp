@@ -27,12 +27,20 @@ namespace ssm {
 /// @param filtered the belief at t, its reading included
 /// @param predicted the belief at t + 1, its reading not included
 /// @param next the smoothed belief at t + 1
+/// @throws ShapeError for dynamic sizes
 template <class T, int N, int M>
 [[nodiscard]] Belief<T, N> smooth_step(
     const NoisyStep<T, N, M>& step, const std::type_identity_t<Belief<T, N>>& filtered,
     const std::type_identity_t<Belief<T, N>>& predicted,
     const std::type_identity_t<Belief<T, N>>& next) noexcept(N != Dynamic && M != Dynamic) {
   using Matrix = Eigen::Matrix<T, N, N>;
+  constexpr std::string_view name = "smooth_step";
+  const Index states = step.A_bar.rows();
+  detail::check_dynamic(name, "A_bar", step.A_bar, states, states);
+  detail::check_dynamic(name, "Q_bar", step.Q_bar, states, states);
+  detail::check_belief(name, "filtered", filtered, states);
+  detail::check_belief(name, "predicted", predicted, states);
+  detail::check_belief(name, "next", next, states);
   const Matrix AP = step.A_bar * filtered.covariance;
   const Eigen::LDLT<Matrix> factor(predicted.covariance);
   const Matrix G = factor.solve(AP).transpose();

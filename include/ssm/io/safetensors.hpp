@@ -246,9 +246,9 @@ class SafetensorsWriter {
     if (stored != own && !narrowed)
       detail::throw_domain("SafetensorsWriter", "dtype", std::string(detail::facts(stored).name),
                            "the tensor's own, or F16 or BF16 for float");
-    for (const Item& item : items_)
-      if (item.name == name)
-        detail::throw_domain("SafetensorsWriter", "name", detail::in_quotes(name), "a new name");
+    const auto is_taken = [&](const Item& item) { return item.name == name; };
+    if (name == "__metadata__" || std::any_of(items_.begin(), items_.end(), is_taken))
+      detail::throw_domain("SafetensorsWriter", "name", detail::in_quotes(name), "a new name");
     items_.push_back(
         {name, {stored, std::move(shape), 0, 0}, reinterpret_cast<const char*>(data), own});
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ssm/core/eigen.hpp"
 #include "ssm/layers/matmul.hpp"
 
 namespace ssm {

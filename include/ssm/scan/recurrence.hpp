@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -17,14 +18,6 @@
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
-
-/// When a step reads its output, before or after the input has moved the state.
-///
-/// With a hold of step Δ, input u_t acts over [tΔ, (t+1)Δ). The sequence models' convention
-/// `after` gives y_t = C x_t + D u_t with x_t = A_bar x_{t−1} + B_bar u_t: the output at (t+1)Δ,
-/// which has seen u_t. A sampled physical system is read by `before`: y_t = C x_{t−1} + D u_t, the
-/// output at tΔ, so that y_0 belongs to the initial state. Both move the state alike.
-enum class Readout { after, before };
 
 /// Scratch of a recurrence: room for the next state. It grows to the largest system it has served.
 template <class T>
@@ -132,7 +125,7 @@ class DiscretizationCache {
   }
 
   /// The discrete system of step Δ (s), valid until the next call.
-  /// @throws DomainError as the method does
+  /// @throws DomainError as the method does, and when Δ is not positive and finite
   const DiscreteStateSpace<T, N, M, P>& at(T delta) {
     return discrete_.at(delta,
                         [&] { return detail::discretize_keeping_output(method_, system_, delta); });
@@ -152,7 +145,8 @@ class DiscretizationCache {
 /// @param cache the system, and its discretizations so far
 /// @param delta Δ (length), s; u_t acts for delta(t)
 /// @param u, initial_state, y, final_state, readout as for the uniform step
-/// @throws ShapeError, and DomainError as the discretization does
+/// @throws ShapeError, and DomainError as the discretization does, or when a Δ is not positive and
+///   finite
 /// Cost: that of the uniform step, and one discretization for each new Δ.
 template <class T, int N, int M, int P>
 void recurrence(const Cpu&, DiscretizationCache<T, N, M, P>& cache,

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -37,7 +38,9 @@ class HoldCache {
 
   /// x(t + Δ) = A_bar x(t) + B_start u(t) + B_end u(t + Δ), valid until the next call; B_end = 0
   /// for a zero-order hold. Δ in s.
+  /// @throws DomainError when Δ is not positive and finite
   const RampStep<T, N, M>& at(T delta) {
+    detail::check_step("HoldCache", delta);
     return steps_.at(delta, [&] { return step(delta); });
   }
 
@@ -47,8 +50,8 @@ class HoldCache {
  private:
   [[nodiscard]] RampStep<T, N, M> step(T delta) const {
     if (hold_ == InputHold::first_order) return ramp_step(system_, delta);
-    const auto sampled = zero_order_hold(system_, delta);
-    return {sampled.A_bar(), sampled.B_bar(),
+    const auto held = detail::held_step<T>(system_, delta);
+    return {held.A_bar, held.B_bar,
             Eigen::Matrix<T, N, M>::Zero(system_.states(), system_.inputs())};
   }
 
@@ -154,7 +157,7 @@ void simulate(const Cpu&, HoldCache<T, N, M, P>& cache,
 
 /// The same at the times 0, Δ, 2Δ, …
 /// @param delta Δ, s
-/// @throws ShapeError
+/// @throws ShapeError, and DomainError when Δ is not positive and finite
 template <class T, int N, int M, int P>
 void simulate(const Cpu&, HoldCache<T, N, M, P>& cache, std::type_identity_t<T> delta,
               const std::type_identity_t<View<const T, 2>>& u,
@@ -162,6 +165,7 @@ void simulate(const Cpu&, HoldCache<T, N, M, P>& cache, std::type_identity_t<T> 
               const std::type_identity_t<View<T, 2>>& y,
               const std::type_identity_t<View<T, 1>>& final_state,
               RecurrenceWorkspace<T>& workspace) {
+  detail::check_step("simulate", delta);
   detail::run_simulation(
       cache.system(), u, initial_state, y, final_state,
       workspace, [&](Index) -> const auto& { return cache.at(delta); });

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
@@ -50,7 +51,8 @@ void magnus_step(const Eigen::Matrix<double, N, N>& A1, const Eigen::Matrix<doub
 /// @param y (length, outputs), written: y_t at time(t)
 /// @param final_state (states) at the last time, optional, written
 /// @param substeps equal parts of each step, ≥ 1
-/// @throws ShapeError, and DomainError when the times do not increase or substeps < 1
+/// @throws ShapeError, also when system_at changes its sizes, and DomainError when the times do not
+///   increase or substeps < 1
 /// Cost: a matrix_exponential of (states) and two systems for each substep; the state is carried
 /// in double.
 template <class SystemAt, class T = typename std::invoke_result_t<SystemAt&, double>::Scalar>
@@ -69,17 +71,32 @@ void simulate_varying(const Cpu&, SystemAt&& system_at,
   const Index length = time.extent(0);
   detail::check_increasing(name, time);
   if (substeps < 1) detail::throw_domain(name, "substeps", std::to_string(substeps), ">= 1");
-  if (length == 0) {
-    if (final_state && initial_state) as_eigen(final_state) = as_eigen(initial_state);
+  const auto check = [&](Index states, Index inputs, Index outputs) {
+    detail::check_optional_shape(name, "u", u, std::array{length, inputs});
+    detail::check_optional_shape(name, "initial_state", initial_state, std::array{states});
+    detail::check_shape(name, "y", y, std::array{length, outputs});
+    detail::check_optional_shape(name, "final_state", final_state, std::array{states});
+  };
+  if (length == 0) {  // without a time there is no system to ask: the views have its sizes
+    check(detail::fixed_or(size, (initial_state ? initial_state : final_state).extent(0)),
+          detail::fixed_or(System::InputMatrix::ColsAtCompileTime, u.extent(1)),
+          detail::fixed_or(System::OutputMatrix::RowsAtCompileTime, y.extent(1)));
+    if (!final_state) return;
+    if (initial_state)
+      as_eigen(final_state) = as_eigen(initial_state);
+    else
+      as_eigen(final_state).setZero();
     return;
   }
 
   System system = system_at(time(0));
-  const Index states = system.states();
-  detail::check_optional_shape(name, "u", u, std::array{length, system.inputs()});
-  detail::check_optional_shape(name, "initial_state", initial_state, std::array{states});
-  detail::check_shape(name, "y", y, std::array{length, system.outputs()});
-  detail::check_optional_shape(name, "final_state", final_state, std::array{states});
+  const Index states = system.states(), inputs = system.inputs(), outputs = system.outputs();
+  check(states, inputs, outputs);
+  const auto move_to = [&](T t) {
+    system = system_at(t);
+    detail::check_matrix(name, "A", system.A(), states, states);
+    detail::check_matrix(name, "D", system.D(), outputs, inputs);
+  };
 
   Vector x = Vector::Zero(states);
   if (initial_state) x = as_eigen(initial_state).template cast<double>();
@@ -95,8 +112,7 @@ void simulate_varying(const Cpu&, SystemAt&& system_at,
     for (int part = 0; part < substeps; ++part) {
       for (const int point : {0, 1}) {
         const double at = part * h + (0.5 + (point == 0 ? -1 : 1) * std::sqrt(3.0) / 6) * h;
-        system = system_at(static_cast<T>(start + at));
-        detail::check_matrix(name, "A", system.A(), states, states);
+        move_to(static_cast<T>(start + at));
         A[point] = system.A().template cast<double>();
         if (!u) continue;
         const T share = hold == InputHold::first_order ? static_cast<T>(at / step) : T(0);
@@ -105,7 +121,7 @@ void simulate_varying(const Cpu&, SystemAt&& system_at,
       }
       detail::magnus_step<size>(A[0], A[1], b[0], b[1], h, x);
     }
-    system = system_at(time(t + 1));
+    move_to(time(t + 1));
   }
   if (final_state) as_eigen(final_state) = x.template cast<T>();
 }

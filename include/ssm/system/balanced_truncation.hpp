@@ -32,8 +32,9 @@ template <LinearSystem System>
 ///
 ///   |G(iω) − G_r(iω)| ≤ 2 (σ_{order+1} + … + σ_states)   at every ω
 ///
-/// (Glover 1984, theorem 9.6), and the same on the unit circle in discrete time. The square-root
-/// method of Tombs & Postlethwaite (1987). Computed in double for float as well.
+/// (Glover 1984, theorem 9.6), and the same on the unit circle in discrete time, whether the output
+/// is read before the step or after. The square-root method of Tombs & Postlethwaite (1987).
+/// Computed in double for float as well.
 ///
 /// @param order states to keep, at most those that carry anything: σ above rounding
 /// @return a system of `order` states, balanced, with the step of the given one

@@ -5,6 +5,7 @@
 #include <Eigen/Jacobi>
 #include <complex>
 #include <concepts>
+#include <optional>
 
 #include "ssm/core/balance.hpp"
 #include "ssm/core/error.hpp"
@@ -15,9 +16,9 @@ namespace ssm {
 
 /// The transfer function of a system at as many points as are asked for:
 ///
-///   G(s) = C (sI − A)⁻¹ B + D,  in discrete time  G(z) = z C (zI − A_bar)⁻¹ B_bar + D,
+///   G(s) = C (sI − A)⁻¹ B + D,  in discrete time  G(z) = C (zI − A_bar)⁻¹ B_bar + D,
 ///
-/// the latter because y_t = C x_t + D u_t holds the x_t that u_t has already moved.
+/// and z C (zI − A_bar)⁻¹ B_bar + D of a discrete system that is read by Readout::after.
 ///
 /// A is brought to Hessenberg form once (Laub 1981); each point then costs states² instead of
 /// states³. Computed in double for float as well.
@@ -26,10 +27,12 @@ class FrequencyResponse {
  public:
   using Response = Eigen::Matrix<std::complex<T>, Outputs, Inputs>;
 
+  /// @param readout of a discrete system; a continuous one has none
   /// @throws DomainError when A is not finite
   /// Cost: about 10 states³.
   template <LinearSystem System>
-  explicit FrequencyResponse(const System& system) : response_(system) {
+  explicit FrequencyResponse(const System& system, Readout readout = Readout::before)
+      : response_(system, readout) {
     if constexpr (detail::is_discrete<System>) delta_ = static_cast<double>(system.delta());
     if (!response_.A.allFinite())
       detail::throw_domain("FrequencyResponse", "A", "not finite", "finite");
@@ -45,10 +48,22 @@ class FrequencyResponse {
   /// G at a complex s (1/s) or z; not finite at a pole.
   /// Cost: states² (outputs + inputs) operations of a Givens solve.
   [[nodiscard]] Response at(std::complex<T> point) const {
+    return evaluate(std::complex<double>(point));
+  }
+
+  /// G(iω), or G(e^{iωΔ}) of a discrete system: amplitude and phase of the answer to a sine.
+  /// @param omega ω, rad/s
+  [[nodiscard]] Response operator()(T omega) const {
+    const auto wide = static_cast<double>(omega);
+    return evaluate(delta_ ? std::polar(1.0, wide * *delta_) : std::complex<double>(0, wide));
+  }
+
+ private:
+  [[nodiscard]] Response evaluate(std::complex<double> point) const {
     const auto& [A, B, C, D] = response_;
     const Index n = A.rows();
     Eigen::MatrixXcd M = -A.template cast<std::complex<double>>();
-    M.diagonal().array() += std::complex<double>(point);
+    M.diagonal().array() += point;
     Eigen::MatrixXcd X = B.template cast<std::complex<double>>();
     for (Index k = 0; k + 1 < n; ++k) {
       Eigen::JacobiRotation<std::complex<double>> rotation;
@@ -63,21 +78,12 @@ class FrequencyResponse {
     return G.template cast<std::complex<T>>();
   }
 
-  /// G(iω), or G(e^{iωΔ}) of a discrete system: amplitude and phase of the answer to a sine.
-  /// @param omega ω, rad/s
-  [[nodiscard]] Response operator()(T omega) const {
-    const auto wide = static_cast<double>(omega);
-    return at(std::complex<T>(delta_ == 0 ? std::complex<double>(0, wide)
-                                          : std::polar(1.0, wide * delta_)));
-  }
-
- private:
   detail::Quadruple<Eigen::MatrixXd> response_;
-  double delta_ = 0;  // of a discrete system
+  std::optional<double> delta_;  // of a discrete system
 };
 
 template <LinearSystem System>
-FrequencyResponse(const System&)
+FrequencyResponse(const System&, Readout = Readout::before)
     -> FrequencyResponse<typename System::Scalar, detail::SystemTraits<System>::inputs,
                          detail::SystemTraits<System>::outputs>;
 

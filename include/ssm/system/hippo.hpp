@@ -188,17 +188,19 @@ template <std::floating_point T>
 ///   legs  √(2n+1) P_n(2e^{−s/θ} − 1);  legt  √(2n+1) P_n(1 − 2s/θ);  lmu  P_n(2s/θ − 1);
 ///   lagt  e^{−s/2θ} L_n(s/θ);  fourier  1, 0, √2 cos(2πks/θ), √2 sin(2πks/θ)
 ///
-/// (Gu et al. 2022). Within its window, legt, lmu and fourier; outside it they know
-/// nothing.
+/// (Gu et al. 2022). Of what lies before their window legt, lmu and fourier know nothing.
 ///
 /// @param state, window as for hippo
-/// @param s how long ago, in the unit of the window, ≥ 0
-/// @throws DomainError as hippo, and for fourier_decaying and fourier_diagonal, whose bases are not
-///   orthogonal
+/// @param s how long ago, in the unit of the window: ≥ 0, and ≤ θ for legt, lmu and fourier
+/// @throws DomainError as hippo, for an s outside these, and for fourier_decaying and
+///   fourier_diagonal, whose bases are not orthogonal
 /// Cost: O(N).
 template <std::floating_point T>
 [[nodiscard]] Eigen::Matrix<T, Dynamic, 1> hippo_basis(Hippo measure, Index state, T window, T s) {
   detail::check_hippo("hippo_basis", state, static_cast<double>(window));
+  const bool ends = measure == Hippo::legt || measure == Hippo::lmu || measure == Hippo::fourier;
+  if (!(s >= T(0) && (!ends || s <= window)))
+    detail::throw_domain("hippo_basis", "s", std::to_string(s), ends ? "in [0, window]" : ">= 0");
   Eigen::Matrix<T, Dynamic, 1> g(state);
   const T at = s / window;
   switch (measure) {

@@ -42,8 +42,7 @@ struct Wiring {
   Matrix F, G, H;
 };
 
-/// The whole of two systems and their wiring. In discrete time y_t holds x_t, which holds v_t, so
-/// that C B_bar belongs to the loop without delay as D does.
+/// The whole of two systems and their wiring, discrete ones read before the step.
 template <int M, int P, LinearSystem First, LinearSystem Second>
 auto connect(std::string_view function, const First& first, const Second& second,
              const Wiring<Eigen::MatrixXd>& wiring) {
@@ -68,17 +67,7 @@ auto connect(std::string_view function, const First& first, const Second& second
   right << F * C, G;
   const Matrix V = solve_loop<Matrix>(function, F * D, right);
   const Matrix V_x = V.leftCols(C.cols()), V_r = V.rightCols(G.cols());
-  Matrix A_whole, B_whole;
-  if constexpr (is_discrete<First>) {  // x_t = A x_{t−1} + B (V_x x_t + V_r r_t)
-    Matrix step(A.rows(), A.cols() + G.cols());
-    step << A, B * V_r;
-    const Matrix solved = solve_loop<Matrix>(function, B * V_x, step);
-    A_whole = solved.leftCols(A.cols());
-    B_whole = solved.rightCols(G.cols());
-  } else {
-    A_whole = A + B * V_x;
-    B_whole = B * V_r;
-  }
+  const Matrix A_whole = A + B * V_x, B_whole = B * V_r;
   const Matrix C_whole = H * (C + D * V_x), D_whole = H * D * V_r;
   return system_like<fixed_sum(One::states, Two::states), M, P>(first, A_whole, B_whole, C_whole,
                                                                 D_whole);
@@ -122,7 +111,7 @@ template <LinearSystem System>
 }
 
 /// One system after the other: y = second(first(u)). The state is that of the first, then that of
-/// the second; two discrete systems act within the same step.
+/// the second. Discrete systems are read before the step, y_t = C x_t + D u_t, and so is the whole.
 ///
 /// @throws ShapeError when the second does not have as many inputs as the first has outputs
 /// @throws DomainError when discrete systems have different steps
@@ -141,6 +130,7 @@ template <LinearSystem First, LinearSystem Second>
 }
 
 /// Two systems side by side on the same input, their outputs added: y = first(u) + second(u).
+/// Discrete systems are read before the step, and so is the whole.
 ///
 /// @throws ShapeError when they differ in inputs or outputs
 /// @throws DomainError when discrete systems have different steps
@@ -157,13 +147,12 @@ template <LinearSystem First, LinearSystem Second>
 }
 
 /// The closed loop y = forward(u − back(y)): negative feedback through `back`. For positive
-/// feedback negate C and D of back.
+/// feedback negate C and D of back. Discrete systems are read before the step, y_t = C x_t + D u_t,
+/// so that only D acts at once, and so is the whole.
 ///
 /// @throws ShapeError when back does not take the outputs of forward to its inputs
-/// @throws DomainError when the algebraic loop is singular: I + D_back D_forward in continuous
-/// time,
-///   the same with D + C B_bar in place of D in discrete time; or when discrete systems have
-///   different steps
+/// @throws DomainError when the algebraic loop I + D_back D_forward is singular, or discrete
+///   systems have different steps
 template <LinearSystem Forward, LinearSystem Back>
 [[nodiscard]] auto feedback(const Forward& forward, const Back& back) {
   using Matrix = Eigen::MatrixXd;
@@ -179,7 +168,8 @@ template <LinearSystem Forward, LinearSystem Back>
                          detail::SystemTraits<Forward>::outputs>("feedback", forward, back, wiring);
 }
 
-/// Two systems in one, each with inputs and outputs of its own.
+/// Two systems in one, each with inputs and outputs of its own. Discrete systems are read before
+/// the step, and so is the whole.
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto append(const First& first, const Second& second) {

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <Eigen/Cholesky>
 #include <Eigen/Core>
+#include <concepts>
+#include <limits>
+#include <string_view>
 
 #include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"
@@ -16,14 +20,29 @@ struct LinearQuadraticRegulator {
 
 namespace detail {
 
-template <class T, int N, int M, class DP, class DR>
-LinearQuadraticRegulator<T, N, M> regulator(Time time, const Eigen::Matrix<T, N, N>& A,
+/// Throws DomainError when Q has an eigenvalue that is negative by more than rounding.
+template <class DQ>
+void check_semidefinite(std::string_view function, const Eigen::MatrixBase<DQ>& Q) {
+  using T = typename DQ::Scalar;
+  using Limits = std::numeric_limits<double>;
+  Eigen::MatrixXd lifted = (T(0.5) * (Q + Q.transpose())).template cast<double>();
+  const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  lifted.diagonal().array() += 100 * epsilon * lifted.norm() + Limits::min();  // 0 is semidefinite
+  if (lifted.llt().info() != Eigen::Success)
+    throw_domain(function, "Q", "indefinite", "positive semidefinite");
+}
+
+/// What lqr and discrete_lqr share.
+template <class T, int N, int M, class DQ, class DR>
+LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time,
+                                            const Eigen::Matrix<T, N, N>& A,
                                             const Eigen::Matrix<T, N, M>& B,
-                                            const Eigen::MatrixBase<DP>& P,
+                                            const Eigen::MatrixBase<DQ>& Q,
                                             const Eigen::MatrixBase<DR>& R) {
-  const RiccatiEquation<Eigen::MatrixXd> equation{
-      time, A.template cast<double>(), B.template cast<double>(), {}, R.template cast<double>()};
-  return {equation.gain(P.template cast<double>()).template cast<T>(), P};
+  check_matrix(function, "Q", Q, A.rows(), A.rows());
+  check_semidefinite(function, Q);
+  const auto solution = checked_riccati(function, time, A, B, Q, R);
+  return {solution.K.template cast<T>(), solution.P.template cast<T>()};
 }
 
 }  // namespace detail
@@ -36,35 +55,33 @@ LinearQuadraticRegulator<T, N, M> regulator(Time time, const Eigen::Matrix<T, N,
 ///
 /// @param Q (states, states), symmetric, positive semidefinite: the cost of being off
 /// @param R (inputs, inputs), symmetric, positive definite: the cost of control
-/// @throws ShapeError, DomainError, ConvergenceError as riccati does
+/// @throws ShapeError, DomainError, ConvergenceError as riccati does, and DomainError when Q is not
+///   positive semidefinite
 template <class T, int N, int M, int P, class DQ, class DR>
 [[nodiscard]] LinearQuadraticRegulator<T, N, M> lqr(const StateSpace<T, N, M, P>& system,
                                                     const Eigen::MatrixBase<DQ>& Q,
                                                     const Eigen::MatrixBase<DR>& R) {
-  const auto cost =
-      detail::checked_riccati("lqr", detail::Time::continuous, system.A(), system.B(), Q, R);
-  return detail::regulator<T, N, M>(detail::Time::continuous, system.A(), system.B(), cost, R);
+  return detail::regulator("lqr", detail::Time::continuous, system.A(), system.B(), Q, R);
 }
 
-/// The linear-quadratic regulator in discrete time: u_t = −K x_{t−1} with
+/// The linear-quadratic regulator in discrete time: u_t = −K x_t with
 /// K = (R + B_barᵀ P B_bar)⁻¹ B_barᵀ P A_bar minimizes
 ///
-///   Σ_{t ≥ 1} x_{t−1}ᵀ Q x_{t−1} + u_tᵀ R u_t
+///   Σ_{t ≥ 0} x_tᵀ Q x_t + u_tᵀ R u_t
 ///
-/// for x_t = A_bar x_{t−1} + B_bar u_t, and makes A_bar − B_bar K stable. P is
+/// for x_{t+1} = A_bar x_t + B_bar u_t, and makes A_bar − B_bar K stable. P is
 /// discrete_riccati(A_bar, B_bar, Q, R).
 ///
 /// @param Q (states, states), symmetric, positive semidefinite: the cost of being off
 /// @param R (inputs, inputs), symmetric, positive definite: the cost of control
-/// @throws ShapeError, DomainError, ConvergenceError as discrete_riccati does
+/// @throws ShapeError, DomainError, ConvergenceError as discrete_riccati does, and DomainError when
+///   Q is not positive semidefinite
 template <class T, int N, int M, int P, class DQ, class DR>
 [[nodiscard]] LinearQuadraticRegulator<T, N, M> discrete_lqr(
     const DiscreteStateSpace<T, N, M, P>& system, const Eigen::MatrixBase<DQ>& Q,
     const Eigen::MatrixBase<DR>& R) {
-  const auto cost = detail::checked_riccati("discrete_lqr", detail::Time::discrete, system.A_bar(),
-                                            system.B_bar(), Q, R);
-  return detail::regulator<T, N, M>(detail::Time::discrete, system.A_bar(), system.B_bar(), cost,
-                                    R);
+  return detail::regulator("discrete_lqr", detail::Time::discrete, system.A_bar(), system.B_bar(),
+                           Q, R);
 }
 
 }  // namespace ssm

@@ -29,20 +29,20 @@ Eigen::VectorXcd eigenvalues_of(std::string_view function, Matrix A) {
   return solver.eigenvalues();
 }
 
-/// The matrices of C (λI − A)⁻¹ B + D in double. A discrete system answers an input within its
-/// step, z C (zI − A_bar)⁻¹ B_bar + D, which is C A_bar (zI − A_bar)⁻¹ B_bar + C B_bar + D.
+/// The matrices of C (λI − A)⁻¹ B + D in double. A discrete system read after its step answers
+/// z C (zI − A_bar)⁻¹ B_bar + D, which is C A_bar (zI − A_bar)⁻¹ B_bar + C B_bar + D.
 template <class Matrix>
 struct Quadruple {
   Matrix A, B, C, D;
 
   Quadruple() = default;
   template <LinearSystem System>
-  explicit Quadruple(const System& system)
+  Quadruple(const System& system, Readout readout)
       : A(state_matrix(system).template cast<double>()),
         B(input_matrix(system).template cast<double>()),
         C(system.C().template cast<double>()),
         D(system.D().template cast<double>()) {
-    if constexpr (is_discrete<System>) {
+    if (is_discrete<System> && readout == Readout::after) {
       D += C * B;
       C = (C * A).eval();
     }
@@ -170,19 +170,20 @@ template <LinearSystem System>
 ///   [A − λI, B; C, D]
 ///
 /// has less than its usual rank: the transmission zeros and, where there are as many inputs as
-/// outputs, the modes that inputs do not reach or outputs do not show. In discrete time, with
-/// y_t = C x_t + D u_t, they are those of z C (zI − A_bar)⁻¹ B_bar + D.
+/// outputs, the modes that inputs do not reach or outputs do not show. Read by Readout::after, C
+/// and D are C A_bar and D + C B_bar, whose zeros at 0 belong to the factor z.
 ///
 /// Reduced to a pencil of full rank without infinite zeros (Emami-Naeini & Van Dooren 1982), then a
 /// generalized eigenvalue problem; no polynomial is formed. Computed in double for float as well.
 ///
+/// @param readout of a discrete system; a continuous one has none
 /// @return as many as there are, at most states of them
 /// @throws DomainError when the system is not finite
 /// Cost: about 50 states³.
 template <LinearSystem System>
-[[nodiscard]] auto zeros(const System& system) {
+[[nodiscard]] auto zeros(const System& system, Readout readout = Readout::before) {
   using T = typename System::Scalar;
-  const detail::Quadruple<Eigen::MatrixXd> quadruple(system);
+  const detail::Quadruple<Eigen::MatrixXd> quadruple(system, readout);
   return Eigen::Matrix<std::complex<T>, Eigen::Dynamic, 1>(
       detail::zeros_of("zeros", quadruple).template cast<std::complex<T>>());
 }
@@ -196,7 +197,8 @@ template <LinearSystem System>
       .stable(detail::SystemTraits<System>::time);
 }
 
-/// What a constant input becomes in the end: D − C A⁻¹ B, or C (I − A_bar)⁻¹ B_bar + D.
+/// What a constant input becomes in the end: D − C A⁻¹ B, or C (I − A_bar)⁻¹ B_bar + D, whether the
+/// output is read before the step or after.
 ///
 /// @return (outputs, inputs)
 /// @throws DomainError when a pole lies at λ = 0 or z = 1 to working precision: the system

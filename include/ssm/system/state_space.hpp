@@ -1,7 +1,10 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <array>
+#include <cmath>
 #include <concepts>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -21,6 +24,21 @@ void check_matrix(std::string_view function, std::string_view argument,
   if (matrix.rows() != rows || matrix.cols() != cols)
     throw_shape(function, argument, to_string(std::array<Index, 2>{matrix.rows(), matrix.cols()}),
                 to_string(std::array<Index, 2>{rows, cols}));
+}
+
+/// The same where a size is known at run time only; fixed ones fit, at no cost.
+template <class Derived>
+void check_dynamic(std::string_view function, std::string_view argument,
+                   const Eigen::MatrixBase<Derived>& matrix, Index rows, Index cols) {
+  if constexpr (Derived::SizeAtCompileTime == Dynamic)
+    check_matrix(function, argument, matrix, rows, cols);
+}
+
+/// Throws DomainError unless a step Δ can be that of a sampled system.
+template <class T>
+void check_step(std::string_view function, T delta) {
+  if (!(delta > T(0) && std::isfinite(delta)))
+    throw_domain(function, "delta", std::to_string(delta), "positive and finite");
 }
 
 /// The extent that a fixed size demands, or the one found.
@@ -109,8 +127,18 @@ StateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&, const Eig
     -> StateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
                   DC::RowsAtCompileTime>;
 
-/// A sampled linear time-invariant system, x_t = A_bar x_{t−1} + B_bar u_t, y_t = C x_t + D u_t,
-/// and the step Δ that it was made for.
+/// When the output of a discrete system is read, before or after the input has moved the state.
+///
+/// With a hold of step Δ, input u_t acts over [tΔ, (t+1)Δ) and x_{t+1} = A_bar x_t + B_bar u_t.
+/// Control reads `before`: y_t = C x_t + D u_t is the output at tΔ, so that y_0 belongs to the
+/// initial state. Sequence models read `after`: y_t = C x_{t+1} + D u_t is the output at (t+1)Δ,
+/// which has seen u_t; it is that of C A_bar and D + C B_bar read before. Both move the state
+/// alike.
+enum class Readout { after, before };
+
+/// A sampled linear time-invariant system, x_{t+1} = A_bar x_t + B_bar u_t, y_t = C x_t + D u_t,
+/// and the step Δ that it was made for. Whoever computes with it takes that y_t, Readout::before,
+/// unless it says otherwise.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
 class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
   using Base = detail::SystemMatrices<T, States, Inputs, Outputs>;
@@ -120,13 +148,16 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
   /// @param B_bar (states, inputs)
   /// @param C (outputs, states)
   /// @param D (outputs, inputs)
-  /// @param delta Δ, s
+  /// @param delta Δ, s, positive
   /// @throws ShapeError when the shapes do not fit each other or the fixed sizes
+  /// @throws DomainError when Δ is not positive and finite
   template <class DA, class DB, class DC, class DD>
   DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
                      const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D,
                      std::type_identity_t<T> delta)
-      : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {}
+      : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {
+    detail::check_step("DiscreteStateSpace", delta);
+  }
 
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
   [[nodiscard]] const typename Base::InputMatrix& B_bar() const noexcept { return this->B_; }

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "ssm/core/error.hpp"
@@ -54,6 +55,20 @@ struct ZerosPolesGain {
 };
 
 namespace detail {
+
+template <class T>
+void check_finite(std::string_view function, const TransferFunction<T>& transfer) {
+  if (!transfer.numerator.allFinite()) throw_domain(function, "numerator", "not finite", "finite");
+  if (!transfer.denominator.allFinite())
+    throw_domain(function, "denominator", "not finite", "finite");
+}
+
+template <class T>
+void check_finite(std::string_view function, const ZerosPolesGain<T>& roots) {
+  if (!roots.zeros.allFinite()) throw_domain(function, "zeros", "not finite", "finite");
+  if (!roots.poles.allFinite()) throw_domain(function, "poles", "not finite", "finite");
+  if (!std::isfinite(roots.gain)) throw_domain(function, "gain", "not finite", "finite");
+}
 
 using Roots = std::vector<std::complex<double>>;
 
@@ -145,19 +160,21 @@ struct Section {
 /// cancelled against each other no more than they are in the system, and the first coefficient of
 /// D, CB, CAB, … that is not 0.
 ///
-/// @param input, output which channel
+/// @param output, input which channel
+/// @param readout of a discrete system; a continuous one has none
 /// @throws ShapeError when there is no such channel
 /// @throws DomainError when the system is not finite
 /// Cost: about 60 states³.
 template <LinearSystem System>
-[[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0) {
+[[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0,
+                                    Readout readout = Readout::before) {
   using T = typename System::Scalar;
   constexpr std::string_view function = "zeros_poles_gain";
   if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
     detail::throw_shape(
         function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
         "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  detail::Quadruple<Eigen::MatrixXd> channel(system);
+  detail::Quadruple<Eigen::MatrixXd> channel(system, readout);
   channel.B = channel.B.col(input).eval();
   channel.C = channel.C.row(output).eval();
   channel.D = channel.D.block(output, input, 1, 1).eval();
@@ -174,10 +191,11 @@ template <LinearSystem System>
 }
 
 /// The same of a transfer function, whose roots are eigenvalues of companion matrices.
-/// @throws DomainError when the leading coefficient of the denominator is 0
+/// @throws DomainError when the denominator is 0, or a coefficient is not finite
 template <std::floating_point T>
 [[nodiscard]] ZerosPolesGain<T> zeros_poles_gain(const TransferFunction<T>& transfer) {
   constexpr std::string_view function = "zeros_poles_gain";
+  detail::check_finite(function, transfer);
   const auto degree = [](const auto& coefficients) {
     Index size = coefficients.size();
     while (size > 0 && coefficients(size - 1) == T(0)) --size;
@@ -198,42 +216,41 @@ template <std::floating_point T>
 }
 
 /// The transfer function of given zeros, poles and gain; its denominator is monic.
-/// @throws DomainError when a complex zero or pole lacks its exact conjugate
+/// @throws DomainError when a complex zero or pole lacks its exact conjugate, or one is not finite
 template <std::floating_point T>
 [[nodiscard]] TransferFunction<T> transfer_function(const ZerosPolesGain<T>& roots) {
   constexpr std::string_view function = "transfer_function";
+  detail::check_finite(function, roots);
   return {detail::polynomial(function, "zeros", roots.zeros, static_cast<double>(roots.gain))
               .template cast<T>(),
           detail::polynomial(function, "poles", roots.poles, 1.0).template cast<T>()};
 }
 
-/// The transfer function of one channel of a system, by way of its zeros and poles.
+/// The transfer function of one channel of a system, by way of its zeros and poles: that of
+/// C (sI − A)⁻¹ B + D, or of C (zI − A_bar)⁻¹ B_bar + D, and z C (zI − A_bar)⁻¹ B_bar + D when read
+/// by Readout::after.
+/// @param output, input, readout as for zeros_poles_gain
 /// @throws ShapeError, DomainError as zeros_poles_gain does
 template <LinearSystem System>
-[[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0) {
-  return transfer_function(zeros_poles_gain(system, output, input));
+[[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0,
+                                     Readout readout = Readout::before) {
+  return transfer_function(zeros_poles_gain(system, output, input, readout));
 }
 
-/// The controllable companion form of a proper transfer function of order k, denominator
-/// a_0 … a_k, numerator b_0 … b_k:
-///
-///   A = [0 1 0 …; 0 0 1 …; …; −a_0/a_k … −a_{k−1}/a_k],  B = [0; …; 0; 1],
-///   C_j = (b_j − a_j b_k / a_k) / a_k,  D = b_k / a_k   (Ogata, 5th ed., eqs. 9-3 and 9-4).
-///
-/// Ill-conditioned at high orders; state_space(transfer) is its balanced form.
-/// @throws ShapeError when the numerator has more coefficients than the denominator, or that none
-/// @throws DomainError when a_k = 0
-template <std::floating_point T>
-[[nodiscard]] StateSpace<T, Dynamic, 1, 1> controllable_companion(
-    const TransferFunction<T>& transfer) {
-  constexpr std::string_view function = "controllable_companion";
+namespace detail {
+
+/// What state_space and discrete_state_space share, s or z.
+template <class T>
+StateSpace<T, Dynamic, 1, 1> companion_form(std::string_view function,
+                                            const TransferFunction<T>& transfer) {
   const auto &a = transfer.denominator, &b = transfer.numerator;
   const Index k = a.size() - 1;
-  if (k < 0 || b.size() > k + 1)
-    detail::throw_shape(function, "numerator", detail::to_string(std::array<Index, 1>{b.size()}),
-                        "at most the size of the denominator, (" + std::to_string(k + 1) + ")");
-  if (a(k) == T(0))
-    detail::throw_domain(function, "leading coefficient of the denominator", "0", "not 0");
+  if (k < 0) throw_shape(function, "denominator", "(0)", "one coefficient or more");
+  if (b.size() > k + 1)
+    throw_shape(function, "numerator", to_string(std::array<Index, 1>{b.size()}),
+                "at most the size of the denominator, (" + std::to_string(k + 1) + ")");
+  check_finite(function, transfer);
+  if (a(k) == T(0)) throw_domain(function, "leading coefficient of the denominator", "0", "not 0");
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
   Matrix A = Matrix::Zero(k, k), B = Matrix::Zero(k, 1), C(1, k);
   const T D = b.size() == k + 1 ? b(k) / a(k) : T(0);
@@ -246,45 +263,23 @@ template <std::floating_point T>
   return {A, B, C, Eigen::Matrix<T, 1, 1>(D)};
 }
 
-/// The observable companion form, the transpose of controllable_companion: Aᵀ, Cᵀ, Bᵀ, D.
-/// @throws ShapeError, DomainError as controllable_companion does
-template <std::floating_point T>
-[[nodiscard]] StateSpace<T, Dynamic, 1, 1> observable_companion(
-    const TransferFunction<T>& transfer) {
-  const auto dual = controllable_companion(transfer);
-  return {dual.A().transpose(), dual.C().transpose(), dual.B().transpose(), dual.D()};
-}
-
-/// A continuous system with this transfer function: its controllable companion form, balanced.
-/// @throws ShapeError, DomainError as controllable_companion does
-template <std::floating_point T>
-[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const TransferFunction<T>& transfer) {
-  return balance_states(controllable_companion(transfer));
-}
-
-/// A continuous system with these zeros, poles and gain: sections of one or two states in a row, so
-/// that no polynomial is formed and the poles are those given to the last digit, stiff or not. A
-/// zero far below the poles of its section costs digits of the response near it.
-///
-/// @throws ShapeError when there are more zeros than poles
-/// @throws DomainError when a complex zero or pole lacks its exact conjugate
-/// Cost: states³.
-template <std::floating_point T>
-[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const ZerosPolesGain<T>& roots) {
-  constexpr std::string_view function = "state_space";
+/// Sections of one or two states in a row, s or z.
+template <class T>
+StateSpace<T, Dynamic, 1, 1> cascade_form(std::string_view function,
+                                          const ZerosPolesGain<T>& roots) {
   if (roots.zeros.size() > roots.poles.size())
-    detail::throw_shape(function, "zeros",
-                        detail::to_string(std::array<Index, 1>{roots.zeros.size()}),
-                        "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
-  const std::vector<detail::Roots> poles = detail::grouped_roots(function, "poles", roots.poles);
-  const std::vector<detail::Roots> zeros = detail::grouped_roots(function, "zeros", roots.zeros);
+    throw_shape(function, "zeros", to_string(std::array<Index, 1>{roots.zeros.size()}),
+                "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
+  check_finite(function, roots);
+  const std::vector<Roots> poles = grouped_roots(function, "poles", roots.poles);
+  const std::vector<Roots> zeros = grouped_roots(function, "zeros", roots.zeros);
   const Index n = roots.poles.size();
   Eigen::MatrixXd A = Eigen::MatrixXd::Zero(n, n), B = Eigen::MatrixXd::Zero(n, 1);
   Eigen::RowVectorXd C = Eigen::RowVectorXd::Zero(n);
   double D = static_cast<double>(roots.gain);
   Index at = 0;
   for (std::size_t i = 0; i < poles.size(); ++i) {
-    const detail::Section section(poles[i], i < zeros.size() ? zeros[i] : detail::Roots{});
+    const Section section(poles[i], i < zeros.size() ? zeros[i] : Roots{});
     const Index k = section.A.rows();
     A.block(at, at, k, k) = section.A;
     A.block(at, 0, k, at) = section.B * C.head(at);
@@ -297,6 +292,84 @@ template <std::floating_point T>
   // The last section first: A is then upper triangular but for pairs, and shows its eigenvalues.
   return {A.reverse().template cast<T>(), B.reverse().template cast<T>(),
           C.reverse().template cast<T>(), Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
+}
+
+/// The discrete system of these matrices.
+template <class T>
+DiscreteStateSpace<T, Dynamic, 1, 1> in_steps(const StateSpace<T, Dynamic, 1, 1>& matrices,
+                                              T delta) {
+  return {matrices.A(), matrices.B(), matrices.C(), matrices.D(), delta};
+}
+
+}  // namespace detail
+
+/// The controllable companion form of a proper transfer function of order k, denominator
+/// a_0 … a_k, numerator b_0 … b_k:
+///
+///   A = [0 1 0 …; 0 0 1 …; …; −a_0/a_k … −a_{k−1}/a_k],  B = [0; …; 0; 1],
+///   C_j = (b_j − a_j b_k / a_k) / a_k,  D = b_k / a_k   (Ogata, 5th ed., eqs. 9-3 and 9-4).
+///
+/// Ill-conditioned at high orders; state_space(transfer) is its balanced form.
+/// @throws ShapeError when the numerator has more coefficients than the denominator, or that none
+/// @throws DomainError when a_k = 0 or a coefficient is not finite
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> controllable_companion(
+    const TransferFunction<T>& transfer) {
+  return detail::companion_form("controllable_companion", transfer);
+}
+
+/// The observable companion form, the transpose of controllable_companion: Aᵀ, Cᵀ, Bᵀ, D.
+/// @throws ShapeError, DomainError as controllable_companion does
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> observable_companion(
+    const TransferFunction<T>& transfer) {
+  const auto dual = detail::companion_form("observable_companion", transfer);
+  return {dual.A().transpose(), dual.C().transpose(), dual.B().transpose(), dual.D()};
+}
+
+/// A continuous system with this transfer function: its controllable companion form, balanced.
+/// @throws ShapeError, DomainError as controllable_companion does
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const TransferFunction<T>& transfer) {
+  return balance_states(detail::companion_form("state_space", transfer));
+}
+
+/// A continuous system with these zeros, poles and gain: sections of one or two states in a row, so
+/// that no polynomial is formed and the poles are those given to the last digit, stiff or not. A
+/// zero far below the poles of its section costs digits of the response near it.
+///
+/// @throws ShapeError when there are more zeros than poles
+/// @throws DomainError when a complex zero or pole lacks its exact conjugate, or one is not finite
+/// Cost: states³.
+template <std::floating_point T>
+[[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const ZerosPolesGain<T>& roots) {
+  return detail::cascade_form("state_space", roots);
+}
+
+/// A discrete system with this transfer function in z, read before the step:
+/// C (zI − A_bar)⁻¹ B_bar + D is it. The balanced companion form, as of state_space.
+///
+/// @param delta Δ, s
+/// @throws ShapeError, DomainError as controllable_companion does, and DomainError when Δ is not
+///   positive and finite
+template <std::floating_point T>
+[[nodiscard]] DiscreteStateSpace<T, Dynamic, 1, 1> discrete_state_space(
+    const TransferFunction<T>& transfer, std::type_identity_t<T> delta) {
+  return detail::in_steps(balance_states(detail::companion_form("discrete_state_space", transfer)),
+                          delta);
+}
+
+/// A discrete system with these zeros, poles and gain in z, read before the step, in the sections
+/// of state_space.
+///
+/// @param delta Δ, s
+/// @throws ShapeError, DomainError as state_space does, and DomainError when Δ is not positive and
+///   finite
+/// Cost: states³.
+template <std::floating_point T>
+[[nodiscard]] DiscreteStateSpace<T, Dynamic, 1, 1> discrete_state_space(
+    const ZerosPolesGain<T>& roots, std::type_identity_t<T> delta) {
+  return detail::in_steps(detail::cascade_form("discrete_state_space", roots), delta);
 }
 
 }  // namespace ssm
