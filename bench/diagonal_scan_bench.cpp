@@ -7,6 +7,7 @@
 #include "ssm/conv/diagonal_kernel.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/core/tensor.hpp"
+#include "ssm/layers/s4d.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
 
 /// S4D from its parameters to its output, zero-order hold and kernels included. An item is one
@@ -15,6 +16,9 @@
 /// floor        what the chunked form cannot avoid: its multiply-adds on data that stays in the
 ///              first-level cache
 /// convolution  the kernel by Vandermonde sums, then transforms
+/// layer        s4d_forward and s4d_backward of short sequences in every form, which
+/// S4dForm::fastest
+///              chooses from
 namespace {
 
 using ssm::Index;
@@ -162,6 +166,47 @@ void convolution(benchmark::State& run, Index length, Index channels, Index stat
   report(run, length * channels);
 }
 
+/// The layer in one form, forward or backward.
+template <class T>
+void layer(benchmark::State& run, Index batch, Index length, Index width, Index state,
+           ssm::S4dForm form, bool backward) {
+  ssm::S4dWeights<T> weights({.width = width, .state = state}), gradients;
+  weights.B.fill(1);
+  weights.C.fill(1);
+  Tensor<T, 3> u({batch, length, width}), y(u.extents());
+  u.fill(1);
+  ssm::S4dWorkspace<T> workspace;
+  for (auto _ : run)
+    if (backward)
+      ssm::s4d_backward<T>(ssm::cpu(1), weights, u, nullptr, {.form = form}, u, nullptr, gradients,
+                           y, nullptr, workspace);
+    else
+      ssm::s4d_forward<T>(ssm::cpu(1), weights, u, nullptr, y, nullptr, {.form = form}, workspace);
+  report(run, batch * length * width);
+}
+
+template <class T>
+void add_layers(const std::string& scalar) {
+  using enum ssm::S4dForm;
+  for (Index batch : {1, 32})
+    for (Index length : {16, 32, 64, 128})
+      for (Index state : {4, 64})
+        for (const auto& [name, form] : {std::pair{"fastest", fastest},
+                                         {"scan", scan},
+                                         {"convolution", convolution},
+                                         {"recurrence", recurrence}})
+          for (bool backward : {false, true}) {
+            if (backward && form == recurrence) continue;
+            const std::string title =
+                std::string("s4d_layer/") + name + (backward ? "_backward/" : "/") + scalar +
+                "/batch:" + std::to_string(batch) + "/length:" + std::to_string(length) +
+                "/channels:64/state:" + std::to_string(state);
+            benchmark::RegisterBenchmark(title.c_str(), [=, form = form](benchmark::State& run) {
+              layer<T>(run, batch, length, 64, state, form, backward);
+            })->UseRealTime();
+          }
+}
+
 using Function = void (*)(benchmark::State&, Index, Index, Index, int);
 
 void add(const std::string& variant, const std::string& scalar, Function function, Index length,
@@ -192,6 +237,8 @@ void add_all(const std::string& scalar) {
 int main(int argc, char** argv) {
   add_all<float>("float");
   add_all<double>("double");
+  add_layers<float>("float");
+  add_layers<double>("double");
   for (Index length : {64, 256, 1024, 4096, 65536})
     for (Index state : {16, 64, 256}) {
       add("scan", "float", scan<float>, length, 64, state, 1);

@@ -389,10 +389,10 @@ plot::Series watch_model(const Arguments& a,
     input.resize({batch, 1});
     logits.resize({batch, classes});
     ssm::SequenceClassifierState<float, Mixer> state(weights.config, batch);
-    ssm::SequenceClassifierStepScratch<float, Mixer> scratch(weights.config, batch);
+    ssm::SequenceClassifierStepScratch<float, Mixer> scratch(weights, batch, options);
     for (Index t = 0; t < length; ++t) {
       for (Index b = 0; b < batch; ++b) input(b, 0) = sequences(b, t, 0);
-      ssm::classifier_step<float>(weights, input, state, logits, options, scratch);
+      ssm::classifier_step<float>(weights, input, state, logits, scratch);
       for (Index b = 0; b < batch; ++b) {
         const float* row = &logits(b, 0);
         right[static_cast<std::size_t>(t)] +=

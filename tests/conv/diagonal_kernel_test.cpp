@@ -1,7 +1,9 @@
 #include "ssm/conv/diagonal_kernel.hpp"
 
+#include <algorithm>
 #include <complex>
 #include <limits>
+#include <string>
 
 #include "ssm/conv/diagonal_state.hpp"
 #include "ssm/conv/long_conv.hpp"
@@ -9,6 +11,7 @@
 #include "support/compare.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -85,11 +88,11 @@ struct Gradients {
   Tensor<T, 1> delta;
 };
 
-Gradients<double> backward(Kind kind, const Problem<double>& p, const Tensor<double, 2>& dK,
-                           int threads = 1) {
-  Gradients<double> out{p.lambda, p.B, p.C, p.delta};
-  DiagonalKernelWorkspace<double> workspace;
-  const DiagonalKernelGradients<double> gradients{out.lambda, out.delta, out.B, out.C};
+template <class T>
+Gradients<T> backward(Kind kind, const Problem<T>& p, const Tensor<T, 2>& dK, int threads = 1) {
+  Gradients<T> out{p.lambda, p.B, p.C, p.delta};
+  DiagonalKernelWorkspace<T> workspace;
+  const DiagonalKernelGradients<T> gradients{out.lambda, out.delta, out.B, out.C};
   if (kind == Kind::dss)
     dss_kernel_backward(cpu(threads), p.inputs(), dK, gradients, workspace);
   else
@@ -360,4 +363,52 @@ TEST_CASE("the diagonal kernels name the argument that does not fit") {
   problem.lambda(1, 2) = {0.5, 1};
   CHECK_THROWS_WITH(dss_kernel(cpu, problem.inputs(), K, workspace),
                     "dss_kernel: Re lambda is 0.500000, expected < 0");
+}
+
+TEST_CASE("the gradients of the diagonal kernels and of a state passed on hold in float") {
+  for (const Kind kind : kinds)
+    for (const Index length : {1, 77, 701}) {
+      const Problem<float> narrow(2, 8, 0.05);
+      const auto gradients_of = [&]<class T>(T) {
+        Problem<T> p(2, 8);
+        const auto same = [](const auto& from, auto& to) {
+          std::copy(from.begin(), from.end(), to.begin());
+        };
+        same(narrow.lambda, p.lambda);
+        same(narrow.B, p.B);
+        same(narrow.C, p.C);
+        same(narrow.delta, p.delta);
+        ssm::test::Results results;
+        const auto add = [&](const std::string& of, const Gradients<T>& g) {
+          ssm::test::add_result(results, of + " lambda", g.lambda);
+          ssm::test::add_result(results, of + " B", g.B);
+          ssm::test::add_result(results, of + " C", g.C);
+          ssm::test::add_result(results, of + " delta", g.delta);
+        };
+        add("kernel",
+            backward(kind, p, ssm::test::float_normal<T>(9, std::array<Index, 2>{2, length})));
+        if (kind == Kind::dss) return results;
+        const std::array<Index, 3> extents{2, length, 2}, states{2, 2, 8};
+        const auto u = ssm::test::float_normal<T>(10, extents),
+                   dy = ssm::test::float_normal<T>(11, extents);
+        const auto h = ssm::test::float_normal<std::complex<T>>(12, states),
+                   dh = ssm::test::float_normal<std::complex<T>>(13, states);
+        Gradients<T> g{p.lambda, p.B, p.C, p.delta};
+        for (auto* tensor : {&g.lambda, &g.B, &g.C}) tensor->fill(T(0));
+        g.delta.fill(T(0));
+        Tensor<T, 3> du(extents);
+        Tensor<std::complex<T>, 3> dinitial(states);
+        DiagonalKernelWorkspace<T> workspace;
+        s4d_pass_state_backward<T>(cpu(1), method_of(kind), p.inputs(), {u, h}, {dy, dh},
+                                   {du, dinitial, {g.lambda, g.delta, g.B, g.C}}, workspace);
+        add("state", g);
+        ssm::test::add_result(results, "u", du);
+        ssm::test::add_result(results, "initial state", dinitial);
+        return results;
+      };
+      const auto [error, where] =
+          ssm::test::largest_error(gradients_of(float()), gradients_of(double()));
+      CAPTURE(where, static_cast<int>(kind), length);
+      CHECK(error < 8 * static_cast<double>(std::numeric_limits<float>::epsilon()));
+    }
 }

@@ -1,5 +1,7 @@
 #include "ssm/conv/long_conv.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <complex>
 #include <limits>
 #include <numbers>
@@ -7,6 +9,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/finite_difference.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -249,4 +252,32 @@ TEST_CASE("the long convolution names the argument that does not fit") {
   inputs.kernel = empty;
   CHECK_THROWS_WITH(long_conv<double>(cpu, inputs, {}, {y, {}}, workspace),
                     "long_conv: kernel is of no taps, expected at least one tap");
+}
+
+TEST_CASE("the gradients of the long convolution in float are those in double") {
+  for (const ConvMethod method : methods)
+    for (const auto& [length, taps] :
+         {std::array<Index, 2>{1, 5}, {60, 4}, {700, 700}, {3000, 90}}) {
+      const auto gradients_of = [&, length = length, taps = taps]<class T>(T) {
+        Problem<T> problem(0, 0, 0, 1);
+        problem.u = ssm::test::float_normal<T>(4, std::array<Index, 3>{2, length, 2});
+        problem.initial_state = ssm::test::float_normal<T>(5, std::array<Index, 3>{2, taps - 1, 2});
+        problem.kernel = ssm::test::float_normal<T>(6, std::array<Index, 2>{2, taps});
+        problem.D = ssm::test::float_normal<T>(7, std::array<Index, 1>{2});
+        const auto g = backward(problem, ssm::test::float_normal<T>(8, problem.u.extents()),
+                                ssm::test::float_normal<T>(9, problem.initial_state.extents()),
+                                {method, false});
+        ssm::test::Results results;
+        ssm::test::add_result(results, "u", g.u);
+        ssm::test::add_result(results, "kernel", g.kernel);
+        ssm::test::add_result(results, "D", g.D);
+        ssm::test::add_result(results, "initial state", g.initial_state);
+        return results;
+      };
+      const auto [error, where] =
+          ssm::test::largest_error(gradients_of(float()), gradients_of(double()));
+      CAPTURE(where, static_cast<int>(method), length, taps);
+      CHECK(error < 4 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                        std::sqrt(static_cast<double>(std::max(length, taps))));
+    }
 }

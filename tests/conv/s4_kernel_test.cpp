@@ -187,6 +187,8 @@ TEST_CASE("a truncated output is doubled in length by one more power") {
     const Vector once = s4_truncate(step, problem.output(0), length);
     const Vector twice = s4_truncate(step, problem.output(0), 2 * length);
     CHECK((s4_truncate(step, once, length, 1.0) - twice).norm() <= 1e-12 * twice.norm());
+    const Vector again = s4_untruncate(step, once, length);
+    CHECK((again - problem.output(0)).norm() <= 1e-12 * again.norm());
   }
   CHECK(s4_truncate(step, problem.output(0), 0).norm() == 0);
 }

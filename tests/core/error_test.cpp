@@ -1,10 +1,13 @@
 #include "ssm/core/error.hpp"
 
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "ssm/core/tensor.hpp"
 #include "support/catch.hpp"
+#include "support/contains.hpp"
+#include "support/last_words.hpp"
 
 using namespace ssm;
 
@@ -37,4 +40,16 @@ TEST_CASE("an absent argument passes an optional check, and a wrong one does not
 TEST_CASE("a domain error names the value and what it should be") {
   CHECK_THROWS_AS(detail::throw_domain("f", "x", "-1", ">= 0"), DomainError);
   CHECK_THROWS_WITH(detail::throw_domain("f", "x", "-1", ">= 0"), "f: x is -1, expected >= 0");
+}
+
+TEST_CASE("checks in a function that may not throw end the program, and say why") {
+  const auto words_of = [](Index got) {
+    return test::last_words([&] {
+      detail::check_or_terminate([&] {
+        if (got != 2) detail::throw_domain("step", "rate", std::to_string(got), "2");
+      });
+    });
+  };
+  CHECK(words_of(2).empty());
+  CHECK_THAT(words_of(3), test::contains("step: rate is 3, expected 2"));
 }

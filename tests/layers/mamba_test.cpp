@@ -4,8 +4,10 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -164,6 +166,23 @@ TEMPLATE_TEST_CASE("a Mamba step equals the forward pass and allocates nothing",
   CHECK(test::relative_error(y, whole.y) < bound);
   CHECK(test::relative_error(state.scan, whole.final.scan) < bound);
   CHECK(test::relative_error(state.conv, whole.final.conv) < bound);
+}
+
+TEST_CASE("a Mamba step makes its own room, and ends the program for a state of another batch") {
+  Random random(10);
+  const auto weights = draw_weights<double>(random, small);
+  const auto x = random.normal<double, 2>({2, 4});
+  MambaState<double> state(small, 2);
+  MambaSaved<double> scratch;
+  Tensor<double, 2> y(x.extents());
+  mamba_step<double>(weights, x, state, y, scratch);
+  const auto whole = forward<double>(weights, View<const double, 3>(x.data(), {2, 1, 4}), nullptr);
+  for (Index i = 0; i < y.size(); ++i) CHECK(y.data()[i] == Approx(whole.y.data()[i]));
+  CHECK_THAT(test::last_words([&] {
+               MambaState<double> other(small, 1);
+               mamba_step<double>(weights, x, other, y, scratch);
+             }),
+             test::contains("mamba_step: state.conv is (1, 3, 6), expected (2, 3, 6)"));
 }
 
 TEST_CASE("a Mamba block adds to its output when asked, and starts from zero without a state") {

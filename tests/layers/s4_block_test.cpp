@@ -1,9 +1,14 @@
 #include "ssm/layers/s4_block.hpp"
 
+#include <limits>
+
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -87,18 +92,27 @@ TEST_CASE("an S4 block's step equals its forward pass and allocates nothing") {
   const auto whole = forward(weights, x, &initial, {});
   auto state = initial;
   Tensor<double, 3> y(x.extents());
-  S4BlockSaved<double> scratch;
-  S4dStepScratch<double> modes;
-  scratch.resize(3, 2);
-  modes.resize(small);
+  S4BlockStepScratch<double> scratch(weights, 2);
   for (Index t = 0; t < 12; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {36, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {36, 1});
-    CHECK(test::allocations_of(
-              [&] { s4_block_step<double>(weights, now, state, out, {}, scratch, modes); }) == 0);
+    CHECK(test::allocations_of([&] { s4_block_step<double>(weights, now, state, out, scratch); }) ==
+          0);
   }
   CHECK(test::relative_error(y, whole.y) < 1e-12);
   CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+}
+
+TEST_CASE("an S4 block's step with a scratch of another batch ends the program with a sentence") {
+  const auto weights = draw(7);
+  static_assert(!std::is_default_constructible_v<S4BlockStepScratch<double>>);
+  CHECK_THAT(test::last_words([&] {
+               S4BlockStepScratch<double> scratch(weights, 2);
+               S4dState<double> state(small, 3);
+               Tensor<double, 2> row({3, 3});
+               s4_block_step<double>(weights, row, state, row, scratch);
+             }),
+             test::contains("s4_block_step: input is (3, 3), expected (2, 3)"));
 }
 
 TEST_CASE("an S4 block's bits do not depend on the number of threads") {
@@ -127,4 +141,37 @@ TEST_CASE("gelu and glu are their formulas, in float as in double") {
     }
   CHECK(test::relative_error(gelu, want_gelu) < 1e-6);
   CHECK(test::relative_error(glu, want_glu) < 1e-6);
+}
+
+TEST_CASE("the gradients of an S4 block in float are those in double, with dropout") {
+  const auto wide = draw(13);
+  S4BlockWeights<float> narrow(small);
+  test::assign(wide, narrow);
+  for (const Index length : {1, 40, 600}) {
+    const auto run = [&]<class T>(T) {
+      S4BlockWeights<T> weights(small), gradients;
+      test::assign(narrow, weights);
+      const std::array<Index, 3> extents{2, length, 3};
+      const auto x = test::float_normal<T>(14, extents), dy = test::float_normal<T>(15, extents);
+      S4dState<T> initial(small, 2), dfinal(small, 2), dinitial;
+      initial.x = test::float_normal<std::complex<T>>(16, initial.x.extents());
+      dfinal.x = test::float_normal<std::complex<T>>(17, initial.x.extents());
+      Tensor<T, 3> y(extents), dx(extents);
+      S4BlockSaved<T> saved;
+      S4BlockWorkspace<T> workspace;
+      const S4BlockOptions<T> options{.dropout = {.probability = 0.3, .seed = 6}};
+      s4_block_forward<T>(cpu(1), weights, x, &initial, y, nullptr, options, saved, workspace);
+      s4_block_backward<T>(cpu(1), weights, x, &initial, options, saved, dy, &dfinal, gradients, dx,
+                           &dinitial, workspace);
+      test::Results results;
+      test::add_results(results, gradients);
+      test::add_result(results, "input", dx);
+      test::add_result(results, "initial", dinitial.x);
+      return results;
+    };
+    const auto [error, where] = test::largest_error(run(float()), run(double()));
+    INFO(where << " length " << length);
+    CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                      std::sqrt(static_cast<double>(length)));
+  }
 }

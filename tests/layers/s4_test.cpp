@@ -2,14 +2,17 @@
 
 #include <limits>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "ssm/layers/mixers.hpp"
 #include "ssm/layers/s4_recurrence.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -30,19 +33,19 @@ struct Result {
 };
 
 Result forward(const S4Weights<double>& weights, const View<const double, 3>& u,
-               const S4State<double>* initial, int threads = 1) {
+               const S4State<double>* initial, int threads = 1, double rate = 1) {
   Result result{Tensor<double, 3>(u.extents()), {}};
   S4Workspace<double> workspace;
-  s4_forward<double>(cpu(threads), weights, u, initial, result.y, &result.final, workspace);
+  s4_forward<double>(cpu(threads), weights, u, initial, result.y, &result.final, {rate}, workspace);
   return result;
 }
 
 /// From rest.
 Tensor<double, 3> forward(const S4Weights<double>& weights, const View<const double, 3>& u,
-                          int threads = 1) {
+                          int threads = 1, double rate = 1) {
   S4Workspace<double> workspace;
   Tensor<double, 3> y(u.extents());
-  s4_forward<double>(cpu(threads), weights, u, nullptr, y, nullptr, workspace);
+  s4_forward<double>(cpu(threads), weights, u, nullptr, y, nullptr, {rate}, workspace);
   return y;
 }
 
@@ -155,15 +158,14 @@ TEST_CASE("an S4 step equals the forward pass, follows the weights, allocates no
   auto weights = draw(shape, 17);
   const auto u = Random(18).normal<double, 3>({2, 25, 3});
   const auto initial = draw_state(shape, 2, 19);
-  S4StepScratch<double> scratch;
-  S4Mixer::reserve_step(scratch, shape);
+  S4StepScratch<double> scratch(weights);
   const auto check = [&] {
     const auto whole = forward(weights, u, &initial);
     auto state = initial;
     Tensor<double, 3> y(u.extents());
     for (Index t = 0; t < 25; ++t)
       CHECK(test::allocations_of([&] {
-              S4Mixer::step<double>(weights, at_step(u, t), state, at_step(y, t), {}, scratch);
+              S4Mixer::step<double>(weights, at_step(u, t), state, at_step(y, t), scratch);
             }) == 0);
     CHECK(test::relative_error(y, whole.y) < 1e-11);
     CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
@@ -183,6 +185,118 @@ TEST_CASE("an S4 step equals the forward pass, follows the weights, allocates no
   check();
   weights.C(0, 0, 3, 1) += 1;
   check();
+  s4_double_length(weights);
+  check();
+}
+
+TEST_CASE("an S4 step has no set-up to forget") {
+  const S4Shape shape{.width = 2, .state = 4, .length = 5};
+  const auto weights = draw(shape);
+  static_assert(!std::is_default_constructible_v<S4StepScratch<double>>);
+  CHECK_THROWS_WITH(
+      S4StepScratch<double>(draw({.width = 2, .state = 4, .bidirectional = true})),
+      "S4StepScratch: weights is bidirectional, expected one direction, as a pass from the end has "
+      "no step");
+  CHECK_THROWS_AS(S4StepScratch<double>(weights, {.rate = 0}), DomainError);
+  const auto step = [&](const S4Weights<double>& w, S4State<double> state) {
+    return test::last_words([&] {
+      S4StepScratch<double> scratch(weights);
+      Tensor<double, 2> row({1, 2});
+      s4_step<double>(w, row, state, row, scratch);
+    });
+  };
+  CHECK(step(weights, {shape, 1}).empty());
+  const S4Shape wide{.width = 2, .state = 64, .length = 5};
+  CHECK_THAT(step(draw(wide), {wide, 1}),
+             test::contains("s4_step: scratch is made for weights of another shape, expected one "
+                            "made for these"));
+  CHECK_THAT(step(weights, {}), test::contains("s4_step: state is (0, 0, 0), expected (1, 2, 2)"));
+}
+
+TEST_CASE("an S4 layer at another rate is its recurrence at that rate, by sequence and by step") {
+  for (const Index rank : {1, 2})
+    for (const double rate : {0.5, 2.0, 3.0}) {
+      const S4Shape shape{.width = 3, .state = 8, .rank = rank, .length = 60};
+      auto weights = draw(shape, 29);
+      const auto initial = draw_state(shape, 2, 30);
+      S4StepScratch<double> scratch(weights, {.rate = rate});
+      for (int pass = 0; pass < 2; ++pass) {
+        for (const Index length : {1, 31, 60}) {
+          INFO("rank " << rank << " rate " << rate << " length " << length);
+          const double bound =
+              200 * static_cast<double>(length) * std::numeric_limits<double>::epsilon();
+          const auto u = Random(31).normal<double, 3>({2, length, 3});
+          const auto want = by_steps(weights, u, initial, rate);
+          const auto got = forward(weights, u, &initial, 1, rate);
+          CHECK(test::relative_error(got.y, want.y) < bound);
+          CHECK(test::relative_error(got.final.x, want.final.x) < bound);
+          auto state = initial;
+          Tensor<double, 3> y(u.extents());
+          for (Index t = 0; t < length; ++t)
+            CHECK(test::allocations_of([&] {
+                    s4_step<double>(weights, at_step(u, t), state, at_step(y, t), scratch);
+                  }) == 0);
+          CHECK(test::relative_error(y, want.y) < bound);
+          CHECK(test::relative_error(state.x, want.final.x) < bound);
+          auto changed = weights;
+          s4_change_rate(changed, rate);
+          CHECK(test::relative_error(forward(changed, u, &initial).y, want.y) < bound);
+        }
+        weights.log_delta(1) += 0.3;
+      }
+    }
+}
+
+TEST_CASE("a workspace serves an S4 layer at any rate after any other, and weights that change") {
+  auto weights = draw({.width = 2, .state = 4, .length = 20});
+  const auto u = Random(32).normal<double, 3>({1, 20, 2});
+  S4Workspace<double> workspace;
+  const auto check = [&](double rate) {
+    Tensor<double, 3> y(u.extents());
+    s4_forward<double>(cpu(1), weights, u, nullptr, y, nullptr, {rate}, workspace);
+    CHECK(test::same_bits(y, forward(weights, u, 1, rate)));
+  };
+  for (const double rate : {2.0, 1.0, 2.0, 3.0}) check(rate);
+  for (auto* tensor : {&weights.log_decay, &weights.frequency}) {
+    tensor->data()[1] += 0.1;
+    check(3);
+  }
+  weights.log_delta(0) += 0.1;
+  check(3);
+  weights.P(1, 1, 0, 0) += 0.1;
+  check(3);
+  weights.B(1, 1, 0) += 0.1;
+  check(3);
+  weights.C(0, 1, 1, 0) += 0.1;
+  check(3);
+  s4_double_length(weights);
+  check(3);
+}
+
+TEST_CASE("a change of an S4 layer's rate can be undone, and trains") {
+  const S4Shape shape{.width = 2, .state = 6, .length = 30, .bidirectional = true};
+  const auto weights = draw(shape);
+  auto changed = weights;
+  s4_change_rate(changed, 2);
+  const auto u = Random(33).normal<double, 3>({1, 30, 2});
+  S4Weights<double> gradients;
+  S4Workspace<double> workspace;
+  Tensor<double, 3> du(u.extents());
+  const auto backward = [&](const S4Weights<double>& w, double rate) {
+    s4_backward<double>(cpu(1), w, u, nullptr, {rate}, u, nullptr, gradients, du, nullptr,
+                        workspace);
+  };
+  CHECK_THROWS_WITH(backward(weights, 2),
+                    "s4_backward: rate is 2.000000, expected 1 (s4_change_rate makes weights that "
+                    "train at another)");
+  backward(changed, 1);
+  const auto loss = [&] { return test::dot(forward(changed, u), u); };
+  CHECK(test::gradient_error(loss, changed.C, gradients.C) < 1e-8);
+  CHECK(test::gradient_error(loss, changed.log_delta, gradients.log_delta) < 1e-8);
+  s4_change_rate(changed, 0.5);
+  CHECK(test::relative_error(changed.log_delta, weights.log_delta) < 1e-15);
+  CHECK(test::relative_error(changed.C, weights.C) < 1e-12);
+  CHECK_THROWS_AS(s4_change_rate(changed, 0), DomainError);
 }
 
 TEST_CASE("an S4 layer with a state has the gradients of finite differences") {
@@ -208,8 +322,8 @@ TEST_CASE("an S4 layer with a state has the gradients of finite differences") {
       S4Workspace<double> workspace;
       S4State<double> dinitial;
       Tensor<double, 3> du(u.extents());
-      s4_backward<double>(cpu(2), weights, u, &initial, dy, to_final ? &dfinal : nullptr, gradients,
-                          du, &dinitial, workspace);
+      s4_backward<double>(cpu(2), weights, u, &initial, {}, dy, to_final ? &dfinal : nullptr,
+                          gradients, du, &dinitial, workspace);
       CHECK(test::gradient_error(loss, u, du) < 1e-8);
       CHECK(test::gradient_error(loss, initial.x, dinitial.x) < 1e-8);
       CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-8);
@@ -235,7 +349,7 @@ TEST_CASE("an S4 layer has the gradients of finite differences") {
       S4Weights<double> gradients;
       S4Workspace<double> workspace;
       Tensor<double, 3> du(u.extents());
-      s4_backward<double>(cpu(2), weights, u, nullptr, dy, nullptr, gradients, du, nullptr,
+      s4_backward<double>(cpu(2), weights, u, nullptr, {}, dy, nullptr, gradients, du, nullptr,
                           workspace);
       CHECK(test::gradient_error(loss, u, du) < 1e-8);
       CHECK(test::gradient_error(loss, weights.log_decay, gradients.log_decay) < 1e-7);
@@ -248,7 +362,7 @@ TEST_CASE("an S4 layer has the gradients of finite differences") {
     }
 }
 
-TEST_CASE("a bidirectional S4 layer hears every other input once, from both sides") {
+TEST_CASE("a bidirectional S4 layer hears every other input once, from both sides, at any rate") {
   auto weights = draw({.width = 1, .state = 6, .length = 9, .bidirectional = true}, 8);
   auto forward_only = draw({.width = 1, .state = 6, .length = 9}, 8);
   auto backward_only = forward_only;
@@ -263,11 +377,13 @@ TEST_CASE("a bidirectional S4 layer hears every other input once, from both side
   const auto u = Random(9).normal<double, 3>({1, 9, 1});
   Tensor<double, 3> mirrored({1, 9, 1});
   for (Index t = 0; t + 1 < 9; ++t) mirrored(0, t, 0) = u(0, 8 - t, 0);
-  const auto y = forward(weights, u), past = forward(forward_only, u),
-             future = forward(backward_only, mirrored);
-  for (Index t = 0; t < 9; ++t) {
-    const double want = past(0, t, 0) + (t < 8 ? future(0, 7 - t, 0) : 0);
-    CHECK(std::abs(y(0, t, 0) - want) < 1e-12 * 9 * (1 + std::abs(want)));
+  for (const double rate : {1, 2}) {
+    const auto y = forward(weights, u, 1, rate), past = by_steps(forward_only, u, rate),
+               future = by_steps(backward_only, mirrored, rate);
+    for (Index t = 0; t < 9; ++t) {
+      const double want = past(0, t, 0) + (t < 8 ? future(0, 7 - t, 0) : 0);
+      CHECK(std::abs(y(0, t, 0) - want) < 1e-12 * 9 * (1 + std::abs(want)));
+    }
   }
 }
 
@@ -277,7 +393,7 @@ TEST_CASE("an S4 layer at half the rate sees the same signal") {
   Tensor<double, 3> fine({1, 2000, 1}), coarse({1, 1000, 1});
   for (Index t = 0; t < 2000; ++t) fine(0, t, 0) = std::sin(0.01 * static_cast<double>(t));
   for (Index t = 0; t < 1000; ++t) coarse(0, t, 0) = fine(0, 2 * t, 0);
-  const auto y = by_steps(weights, fine), half = by_steps(weights, coarse, 2);
+  const auto y = by_steps(weights, fine), half = forward(weights, coarse, 1, 2);
   double largest = 0, error = 0;
   for (Index t = 100; t < 1000; ++t) {
     largest = std::max(largest, std::abs(y(0, 2 * t, 0)));
@@ -300,8 +416,10 @@ TEST_CASE("an S4 layer's bits do not depend on threads, and float follows double
   Tensor<float, 3> input(u.extents()), output(u.extents());
   std::copy(u.begin(), u.end(), input.begin());
   S4Workspace<float> workspace;
-  s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, workspace);
-  CHECK(test::relative_error(output, y) < 1e-4);
+  for (const float rate : {1.0f, 2.0f}) {
+    s4_forward<float>(cpu(1), narrow, input, nullptr, output, nullptr, {rate}, workspace);
+    CHECK(test::relative_error(output, forward(weights, u, 1, double{rate})) < 1e-4);
+  }
 }
 
 TEST_CASE("the gradients of S4 in float follow those in double, whatever the length") {
@@ -333,7 +451,7 @@ TEST_CASE("the gradients of S4 in float follow those in double, whatever the len
         dfinal.x.fill(T(-1));
         S4Weights<T> gradients;
         S4Workspace<T> workspace;
-        s4_backward<T>(cpu(1), w, u, stateful ? &initial : nullptr, dy,
+        s4_backward<T>(cpu(1), w, u, stateful ? &initial : nullptr, {}, dy,
                        stateful ? &dfinal : nullptr, gradients, du, stateful ? &dinitial : nullptr,
                        workspace);
         return std::tuple(gradients, du, dinitial);

@@ -1,14 +1,20 @@
 #include "ssm/layers/s4d.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <limits>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -163,8 +169,7 @@ TEST_CASE("an S4D step equals the forward pass, follows the weights, allocates n
   auto weights = draw<T>(shape, 11);
   const auto x = Random(12).normal<T, 3>({3, 25, 5});
   const double bound = 1000 * std::numeric_limits<T>::epsilon();
-  S4dStepScratch<T> scratch;
-  scratch.resize(shape);
+  S4dStepScratch<T> scratch(weights, {.rate = T(2)});
   for (int pass = 0; pass < 2; ++pass) {
     const auto initial = draw_state<T>(shape, 3, 13);
     const auto whole = forward<T>(weights, x, &initial, {.rate = T(2)});
@@ -173,8 +178,7 @@ TEST_CASE("an S4D step equals the forward pass, follows the weights, allocates n
     for (Index t = 0; t < 25; ++t) {
       const View<const T, 2> now(&x(0, t, 0), {3, 5}, {25 * 5, 1});
       const View<T, 2> out(&y(0, t, 0), {3, 5}, {25 * 5, 1});
-      CHECK(test::allocations_of(
-                [&] { s4d_step<T>(weights, now, state, out, {.rate = T(2)}, scratch); }) == 0);
+      CHECK(test::allocations_of([&] { s4d_step<T>(weights, now, state, out, scratch); }) == 0);
     }
     CHECK(test::relative_error(y, whole.y) < bound);
     CHECK(test::relative_error(state.x, whole.final.x) < bound);
@@ -222,6 +226,23 @@ TEST_CASE("S4D's bits do not depend on the number of threads") {
   }
 }
 
+TEST_CASE(
+    "a NaN that S4D reads spoils later outputs, and earlier ones only as far as its form says") {
+  const auto weights = draw<float>({.width = 2, .state = 8}, 35);
+  auto u = Random(36).normal<float, 3>({1, 200, 2});
+  u(0, 100, 1) = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& [form, earlier] :
+       {std::pair{S4dForm::recurrence, 0}, {S4dForm::scan, 31}, {S4dForm::convolution, 100}}) {
+    INFO("form " << static_cast<int>(form));
+    const auto y = forward<float>(weights, u, nullptr, {.form = form}).y;
+    for (Index t = 0; t < 200; ++t) {
+      CHECK(std::isfinite(y(0, t, 0)));
+      if (t >= 100) CHECK(std::isnan(y(0, t, 1)));
+      if (t < 100 - earlier) CHECK(std::isfinite(y(0, t, 1)));
+    }
+  }
+}
+
 TEST_CASE("S4D refuses wrong shapes and domains") {
   const auto weights = draw<double>({.width = 3, .state = 4}, 18);
   const auto x = Random(19).normal<double, 3>({2, 3, 4});
@@ -248,6 +269,49 @@ TEST_CASE("S4D refuses wrong shapes and domains") {
   const auto state = draw_state<double>({.width = 3, .state = 4}, 2, 21);
   CHECK_THROWS_AS(forward<double>(two_ways, fits, &state), DomainError);
   CHECK_THROWS_AS(S4dWeights<double>({.width = 3, .state = 5}), DomainError);
+}
+
+TEST_CASE(
+    "an S4D step has no set-up to forget: what it cannot do is said when its scratch is made") {
+  const S4dShape shape{.width = 3, .state = 4};
+  const auto weights = draw<double>(shape, 22);
+  static_assert(!std::is_default_constructible_v<S4dStepScratch<double>>);
+  CHECK_THROWS_WITH(
+      S4dStepScratch<double>(draw<double>({.width = 3, .state = 4, .bidirectional = true}, 22)),
+      "S4dStepScratch: weights is bidirectional, expected one direction, as a pass from the end "
+      "has "
+      "no step");
+  CHECK_THROWS_WITH(S4dStepScratch<double>(weights, {.dss = true}),
+                    "S4dStepScratch: state is given, expected none for dss without a dss_length");
+  CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.method = Discretization::tustin}), DomainError);
+  CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.rate = 0}), DomainError);
+  auto still = weights;
+  still.log_decay.fill(-1e4);  // a decay that underflows to 0
+  CHECK_THROWS_AS(S4dStepScratch<double>(still, {.dss = true, .dss_length = 9}), DomainError);
+  auto broken = weights;
+  broken.B.resize({3, 1, 2});
+  CHECK_THROWS_AS(S4dStepScratch<double>(broken), ShapeError);
+}
+
+TEST_CASE("an S4D step with a wrong scratch or state ends the program with a clear sentence") {
+  const S4dShape shape{.width = 3, .state = 4};
+  const auto weights = draw<double>(shape, 22);
+  const auto step = [&](const S4dWeights<double>& w, S4dState<double> state, Index width) {
+    return test::last_words([&] {
+      S4dStepScratch<double> scratch(weights);
+      Tensor<double, 2> row({2, width});
+      s4d_step<double>(w, row, state, row, scratch);
+    });
+  };
+  CHECK(step(weights, {shape, 2}, 3).empty());
+  const S4dShape wide{.width = 3, .state = 64};
+  CHECK_THAT(step(draw<double>(wide, 22), {wide, 2}, 3),
+             test::contains("s4d_step: scratch is made for weights of another shape, expected one "
+                            "made for these"));
+  CHECK_THAT(step(weights, {}, 3),
+             test::contains("s4d_step: state is (0, 0, 0), expected (2, 3, 2)"));
+  CHECK_THAT(step(weights, {shape, 2}, 4),
+             test::contains("s4d_step: input is (2, 4), expected (2, 3)"));
 }
 
 TEST_CASE("packed sequences give S4D what each gives by itself, and the sum of the gradients") {
@@ -370,13 +434,12 @@ TEST_CASE("DSS of a length resumes anywhere, in every form and by steps, beyond 
       if (cut < 90) CHECK(std::abs(rest.y(1, 89 - cut, 2) - whole.y(1, 89, 2)) < bound);
     }
   auto state = initial;
-  S4dStepScratch<double> scratch;
-  scratch.resize(shape);
+  S4dStepScratch<double> scratch(weights, options);
   Tensor<double, 3> y(x.extents());
   for (Index t = 0; t < 90; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {270, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {270, 1});
-    s4d_step<double>(weights, now, state, out, options, scratch);
+    s4d_step<double>(weights, now, state, out, scratch);
   }
   CHECK(test::relative_error(y, whole.y) < bound);
   CHECK(test::relative_error(state.x, whole.final.x) < bound);
@@ -424,4 +487,45 @@ TEST_CASE("DSS refuses a state that has no length, other methods, and modes that
   CHECK_THROWS_AS(run(nullptr, {.method = Discretization::bilinear, .dss = true}), DomainError);
   weights.log_decay.fill(-1e4);  // a decay that underflows to 0
   CHECK_THROWS_AS(run(nullptr, {.dss = true}), DomainError);
+}
+
+TEST_CASE(
+    "the gradients of S4D and DSS in float are those in double, in every form and direction") {
+  for (const bool bidirectional : {false, true})
+    for (const bool dss : {false, true})
+      for (const Index length : {1, 40, 600}) {
+        const S4dShape shape{.width = 3, .state = 16, .bidirectional = bidirectional};
+        const auto narrow = draw<float>(shape, 30);
+        const auto run = [&]<class T>(T, S4dForm form) {
+          S4dWeights<T> weights(shape), gradients;
+          test::assign(narrow, weights);
+          const std::array<Index, 3> extents{2, length, 3};
+          const auto u = test::float_normal<T>(31, extents),
+                     dy = test::float_normal<T>(32, extents);
+          S4dState<T> initial(shape, 2), dfinal(shape, 2), dinitial;
+          initial.x = test::float_normal<std::complex<T>>(33, initial.x.extents());
+          dfinal.x = test::float_normal<std::complex<T>>(34, initial.x.extents());
+          const auto given = [&](auto& state) { return bidirectional ? nullptr : &state; };
+          Tensor<T, 3> du(extents);
+          S4dWorkspace<T> workspace;
+          s4d_backward<T>(cpu(1), weights, u, given(initial),
+                          {.form = form, .dss = dss, .dss_length = 50}, dy, given(dfinal),
+                          gradients, du, given(dinitial), workspace);
+          test::Results results;
+          test::add_results(results, gradients);
+          test::add_result(results, "input", du);
+          test::add_result(results, "initial", dinitial.x);
+          return results;
+        };
+        const auto want = run(double(), S4dForm::scan);
+        // DSS divides by a sum over its length.
+        const double bound = 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                             std::sqrt(static_cast<double>(std::max<Index>(length, dss ? 50 : 1)));
+        for (const S4dForm form : forms) {
+          const auto [error, where] = test::largest_error(run(float(), form), want);
+          INFO(where << " form " << static_cast<int>(form) << " length " << length << " dss " << dss
+                     << " bidirectional " << bidirectional);
+          CHECK(error < bound);
+        }
+      }
 }

@@ -7,8 +7,11 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -220,15 +223,38 @@ TEST_CASE("an S5 step equals the forward pass and allocates nothing") {
   const auto whole = forward<double>(weights, x, &initial, {.rate = 2});
   auto state = initial;
   Tensor<double, 3> y(x.extents());
-  Tensor<double, 1> scratch({small.state});
+  S5StepScratch<double> scratch(weights, {.rate = 2});
   for (Index t = 0; t < 20; ++t) {
     const View<const double, 2> now(&x(0, t, 0), {2, 3}, {60, 1});
     const View<double, 2> out(&y(0, t, 0), {2, 3}, {60, 1});
-    CHECK(test::allocations_of(
-              [&] { s5_step<double>(weights, now, state, out, {.rate = 2}, scratch); }) == 0);
+    CHECK(test::allocations_of([&] { s5_step<double>(weights, now, state, out, scratch); }) == 0);
   }
   CHECK(test::relative_error(y, whole.y) < 1e-12);
   CHECK(test::relative_error(state.x, whole.final.x) < 1e-12);
+}
+
+TEST_CASE("an S5 step has no set-up to forget") {
+  const auto weights = draw<double>(small, 9);
+  static_assert(!std::is_default_constructible_v<S5StepScratch<double>>);
+  CHECK_THROWS_WITH(
+      S5StepScratch<double>(draw<double>({.width = 3, .state = 8, .bidirectional = true}, 9)),
+      "S5StepScratch: weights is bidirectional, expected one direction, as a pass from the end has "
+      "no step");
+  CHECK_THROWS_AS(S5StepScratch<double>(weights, {.reversed = true}), DomainError);
+  CHECK_THROWS_AS(S5StepScratch<double>(weights, {.rate = 0}), DomainError);
+  const auto step = [&](const S5Weights<double>& w, S5State<double> state) {
+    return test::last_words([&] {
+      S5StepScratch<double> scratch(weights);
+      Tensor<double, 2> u({1, 3}), y({1, 3});
+      s5_step<double>(w, u, state, y, scratch);
+    });
+  };
+  CHECK(step(weights, {small, 1}).empty());
+  const S5Shape wide{.width = 3, .state = 64};
+  CHECK_THAT(step(draw<double>(wide, 9), {wide, 1}),
+             test::contains("s5_step: scratch is made for weights of another shape, expected one "
+                            "made for these"));
+  CHECK_THAT(step(weights, {}), test::contains("s5_step: state is (0, 0), expected (1, 4)"));
 }
 
 TEST_CASE("S5 at half the sample rate and twice the Δ gives the output of a held input") {
@@ -327,4 +353,37 @@ TEST_CASE("a bidirectional S5 is one layer forward and one from the end, with it
   CHECK_THROWS_WITH(forward<double>(weights, Tensor<double, 3>({1, 4, 3}), &state),
                     "s5_forward: initial is given, expected no state, as a pass from the end has "
                     "none");
+}
+
+TEST_CASE("the gradients of S5 in float are those in double") {
+  for (const bool bidirectional : {false, true})
+    for (const Index length : {1, 40, 600}) {
+      const S5Shape shape{.width = 3, .state = 8, .bidirectional = bidirectional};
+      const auto narrow = draw<float>(shape, 26);
+      const auto run = [&]<class T>(T) {
+        S5Weights<T> weights(shape), gradients;
+        test::assign(narrow, weights);
+        const std::array<Index, 3> extents{2, length, 3};
+        const auto u = test::float_normal<T>(27, extents), dy = test::float_normal<T>(28, extents);
+        S5State<T> initial(shape, 2), dfinal(shape, 2), dinitial;
+        initial.x = test::float_normal<std::complex<T>>(29, initial.x.extents());
+        dfinal.x = test::float_normal<std::complex<T>>(30, initial.x.extents());
+        const auto given = [&](auto& state) { return bidirectional ? nullptr : &state; };
+        Tensor<T, 3> y(extents), du(extents);
+        S5Saved<T> saved;
+        S5Workspace<T> workspace;
+        s5_forward<T>(cpu(1), weights, u, given(initial), y, nullptr, {}, saved, workspace);
+        s5_backward<T>(cpu(1), weights, u, given(initial), {}, saved, dy, given(dfinal), gradients,
+                       du, given(dinitial), workspace);
+        test::Results results;
+        test::add_results(results, gradients);
+        test::add_result(results, "input", du);
+        test::add_result(results, "initial", dinitial.x);
+        return results;
+      };
+      const auto [error, where] = test::largest_error(run(float()), run(double()));
+      INFO(where << " length " << length << " bidirectional " << bidirectional);
+      CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                        std::sqrt(static_cast<double>(length)));
+    }
 }

@@ -5,8 +5,10 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -151,6 +153,25 @@ TEMPLATE_TEST_CASE("a prompt in chunks, or a token at a time, is the prompt in o
   state = initial;
   mamba_lm_forward<TestType>(cpu(2), weights, tokens, state, {}, workspace);
   CHECK(state_error(state, final) == 0);
+}
+
+TEST_CASE("a step with a token outside the vocabulary ends the program with a sentence") {
+  Random random(2);
+  const auto config = tiny();
+  const auto weights = draw_weights<double>(random, config);
+  const auto step = [&](Token token) {
+    return test::last_words([&] {
+      Tensor<Token, 1> tokens({1});
+      tokens(0) = token;
+      Tensor<double, 2> logits({1, config.vocab});
+      MambaLMState<double> state(config, 1);
+      MambaLMWorkspace<double> workspace;
+      mamba_lm_step<double>(weights, state, tokens, logits, workspace);
+    });
+  };
+  CHECK(step(10).empty());
+  CHECK_THAT(step(11), test::contains("mamba_lm_step: tokens(0, 0) is 11, expected a token in [0, "
+                                      "11)"));
 }
 
 TEST_CASE("the loss of a text is that of its pieces with the state carried over") {

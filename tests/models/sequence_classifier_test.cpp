@@ -1,10 +1,15 @@
 #include "ssm/models/sequence_classifier.hpp"
 
+#include <limits>
+
 #include "../../examples/gru.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -92,18 +97,45 @@ TEST_CASE("a classifier's bits do not depend on threads, nor on the other sequen
 namespace {
 
 template <class Mixer>
+void check_nan(const typename Mixer::Shape& shape) {
+  const auto weights = draw<Mixer>(shape);
+  SequenceClassifierWorkspace<double, Mixer> workspace;
+  for (const Index length : {20, 300}) {
+    auto u = Random(7).normal<double, 3>({3, length, 2});
+    u(1, 10, 0) = std::numeric_limits<double>::quiet_NaN();
+    Tensor<double, 2> logits({3, 3});
+    classifier_forward<double>(cpu(1), weights, u, logits, {}, workspace);
+    for (Index k = 0; k < 3; ++k) {
+      CHECK(std::isfinite(logits(0, k)));
+      CHECK(std::isnan(logits(1, k)));
+      CHECK(std::isfinite(logits(2, k)));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a NaN spoils a classifier's scores of its sequence, and of no other") {
+  check_nan<S4dMixer>({.width = 3, .state = 4});
+  check_nan<S4Mixer>({.width = 3, .state = 4, .length = 300});
+  check_nan<S5Mixer>({.width = 3, .state = 4});
+}
+
+namespace {
+
+template <class Mixer>
 void check_steps(const typename Mixer::Shape& shape) {
   const auto weights = draw<Mixer>(shape);
   const auto u = Random(6).normal<double, 3>({2, 9, 2});
   const SequenceClassifierOptions<double, Mixer> options{.mixer = {.rate = 2}};
   SequenceClassifierWorkspace<double, Mixer> workspace;
   SequenceClassifierState<double, Mixer> state(weights.config, 2);
-  SequenceClassifierStepScratch<double, Mixer> scratch(weights.config, 2);
+  SequenceClassifierStepScratch<double, Mixer> scratch(weights, 2, options);
   Tensor<double, 2> now({2, 3}), whole({2, 3});
   for (Index t = 0; t < 9; ++t) {
     const View<const double, 2> input(&u(0, t, 0), {2, 2}, {18, 1});
     CHECK(test::allocations_of(
-              [&] { classifier_step<double>(weights, input, state, now, options, scratch); }) == 0);
+              [&] { classifier_step<double>(weights, input, state, now, scratch); }) == 0);
     Tensor<double, 3> so_far({2, t + 1, 2});
     for (Index b = 0; b < 2; ++b) std::copy_n(&u(b, 0, 0), 2 * (t + 1), &so_far(b, 0, 0));
     classifier_forward<double>(cpu(1), weights, so_far, whole, options, workspace);
@@ -115,7 +147,24 @@ void check_steps(const typename Mixer::Shape& shape) {
 
 TEST_CASE("a classifier's steps say what its forward pass says of the sequence so far") {
   check_steps<S4dMixer>({.width = 3, .state = 4});
+  check_steps<S4Mixer>({.width = 3, .state = 4, .length = 9});
   check_steps<S5Mixer>({.width = 3, .state = 4});
+}
+
+TEST_CASE(
+    "a classifier's step with what belongs to another model ends the program with a sentence") {
+  const auto weights = draw<S4dMixer>({.width = 3, .state = 4});
+  const auto step = [&](SequenceClassifierState<double> state, Index inputs) {
+    return test::last_words([&] {
+      SequenceClassifierStepScratch<double> scratch(weights, 2);
+      Tensor<double, 2> input({2, inputs}), logits({2, 3});
+      classifier_step<double>(weights, input, state, logits, scratch);
+    });
+  };
+  CHECK(step({weights.config, 2}, 2).empty());
+  CHECK_THAT(step({weights.config, 2}, 3),
+             test::contains("classifier_step: input is (2, 3), expected (2, 2)"));
+  CHECK_THAT(step({}, 2), test::contains("classifier_step: state is (0, 0), expected (2, 3)"));
 }
 
 TEST_CASE("a classifier needs sequences of its inputs and labels of its classes") {
@@ -130,4 +179,41 @@ TEST_CASE("a classifier needs sequences of its inputs and labels of its classes"
   CHECK_THROWS_AS(loss(u, labels_of({3})), DomainError);
   CHECK_THROWS_AS(SequenceClassifierWeights<double>({.inputs = 0}), DomainError);
   CHECK(std::isfinite(loss(u, labels_of({2}))));
+}
+
+namespace {
+
+template <class Mixer>
+void check_float(const typename Mixer::Shape& shape, Index length) {
+  const auto wide = draw<Mixer>(shape);
+  SequenceClassifierWeights<float, Mixer> narrow(wide.config);
+  test::assign(wide, narrow);
+  const auto labels = labels_of({2, 0, 1});
+  const auto run = [&]<class T>(T) {
+    SequenceClassifierWeights<T, Mixer> weights(wide.config), gradients;
+    test::assign(narrow, weights);
+    const auto u = test::float_normal<T>(8, std::array<Index, 3>{3, length, 2});
+    SequenceClassifierWorkspace<T, Mixer> workspace;
+    test::Results results;
+    Tensor<double, 1> loss({1});
+    loss(0) = classifier_loss<T>(cpu(1), weights, u, labels, &gradients, {}, workspace);
+    test::add_result(results, "loss", loss);
+    test::add_results(results, gradients);
+    return results;
+  };
+  const auto [error, where] = test::largest_error(run(float()), run(double()));
+  INFO(where << " length " << length);
+  CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                    std::sqrt(static_cast<double>(length)));
+}
+
+}  // namespace
+
+TEST_CASE("a classifier's loss and gradients in float are those in double, around every mixer") {
+  for (const Index length : {1, 300}) {
+    check_float<S4dMixer>({.width = 8, .state = 16}, length);
+    check_float<S4dMixer>({.width = 8, .state = 16, .bidirectional = true}, length);
+    check_float<S4Mixer>({.width = 8, .state = 16, .length = 300}, length);
+    check_float<S5Mixer>({.width = 8, .state = 16}, length);
+  }
 }

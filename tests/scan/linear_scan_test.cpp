@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <complex>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "ssm/core/phi.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/finite_difference.hpp"
+#include "support/precision.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -329,4 +331,33 @@ TEST_CASE("the linear scan names the argument that does not fit") {
   CHECK_THROWS_WITH(
       linear_scan(cpu, LinearScanInputs<double>{strided, x, {}}, {}, {x, {}}, workspace),
       "linear_scan: a's stride of channels is 2, expected 1");
+}
+
+TEMPLATE_TEST_CASE("the gradients of the linear scan in float are those in double", "", float,
+                   std::complex<float>) {
+  using K = TestType;
+  using Wide = std::conditional_t<std::is_same_v<K, float>, double, std::complex<double>>;
+  for (const auto& [batch, length, channels] :
+       {std::array<Index, 3>{2, 1, 3}, {3, 33, 5}, {1, 3000, 17}})
+    for (const bool reversed : {false, true}) {
+      const std::array extents{batch, length, channels};
+      const auto gradients_of = [&, channels = channels, batch = batch]<class Number>(Number) {
+        Problem<Number> problem(0, 0, 0);
+        problem.a = ssm::test::float_normal<Number>(5, extents);
+        for (Number& a : problem.a) a = a * Number(0.125f) + Number(0.625f);
+        problem.b = ssm::test::float_normal<Number>(6, extents);
+        problem.initial_state = ssm::test::float_normal<Number>(7, std::array{batch, channels});
+        const auto g = run_backward(
+            problem, run(problem, {reversed}), ssm::test::float_normal<Number>(8, extents),
+            ssm::test::float_normal<Number>(9, std::array{batch, channels}), {reversed});
+        ssm::test::Results results;
+        ssm::test::add_result(results, "a", g.a);
+        ssm::test::add_result(results, "b", g.b);
+        ssm::test::add_result(results, "initial state", g.initial_state);
+        return results;
+      };
+      const auto [error, where] = ssm::test::largest_error(gradients_of(K()), gradients_of(Wide()));
+      CAPTURE(where, length, reversed);
+      CHECK(error < 16 * static_cast<double>(std::numeric_limits<float>::epsilon()));
+    }
 }

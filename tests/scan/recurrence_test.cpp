@@ -7,7 +7,9 @@
 #include "ssm/system/mass_spring_damper.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/count_allocations.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -151,7 +153,8 @@ TEST_CASE("steps of a fixed or a dynamic system are the whole sequence, and do n
   const auto u = random.normal<double>(std::array<Index, 2>{20, 2});
   for (const auto readout : {Readout::after, Readout::before}) {
     Tensor<double, 2> want({20, 1}), by_fixed({20, 1}), by_dynamic({20, 1});
-    RecurrenceWorkspace<double> workspace(3);
+    RecurrenceWorkspace<double> workspace;
+    RecurrenceStepScratch<double> scratch(dynamic);
     recurrence(cpu, dynamic, u, {}, want, {}, workspace, readout);
 
     Eigen::Vector2d input;
@@ -161,16 +164,30 @@ TEST_CASE("steps of a fixed or a dynamic system are the whole sequence, and do n
             for (Index t = 0; t < 20; ++t) {
               input << u(t, 0), u(t, 1);
               by_fixed(t, 0) = recurrence_step(fixed, input, x, readout)(0);
-              recurrence_step(dynamic, u.view()[t], state, by_dynamic.view()[t], workspace,
-                              readout);
+              recurrence_step(dynamic, u.view()[t], state, by_dynamic.view()[t], scratch, readout);
             }
           }) == 0);
     CHECK(relative_error(by_fixed, want) <= 1e-14);
     CHECK(same_bits(by_dynamic, want));
     static_assert(noexcept(recurrence_step(fixed, input, x, readout)));
     static_assert(noexcept(
-        recurrence_step(dynamic, u.view()[0], state, by_dynamic.view()[0], workspace, readout)));
+        recurrence_step(dynamic, u.view()[0], state, by_dynamic.view()[0], scratch, readout)));
   }
+}
+
+TEST_CASE("a step of a dynamic system with another's scratch ends the program with a sentence") {
+  const auto system = zero_order_hold(random_system(3, 2, 1, 6), 0.1);
+  const auto step = [&](Index states) {
+    return ssm::test::last_words([&] {
+      RecurrenceStepScratch<double> scratch(zero_order_hold(random_system(2, 2, 1, 6), 0.1));
+      if (states == 3) scratch = RecurrenceStepScratch<double>(system);
+      const Tensor<double, 1> u({2});
+      Tensor<double, 1> x({3}), y({1});
+      recurrence_step(system, u, x, y, scratch);
+    });
+  };
+  CHECK(step(3).empty());
+  CHECK_THAT(step(2), ssm::test::contains("recurrence_step: scratch is 2 states, expected 3"));
 }
 
 TEST_CASE("fixed sizes discretize and run without any allocation") {

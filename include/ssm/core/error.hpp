@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -65,13 +66,41 @@ std::string to_string(const std::array<Index, Rank>& extents) {
                          ", expected " + std::string(want));
 }
 
+/// Runs checks that throw, in a function that may not: an error ends the program, and its message
+/// is printed, which compilers lose where they see that an exception would meet noexcept.
+template <class Checks>
+void check_or_terminate(const Checks& checks) noexcept {
+  try {
+    checks();
+  } catch (...) {
+    std::terminate();
+  }
+}
+
+/// Apart from check_shape, which is called before every step.
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_extents(std::string_view function,
+                                                          std::string_view argument,
+                                                          const std::array<Index, Rank>& got,
+                                                          const std::array<Index, Rank>& want) {
+  throw_shape(function, argument, to_string(got), to_string(want));
+}
+
+/// a == b, of which compilers make a call that takes longer than a small step.
+template <std::size_t Rank>
+[[nodiscard]] bool same_extents(const std::array<Index, Rank>& a,
+                                const std::array<Index, Rank>& b) noexcept {
+  bool same = true;
+  for (std::size_t i = 0; i < Rank; ++i) same = same && a[i] == b[i];
+  return same;
+}
+
 /// Throws ShapeError unless `view` has the extents `want`.
 template <class AnyView, std::size_t Rank>
 void check_shape(std::string_view function, std::string_view argument, const AnyView& view,
                  const std::array<Index, Rank>& want) {
   static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
-  if (view.extents() != want)
-    throw_shape(function, argument, to_string(view.extents()), to_string(want));
+  if (!same_extents(view.extents(), want)) throw_extents(function, argument, view.extents(), want);
 }
 
 /// Throws ShapeError unless the elements of the last extent of `view`, if given, are adjacent.

@@ -316,14 +316,25 @@ void mamba_backward(const Cpu& backend, const MambaWeights<T>& weights,
 }
 
 /// One step of the block on the calling thread, `state` moved on in place.
-/// input, output (batch, width); `scratch` must have been resized for as many rows as the batch:
-/// then nothing is allocated. Shapes are asserted.
+/// input, output (batch, width). Nothing is allocated once `scratch` has served such a batch or
+/// been resized for it. A shape that does not fit ends the program with a ShapeError.
 template <class T>
 void mamba_step(const MambaWeights<T>& weights, const View<const T, 2>& input, MambaState<T>& state,
                 const View<T, 2>& output, MambaSaved<T>& scratch) noexcept {
   const MambaShape s = weights.shape();
   const Index batch = input.extent(0);
-  assert(state.scan.extent(0) == batch && scratch.u.extent(0) == batch);
+  detail::check_or_terminate([&] {
+    const char* function = "mamba_step";
+    const std::array<Index, 2> extents{batch, s.width};
+    detail::check_mamba(function, weights);
+    detail::check_shape(function, "input", input, extents);
+    detail::check_shape(function, "output", output, extents);
+    detail::check_shape(function, "state.conv", state.conv,
+                        std::array<Index, 3>{batch, s.conv_width - 1, s.inner});
+    detail::check_shape(function, "state.scan", state.scan,
+                        std::array<Index, 3>{batch, s.inner, s.state});
+    scratch.resize(s, batch);
+  });
   const detail::MambaViews<T> views{s, batch, 1};
   const View<T, 2> x(scratch.projected.data(), {batch, s.inner}, {2 * s.inner, 1});
   const View<T, 2> z(views.offset(scratch.projected.data(), s.inner), {batch, s.inner},

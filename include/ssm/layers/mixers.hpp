@@ -4,7 +4,8 @@
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s5.hpp"
 
-/// Layers that mix a sequence along time, under the names by which a block finds their parts.
+/// Layers that mix a sequence along time, under the names by which a block finds their parts. A
+/// StepScratch is made from weights and options.
 namespace ssm {
 
 /// s4d_forward, s4d_backward and s4d_step.
@@ -38,16 +39,10 @@ struct S4dMixer {
     s4d_backward<T>(backend, weights, input, initial, options, doutput, dfinal, gradients, dinput,
                     dinitial, workspace);
   }
-  /// Makes room, after which a step never allocates.
-  template <class T>
-  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
-    scratch.resize(shape);
-  }
   template <class T>
   static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,
-                   const View<T, 2>& output, const Options<T>& options,
-                   StepScratch<T>& scratch) noexcept {
-    s4d_step<T>(weights, input, state, output, options, scratch);
+                   const View<T, 2>& output, StepScratch<T>& scratch) noexcept {
+    s4d_step<T>(weights, input, state, output, scratch);
   }
 };
 
@@ -59,7 +54,7 @@ struct S4Mixer {
   template <class T>
   using State = S4State<T>;
   template <class T>
-  struct Options {};
+  using Options = S4Options<T>;
   template <class T>
   struct Saved {};
   template <class T>
@@ -70,25 +65,21 @@ struct S4Mixer {
   template <class T>
   static void forward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
                       const State<T>* initial, const View<T, 3>& output, State<T>* final,
-                      const Options<T>&, Saved<T>&, Workspace<T>& workspace) {
-    s4_forward<T>(backend, weights, input, initial, output, final, workspace);
+                      const Options<T>& options, Saved<T>&, Workspace<T>& workspace) {
+    s4_forward<T>(backend, weights, input, initial, output, final, options, workspace);
   }
   template <class T>
   static void backward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
-                       const State<T>* initial, const Options<T>&, const Saved<T>&,
+                       const State<T>* initial, const Options<T>& options, const Saved<T>&,
                        const View<const T, 3>& doutput, const State<T>* dfinal,
                        Weights<T>& gradients, const View<T, 3>& dinput, State<T>* dinitial,
                        Workspace<T>& workspace) {
-    s4_backward<T>(backend, weights, input, initial, doutput, dfinal, gradients, dinput, dinitial,
-                   workspace);
-  }
-  template <class T>
-  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
-    scratch.resize(shape);
+    s4_backward<T>(backend, weights, input, initial, options, doutput, dfinal, gradients, dinput,
+                   dinitial, workspace);
   }
   template <class T>
   static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,
-                   const View<T, 2>& output, const Options<T>&, StepScratch<T>& scratch) noexcept {
+                   const View<T, 2>& output, StepScratch<T>& scratch) noexcept {
     s4_step<T>(weights, input, state, output, scratch);
   }
 };
@@ -107,7 +98,7 @@ struct S5Mixer {
   template <class T>
   using Workspace = S5Workspace<T>;
   template <class T>
-  using StepScratch = Tensor<T, 1>;
+  using StepScratch = S5StepScratch<T>;
 
   template <class T>
   static void forward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
@@ -125,14 +116,9 @@ struct S5Mixer {
                    dinput, dinitial, workspace);
   }
   template <class T>
-  static void reserve_step(StepScratch<T>& scratch, const Shape& shape) {
-    scratch.resize({shape.state});
-  }
-  template <class T>
   static void step(const Weights<T>& weights, const View<const T, 2>& input, State<T>& state,
-                   const View<T, 2>& output, const Options<T>& options,
-                   StepScratch<T>& scratch) noexcept {
-    s5_step<T>(weights, input, state, output, options, scratch);
+                   const View<T, 2>& output, StepScratch<T>& scratch) noexcept {
+    s5_step<T>(weights, input, state, output, scratch);
   }
 };
 

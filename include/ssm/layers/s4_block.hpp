@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/gelu_glu.hpp"
@@ -201,22 +201,49 @@ void s4_block_backward(const Cpu& backend, const S4BlockWeights<T, Mixer>& weigh
                        d.norm, Write::accumulate);
 }
 
-/// One step of a block of one direction on the calling thread, without dropout, `state` moved on in
-/// place. Both scratches must have been resized, `scratch` for as many rows as the batch: then
-/// nothing is allocated. Shapes are asserted.
+/// What s4_block_step needs beside the weights: the options, and room for a batch.
+template <class T, class Mixer = S4dMixer>
+struct S4BlockStepScratch {
+  T epsilon;
+  typename Mixer::template StepScratch<T> mixer;
+  Tensor<T, 2> normed, mixed, activated;  ///< (batch, width)
+  Tensor<T, 2> projected;                 ///< (batch, 2 · width)
+
+  /// Of the options the mixer's and epsilon count: a step knows no dropout.
+  /// @throws as the mixer's scratch
+  S4BlockStepScratch(const S4BlockWeights<T, Mixer>& weights, Index batch,
+                     const S4BlockOptions<T, Mixer>& options = {})
+      : epsilon(options.epsilon),
+        mixer(weights.mixer, options.mixer),
+        normed({batch, weights.norm.extent(0)}),
+        mixed(normed.extents()),
+        activated(normed.extents()),
+        projected({batch, 2 * weights.norm.extent(0)}) {}
+};
+
+/// One step of a block on the calling thread, without dropout, `state` moved on in place. Nothing
+/// is allocated. A shape that does not fit ends the program with a ShapeError.
+///
 /// @param input, output (batch, width), rows contiguous; may be the same memory
+/// @param scratch made for this batch, and weights of this shape and any values
 template <class T, class Mixer>
 void s4_block_step(const S4BlockWeights<T, Mixer>& weights, const View<const T, 2>& input,
                    typename Mixer::template State<T>& state, const View<T, 2>& output,
-                   const S4BlockOptions<T, Mixer>& options, S4BlockSaved<T, Mixer>& scratch,
-                   typename Mixer::template StepScratch<T>& mixer_scratch) noexcept {
-  const Index batch = input.extent(0), width = input.extent(1);
-  assert(scratch.normed.extent(0) == batch && scratch.normed.extent(1) == width);
+                   S4BlockStepScratch<T, Mixer>& scratch) noexcept {
+  const Index batch = input.extent(0), width = weights.norm.extent(0);
+  detail::check_or_terminate([&] {
+    constexpr std::string_view function = "s4_block_step";
+    detail::check_shape(function, "input", input, scratch.normed.extents());
+    detail::check_shape(function, "output", output, scratch.normed.extents());
+    detail::check_shape(function, "norm", weights.norm, std::array{scratch.normed.extent(1)});
+    detail::check_shape(function, "out_proj", weights.out_proj, std::array{2 * width, width});
+    detail::check_shape(function, "out_bias", weights.out_bias, std::array{2 * width});
+    detail::check_adjacent(function, "input", input);
+  });
   for (Index b = 0; b < batch; ++b)
-    scratch.inverse_rms(b) = detail::rms_norm_row(detail::at(input, b, 0), weights.norm.data(),
-                                                  width, options.epsilon, &scratch.normed(b, 0));
-  Mixer::template step<T>(weights.mixer, scratch.normed, state, scratch.mixed, options.mixer,
-                          mixer_scratch);
+    detail::rms_norm_row(detail::at(input, b, 0), weights.norm.data(), width, scratch.epsilon,
+                         &scratch.normed(b, 0));
+  Mixer::template step<T>(weights.mixer, scratch.normed, state, scratch.mixed, scratch.mixer);
   gelu_forward<T>(cpu(1), scratch.mixed, scratch.activated);
   linear_step<T>(scratch.activated, weights.out_proj, weights.out_bias, scratch.projected);
   glu_forward<T>(cpu(1), scratch.projected, scratch.mixed);

@@ -1,13 +1,13 @@
 #pragma once
 
-#include <Eigen/LU>
-#include <cassert>
+#include <array>
 #include <complex>
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ssm/layers/detail/step_checks.hpp"
 #include "ssm/layers/s4_weights.hpp"
 
 namespace ssm {
@@ -25,12 +25,10 @@ class S4Recurrence {
     constexpr std::string_view function = "S4Recurrence";
     const S4Shape s = detail::check_s4_weights(function, weights);
     if (!(rate > 0)) detail::throw_domain(function, "rate", std::to_string(rate), "above 0");
-    if (s.bidirectional)
-      detail::throw_domain(function, "weights", "bidirectional",
-                           "one direction, as a pass from the end has no step");
+    detail::check_one_direction(function, s);
     for (Index c = 0; c < s.width; ++c) {
       const auto trained = detail::s4_channel_step(weights, c, 1);
-      outputs_.push_back(untruncated(trained, detail::s4_output(weights, 0, c), s.length));
+      outputs_.push_back(s4_untruncate(trained, detail::s4_output(weights, 0, c), s.length));
       steps_.push_back(rate == 1 ? trained : detail::s4_channel_step(weights, c, rate));
       D_.push_back(static_cast<double>(weights.D(c)));
     }
@@ -40,14 +38,20 @@ class S4Recurrence {
   [[nodiscard]] Index modes() const noexcept { return steps_.empty() ? 0 : steps_[0].modes(); }
 
   /// One step on the calling thread; `state` (batch, width, state/2) is moved on in place. Nothing
-  /// is allocated. Shapes are asserted.
+  /// is allocated. A shape that does not fit ends the program with a ShapeError.
   /// @param input, output (batch, width)
   template <class T>
   void step(const View<const T, 2>& input, const View<std::complex<double>, 3>& state,
             const View<T, 2>& output) const noexcept {
-    assert(input.extent(1) == width() && output.extents() == input.extents());
-    assert(state.extent(0) == input.extent(0) && state.extent(1) == width());
-    assert(state.extent(2) == modes() && state.stride(2) == 1);
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "S4Recurrence::step";
+      const std::array<Index, 2> extents{input.extent(0), width()};
+      detail::check_shape(function, "input", input, extents);
+      detail::check_shape(function, "output", output, extents);
+      detail::check_shape(function, "state", state,
+                          std::array<Index, 3>{input.extent(0), width(), modes()});
+      detail::check_adjacent(function, "state", state);
+    });
     for (Index b = 0; b < input.extent(0); ++b)
       for (Index c = 0; c < width(); ++c) {
         const auto i = static_cast<std::size_t>(c);
@@ -62,26 +66,6 @@ class S4Recurrence {
 
  private:
   using Vector = DplrStep<double>::Vector;
-
-  /// C of C̃: a row of the real form times (I − A_bar^length)⁻¹.
-  static Vector untruncated(const DplrStep<double>& step, const Vector& C, Index length) {
-    const Index modes = step.modes();
-    Eigen::MatrixXd power = Eigen::MatrixXd::Identity(2 * modes, 2 * modes);
-    Eigen::MatrixXd A_bar = transition_matrix(step);
-    for (Index rest = length; rest > 0; rest /= 2) {
-      if (rest % 2 == 1) power = (power * A_bar).eval();
-      if (rest > 1) A_bar = (A_bar * A_bar).eval();
-    }
-    Eigen::VectorXd row(2 * modes);
-    row << C.real(), -C.imag();
-    const Eigen::MatrixXd left =
-        (Eigen::MatrixXd::Identity(2 * modes, 2 * modes) - power).transpose();
-    row = left.partialPivLu().solve(row).eval();
-    Vector result(modes);
-    result.real() = row.head(modes);
-    result.imag() = -row.tail(modes);
-    return result;
-  }
 
   std::vector<DplrStep<double>> steps_;
   std::vector<Vector> outputs_;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <complex>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -29,13 +30,14 @@ struct S4Shape {
 /// Weights of an S4 layer, or their gradient: A = Λ − P P*, Λ = −exp(log_decay) + i frequency. What
 /// is trained in the place of C is the output truncated for kernels of `length`,
 /// C̃ = C (I − A_bar^length) (Gu, Goel & Ré 2022, section 3.2): its gradient needs no power of
-/// A_bar.
+/// A_bar. C̃ belongs to its Δ and to its length: to change one of these alone is to make another
+/// model, which s4_change_rate and s4_double_length do not.
 template <class T>
 struct S4Weights {
   Index length = 0;        ///< steps that C is truncated for
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re Λ), Λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im Λ, 1/s
-  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s
+  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s; moved with C by s4_change_rate
   Tensor<T, 4> P;          ///< (width, state/2, rank, 2): real and imaginary parts
   Tensor<T, 3> B;          ///< (width, state/2, 2)
   Tensor<T, 4> C;          ///< C̃ (directions, width, state/2, 2)
@@ -100,6 +102,7 @@ S4Shape check_s4_weights(std::string_view function, const S4Weights<T>& w) {
   check_shape(function, "C", w.C,
               std::array<Index, 4>{s.directions(), s.width, s.modes(), Index(2)});
   check_shape(function, "D", w.D, std::array<Index, 1>{s.width});
+  if (s.length < 1) throw_domain(function, "length", std::to_string(s.length), "at least 1");
   return s;
 }
 
@@ -213,6 +216,28 @@ void s4_double_length(S4Weights<T>& weights) {
                             s4_truncate(step, detail::s4_output(weights, d, c), s.length, 1.0));
   }
   weights.length *= 2;
+}
+
+/// Makes the weights those of the same continuous system at another sample rate: Δ ← rate · Δ and
+/// C̃ ← C (I − A_bar′^length), with C from C̃ at the Δ of before.
+/// @param rate 2 for sequences sampled half as often
+/// @throws ShapeError, DomainError unless 0 < rate < ∞
+/// Cost: O(state³ log length) a channel, in double.
+template <class T>
+void s4_change_rate(S4Weights<T>& weights, double rate) {
+  constexpr std::string_view function = "s4_change_rate";
+  const S4Shape s = detail::check_s4_weights(function, weights);
+  if (!(rate > 0 && rate < std::numeric_limits<double>::infinity()))
+    detail::throw_domain(function, "rate", std::to_string(rate), "above 0 and finite");
+  for (Index c = 0; c < s.width; ++c) {
+    const auto trained = detail::s4_channel_step(weights, c, 1);
+    weights.log_delta(c) += static_cast<T>(std::log(rate));
+    const auto changed = detail::s4_channel_step(weights, c, 1);
+    for (Index d = 0; d < s.directions(); ++d) {
+      const auto C = s4_untruncate(trained, detail::s4_output(weights, d, c), s.length);
+      detail::set_s4_output(weights, d, c, s4_truncate(changed, C, s.length));
+    }
+  }
 }
 
 }  // namespace ssm

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <complex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "ssm/conv/diagonal_kernel.hpp"
 #include "ssm/conv/diagonal_state.hpp"
@@ -18,6 +18,7 @@
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/layers/detail/dss_scale.hpp"
+#include "ssm/layers/detail/step_checks.hpp"
 #include "ssm/layers/s4d_weights.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
 
@@ -34,7 +35,7 @@ struct S4dState {
 
 /// How an S4D layer is computed; all give the same but for rounding.
 enum class S4dForm {
-  fastest,      ///< convolution for at most 64 steps from rest, else scan, as measured
+  fastest,      ///< by the shape of the call, each pass as detail::forward_form and backward_form
   scan,         ///< diagonal_scan
   convolution,  ///< s4d_kernel and long_conv: zero-order hold or bilinear
   recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
@@ -75,10 +76,10 @@ struct S4dWorkspace {
 
 namespace detail {
 
-template <class T>
-void check_rate(std::string_view function, const S4dOptions<T>& options) {
-  if (!(options.rate > T(0)))
-    throw_domain(function, "rate", std::to_string(options.rate), "above 0");
+/// Of S4D and S4.
+template <class Options>
+void check_rate(std::string_view function, const Options& options) {
+  if (!(options.rate > 0)) throw_domain(function, "rate", std::to_string(options.rate), "above 0");
 }
 
 template <class T>
@@ -125,14 +126,40 @@ void load_s4d(const S4dWeights<T>& weights, const S4dOptions<T>& options, Index 
                to.B);
 }
 
-/// The form that `fastest` stands for.
-inline S4dForm choose_s4d_form(S4dForm form, Discretization method, Index length, bool stateful) {
-  constexpr Index few_steps = 64;  // as measured
-  if (length == 0) return S4dForm::scan;
-  if (form != S4dForm::fastest) return form;
-  const bool has_kernel =
-      method == Discretization::zero_order_hold || method == Discretization::bilinear;
-  return has_kernel && length <= few_steps && !stateful ? S4dForm::convolution : S4dForm::scan;
+/// Sizes of a call, on which it depends what form is the fastest. On the width it does not.
+struct S4dCall {
+  Index batch, length, modes;
+  bool convolves;  ///< from rest, and by a method that has a kernel
+};
+
+/// Steps up to which the convolution is the fastest, whatever the batch.
+template <class T>
+inline constexpr Index few_steps = sizeof(T) == 4 ? 48 : 24;
+
+/// The form that `fastest` stands for: the scan, but for short sequences the convolution, whose
+/// kernel costs more the more sequences share the tables of the scan, and for the shortest ones of
+/// float the recurrence, which prepares nothing.
+///
+/// The constants fit the times of all forms on one thread of an AMD EPYC with AVX-512, built with
+/// -O3 -march=native, each the least of 8 runs or more (build/bench/diagonal_scan_bench has some of
+/// them), for batches of 1 to 32, 16 to 16384 steps, 2 to 64 states, widths of 1
+/// to 256, float and double: the choice is within 1.15 of the fastest in 97% of these calls, 1.45
+/// in the worst, 1.01 in the mean.
+template <class T>
+S4dForm forward_form(const S4dCall& call) noexcept {
+  constexpr bool is_float = sizeof(T) == 4;
+  const Index updates = call.batch * call.length;
+  if (is_float && (updates <= 24 || (updates * call.modes <= 320 && call.length <= 128)))
+    return S4dForm::recurrence;
+  const bool few = call.length <= few_steps<T> ||
+                   call.batch * (call.length - 24 - call.modes) <= (is_float ? 88 : 28);
+  return call.convolves && few ? S4dForm::convolution : S4dForm::scan;
+}
+
+/// The same for the gradients, of which the recurrence has none: 1.25 of the fastest in the worst.
+template <class T>
+S4dForm backward_form(const S4dCall& call) noexcept {
+  return call.convolves && call.length <= few_steps<T> ? S4dForm::convolution : S4dForm::scan;
 }
 
 /// One direction of an S4D layer, whose time runs forward in u and y, or with `reversed`, which
@@ -157,10 +184,17 @@ struct S4dPass {
   [[nodiscard]] DiagonalKernelInputs<T> model() const {
     return {workspace.lambda, workspace.delta, B(), C()};
   }
-  [[nodiscard]] S4dForm form(Index length, bool stateful) const {
+  /// The form of a pass over u, of which `choose` knows the fastest.
+  template <class Choose>
+  [[nodiscard]] S4dForm form(const View<const T, 3>& u, bool stateful, const Choose& choose) const {
     if (options.offsets)
       return options.form == S4dForm::recurrence && !reversed ? options.form : S4dForm::scan;
-    return choose_s4d_form(options.form, options.method, length, stateful);
+    if (u.extent(1) == 0) return S4dForm::scan;
+    if (options.form != S4dForm::fastest) return options.form;
+    const bool has_kernel = options.method == Discretization::zero_order_hold ||
+                            options.method == Discretization::bilinear;
+    return choose(
+        S4dCall{u.extent(0), u.extent(1), workspace.lambda.extent(1), has_kernel && !stateful});
   }
   void make_kernel(Index length) const {
     workspace.kernel.resize({workspace.delta.extent(0), length});
@@ -174,7 +208,7 @@ struct S4dPass {
   void forward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
                const View<T, 3>& y, const View<Complex, 3>& final) const {
     S4dWorkspace<T>& w = workspace;
-    switch (form(u.extent(1), initial || final)) {
+    switch (form(u, initial || final, forward_form<T>)) {
       case S4dForm::convolution:
         make_kernel(u.extent(1));
         long_conv<T>(backend, {u, w.kernel, D(), {}}, {}, {y, {}}, w.conv);
@@ -196,7 +230,7 @@ struct S4dPass {
                 const DiagonalScanInputGradients<T, Complex>& din) const {
     S4dWorkspace<T>& w = workspace;
     const bool stateful = initial || dfinal || din.initial_state;
-    if (form(u.extent(1), stateful) != S4dForm::convolution)
+    if (form(u, stateful, backward_form<T>) != S4dForm::convolution)
       return diagonal_scan_backward<T, Complex>(backend, options.method, inputs(u, initial),
                                                 w.delta, {reversed}, {dy, dfinal}, din, w.scan);
     make_kernel(u.extent(1));
@@ -254,6 +288,10 @@ void check_s4d_states(std::string_view function, const Shape& s, Index batch,
 ///
 /// sampled with Δ = rate · exp(log_delta). A bidirectional layer adds to y_t what the later inputs
 /// u_{t+1}, u_{t+2}, … give through the second C, time running backward.
+///
+/// An input that is NaN or infinite spoils the outputs of its channel from its step on, and earlier
+/// ones too: the scan those of its chunk of at most 32 steps, the convolution up to all of the
+/// sequence. The form `recurrence` and s4d_step, which take step after step, spoil none before it.
 ///
 /// @param input, output (batch, length, width), not the same memory
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.
@@ -392,91 +430,113 @@ void s4d_backward(const Cpu& backend, const S4dWeights<T>& weights, const View<c
   for (Index c = 0; c < s.width; ++c) gradients.log_delta(c) = w.ddelta_sum(c) * w.delta(c);
 }
 
-/// Scratch of s4d_step: the sampled modes, and the weights they were sampled from.
+/// What s4d_step needs beside the weights: the options, and the sampled modes of the weights that
+/// it met last.
 template <class T>
-struct S4dStepScratch {
-  Tensor<std::complex<T>, 2> a_bar, b_bar;  ///< (width, state/2)
-  Tensor<T, 2> log_decay, frequency;
-  Tensor<T, 3> B;
-  Tensor<T, 1> log_delta;
-  Discretization method = Discretization::zero_order_hold;
-  T rate = T(0);         ///< 0: nothing is sampled yet
-  Index dss_length = 0;  ///< 0: not of DSS
-
-  /// Makes room, after which a step never allocates.
-  void resize(const S4dShape& s) {
-    rate = T(0);
-    for (auto* modes : {&a_bar, &b_bar}) modes->resize({s.width, s.modes()});
-    for (auto* part : {&log_decay, &frequency}) part->resize({s.width, s.modes()});
-    B.resize({s.width, s.modes(), 2});
-    log_delta.resize({s.width});
+class S4dStepScratch {
+ public:
+  /// Of the options those count that concern one step: the method, the rate, DSS.
+  /// @throws ShapeError, and DomainError for weights of two directions, a rate that is not above 0,
+  ///   a method that changes C or D, or dss by another method, without a length or of modes that do
+  ///   not decay
+  explicit S4dStepScratch(const S4dWeights<T>& weights, const S4dOptions<T>& options = {})
+      : shape_(detail::check_s4d("S4dStepScratch", weights)),
+        method_(options.method),
+        rate_(options.rate),
+        dss_length_(options.dss ? options.dss_length : 0),
+        log_decay_(weights.log_decay),
+        frequency_(weights.frequency),
+        log_delta_(weights.log_delta),
+        B_(weights.B),
+        a_bar_(weights.log_decay.extents()),
+        b_bar_(weights.log_decay.extents()) {
+    constexpr std::string_view function = "S4dStepScratch";
+    detail::check_one_direction(function, shape_);
+    detail::check_keeps_output(function, method_);
+    detail::check_rate(function, options);
+    detail::check_dss_options(function, options, true);
+    if (options.dss) {  // whose modes must decay
+      S4dWorkspace<T> modes;
+      detail::load_s4d(weights, options, dss_length_, modes);
+    }
+    sample();
   }
-};
 
-namespace detail {
+  /// Samples the modes again unless the weights, of the same shape, are those of the last step.
+  void refresh(const S4dWeights<T>& weights) noexcept {
+    const auto same = [](const auto& a, const auto& b) {
+      return std::equal(a.begin(), a.end(), b.begin());
+    };
+    if (same(weights.log_delta, log_delta_) && same(weights.log_decay, log_decay_) &&
+        same(weights.frequency, frequency_) && same(weights.B, B_))
+      return;
+    const auto copy = [](const auto& from, auto& to) {
+      std::copy(from.begin(), from.end(), to.begin());
+    };
+    copy(weights.log_delta, log_delta_);
+    copy(weights.log_decay, log_decay_);
+    copy(weights.frequency, frequency_);
+    copy(weights.B, B_);
+    sample();
+  }
 
-/// Samples the modes again unless the weights are those of the last step.
-template <class T>
-void refresh(const S4dWeights<T>& w, const S4dOptions<T>& options,
-             S4dStepScratch<T>& scratch) noexcept {
-  const auto same = [](const auto& a, const auto& b) {
-    return std::equal(a.begin(), a.end(), b.begin());
-  };
-  const Index length = options.dss ? options.dss_length : 0;
-  if (scratch.rate == options.rate && scratch.method == options.method &&
-      scratch.dss_length == length && same(w.log_delta, scratch.log_delta) &&
-      same(w.log_decay, scratch.log_decay) && same(w.frequency, scratch.frequency) &&
-      same(w.B, scratch.B))
-    return;
-  const View<const std::complex<T>, 2> B = as_complex(w.B.view());
-  for (Index c = 0; c < w.log_delta.extent(0); ++c) {
-    const T delta = options.rate * std::exp(w.log_delta(c));
-    for (Index n = 0; n < w.log_decay.extent(1); ++n) {
-      const std::complex<T> lambda(-std::exp(w.log_decay(c, n)), w.frequency(c, n));
-      const auto mode = discretize(options.method, lambda, delta);
-      scratch.a_bar(c, n) = mode.a_bar;
-      scratch.b_bar(c, n) = mode.b_bar_factor * B(c, n);
-      if (length > 0)
-        scratch.b_bar(c, n) *= std::complex<T>(
-            dss_factor(std::complex<double>(lambda), static_cast<double>(delta), length));
+  [[nodiscard]] const S4dShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] const Tensor<std::complex<T>, 2>& a_bar() const noexcept { return a_bar_; }
+  [[nodiscard]] const Tensor<std::complex<T>, 2>& b_bar() const noexcept { return b_bar_; }
+
+ private:
+  void sample() noexcept {
+    const View<const std::complex<T>, 2> B = detail::as_complex(std::as_const(B_).view());
+    for (Index c = 0; c < log_delta_.extent(0); ++c) {
+      const T delta = rate_ * std::exp(log_delta_(c));
+      for (Index n = 0; n < log_decay_.extent(1); ++n) {
+        const std::complex<T> lambda(-std::exp(log_decay_(c, n)), frequency_(c, n));
+        const auto mode = discretize(method_, lambda, delta);
+        a_bar_(c, n) = mode.a_bar;
+        b_bar_(c, n) = mode.b_bar_factor * B(c, n);
+        if (dss_length_ > 0)
+          b_bar_(c, n) *= std::complex<T>(detail::dss_factor(
+              std::complex<double>(lambda), static_cast<double>(delta), dss_length_));
+      }
     }
   }
-  const auto copy = [](const auto& from, auto& to) {
-    std::copy(from.begin(), from.end(), to.begin());
-  };
-  copy(w.log_delta, scratch.log_delta);
-  copy(w.log_decay, scratch.log_decay);
-  copy(w.frequency, scratch.frequency);
-  copy(w.B, scratch.B);
-  scratch.rate = options.rate;
-  scratch.method = options.method;
-  scratch.dss_length = length;
-}
 
-}  // namespace detail
+  S4dShape shape_;
+  Discretization method_;
+  T rate_;
+  Index dss_length_;  // 0: not of DSS
+  Tensor<T, 2> log_decay_, frequency_;
+  Tensor<T, 1> log_delta_;
+  Tensor<T, 3> B_;
+  Tensor<std::complex<T>, 2> a_bar_, b_bar_;  // (width, state/2)
+};
 
-/// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
-/// as s4d_forward of length 1; DSS needs its dss_length. `scratch` must have been resized for the
-/// shape: then nothing is allocated. Modes are sampled when the weights differ from those of the
-/// last step; that apart a step costs width · state multiply-adds. Shapes are asserted.
+/// One step on the calling thread, `state` moved on in place; the same as s4d_forward of length 1
+/// with the options of the scratch. Nothing is allocated; FlushDenormals keeps a state that decays
+/// in silence from slowing it down. Modes are sampled when the weights differ from those of the
+/// last step; that apart a step costs width · state multiply-adds. A shape that does not fit ends
+/// the program with a ShapeError.
 ///
 /// @param input, output (batch, width), may be the same memory
+/// @param scratch made for weights of this shape, of any values
 template <class T>
 void s4d_step(const S4dWeights<T>& weights, const View<const T, 2>& input, S4dState<T>& state,
-              const View<T, 2>& output, const S4dOptions<T>& options,
-              S4dStepScratch<T>& scratch) noexcept {
-  const Index batch = input.extent(0), width = input.extent(1), N = weights.log_decay.extent(1);
-  assert(weights.C.extent(0) == 1 && weights.log_decay.extent(0) == width);
-  assert(!options.dss || options.dss_length > 0);
-  assert(state.x.extents() == (std::array<Index, 3>{batch, width, N}));
-  assert(scratch.a_bar.extents() == weights.log_decay.extents());
-  detail::refresh(weights, options, scratch);
+              const View<T, 2>& output, S4dStepScratch<T>& scratch) noexcept {
+  const S4dShape s = weights.shape();
+  const Index batch = input.extent(0), N = s.modes();
+  detail::check_or_terminate([&] {
+    constexpr std::string_view function = "s4d_step";
+    detail::check_s4d(function, weights);
+    detail::check_step(function, s, scratch.shape(), input, state.x, output,
+                       std::array<Index, 3>{batch, s.width, N});
+  });
+  scratch.refresh(weights);
   for (Index b = 0; b < batch; ++b)
-    for (Index c = 0; c < width; ++c) {
+    for (Index c = 0; c < s.width; ++c) {
       const T u = input(b, c);
-      T* x = reinterpret_cast<T*>(state.x.data() + (b * width + c) * N);
-      const T* a = reinterpret_cast<const T*>(scratch.a_bar.data() + c * N);
-      const T* in = reinterpret_cast<const T*>(scratch.b_bar.data() + c * N);
+      T* x = reinterpret_cast<T*>(state.x.data() + (b * s.width + c) * N);
+      const T* a = reinterpret_cast<const T*>(scratch.a_bar().data() + c * N);
+      const T* in = reinterpret_cast<const T*>(scratch.b_bar().data() + c * N);
       const T* out = weights.C.data() + 2 * c * N;
       T sum = 0;
       for (Index i = 0; i < 2 * N; i += 2) {

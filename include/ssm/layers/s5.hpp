@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <complex>
 #include <string>
@@ -13,6 +12,7 @@
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
+#include "ssm/layers/detail/step_checks.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/layers/s5_weights.hpp"
 #include "ssm/scan/linear_scan.hpp"
@@ -59,17 +59,22 @@ struct S5Workspace {
 namespace detail {
 
 template <class T>
-S5Shape check_s5(std::string_view function, const S5Weights<T>& w, const S5Options<T>& options) {
+S5Shape check_s5(std::string_view function, const S5Weights<T>& w) {
   const S5Shape s = w.shape();
-  check_keeps_output(function, options.method);
   check_shape(function, "frequency", w.frequency, std::array<Index, 1>{s.modes()});
   check_shape(function, "log_delta", w.log_delta, std::array<Index, 1>{s.modes()});
   check_shape(function, "B", w.B, std::array<Index, 3>{s.modes(), 2, s.width});
   check_shape(function, "C", w.C, std::array<Index, 3>{s.width, s.modes(), 2});
   if (s.bidirectional) check_shape(function, "C_back", w.C_back, w.C.extents());
+  check_shape(function, "D", w.D, std::array<Index, 1>{s.width});
+  return s;
+}
+
+template <class T>
+void check_s5_options(std::string_view function, const S5Options<T>& options) {
+  check_keeps_output(function, options.method);
   if (!(options.rate > T(0)))
     throw_domain(function, "rate", std::to_string(options.rate), "above 0");
-  return s;
 }
 
 inline void check_no_s5_state(std::string_view function, const S5Shape& s,
@@ -149,7 +154,9 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(const S5Workspace<T>& w,
 ///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,
 ///
 /// with a Δ for every state, Λ̄ and B̄ from Λ and B by any method. A bidirectional layer adds
-/// 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the other way.
+/// 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the other way. There is one
+/// form, the scan: with every input in every state there is no kernel to convolve with that would
+/// be cheaper.
 ///
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @param initial (batch, state/2), null: a state of zeros; final null: not wanted
@@ -162,7 +169,8 @@ void s5_forward(const Cpu& backend, const S5Weights<T>& weights, const View<cons
                 const S5State<T>* initial, const View<T, 3>& output, S5State<T>* final,
                 const S5Options<T>& options, S5Saved<T>& saved, S5Workspace<T>& workspace) {
   constexpr const char* function = "s5_forward";
-  const S5Shape s = detail::check_s5(function, weights, options);
+  const S5Shape s = detail::check_s5(function, weights);
+  detail::check_s5_options(function, options);
   const Index batch = input.extent(0), length = input.extent(1);
   const std::array<Index, 3> extents{batch, length, s.width};
   detail::check_shape(function, "input", input, extents);
@@ -212,7 +220,8 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   using Complex = std::complex<T>;
   using Wide = std::complex<double>;
   constexpr const char* function = "s5_backward";
-  const S5Shape s = detail::check_s5(function, weights, options);
+  const S5Shape s = detail::check_s5(function, weights);
+  detail::check_s5_options(function, options);
   const Index batch = input.extent(0), length = input.extent(1);
   const std::array<Index, 3> extents{batch, length, s.width};
   detail::check_shape(function, "input", input, extents);
@@ -336,35 +345,74 @@ void s5_backward(const Cpu& backend, const S5Weights<T>& weights, const View<con
   });
 }
 
-/// One step of a layer of one direction on the calling thread, `state` moved on in place; the same
-/// as s5_forward of length 1 and as cheap with new weights as with old. `scratch` (state): room, of
-/// which nothing is kept. Nothing is allocated. Shapes are asserted.
+/// What s5_step needs beside the weights: the options and room.
+template <class T>
+class S5StepScratch {
+ public:
+  /// Of the options those count that concern one step: the method and the rate.
+  /// @throws ShapeError, and DomainError for weights of two directions, time that runs backward, a
+  ///   rate that is not above 0 or a method that changes C or D
+  explicit S5StepScratch(const S5Weights<T>& weights, const S5Options<T>& options = {})
+      : shape_(detail::check_s5("S5StepScratch", weights)),
+        method_(options.method),
+        rate_(options.rate),
+        states_({shape_.state}) {
+    detail::check_s5_options("S5StepScratch", options);
+    detail::check_one_direction("S5StepScratch", shape_);
+    if (options.reversed)
+      detail::throw_domain("S5StepScratch", "reversed", "true",
+                           "false, as a pass from the end has no step");
+  }
+
+  [[nodiscard]] const S5Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] Discretization method() const noexcept { return method_; }
+  [[nodiscard]] T rate() const noexcept { return rate_; }
+  [[nodiscard]] T* states() noexcept { return states_.data(); }
+
+ private:
+  S5Shape shape_;
+  Discretization method_;
+  T rate_;
+  Tensor<T, 1> states_;  // (state): B u, then [2 Re x, −2 Im x]
+};
+
+/// One step on the calling thread, `state` moved on in place; the same as s5_forward of length 1
+/// with the options of the scratch, and as cheap with new weights as with old. Nothing is
+/// allocated; FlushDenormals keeps a state that decays in silence from slowing it down. A shape
+/// that does not fit ends the program with a ShapeError.
+///
 /// @param input, output (batch, width), rows contiguous, not the same memory
+/// @param scratch made for weights of this shape, of any values
 template <class T>
 void s5_step(const S5Weights<T>& weights, const View<const T, 2>& input, S5State<T>& state,
-             const View<T, 2>& output, const S5Options<T>& options,
-             Tensor<T, 1>& scratch) noexcept {
+             const View<T, 2>& output, S5StepScratch<T>& scratch) noexcept {
   const S5Shape s = weights.shape();
   const Index batch = input.extent(0);
-  assert(input.extent(1) == s.width && output.extents() == input.extents());
-  assert(state.x.extents() == (std::array<Index, 2>{batch, s.modes()}));
-  assert(scratch.extent(0) == s.state && !s.bidirectional);
+  detail::check_or_terminate([&] {
+    constexpr std::string_view function = "s5_step";
+    detail::check_s5(function, weights);
+    detail::check_step(function, s, scratch.shape(), input, state.x, output,
+                       std::array<Index, 2>{batch, s.modes()});
+    detail::check_adjacent(function, "input", input);
+    detail::check_adjacent(function, "output", output);
+  });
   const View<const T, 2> B(weights.B.data(), {s.state, s.width});
   const View<const T, 2> C(weights.C.data(), {s.width, s.state});
+  T* const states = scratch.states();
   for (Index b = 0; b < batch; ++b) {
     const T* const u = detail::at(input, b, 0);
-    detail::multiply_vector<T>(B, u, scratch.data());
+    detail::multiply_vector<T>(B, u, states);
     for (Index n = 0; n < s.modes(); ++n) {
-      const auto [lambda, delta] = detail::s5_mode(weights, options.rate, n);
-      const auto mode = discretize(options.method, lambda, delta);
+      const auto [lambda, delta] = detail::s5_mode(weights, scratch.rate(), n);
+      const auto mode = discretize(scratch.method(), lambda, delta);
       std::complex<T>& x = state.x(b, n);
       x = std::complex<T>(mode.a_bar) * x +
-          std::complex<T>(mode.b_bar_factor) * std::complex<T>(scratch(2 * n), scratch(2 * n + 1));
-      scratch(2 * n) = T(2) * x.real();
-      scratch(2 * n + 1) = T(-2) * x.imag();
+          std::complex<T>(mode.b_bar_factor) * std::complex<T>(states[2 * n], states[2 * n + 1]);
+      states[2 * n] = T(2) * x.real();
+      states[2 * n + 1] = T(-2) * x.imag();
     }
     T* const y = detail::at(output, b, 0);
-    detail::multiply_vector<T>(C, scratch.data(), y);
+    detail::multiply_vector<T>(C, states, y);
     for (Index c = 0; c < s.width; ++c) y[c] += weights.D(c) * u[c];
   }
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cassert>
 #include <utility>
 
 #include "ssm/layers/cross_entropy.hpp"
@@ -175,7 +174,8 @@ double mamba_lm_loss(const Cpu& backend, const MambaLMWeights<T>& weights,
 /// One token for each stream of the batch, on the calling thread: tokens (batch) in, the state
 /// moved on in place, logits (batch, vocab) of the next token out. Equals mamba_lm_forward with
 /// length 1 up to rounding. Allocates nothing once the workspace has served such a batch or
-/// reserve_step has been called. Tokens, state and shapes must be right: they are asserted.
+/// reserve_step has been called. A token or a shape that does not fit ends the program with its
+/// error.
 template <class T>
 void mamba_lm_step(const MambaLMWeights<T>& weights, MambaLMState<T>& state,
                    const View<const Token, 1>& tokens, const View<T, 2>& logits,
@@ -183,14 +183,21 @@ void mamba_lm_step(const MambaLMWeights<T>& weights, MambaLMState<T>& state,
   const MambaLMConfig& config = weights.config;
   const Index batch = tokens.extent(0), width = config.width;
   const auto epsilon = static_cast<T>(config.norm_epsilon);
-  assert(state.layers.size() == weights.layers.size());
-  assert(logits.extent(0) == batch && logits.extent(1) == config.vocab);
-  workspace.reserve_step(config, batch);
+  detail::check_or_terminate([&] {
+    constexpr const char* function = "mamba_lm_step";
+    if (state.layers.size() != weights.layers.size())
+      detail::throw_shape(function, "state", std::to_string(state.layers.size()) + " layers",
+                          std::to_string(weights.layers.size()));
+    detail::check_shape(function, "logits", logits, std::array<Index, 2>{batch, config.vocab});
+    detail::check_tokens(function, "tokens",
+                         View<const Token, 2>(tokens.data(), {batch, 1}, {tokens.stride(0), 1}),
+                         config.vocab);
+    workspace.reserve_step(config, batch);
+  });
   Tensor<T, 2>& stream = workspace.stream;
   Tensor<T, 2>& normed = workspace.normed;
   Tensor<T, 2>& mixed = workspace.layers.front().normed;
   for (Index b = 0; b < batch; ++b) {
-    assert(tokens(b) >= 0 && tokens(b) < config.vocab);
     detail::array(&stream(b, 0), width) =
         detail::array(&weights.embedding(Index{tokens(b)}, 0), width);
   }

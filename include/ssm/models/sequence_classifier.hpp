@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cstddef>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -129,6 +130,8 @@ void classifier_backward(const Cpu& backend, const SequenceClassifierWeights<T, 
 ///
 ///   x = encoder(u);  x ← block(x) for each layer;  logits = head(mean over time of rms_norm(x)).
 ///
+/// A number that is NaN or infinite spoils all scores of its sequence, and of no other.
+///
 /// @param sequences (batch, length, inputs), rows evenly spaced
 /// @param logits (batch, classes), rows contiguous
 /// @throws ShapeError, and what the mixer throws
@@ -188,44 +191,60 @@ struct SequenceClassifierState {
         sum({batch, config.mixer.width}) {}
 };
 
-/// Room for classifier_step, which then allocates nothing.
+/// What classifier_step needs beside the weights: the options, and room for a batch.
 template <class T, class Mixer = S4dMixer>
 struct SequenceClassifierStepScratch {
+  T epsilon;
   Tensor<T, 2> stream, normed;  ///< (batch, width)
-  S4BlockSaved<T, Mixer> block;
-  std::vector<typename Mixer::template StepScratch<T>> mixers;
+  std::vector<S4BlockStepScratch<T, Mixer>> blocks;
 
-  SequenceClassifierStepScratch(const SequenceClassifierConfig<Mixer>& config, Index batch)
-      : stream({batch, config.mixer.width}),
-        normed({batch, config.mixer.width}),
-        mixers(static_cast<std::size_t>(config.layers)) {
-    block.resize(config.mixer.width, batch);
-    for (auto& mixer : mixers) Mixer::template reserve_step<T>(mixer, config.mixer);
+  /// Of the options the mixer's and epsilon count: a step knows no dropout.
+  /// @throws as the mixer's scratch
+  SequenceClassifierStepScratch(const SequenceClassifierWeights<T, Mixer>& weights, Index batch,
+                                const SequenceClassifierOptions<T, Mixer>& options = {})
+      : epsilon(options.epsilon),
+        stream({batch, weights.encoder.extent(0)}),
+        normed({batch, weights.encoder.extent(0)}) {
+    S4BlockOptions<T, Mixer> block;
+    block.mixer = options.mixer;
+    block.epsilon = options.epsilon;
+    blocks.reserve(weights.layers.size());
+    for (const auto& layer : weights.layers) blocks.emplace_back(layer, batch, block);
   }
 };
 
 /// One step of every stream on the calling thread: logits are those of classifier_forward for the
-/// steps so far. Nothing is allocated. Shapes are asserted.
+/// steps so far, with the options of the scratch. Nothing is allocated. A shape that does not fit
+/// ends the program with a ShapeError.
+///
 /// @param input (batch, inputs), logits (batch, classes), rows contiguous
+/// @param scratch made for this batch, and weights of these sizes and any values
 template <class T, class Mixer>
 void classifier_step(const SequenceClassifierWeights<T, Mixer>& weights,
                      const View<const T, 2>& input, SequenceClassifierState<T, Mixer>& state,
-                     const View<T, 2>& logits, const SequenceClassifierOptions<T, Mixer>& options,
+                     const View<T, 2>& logits,
                      SequenceClassifierStepScratch<T, Mixer>& scratch) noexcept {
   const Index batch = input.extent(0), width = weights.encoder.extent(0);
-  assert(state.sum.extent(0) == batch && scratch.stream.extent(0) == batch);
-  assert(state.layers.size() == weights.layers.size() && logits.extent(0) == batch);
+  const std::size_t layers = weights.layers.size();
+  detail::check_or_terminate([&] {
+    constexpr std::string_view function = "classifier_step";
+    detail::check_shape(function, "input", input, std::array{batch, weights.encoder.extent(1)});
+    detail::check_adjacent(function, "input", input);
+    detail::check_shape(function, "logits", logits, std::array{batch, weights.head.extent(0)});
+    detail::check_adjacent(function, "logits", logits);
+    detail::check_shape(function, "state", state.sum, std::array{batch, width});
+    detail::check_shape(function, "scratch", scratch.stream, std::array{batch, width});
+    if (state.layers.size() != layers || scratch.blocks.size() != layers)
+      detail::throw_shape(function, "state or scratch", "of another number of layers",
+                          std::to_string(layers));
+  });
   linear_step<T>(input, weights.encoder, weights.encoder_bias, scratch.stream);
-  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
-    S4BlockOptions<T, Mixer> block;
-    block.mixer = options.mixer;
-    block.epsilon = options.epsilon;
-    s4_block_step<T>(weights.layers[i], scratch.stream, state.layers[i], scratch.stream, block,
-                     scratch.block, scratch.mixers[i]);
-  }
+  for (std::size_t i = 0; i < layers; ++i)
+    s4_block_step<T>(weights.layers[i], scratch.stream, state.layers[i], scratch.stream,
+                     scratch.blocks[i]);
   const T share = T(1) / static_cast<T>(++state.steps);
   for (Index b = 0; b < batch; ++b) {
-    detail::rms_norm_row(&scratch.stream(b, 0), weights.final_norm.data(), width, options.epsilon,
+    detail::rms_norm_row(&scratch.stream(b, 0), weights.final_norm.data(), width, scratch.epsilon,
                          &scratch.normed(b, 0));
     auto sum = detail::array(&state.sum(b, 0), width);
     sum += detail::array(&scratch.normed(b, 0), width);

@@ -2,8 +2,8 @@
 
 #include <Eigen/Core>
 #include <array>
-#include <cassert>
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -23,10 +23,22 @@ namespace ssm {
 template <class T>
 struct RecurrenceWorkspace {
   Tensor<T, 2> state;  ///< (2, states): the state, and the one after it
+};
 
-  RecurrenceWorkspace() = default;
-  /// Room for so many states, after which recurrence_step does not allocate.
-  explicit RecurrenceWorkspace(Index states) : state({2, states}) {}
+/// What recurrence_step of a system of dynamic sizes needs beside it: room for two states.
+template <class T>
+class RecurrenceStepScratch {
+ public:
+  template <int N, int M, int P>
+  explicit RecurrenceStepScratch(const DiscreteStateSpace<T, N, M, P>& system)
+      : state_({2, system.states()}) {}
+
+  [[nodiscard]] Index states() const noexcept { return state_.extent(1); }
+  [[nodiscard]] T* current() noexcept { return state_.data(); }
+  [[nodiscard]] T* next() noexcept { return state_.data() + states(); }
+
+ private:
+  Tensor<T, 2> state_;
 };
 
 namespace detail {
@@ -165,20 +177,28 @@ noexcept {
 }
 
 /// One step of a system of any sizes: moves the state x, (states), and writes the output y,
-/// (outputs), for the input u, (inputs). The workspace has room for the states.
-/// No allocation, no lock, no exception.
+/// (outputs), for the input u, (inputs). No allocation, no lock, no exception: a shape that does
+/// not fit ends the program with a ShapeError.
+/// @param scratch made for a system of as many states
 template <class T, int N, int M, int P>
 void recurrence_step(const DiscreteStateSpace<T, N, M, P>& system,
                      const std::type_identity_t<View<const T, 1>>& u,
                      const std::type_identity_t<View<T, 1>>& x,
-                     const std::type_identity_t<View<T, 1>>& y, RecurrenceWorkspace<T>& workspace,
+                     const std::type_identity_t<View<T, 1>>& y, RecurrenceStepScratch<T>& scratch,
                      Readout readout = Readout::after) noexcept {
   const Index states = system.states();
-  assert(u.extent(0) == system.inputs() && x.extent(0) == states &&
-         y.extent(0) == system.outputs() && workspace.state.size() >= 2 * states);
+  detail::check_or_terminate([&] {
+    constexpr std::string_view function = "recurrence_step";
+    detail::check_shape(function, "u", u, std::array{system.inputs()});
+    detail::check_shape(function, "x", x, std::array{states});
+    detail::check_shape(function, "y", y, std::array{system.outputs()});
+    if (scratch.states() != states)
+      detail::throw_shape(function, "scratch", std::to_string(scratch.states()) + " states",
+                          std::to_string(states));
+  });
   using State = Eigen::Map<Eigen::Matrix<T, N, 1>>;
-  State current(workspace.state.data(), states);
-  State next(workspace.state.data() + states, states);
+  State current(scratch.current(), states);
+  State next(scratch.next(), states);
   current = as_eigen(x);
   detail::recurrence_update(system, readout, as_eigen(u), current, next, as_eigen(y));
   as_eigen(x) = current;

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <complex>
 #include <cstdint>
+#include <utility>
 
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/tensor.hpp"
@@ -107,22 +108,27 @@ class DplrPowers {
   /// c of the true C from c of C̃ = C (I − A_bar^length), in place: (I − N^length) c = c̃. A_bar is
   /// a contraction when Λ is stable, so that the symmetric part of the matrix is positive and no
   /// pivot vanishes. Needs the squares up to `length`, which is at least 1.
-  void untruncate(Index length, double* c) noexcept {
-    const View<double, 2> m = factors_;
-    const View<const double, 2> power = raise(length);
-    const Index n = m.extent(0);
-    for (Index i = 0; i < n; ++i)
-      for (Index j = 0; j < n; ++j) m(i, j) = (i == j ? 1.0 : 0.0) - power(i, j);
-    for (Index k = 0; k < n; ++k)
-      for (Index i = k + 1; i < n; ++i) {
-        const double factor = m(i, k) /= m(k, k);
-        const double* __restrict__ from = &m(k, 0);
-        double* __restrict__ to = &m(i, 0);
-        for (Index j = k + 1; j < n; ++j) to[j] -= factor * from[j];
+  void untruncate(Index length, double* c) noexcept { solve(raise(length), c); }
+
+  /// The same for a step and any length, with room for powers up to 3 alone: no square is kept.
+  void untruncate(const DplrStep<double>& step, Index length, double* c) noexcept {
+    load(step, 1);
+    View<double, 2> square = squares_.view()[0], next_square = squares_.view()[1];
+    View<double, 2> power = products_.view()[0], next = products_.view()[1];
+    bool begun = false;
+    for (Index rest = length; rest > 0; rest /= 2) {
+      if (rest % 2 == 1 && begun) {
+        set_product(power, square, next);
+        std::swap(power, next);
+      } else if (rest % 2 == 1) {
+        std::copy_n(square.data(), square.size(), power.data());
+        begun = true;
       }
-    for (Index i = 0; i < n; ++i) c[i] -= dot_rows(i, &m(i, 0), c);
-    for (Index i = n - 1; i >= 0; --i)
-      c[i] = (c[i] - dot_rows(n - 1 - i, &m(i, 0) + i + 1, c + i + 1)) / m(i, i);
+      if (rest == 1) break;
+      set_product(square, square, next_square);
+      std::swap(square, next_square);
+    }
+    solve(power, c);
   }
 
   /// The gradient of c in that of c̃, in place, and adds to the gradients of the squares. c is what
@@ -151,6 +157,24 @@ class DplrPowers {
   }
 
  private:
+  /// (I − power) c = c̃ in place.
+  void solve(const View<const double, 2>& power, double* c) noexcept {
+    const View<double, 2> m = factors_;
+    const Index n = m.extent(0);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j) m(i, j) = (i == j ? 1.0 : 0.0) - power(i, j);
+    for (Index k = 0; k < n; ++k)
+      for (Index i = k + 1; i < n; ++i) {
+        const double factor = m(i, k) /= m(k, k);
+        const double* __restrict__ from = &m(k, 0);
+        double* __restrict__ to = &m(i, 0);
+        for (Index j = k + 1; j < n; ++j) to[j] -= factor * from[j];
+      }
+    for (Index i = 0; i < n; ++i) c[i] -= dot_rows(i, &m(i, 0), c);
+    for (Index i = n - 1; i >= 0; --i)
+      c[i] = (c[i] - dot_rows(n - 1 - i, &m(i, 0) + i + 1, c + i + 1)) / m(i, i);
+  }
+
   /// N^length by the squares of its bits, lowest first.
   View<const double, 2> raise(Index length) noexcept {
     View<const double, 2> result;

@@ -256,9 +256,13 @@ class ChunkedScan {
     T* const last = dx + chunks * row;
     std::copy_n(dx, padded, rest == 0 ? last : early_gradient(c));
     if (rest != 0) std::fill_n(last, padded, T(0));
+    // Most sequences end without a gradient of their state, and then nothing enters within a chunk.
+    const auto is_given = [](T gradient) { return gradient != T(0); };
+    const bool enters_early =
+        rest != 0 && std::any_of(early_gradient(c), early_gradient(c) + shape_.state(), is_given);
     small_product<false, T>({dy, row}, {tables.output_adjoint, padded}, {dx, row}, chunks, L,
                             padded);
-    if (rest != 0) {
+    if (enters_early) {
       fill_power(c, rest);
       carry<true>(N, leaving_, early_gradient(c), last - row);
     }
@@ -272,7 +276,7 @@ class ChunkedScan {
                             L + shape_.state(), L);
     small_product<true, T>({u, 1, row}, {dy, row}, {sums.input, row}, L, chunks, row);
     small_product<true, T>({dy, 1, row}, {x, row}, {sums.output, padded}, L, chunks, padded);
-    if (rest != 0) turn_back_early(c, chunks - 1, rest);
+    if (enters_early) turn_back_early(c, chunks - 1, rest);
   }
 
   /// What the end of a sequence within a chunk sends back, but for its carry.
