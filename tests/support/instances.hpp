@@ -16,38 +16,20 @@
 #endif
 
 namespace Eigen {
-SSM_INSTANCE class ColPivHouseholderQR<MatrixXd>;
-SSM_INSTANCE class ComplexSchur<MatrixXcd>;
 SSM_INSTANCE class ComplexSchur<MatrixXd>;
 SSM_INSTANCE class EigenSolver<MatrixXd>;
 SSM_INSTANCE EigenSolver<MatrixXd>& EigenSolver<MatrixXd>::compute(const EigenBase<MatrixXd>&,
                                                                    bool);
-SSM_INSTANCE class FullPivLU<MatrixXd>;
 SSM_INSTANCE class GeneralizedEigenSolver<MatrixXd>;
 SSM_INSTANCE class HessenbergDecomposition<MatrixXd>;
-SSM_INSTANCE class HouseholderQR<MatrixXcd>;
 SSM_INSTANCE class HouseholderQR<MatrixXd>;
 SSM_INSTANCE class HouseholderSequence<MatrixXd, VectorXd, 1>;
 SSM_INSTANCE void HouseholderSequence<MatrixXd, VectorXd, 1>::evalTo(MatrixXd&, VectorXd&) const;
-SSM_INSTANCE class JacobiSVD<MatrixXd>;
-SSM_INSTANCE class LDLT<MatrixXd>;
 SSM_INSTANCE class LLT<MatrixXd>;
-SSM_INSTANCE class PartialPivLU<MatrixXcd>;
 SSM_INSTANCE class PartialPivLU<MatrixXd>;
 SSM_INSTANCE class RealQZ<MatrixXd>;
 SSM_INSTANCE class RealSchur<MatrixXd>;
 SSM_INSTANCE RealSchur<MatrixXd>& RealSchur<MatrixXd>::compute(const EigenBase<MatrixXd>&, bool);
-SSM_INSTANCE class SelfAdjointEigenSolver<MatrixXcd>;
-SSM_INSTANCE class SelfAdjointEigenSolver<MatrixXd>;
-
-namespace internal {
-SSM_INSTANCE struct gebp_kernel<double, double, long, blas_data_mapper<double, long, ColMajor>,
-                                gebp_traits<double, double>::mr, gebp_traits<double, double>::nr,
-                                false, false>;
-SSM_INSTANCE struct gebp_kernel<float, float, long, blas_data_mapper<float, long, ColMajor>,
-                                gebp_traits<float, float>::mr, gebp_traits<float, float>::nr, false,
-                                false>;
-}  // namespace internal
 }  // namespace Eigen
 
 namespace ssm::detail {
