@@ -1,9 +1,11 @@
 #include "ssm/system/hippo.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <numbers>
 
+#include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/system/dplr.hpp"
 #include "support/catch.hpp"
 
@@ -143,6 +145,26 @@ TEST_CASE("the modes of LegS are the published ones") {
   CHECK((form.lambda.real().array() + 0.5).abs().maxCoeff() < 1e-10);
   for (Index n = 0; n < 32; ++n)
     CHECK(std::abs(form.B(n) / form.P(n, 0) - std::numbers::sqrt2) < 1e-9);
+}
+
+TEST_CASE("a clip of Im B to 2, as a published code makes it, is another system") {
+  // There each eigenvector has a real first element, which settles the phases of B.
+  const auto form = hippo_dplr<double>(Hippo::legs, 64);
+  const auto B = [&](double limit) {
+    Eigen::VectorXcd b = form.B;
+    for (Index n = 0; n < b.size(); ++n) {
+      const Complex phase = form.V(0, n) / std::abs(form.V(0, n)), turned = phase * b(n);
+      b(n) = Complex(turned.real(), std::clamp(turned.imag(), -limit, limit)) / phase;
+    }
+    return b;
+  };
+  const Eigen::VectorXcd clipped = B(2), whole = B(1e9);
+  CHECK((whole - form.B).norm() <= 1e-13 * form.B.norm());
+  CHECK(2 * ((clipped - form.B).array().abs() > 1e-9).count() == 22);
+  const Matrix decay = matrix_exponential(Matrix(0.1 * hippo<double>(Hippo::legs, 64).A()));
+  const Vector moved = decay * 2 * (form.V * (clipped - form.B)).real();
+  const Vector exact = decay * 2 * (form.V * form.B).real();
+  CHECK(moved.norm() / exact.norm() == Approx(0.58).margin(0.03));
 }
 
 TEST_CASE("the eigenvectors of LegS itself are of no use") {
