@@ -1,4 +1,4 @@
-#include "ssm/core/doubled.hpp"
+#include "ssm/core/detail/doubled.hpp"
 
 #include "support/catch.hpp"
 

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/layers/s4d_step.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -284,7 +285,9 @@ TEST_CASE(
   CHECK_THROWS_WITH(S4dStepScratch<double>(weights, {.dss = true}),
                     "S4dStepScratch: state is given, expected none for dss without a dss_length");
   CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.method = Discretization::tustin}), DomainError);
-  CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.rate = 0}), DomainError);
+  for (const double rate : {0.0, -1.0, std::numeric_limits<double>::infinity(),
+                            std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THROWS_AS(S4dStepScratch<double>(weights, {.rate = rate}), DomainError);
   auto still = weights;
   still.log_decay.fill(-1e4);  // a decay that underflows to 0
   CHECK_THROWS_AS(S4dStepScratch<double>(still, {.dss = true, .dss_length = 9}), DomainError);

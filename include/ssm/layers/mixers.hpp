@@ -2,6 +2,7 @@
 
 #include "ssm/layers/s4.hpp"
 #include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s4d_step.hpp"
 #include "ssm/layers/s5.hpp"
 
 /// Layers that mix a sequence along time, under the names by which a block finds their parts. A

@@ -14,6 +14,7 @@
 #include "ssm/conv/s4_kernel.hpp"
 #include "ssm/conv/s4_state.hpp"
 #include "ssm/core/parallel.hpp"
+#include "ssm/layers/detail/step_checks.hpp"
 #include "ssm/layers/s4_weights.hpp"
 #include "ssm/layers/s4d.hpp"
 
@@ -115,8 +116,8 @@ S4Shape check_s4_call(std::string_view function, const S4Weights<T>& weights,
 /// u_{t+1}, u_{t+2}, … give through the second C, time running backward. There is one form: the
 /// kernel by Cauchy sums, and long_conv, which takes the direct sum or a transform as the length
 /// asks. A scan would need C itself, in O(state³ log length) a channel whenever the weights change;
-/// s4_step and S4Recurrence pay that once. An input that is NaN or infinite may spoil all outputs of
-/// its channel, earlier ones too, where those two spoil none before it.
+/// s4_step and S4Recurrence pay that once. An input that is NaN or infinite may spoil all outputs
+/// of its channel, earlier ones too, where those two spoil none before it.
 ///
 /// @param input, output (batch, length, width), not the same memory; length at most weights.length
 /// @param initial null: a state of zeros; final null: not wanted. The two must differ.

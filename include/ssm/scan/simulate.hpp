@@ -40,7 +40,7 @@ class HoldCache {
   /// for a zero-order hold. Δ in s.
   /// @throws DomainError when Δ is not positive and finite
   const RampStep<T, N, M>& at(T delta) {
-    detail::check_step("HoldCache", delta);
+    detail::check_sampling("HoldCache", delta);
     return steps_.at(delta, [&] { return step(delta); });
   }
 
@@ -165,7 +165,7 @@ void simulate(const Cpu&, HoldCache<T, N, M, P>& cache, std::type_identity_t<T> 
               const std::type_identity_t<View<T, 2>>& y,
               const std::type_identity_t<View<T, 1>>& final_state,
               RecurrenceWorkspace<T>& workspace) {
-  detail::check_step("simulate", delta);
+  detail::check_sampling("simulate", delta);
   detail::run_simulation(
       cache.system(), u, initial_state, y, final_state,
       workspace, [&](Index) -> const auto& { return cache.at(delta); });

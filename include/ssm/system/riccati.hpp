@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "ssm/core/balance.hpp"
-#include "ssm/core/doubled.hpp"
+#include "ssm/core/detail/doubled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/lyapunov.hpp"
 #include "ssm/system/state_space.hpp"

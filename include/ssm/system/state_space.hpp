@@ -36,7 +36,7 @@ void check_dynamic(std::string_view function, std::string_view argument,
 
 /// Throws DomainError unless a step Δ can be that of a sampled system.
 template <class T>
-void check_step(std::string_view function, T delta) {
+void check_sampling(std::string_view function, T delta) {
   if (!(delta > T(0) && std::isfinite(delta)))
     throw_domain(function, "delta", std::to_string(delta), "positive and finite");
 }
@@ -156,7 +156,7 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
                      const Eigen::MatrixBase<DC>& C, const Eigen::MatrixBase<DD>& D,
                      std::type_identity_t<T> delta)
       : Base("DiscreteStateSpace", A_bar, B_bar, C, D), delta_(delta) {
-    detail::check_step("DiscreteStateSpace", delta);
+    detail::check_sampling("DiscreteStateSpace", delta);
   }
 
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
