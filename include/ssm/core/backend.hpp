@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "ssm/core/view.hpp"
+
 namespace ssm {
 
 /// The CPU as a place to compute: the first argument of an operation over host views.
@@ -9,6 +11,8 @@ namespace ssm {
 /// `cpu` uses every core, `cpu(1)` the calling thread alone, `cpu(n)` n threads. The number of
 /// threads never changes a result, not in its last bit.
 struct Cpu {
+  using space = Host;
+
   int threads = 0;  ///< 0: as many as the machine has
 
   [[nodiscard]] constexpr Cpu operator()(int count) const noexcept { return {count}; }

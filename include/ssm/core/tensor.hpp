@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/backend.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -40,6 +41,7 @@ template <class T, std::size_t Rank>
 class Tensor {
  public:
   using value_type = T;
+  using space = Host;
   using Extents = std::array<Index, Rank>;
   static constexpr std::size_t rank = Rank;
 
@@ -105,5 +107,26 @@ class Tensor {
   std::vector<T, detail::AlignedAllocator<T>> elements_;
   Extents extents_{};
 };
+
+namespace detail {
+
+template <class T, std::size_t Rank, class Space>
+struct TensorIn;
+template <class T, std::size_t Rank>
+struct TensorIn<T, Rank, Host> {
+  using type = Tensor<T, Rank>;
+};
+
+}  // namespace detail
+
+/// The tensor that owns memory in a space: Tensor for Host, DeviceTensor for Device.
+template <class T, std::size_t Rank, class Space>
+using TensorIn = typename detail::TensorIn<T, Rank, Space>::type;
+
+/// Makes a tensor this shape where the backend computes, as Tensor::resize does.
+template <class T, std::size_t Rank>
+void resize(const Cpu&, Tensor<T, Rank>& tensor, const std::array<Index, Rank>& extents) {
+  tensor.resize(extents);
+}
 
 }  // namespace ssm

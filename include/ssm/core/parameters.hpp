@@ -1,0 +1,100 @@
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+
+/// The list of a layer's parameters, from which everything that treats them alike follows.
+///
+/// A layer `L` says it once, in its own namespace:
+///
+///     template <class T, class Visit>
+///     void parameters(L<T>& layer, Visit&& visit) {
+///       visit("weight", layer.weight, ssm::shape(layer.config.width, 4), true);   // decays
+///       visit("bias", layer.bias, ssm::shape(layer.config.width), false);         // does not
+///     }
+///
+/// with, for each parameter in a fixed order, its name in files, the tensor, the shape that the
+/// layer's configuration gives it, and whether weight decay applies. A layer made of layers visits
+/// theirs through `within("mixer.", visit)`.
+namespace ssm {
+
+/// Extents of a parameter.
+template <std::convertible_to<Index>... Extents>
+[[nodiscard]] constexpr std::array<Index, sizeof...(Extents)> shape(Extents... extents) noexcept {
+  return {static_cast<Index>(extents)...};
+}
+
+/// A visitor of parameters that puts `prefix` before every name.
+template <class Visit>
+[[nodiscard]] auto within(std::string prefix, Visit& visit) {
+  return [prefix = std::move(prefix), &visit](std::string_view name, auto& tensor,
+                                              const auto& extents, bool decay) {
+    visit(prefix + std::string(name), tensor, extents, decay);
+  };
+}
+
+/// The parameters of a layer that is not to be changed: visit(name, tensor, extents, decay) with
+/// const tensors.
+template <class Layer, class Visit>
+void parameters(const Layer& layer, Visit&& visit) {
+  // The list is written once, for layers that may change; nothing is changed here.
+  parameters(const_cast<Layer&>(layer), [&](const auto& name, auto& tensor, const auto& extents,
+                                            bool decay) {
+    visit(name, std::as_const(tensor), extents, decay);
+  });
+}
+
+/// Makes every parameter of a layer the shape that its configuration says, new elements zero.
+/// @throws ShapeError for an extent that is negative or a size that cannot be addressed
+template <class Layer>
+void resize_parameters(Layer& layer) {
+  parameters(layer, [](const auto&, auto& tensor, const auto& extents, bool) {
+    tensor.resize(extents);
+  });
+}
+
+/// Sets every parameter to zero, as a gradient starts.
+template <class Layer>
+void zero_parameters(Layer& layer) {
+  parameters(layer, [](const auto&, auto& tensor, const auto&, bool) {
+    tensor.fill(typename std::remove_reference_t<decltype(tensor)>::value_type(0));
+  });
+}
+
+/// Makes `gradients` a layer of the same configuration; one that is already is left as it is.
+template <class Layer>
+void resize_gradients(const Layer& layer, Layer& gradients) {
+  if (!(gradients.config == layer.config)) gradients = Layer(layer.config);
+}
+
+/// How many numbers a layer's parameters hold.
+template <class Layer>
+[[nodiscard]] Index parameter_count(const Layer& layer) {
+  Index count = 0;
+  parameters(layer,
+             [&](const auto&, const auto& tensor, const auto&, bool) { count += tensor.size(); });
+  return count;
+}
+
+namespace detail {
+
+/// Throws ShapeError, naming the parameter, unless every one has the shape that the configuration
+/// says. Costs a comparison of a few integers for each.
+template <class Layer>
+void check_parameters(std::string_view function, const Layer& layer) {
+  parameters(layer, [&](const auto& name, const auto& tensor, const auto& extents, bool) {
+    if (!same_extents(tensor.extents(), extents))
+      throw_extents(function, std::string_view(name), tensor.extents(), extents);
+  });
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <concepts>
+#include <string>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+/// What time means to an operation: which steps of its arrays belong together, and which way they
+/// run.
+template <class Space = Host>
+struct Sequences {
+  /// (sequences + 1), optional. Absent: every row of the batch is one sequence. Given: the batch is
+  /// one row, in which sequence s is [offsets[s], offsets[s + 1]), packed end to end; a sequence may
+  /// be empty.
+  View<const Index, 1, Space> offsets = {};
+  bool reversed = false;  ///< time runs from the last step of each sequence to its first
+
+  /// How many sequences a batch of so many rows holds.
+  [[nodiscard]] constexpr Index count(Index batch) const noexcept {
+    return offsets ? offsets.extent(0) - 1 : batch;
+  }
+  /// The same sequences, walked the other way.
+  [[nodiscard]] constexpr Sequences turned() const noexcept { return {offsets, !reversed}; }
+};
+
+namespace detail {
+
+/// Where one sequence lies: steps [begin, end) of row `row` of the batch.
+struct SequenceSpan {
+  Index row, begin, end;
+
+  [[nodiscard]] constexpr Index length() const noexcept { return end - begin; }
+  /// The position in memory of the i-th step in time.
+  [[nodiscard]] constexpr Index step(Index i, bool reversed) const noexcept {
+    return reversed ? end - 1 - i : begin + i;
+  }
+};
+
+/// Sequence `s` of arrays with `length` steps a row.
+[[nodiscard]] inline SequenceSpan span_of(const Sequences<Host>& sequences, Index s,
+                                          Index length) noexcept {
+  if (sequences.offsets) return {0, sequences.offsets(s), sequences.offsets(s + 1)};
+  return {s, 0, length};
+}
+
+/// An array whose second extent is time, its steps in the order of time. Packed sequences are
+/// turned one by one, not here.
+template <class AnyView, class Space>
+[[nodiscard]] AnyView in_time(const AnyView& view, const Sequences<Space>& sequences) noexcept {
+  return view && sequences.reversed ? view.reversed(1) : view;
+}
+
+/// Throws unless offsets, where given, cut a batch of one row of `length` steps into sequences.
+/// Their values are not read on a device, as that would wait for it.
+template <class Space>
+void check_sequences(std::string_view function, const Sequences<Space>& sequences, Index batch,
+                     Index length) {
+  const auto& offsets = sequences.offsets;
+  if (!offsets) return;
+  if (batch != 1)
+    throw_shape(function, "offsets", "given with batch " + std::to_string(batch),
+                "packed sequences in a batch of 1");
+  const Index count = offsets.extent(0);
+  if (count < 1) throw_shape(function, "offsets", "(0)", "at least one offset");
+  if constexpr (std::same_as<Space, Host>) {
+    if (offsets(0) != 0) throw_domain(function, "offsets[0]", std::to_string(offsets(0)), "0");
+    for (Index s = 1; s < count; ++s)
+      if (offsets(s) < offsets(s - 1))
+        throw_domain(function, "offsets[" + std::to_string(s) + "]", std::to_string(offsets(s)),
+                     "no less than the offset before it");
+    if (offsets(count - 1) != length)
+      throw_domain(function, "the last offset", std::to_string(offsets(count - 1)),
+                   "the length, " + std::to_string(length));
+  }
+}
+
+}  // namespace detail
+}  // namespace ssm

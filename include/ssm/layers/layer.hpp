@@ -1,0 +1,121 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/maybe.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/dropout.hpp"
+
+namespace ssm {
+
+/// How a sequence layer is to run: the same options for every layer. One that cannot do what is
+/// asked throws a DomainError that says so.
+template <class Space = Host>
+struct LayerOptions {
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
+  double rate = 1;        ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
+  bool keep = true;       ///< backward will follow: its scratch keeps what that needs
+  Dropout dropout = {};   ///< of training
+};
+
+/// The views and companions of a layer, from the types that it names.
+template <class L>
+using InputOf = View<const typename L::value_type, 3, typename L::space>;
+template <class L>
+using OutputOf = View<typename L::value_type, 3, typename L::space>;
+template <class L>
+using StateOf = typename L::State;
+template <class L>
+using ScratchOf = typename L::Scratch;
+template <class L>
+using StepperOf = typename L::Stepper;
+template <class L>
+using OptionsOf = LayerOptions<typename L::space>;
+
+/// A layer that maps sequences (batch, length, width) to sequences of the same shape through a
+/// state, and can be trained, saved, stacked and streamed like any other.
+///
+/// It is a value with public tensors, and has
+///  - L::value_type, and L::space, where its memory is;
+///  - L::Config, comparable, with a `width`; the member `config`; a constructor from it;
+///  - L::State, what it carries from step to step: a plain value whose tensors have one row a
+///    sequence, made by make_state(layer, sequences) and listed by
+///    tensors(state, visit) with visit(name, tensor);
+///  - L::Scratch, default-constructible, what forward leaves for backward and all room they need;
+///  - L::Stepper, constructible from (const L&, Index batch, const LayerOptions&), with
+///    `update(layer)` for when the weights have changed;
+///  - parameters(layer, visit), as ssm/core/parameters.hpp describes;
+///  - forward (backend, layer, input, state, output, options, scratch);
+///  - backward(backend, layer, input, dstate, doutput, dinput, gradients, options, scratch);
+///  - step(stepper, input, state, output) noexcept, with input and output (batch, width).
+///
+/// `state` is that before the first step and becomes that after the last; absent, sequences start
+/// from zero and the state after them is not wanted. `dstate` is the gradient by the state after
+/// the last step and becomes that by the state before the first; absent, the one is zero and the
+/// other not wanted. backward overwrites dinput and gradients, and follows a forward pass with the
+/// same layer, input, options and scratch, with options.keep.
+template <class L>
+concept SequenceLayer = std::copyable<L> && std::default_initializable<typename L::Scratch> &&
+    std::copyable<typename L::State> && std::equality_comparable<typename L::Config> &&
+    std::constructible_from<L, const typename L::Config&> &&
+    std::constructible_from<typename L::Stepper, const L&, Index, const OptionsOf<L>&> &&
+    requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
+             StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
+             StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
+             View<typename L::value_type, 2, typename L::space> out) {
+  { layer.config.width } -> std::convertible_to<Index>;
+  { make_state(layer, Index{1}) } -> std::same_as<typename L::State>;
+  forward(cpu, layer, input, state, output, options, scratch);
+  backward(cpu, layer, input, state, input, output, gradients, options, scratch);
+  { step(stepper, now, running, out) } noexcept;
+  stepper.update(layer);
+};
+
+namespace detail {
+
+/// Throws DomainError for a rate that is no rate.
+inline void check_rate(std::string_view function, double rate) {
+  if (!(rate > 0 && rate <= 1.7976931348623157e308))
+    throw_domain(function, "rate", std::to_string(rate), "above 0 and finite");
+}
+
+/// Of layers that know no Δ.
+template <class Space>
+void check_no_rate(std::string_view function, const LayerOptions<Space>& options) {
+  if (options.rate != 1)
+    throw_domain(function, "rate", std::to_string(options.rate),
+                 "1, as this layer has no sample rate");
+}
+
+/// Of layers that read every row of the batch as one sequence, from its first step to its last.
+template <class Space>
+void check_plain_sequences(std::string_view function, const LayerOptions<Space>& options) {
+  if (options.sequences.offsets)
+    throw_domain(function, "offsets", "given", "none, as this layer takes no packed sequences");
+  if (options.sequences.reversed)
+    throw_domain(function, "reversed", "true", "false, as this layer runs forward in time");
+}
+
+/// input and output (batch, length, width), and offsets that fit them.
+template <class L>
+void check_layer_call(std::string_view function, const L& layer, const InputOf<L>& input,
+                      const std::type_identity_t<OutputOf<L>>& output,
+                      const OptionsOf<L>& options) {
+  const std::array<Index, 3> extents{input.extent(0), input.extent(1), layer.config.width};
+  if (!input) throw_shape(function, "input", "absent", "(batch, length, width)");
+  check_shape(function, "input", input, extents);
+  check_shape(function, "output", output, extents);
+  check_sequences(function, options.sequences, extents[0], extents[1]);
+}
+
+}  // namespace detail
+}  // namespace ssm
