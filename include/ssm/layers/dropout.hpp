@@ -20,6 +20,11 @@ namespace ssm {
 struct Dropout {
   double probability = 0;  ///< in [0, 1); 0 leaves everything as it is
   std::uint64_t seed = 0;
+
+  /// Dropout of one part of what drops, with masks of its own.
+  [[nodiscard]] constexpr Dropout of(Index part) const noexcept {
+    return {probability, detail::mix(seed + static_cast<std::uint64_t>(part) + 1)};
+  }
 };
 
 /// x ← x m/(1 − p), with m = 0 where an element is dropped and 1 elsewhere; `layer` tells the masks
