@@ -36,11 +36,11 @@ struct S4KernelOutputGradients {
 /// gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class Space = Host>
 struct S4KernelInputGradients {
-  View<std::complex<T>, 2, Space> lambda;
-  View<std::complex<T>, 3, Space> P;
-  View<std::complex<T>, 2, Space> B;
-  View<std::complex<T>, 2, Space> C;
-  View<T, 1, Space> delta;
+  View<std::complex<T>, 2, Space> lambda = {};
+  View<std::complex<T>, 3, Space> P = {};
+  View<std::complex<T>, 2, Space> B = {};
+  View<std::complex<T>, 2, Space> C = {};
+  View<T, 1, Space> delta = {};
 };
 
 /// Scratch of the S4 kernel. It grows to the largest call it has served, and keeps nothing of a

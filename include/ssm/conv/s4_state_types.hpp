@@ -15,11 +15,11 @@ namespace ssm {
 /// Of S sequences, every row of the batch or every packed one, each has a state of its own.
 template <class T, class Space = Host>
 struct S4StateInputs {
-  S4KernelInputs<T, Space> model;                       ///< as given to s4_kernel
-  View<const T, 3, Space> u;                            ///< (batch, length, channels)
-  View<const std::complex<T>, 3, Space> initial_state;  ///< (S, channels, state/2), optional: zero
-                                                        ///< when absent
-  Sequences<Space> sequences;                           ///< what time means
+  S4KernelInputs<T, Space> model;                            ///< as given to s4_kernel
+  View<const T, 3, Space> u;                                 ///< (batch, length, channels)
+  View<const std::complex<T>, 3, Space> initial_state = {};  ///< (S, channels, state/2), optional:
+                                                             ///< zero when absent
+  Sequences<Space> sequences = {};  ///< what time means
 };
 
 struct S4StateOptions {
@@ -35,10 +35,10 @@ using S4StateOutputGradients = DiagonalStateOutputGradients<T, Space>;
 /// Gradients that backward writes; absent ones are skipped.
 template <class T, class Space = Host>
 struct S4StateInputGradients {
-  S4KernelInputGradients<T, Space> model;         ///< overwritten
-  View<T, 3, Space> u;                            ///< added to
-  View<std::complex<T>, 3, Space> initial_state;  ///< overwritten; may be the view that the
-                                                  ///< gradient of the final state is
+  S4KernelInputGradients<T, Space> model = {};         ///< overwritten
+  View<T, 3, Space> u = {};                            ///< added to
+  View<std::complex<T>, 3, Space> initial_state = {};  ///< overwritten; may be the view that the
+                                                       ///< gradient of the final state is
 };
 
 /// Scratch of s4_pass_state. It grows to the largest call it has served, and keeps nothing from one

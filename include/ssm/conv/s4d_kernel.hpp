@@ -7,10 +7,9 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
-#include "ssm/conv/diagonal_kernel_types.hpp"
+#include "ssm/conv/s4d_kernel_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/error.hpp"
@@ -18,25 +17,14 @@
 #include "ssm/core/phi.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
-#include "ssm/discretize/discretize.hpp"
+#include "ssm/discretize/discretization.hpp"
 
 namespace ssm {
 
-/// Gradients that backward overwrites; absent ones are skipped. The gradient by a complex k is
-/// ∂/∂Re k + i ∂/∂Im k.
 template <class T>
-struct DiagonalKernelGradients {
-  View<std::complex<T>, 2> lambda;
-  View<T, 1> delta;
-  View<std::complex<T>, 2> B;
-  View<std::complex<T>, 2> C;
-};
-
-/// Scratch of the diagonal kernels. It grows to the largest call it has served.
-template <class T>
-struct DiagonalKernelWorkspace {
+struct DiagonalKernelScratch<T, Host> {
   std::vector<VandermondeScratch<T>> threads;
-  Tensor<std::complex<double>, 3> modes;  ///< (runs, 4, state/2)
+  Tensor<std::complex<double>, 3> modes;  ///< (runs, 5, state/2)
 };
 
 namespace detail {
@@ -47,37 +35,37 @@ struct KernelMode {
 };
 
 /// e^x and (e^x − 1)/x, both to full relative accuracy: with x = a + ib,
-/// e^x − 1 = (e^a − 1) cos b − 2 sin²(b/2) + i e^a sin b.
+/// e^x − 1 = (e^a − 1) cos b − 2 sin²(b/2) + i e^a sin b. (e^a as 1 + (e^a − 1) loses digits where
+/// it is small.)
 inline std::array<std::complex<double>, 2> exp_and_phi1(std::complex<double> x) {
   if (x == 0.0) return {1.0, 1.0};
   const double growth = std::expm1(x.real());
+  const double decay = growth > -0.5 ? 1 + growth : std::exp(x.real());
   const double s = std::sin(x.imag() / 2), c = std::cos(x.imag() / 2);
   const double cosine = 1 - 2 * s * s, sine = 2 * s * c;
-  const double real = growth * cosine - 2 * s * s, imag = (1 + growth) * sine;
+  const double real = growth * cosine - 2 * s * s, imag = decay * sine;
   const double square = std::norm(x);
   if (!(square > 1e-280)) return {1.0 + x, 1.0 + x / 2.0};
-  return {std::complex<double>((1 + growth) * cosine, imag),
+  return {std::complex<double>(decay * cosine, imag),
           std::complex<double>((real * x.real() + imag * x.imag()) / square,
                                (imag * x.real() - real * x.imag()) / square)};
 }
 
-inline KernelMode zero_order_hold_mode(std::complex<double> lambda, double delta, Index,
-                                       bool slopes) {
+inline KernelMode zero_order_hold_mode(std::complex<double> lambda, double delta, bool slopes) {
   const std::complex<double> x = lambda * delta;
   const auto [z, phi] = exp_and_phi1(x);
   if (!slopes) return {z, delta * phi};
   return {z, delta * phi, delta * z, lambda * z, delta * delta * phi1_derivative(x), z};
 }
 
-inline KernelMode bilinear_mode(std::complex<double> lambda, double delta, Index, bool) {
+inline KernelMode bilinear_mode(std::complex<double> lambda, double delta, bool) {
   const std::complex<double> r = 1.0 / (1.0 - lambda * (delta / 2)), square = r * r;
   return {(1.0 + lambda * (delta / 2)) * r, delta * r, delta * square, lambda * square,
           delta * delta / 2 * square,       square};
 }
 
 /// (e^x − 1)/((e^{Lx} − 1) λ) = φ₁(x)/(L λ φ₁(Lx)) with x = Δλ, for Re λ < 0.
-inline KernelMode dss_mode(std::complex<double> lambda, double delta, Index length, bool slopes) {
-  const auto L = static_cast<double>(std::max<Index>(length, 1));
+inline KernelMode dss_mode(std::complex<double> lambda, double delta, double L, bool slopes) {
   const std::complex<double> x = lambda * delta;
   const auto [z, near] = exp_and_phi1(x);
   const std::complex<double> far = exp_and_phi1(L * x)[1], g = near / (L * lambda * far);
@@ -87,19 +75,19 @@ inline KernelMode dss_mode(std::complex<double> lambda, double delta, Index leng
   return {z, g, delta * z, lambda * z, g * (delta * slope - 1.0 / lambda), g * lambda * slope};
 }
 
-/// Calls body(channel, modes, scratch) for every channel, with room for 4 · state/2 numbers.
+/// Calls body(channel, modes, scratch) for every channel, with room for 5 · state/2 numbers.
 template <class T, class Body>
-void for_kernel_channels(const Cpu& backend, const DiagonalKernelInputs<T>& in,
-                         DiagonalKernelWorkspace<T>& workspace, const Body& body) {
-  const Index channels = in.lambda.extent(0), modes = in.lambda.extent(1);
+void for_kernel_channels(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
+                         DiagonalKernelScratch<T>& scratch, const Body& body) {
+  const Index channels = inputs.lambda.extent(0), modes = inputs.lambda.extent(1);
   const Index runs = std::min<Index>(channels, backend.thread_count());
-  if (static_cast<Index>(workspace.threads.size()) < runs)
-    workspace.threads.resize(static_cast<std::size_t>(runs));
-  workspace.modes.resize({runs, 4, modes});
+  if (static_cast<Index>(scratch.threads.size()) < runs)
+    scratch.threads.resize(static_cast<std::size_t>(runs));
+  scratch.modes.resize({runs, 5, modes});
   parallel_for(backend, runs, [&](Index run) {
     for (Index c = channels * run / runs; c < channels * (run + 1) / runs; ++c)
-      body(c, workspace.modes.data() + run * 4 * modes,
-           workspace.threads[static_cast<std::size_t>(run)]);
+      body(c, scratch.modes.data() + run * 5 * modes,
+           scratch.threads[static_cast<std::size_t>(run)]);
   });
 }
 
@@ -109,58 +97,54 @@ std::complex<double> wide(const View<const std::complex<T>, 2>& view, Index chan
 }
 
 template <class T, class Mode>
-void diagonal_kernel(const Cpu& backend, std::string_view name, const DiagonalKernelInputs<T>& in,
-                     const View<T, 2>& K, DiagonalKernelWorkspace<T>& workspace, const Mode& mode) {
-  check_diagonal_kernel<T>(name, in, K, "K");
-  const Index modes = in.lambda.extent(1), length = K.extent(1);
-  const Vandermonde<T> sums(modes, length);
-  for_kernel_channels(backend, in, workspace, [&](Index c, std::complex<double>* z, auto& scratch) {
-    std::complex<double>* v = z + modes;
-    for (Index n = 0; n < modes; ++n) {
-      const KernelMode at =
-          mode(wide<T>(in.lambda, c, n), static_cast<double>(in.delta(c)), length, false);
-      z[n] = at.z;
-      v[n] = wide<T>(in.C, c, n) * wide<T>(in.B, c, n) * at.g;
-    }
-    sums.expand(z, v, K[c], scratch);
-  });
+void diagonal_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& in,
+                     const View<T, 2>& kernel, DiagonalKernelScratch<T>& all_scratch,
+                     const Mode& mode) {
+  const Index modes = in.lambda.extent(1);
+  const Vandermonde<T> sums(modes, kernel.extent(1));
+  for_kernel_channels(
+      backend, in, all_scratch, [&](Index c, std::complex<double>* z, auto& scratch) {
+        std::complex<double>* v = z + modes;
+        for (Index n = 0; n < modes; ++n) {
+          const KernelMode at =
+              mode(wide<T>(in.lambda, c, n), static_cast<double>(in.delta(c)), false);
+          z[n] = at.z;
+          v[n] = wide<T>(in.C, c, n) * wide<T>(in.B, c, n) * at.g;
+        }
+        sums.expand(z, v, kernel[c], scratch);
+      });
 }
 
 template <class T, class Mode>
-void diagonal_kernel_backward(const Cpu& backend, std::string_view name,
-                              const DiagonalKernelInputs<T>& in, const View<const T, 2>& dK,
-                              const DiagonalKernelGradients<T>& out,
-                              DiagonalKernelWorkspace<T>& workspace, const Mode& mode) {
-  check_diagonal_kernel<T>(name, in, dK, "gradient of K");
-  const std::array shape{in.lambda.extent(0), in.lambda.extent(1)};
-  check_optional_shape(name, "gradient of lambda", out.lambda, shape);
-  check_optional_shape(name, "gradient of delta", out.delta, std::array{shape[0]});
-  check_optional_shape(name, "gradient of B", out.B, shape);
-  check_optional_shape(name, "gradient of C", out.C, shape);
-  const Index modes = shape[1], length = dK.extent(1);
-  const Vandermonde<T> sums(modes, length);
-  for_kernel_channels(backend, in, workspace, [&](Index c, std::complex<double>* z, auto& scratch) {
-    std::complex<double>*sum = z + modes, *derivative = z + 2 * modes;
-    const auto delta = static_cast<double>(in.delta(c));
-    for (Index n = 0; n < modes; ++n) z[n] = mode(wide<T>(in.lambda, c, n), delta, length, false).z;
-    sums.gather(z, dK[c], sum, derivative, scratch);
-    double delta_gradient = 0;
-    for (Index n = 0; n < modes; ++n) {
-      // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
-      const KernelMode at = mode(wide<T>(in.lambda, c, n), delta, length, true);
-      const std::complex<double> B = wide<T>(in.B, c, n), C = wide<T>(in.C, c, n);
-      const std::complex<double> p_v = 2.0 * sum[n], p_g = p_v * (C * B);
-      const std::complex<double> p_z = 2.0 * (C * B * at.g) * derivative[n];
-      const auto give = [&](const View<std::complex<T>, 2>& to, std::complex<double> p) {
-        if (to) to(c, n) = std::complex<T>(std::conj(p));
-      };
-      give(out.C, p_v * (B * at.g));
-      give(out.B, p_v * (C * at.g));
-      give(out.lambda, p_z * at.z_by_lambda + p_g * at.g_by_lambda);
-      delta_gradient += (p_z * at.z_by_delta + p_g * at.g_by_delta).real();
-    }
-    if (out.delta) out.delta(c) = static_cast<T>(delta_gradient);
-  });
+void diagonal_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& in,
+                              const View<const T, 2>& dkernel,
+                              const DiagonalKernelInputGradients<T>& out,
+                              DiagonalKernelScratch<T>& all_scratch, const Mode& mode) {
+  const Index modes = in.lambda.extent(1);
+  const Vandermonde<T> sums(modes, dkernel.extent(1));
+  for_kernel_channels(
+      backend, in, all_scratch, [&](Index c, std::complex<double>* z, auto& scratch) {
+        std::complex<double>*sum = z + modes, *derivative = z + 2 * modes;
+        const auto delta = static_cast<double>(in.delta(c));
+        for (Index n = 0; n < modes; ++n) z[n] = mode(wide<T>(in.lambda, c, n), delta, false).z;
+        sums.gather(z, dkernel[c], sum, derivative, scratch);
+        double delta_gradient = 0;
+        for (Index n = 0; n < modes; ++n) {
+          // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
+          const KernelMode at = mode(wide<T>(in.lambda, c, n), delta, true);
+          const std::complex<double> B = wide<T>(in.B, c, n), C = wide<T>(in.C, c, n);
+          const std::complex<double> p_v = 2.0 * sum[n], p_g = p_v * (C * B);
+          const std::complex<double> p_z = 2.0 * (C * B * at.g) * derivative[n];
+          const auto give = [&](const View<std::complex<T>, 2>& to, std::complex<double> p) {
+            if (to) to(c, n) = std::complex<T>(std::conj(p));
+          };
+          give(out.C, p_v * (B * at.g));
+          give(out.B, p_v * (C * at.g));
+          give(out.lambda, p_z * at.z_by_lambda + p_g * at.g_by_lambda);
+          delta_gradient += (p_z * at.z_by_delta + p_g * at.g_by_delta).real();
+        }
+        if (out.delta) out.delta(c) = static_cast<T>(delta_gradient);
+      });
 }
 
 /// Calls body with the function that discretizes a mode by the method.
@@ -168,16 +152,27 @@ template <class Body>
 void with_s4d_mode(std::string_view name, Discretization method, const Body& body) {
   if (method == Discretization::zero_order_hold) return body(zero_order_hold_mode);
   if (method == Discretization::bilinear) return body(bilinear_mode);
-  throw_domain(name, "method", "an Euler method", "zero_order_hold or bilinear");
+  throw_domain(name, "method",
+               keeps_output(method) ? "an Euler method" : "one that changes C and D",
+               "zero_order_hold or bilinear");
 }
 
-/// DSS divides by e^{LΔλ} − 1, which vanishes on the imaginary axis and overflows to its right.
-template <class T>
-void check_dss(std::string_view name, const DiagonalKernelInputs<T>& in) {
+/// Calls body with the function that discretizes a mode of DSS, which divides by e^{LΔλ} − 1: this
+/// vanishes on the imaginary axis and overflows to its right.
+template <class T, class Body>
+void with_dss_mode(std::string_view name, const DiagonalKernelInputs<T>& in,
+                   const DssKernelOptions& options, Index length, const Body& body) {
+  if (options.length < 0)
+    throw_domain(name, "length", std::to_string(options.length), "at least 0");
   for (Index c = 0; c < in.lambda.extent(0); ++c)
     for (Index n = 0; n < in.lambda.extent(1); ++n)
       if (in.lambda(c, n).real() >= T(0))
         throw_domain(name, "Re lambda", std::to_string(in.lambda(c, n).real()), "< 0");
+  const Index normalized = options.length > 0 ? options.length : std::max<Index>(length, 1);
+  const auto L = static_cast<double>(normalized);
+  body([L](std::complex<double> lambda, double delta, bool slopes) {
+    return dss_mode(lambda, delta, L, slopes);
+  });
 }
 
 }  // namespace detail
@@ -191,31 +186,35 @@ void check_dss(std::string_view name, const DiagonalKernelInputs<T>& in) {
 /// Powers are taken in double whatever T. The kernel is in float within about 4 ε Σ|C B g| of its
 /// value at any length, in double within length · ε Σ|C B g|.
 ///
-/// @param K (channels, length), written
 /// @throws ShapeError, and DomainError for another method
 /// Cost: 2 · state flops an element; the same bits for every number of threads; allocates while the
-/// workspace grows.
+/// scratch grows.
 template <class T>
-void s4d_kernel(const Cpu& backend, Discretization method, const DiagonalKernelInputs<T>& in,
-                const std::type_identity_t<View<T, 2>>& K, DiagonalKernelWorkspace<T>& workspace) {
-  detail::with_s4d_mode("s4d_kernel", method, [&](auto mode) {
-    detail::diagonal_kernel(backend, "s4d_kernel", in, K, workspace, mode);
+void s4d_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
+                const DiagonalKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,
+                DiagonalKernelScratch<T>& scratch) {
+  constexpr std::string_view name = "s4d_kernel";
+  detail::check_kernel_output(name, inputs, outputs);
+  detail::with_s4d_mode(name, options.method, [&](auto mode) {
+    detail::diagonal_kernel(backend, inputs, outputs.kernel, scratch, mode);
   });
 }
 
 /// The gradients of s4d_kernel.
-/// @param dK the gradient of K (channels, length)
+/// @param inputs, options as given to s4d_kernel; the scratch may be any
 /// @throws as s4d_kernel
 /// Cost: twice s4d_kernel.
 template <class T>
-void s4d_kernel_backward(const Cpu& backend, Discretization method,
-                         const DiagonalKernelInputs<T>& in,
-                         const std::type_identity_t<View<const T, 2>>& dK,
-                         const DiagonalKernelGradients<T>& gradients,
-                         DiagonalKernelWorkspace<T>& workspace) {
-  detail::with_s4d_mode("s4d_kernel_backward", method, [&](auto mode) {
-    detail::diagonal_kernel_backward(backend, "s4d_kernel_backward", in, dK, gradients, workspace,
-                                     mode);
+void s4d_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
+                         const DiagonalKernelOptions& options,
+                         const DiagonalKernelOutputGradients<T>& output_gradients,
+                         const DiagonalKernelInputGradients<T>& input_gradients,
+                         DiagonalKernelScratch<T>& scratch) {
+  constexpr std::string_view name = "s4d_kernel_backward";
+  detail::check_kernel_gradients(name, inputs, output_gradients, input_gradients);
+  detail::with_s4d_mode(name, options.method, [&](auto mode) {
+    detail::diagonal_kernel_backward(backend, inputs, output_gradients.kernel, input_gradients,
+                                     scratch, mode);
   });
 }
 
@@ -223,27 +222,37 @@ void s4d_kernel_backward(const Cpu& backend, Discretization method,
 ///
 ///   K_l = 2 Re Σ_n C_n B_n (e^{Δλ} − 1)/((e^{LΔλ} − 1) λ) e^{lΔλ}:  z^l over its sum, over λ.
 ///
-/// It depends on the length L = K.extent(1), which is at least 1 where it matters.
+/// The sum is over L = options.length steps, or over those of the kernel.
 ///
-/// @param K (channels, length), written
 /// @throws ShapeError, and DomainError unless Re λ < 0
 /// Cost: as s4d_kernel.
 template <class T>
-void dss_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& in,
-                const std::type_identity_t<View<T, 2>>& K, DiagonalKernelWorkspace<T>& workspace) {
-  detail::check_dss("dss_kernel", in);
-  detail::diagonal_kernel(backend, "dss_kernel", in, K, workspace, detail::dss_mode);
+void dss_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
+                const DssKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,
+                DiagonalKernelScratch<T>& scratch) {
+  constexpr std::string_view name = "dss_kernel";
+  detail::check_kernel_output(name, inputs, outputs);
+  detail::with_dss_mode(name, inputs, options, outputs.kernel.extent(1), [&](auto mode) {
+    detail::diagonal_kernel(backend, inputs, outputs.kernel, scratch, mode);
+  });
 }
 
 /// The gradients of dss_kernel.
+/// @param inputs, options as given to dss_kernel; the scratch may be any
+/// @throws as dss_kernel
+/// Cost: twice dss_kernel.
 template <class T>
-void dss_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& in,
-                         const std::type_identity_t<View<const T, 2>>& dK,
-                         const DiagonalKernelGradients<T>& gradients,
-                         DiagonalKernelWorkspace<T>& workspace) {
-  detail::check_dss("dss_kernel_backward", in);
-  detail::diagonal_kernel_backward(backend, "dss_kernel_backward", in, dK, gradients, workspace,
-                                   detail::dss_mode);
+void dss_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
+                         const DssKernelOptions& options,
+                         const DiagonalKernelOutputGradients<T>& output_gradients,
+                         const DiagonalKernelInputGradients<T>& input_gradients,
+                         DiagonalKernelScratch<T>& scratch) {
+  constexpr std::string_view name = "dss_kernel_backward";
+  detail::check_kernel_gradients(name, inputs, output_gradients, input_gradients);
+  detail::with_dss_mode(name, inputs, options, output_gradients.kernel.extent(1), [&](auto mode) {
+    detail::diagonal_kernel_backward(backend, inputs, output_gradients.kernel, input_gradients,
+                                     scratch, mode);
+  });
 }
 
 }  // namespace ssm

@@ -3,60 +3,20 @@
 #include <array>
 #include <complex>
 #include <string_view>
-#include <type_traits>
 
-#include "ssm/conv/diagonal_kernel.hpp"
+#include "ssm/conv/detail/sequence_view.hpp"
+#include "ssm/conv/s4d_kernel.hpp"
+#include "ssm/conv/s4d_state_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
-#include "ssm/discretize/discretize.hpp"
 
 namespace ssm {
 
-/// The state of a diagonal model that enters and leaves a convolution. A convolution with
-/// s4d_kernel starts from rest; this adds what the initial state does, and gives the final state.
-template <class T>
-struct DiagonalStateInputs {
-  View<const T, 3> u;                            ///< (batch, length, channels)
-  View<const std::complex<T>, 3> initial_state;  ///< h_{−1} (batch, channels, state/2), optional:
-                                                 ///< zero when absent
-};
-
-template <class T>
-struct DiagonalStateOutputs {
-  View<T, 3> y;                          ///< (batch, length, channels), optional, added to
-  View<std::complex<T>, 3> final_state;  ///< (batch, channels, state/2), optional; may be the
-                                         ///< memory of the initial state
-};
-
-template <class T>
-struct DiagonalStateOutputGradients {
-  View<const T, 3> y;                          ///< optional: zero when absent
-  View<const std::complex<T>, 3> final_state;  ///< optional: zero when absent
-};
-
-/// Gradients that backward writes; absent ones are skipped.
-template <class T>
-struct DiagonalStateInputGradients {
-  View<T, 3> u;                            ///< added to
-  View<std::complex<T>, 3> initial_state;  ///< overwritten
-  DiagonalKernelGradients<T> model;        ///< added to
-};
-
 namespace detail {
-
-template <class T>
-void check_diagonal_state(std::string_view name, const DiagonalKernelInputs<T>& model,
-                          const DiagonalStateInputs<T>& in) {
-  const Index channels = model.lambda.extent(0), modes = model.lambda.extent(1);
-  const Index batch = in.u.extent(0), length = in.u.extent(1);
-  check_shape(name, "delta", model.delta, std::array{channels});
-  check_optional_shape(name, "B", model.B, std::array{channels, modes});
-  check_shape(name, "C", model.C, std::array{channels, modes});
-  check_shape(name, "u", in.u, std::array{batch, length, channels});
-  check_optional_shape(name, "initial_state", in.initial_state, std::array{batch, channels, modes});
-}
 
 /// z^n by squaring, n ≥ 0.
 inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
@@ -66,100 +26,95 @@ inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
   return result;
 }
 
-/// One channel of one sequence, along time.
-template <class U>
-View<U, 1> column(const View<U, 3>& view, Index b, Index c) {
-  const Index first = view.size() == 0 ? 0 : b * view.stride(0) + c * view.stride(2);
-  return {view.data() + first, {view.extent(1)}, {view.stride(1)}};
-}
-
 }  // namespace detail
 
-/// Takes the state through a sequence in the convolutional form:
+/// Takes the state through every sequence in the convolutional form: a convolution with s4d_kernel
+/// starts from rest; this adds what the initial state does, and gives the final state.
 ///
 ///   y_t += 2 Re Σ_n C_n z_n^{t+1} h_n,  h ← z^L h + Σ_l z^{L−1−l} B_bar u_l,
 ///
-/// with z and B_bar = g B of s4d_kernel, h the initial state and L the length.
+/// with z and B_bar = g B of s4d_kernel, h the initial state and L the length of the sequence.
 ///
-/// @throws ShapeError, and DomainError as s4d_kernel
+/// @throws ShapeError, and DomainError as s4d_kernel, or for offsets that do not cut the batch into
+/// sequences
 /// Cost: as s4d_kernel, for each sequence and each of the two.
 template <class T>
-void s4d_pass_state(const Cpu& backend, Discretization method, const DiagonalKernelInputs<T>& model,
-                    const DiagonalStateInputs<T>& in, const DiagonalStateOutputs<T>& out,
-                    DiagonalKernelWorkspace<T>& workspace) {
+void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
+                    const DiagonalStateOptions& options, const DiagonalStateOutputs<T>& outputs,
+                    DiagonalStateScratch<T>& scratch) {
   using Complex = std::complex<double>;
   constexpr std::string_view name = "s4d_pass_state";
-  detail::check_diagonal_state(name, model, in);
-  const Index batch = in.u.extent(0), length = in.u.extent(1), channels = in.u.extent(2);
-  const Index modes = model.lambda.extent(1);
-  detail::check_optional_shape(name, "y", out.y, in.u.extents());
-  detail::check_optional_shape(name, "final_state", out.final_state,
-                               std::array{batch, channels, modes});
-  const detail::Vandermonde<T> sums(modes, length);
-  detail::with_s4d_mode(name, method, [&](auto mode) {
-    detail::for_kernel_channels(backend, model, workspace, [&](Index c, Complex* z, auto& scratch) {
+  const auto& in = inputs;
+  const std::array states = detail::check_diagonal_state(name, inputs);
+  detail::check_state_outputs(name, inputs, states, outputs);
+  detail::check_apart_from_model(name, "y", outputs.y, in.model);
+  detail::check_apart_from_model(name, "final_state", outputs.final_state, in.model);
+  const Index modes = states[2], longest = detail::longest_sequence(in.sequences, in.u.extent(1));
+  detail::with_s4d_mode(name, options.method, [&](auto mode) {
+    detail::for_kernel_channels(backend, in.model, scratch, [&](Index c, Complex* z, auto& w) {
       Complex *v = z + modes, *derivative = z + 2 * modes, *input = z + 3 * modes;
       for (Index n = 0; n < modes; ++n) {
-        const auto at = mode(detail::wide<T>(model.lambda, c, n),
-                             static_cast<double>(model.delta(c)), length, false);
+        const auto at = mode(detail::wide<T>(in.model.lambda, c, n),
+                             static_cast<double>(in.model.delta(c)), false);
         z[n] = at.z;
-        input[n] = at.g * detail::wide<T>(model.B, c, n);
+        input[n] = at.g * detail::wide<T>(in.model.B, c, n);
       }
-      scratch.row.resize({length});
-      for (Index b = 0; b < batch; ++b) {
-        if (out.y && in.initial_state) {
+      w.row.resize({longest});
+      for (Index s = 0; s < states[0]; ++s) {
+        const auto span = detail::span_of(in.sequences, s, in.u.extent(1));
+        const bool reversed = in.sequences.reversed;
+        const Index length = span.length();
+        const detail::Vandermonde<T> sums(modes, length);
+        const auto state = [&](Index n) {
+          return in.initial_state ? Complex(in.initial_state(s, c, n)) : 0.0;
+        };
+        if (outputs.y && in.initial_state) {
           for (Index n = 0; n < modes; ++n)
-            v[n] = detail::wide<T>(model.C, c, n) * z[n] * Complex(in.initial_state(b, c, n));
-          sums.expand(z, v, scratch.row, scratch);
-          for (Index t = 0; t < length; ++t) out.y(b, t, c) += scratch.row(t);
+            v[n] = detail::wide<T>(in.model.C, c, n) * z[n] * state(n);
+          sums.expand(z, v, w.row.view().slice(0, 0, length), w);
+          const View<T, 2> y = detail::steps_of(outputs.y, span, reversed);
+          for (Index t = 0; t < length; ++t) y(t, c) += w.row(t);
         }
-        if (!out.final_state) continue;
-        sums.gather(z, detail::column(in.u, b, c).reversed(0), v, derivative, scratch);
-        for (Index n = 0; n < modes; ++n) {
-          const Complex h = in.initial_state ? Complex(in.initial_state(b, c, n)) : 0.0;
-          const Complex power = detail::power(z[n], length);
-          out.final_state(b, c, n) = std::complex<T>(power * h + input[n] * v[n]);
-        }
+        if (!outputs.final_state) continue;
+        const View<const T, 2> backwards = detail::steps_of(in.u, span, !reversed);
+        sums.gather(z, detail::channel_of(backwards, c), v, derivative, w);
+        for (Index n = 0; n < modes; ++n)
+          outputs.final_state(s, c, n) =
+              std::complex<T>(detail::power(z[n], length) * state(n) + input[n] * v[n]);
       }
     });
   });
 }
 
 /// The gradients of s4d_pass_state, by z, g, B, C, h and u through the two formulas.
-/// @param model, in as given to s4d_pass_state
+/// @param inputs, options as given to s4d_pass_state; the scratch may be any
 /// @throws as s4d_pass_state
 /// Cost: about twice s4d_pass_state.
 template <class T>
-void s4d_pass_state_backward(const Cpu& backend, Discretization method,
-                             const DiagonalKernelInputs<T>& model, const DiagonalStateInputs<T>& in,
-                             const DiagonalStateOutputGradients<T>& dout,
-                             const DiagonalStateInputGradients<T>& din,
-                             DiagonalKernelWorkspace<T>& workspace) {
+void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
+                             const DiagonalStateOptions& options,
+                             const DiagonalStateOutputGradients<T>& output_gradients,
+                             const DiagonalStateInputGradients<T>& input_gradients,
+                             DiagonalStateScratch<T>& scratch) {
   using Complex = std::complex<double>;
   constexpr std::string_view name = "s4d_pass_state_backward";
-  detail::check_diagonal_state(name, model, in);
-  const Index batch = in.u.extent(0), length = in.u.extent(1), channels = in.u.extent(2);
-  const Index modes = model.lambda.extent(1);
-  const std::array state_shape{batch, channels, modes};
-  const std::array shape{channels, modes};
-  detail::check_optional_shape(name, "gradient of y", dout.y, in.u.extents());
-  detail::check_optional_shape(name, "gradient of final_state", dout.final_state, state_shape);
-  detail::check_optional_shape(name, "gradient of u", din.u, in.u.extents());
-  detail::check_optional_shape(name, "gradient of initial_state", din.initial_state, state_shape);
-  detail::check_optional_shape(name, "gradient of lambda", din.model.lambda, shape);
-  detail::check_optional_shape(name, "gradient of delta", din.model.delta, std::array{channels});
-  detail::check_optional_shape(name, "gradient of B", din.model.B, shape);
-  detail::check_optional_shape(name, "gradient of C", din.model.C, shape);
-  const detail::Vandermonde<T> sums(modes, length);
-  detail::with_s4d_mode(name, method, [&](auto mode) {
-    detail::for_kernel_channels(backend, model, workspace, [&](Index c, Complex* z, auto& scratch) {
-      Complex *sum = z + modes, *derivative = z + 2 * modes, *v = z + 3 * modes;
-      const auto delta = static_cast<double>(model.delta(c));
+  const auto &in = inputs, &dout = output_gradients, &din = input_gradients;
+  const std::array states = detail::check_diagonal_state(name, in);
+  detail::check_state_gradients(name, in, states, dout, din);
+  detail::check_diagonal_gradients(name, in.model, din.model);
+  detail::check_apart_from_model(name, "gradient of u", din.u, in.model);
+  detail::check_apart_from_model(name, "gradient of initial_state", din.initial_state, in.model);
+  const Index modes = states[2], longest = detail::longest_sequence(in.sequences, in.u.extent(1));
+  detail::with_s4d_mode(name, options.method, [&](auto mode) {
+    detail::for_kernel_channels(backend, in.model, scratch, [&](Index c, Complex* z, auto& w) {
+      Complex *sum = z + modes, *derivative = z + 2 * modes, *v = z + 3 * modes,
+              *p_h = z + 4 * modes;
+      const auto delta = static_cast<double>(in.model.delta(c));
       const auto mode_of = [&](Index n, bool slopes) {
-        return mode(detail::wide<T>(model.lambda, c, n), delta, length, slopes);
+        return mode(detail::wide<T>(in.model.lambda, c, n), delta, slopes);
       };
       for (Index n = 0; n < modes; ++n) z[n] = mode_of(n, false).z;
-      scratch.row.resize({length});
+      w.row.resize({longest});
       double delta_gradient = 0;
       // p_k stands for the conjugate of the gradient by k: the loss moves by Re(p_k dk).
       const auto give = [&](Index n, Complex p_z, Complex p_g, Complex p_B, Complex p_C) {
@@ -172,38 +127,45 @@ void s4d_pass_state_backward(const Cpu& backend, Discretization method,
         add(din.model.lambda, p_z * at.z_by_lambda + p_g * at.g_by_lambda);
         delta_gradient += (p_z * at.z_by_delta + p_g * at.g_by_delta).real();
       };
-      for (Index b = 0; b < batch; ++b) {
+      for (Index s = 0; s < states[0]; ++s) {
+        const auto span = detail::span_of(in.sequences, s, in.u.extent(1));
+        const bool reversed = in.sequences.reversed;
+        const Index length = span.length();
+        const detail::Vandermonde<T> sums(modes, length);
         const auto state = [&](Index n) {
-          return in.initial_state ? Complex(in.initial_state(b, c, n)) : 0.0;
+          return in.initial_state ? Complex(in.initial_state(s, c, n)) : 0.0;
         };
-        if (din.initial_state)
-          for (Index n = 0; n < modes; ++n) din.initial_state(b, c, n) = T(0);
-        const auto give_state = [&](Index n, Complex p) {
-          if (din.initial_state) din.initial_state(b, c, n) += std::complex<T>(std::conj(p));
-        };
+        for (Index n = 0; n < modes; ++n) p_h[n] = 0.0;
         if (dout.y) {
-          sums.gather(z, detail::column(dout.y, b, c), sum, derivative, scratch);
+          const View<const T, 2> dy = detail::steps_of(dout.y, span, reversed);
+          sums.gather(z, detail::channel_of(dy, c), sum, derivative, w);
           for (Index n = 0; n < modes; ++n) {
-            const Complex C = detail::wide<T>(model.C, c, n), h = state(n), p_v = 2.0 * sum[n];
+            const Complex C = detail::wide<T>(in.model.C, c, n), h = state(n), p_v = 2.0 * sum[n];
             give(n, p_v * C * h + 2.0 * (C * z[n] * h) * derivative[n], 0.0, 0.0, p_v * z[n] * h);
-            give_state(n, p_v * C * z[n]);
+            p_h[n] += p_v * C * z[n];
           }
         }
-        if (!dout.final_state) continue;
-        sums.gather(z, detail::column(in.u, b, c).reversed(0), sum, derivative, scratch);
-        for (Index n = 0; n < modes; ++n) {
-          const Complex B = detail::wide<T>(model.B, c, n), g = mode_of(n, false).g;
-          const Complex p = std::conj(Complex(dout.final_state(b, c, n)));
-          const Complex slope =
-              length > 0 ? static_cast<double>(length) * detail::power(z[n], length - 1) : 0.0;
-          give(n, p * (slope * state(n) + g * B * derivative[n]), p * B * sum[n], p * g * sum[n],
-               0.0);
-          give_state(n, p * detail::power(z[n], length));
-          v[n] = 0.5 * p * g * B;
+        if (dout.final_state) {
+          const View<const T, 2> backwards = detail::steps_of(in.u, span, !reversed);
+          sums.gather(z, detail::channel_of(backwards, c), sum, derivative, w);
+          for (Index n = 0; n < modes; ++n) {
+            const Complex B = detail::wide<T>(in.model.B, c, n), g = mode_of(n, false).g;
+            const Complex p = std::conj(Complex(dout.final_state(s, c, n)));
+            const Complex slope =
+                length > 0 ? static_cast<double>(length) * detail::power(z[n], length - 1) : 0.0;
+            give(n, p * (slope * state(n) + g * B * derivative[n]), p * B * sum[n], p * g * sum[n],
+                 0.0);
+            p_h[n] += p * detail::power(z[n], length);
+            v[n] = 0.5 * p * g * B;
+          }
         }
-        if (!din.u) continue;
-        sums.expand(z, v, scratch.row, scratch);
-        for (Index t = 0; t < length; ++t) din.u(b, length - 1 - t, c) += scratch.row(t);
+        if (din.initial_state)
+          for (Index n = 0; n < modes; ++n)
+            din.initial_state(s, c, n) = std::complex<T>(std::conj(p_h[n]));
+        if (!din.u || !dout.final_state) continue;
+        sums.expand(z, v, w.row.view().slice(0, 0, length), w);
+        const View<T, 2> du = detail::steps_of(din.u, span, !reversed);
+        for (Index t = 0; t < length; ++t) du(t, c) += w.row(t);
       }
       if (din.model.delta) din.model.delta(c) += static_cast<T>(delta_gradient);
     });
