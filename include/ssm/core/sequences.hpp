@@ -66,6 +66,7 @@ void check_sequences(std::string_view function, const Sequences<Space>& sequence
                 "packed sequences in a batch of 1");
   const Index count = offsets.extent(0);
   if (count < 1) throw_shape(function, "offsets", "(0)", "at least one offset");
+  check_memory(function, "offsets", offsets);
   if constexpr (std::same_as<Space, Host>) {
     if (offsets(0) != 0) throw_domain(function, "offsets[0]", std::to_string(offsets(0)), "0");
     for (Index s = 1; s < count; ++s)
