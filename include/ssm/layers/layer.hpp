@@ -132,7 +132,7 @@ template <class L>
 void check_step_call(std::string_view function, const L& layer, Index batch,
                      const View<const typename L::value_type, 2, typename L::space>& input,
                      const View<typename L::value_type, 2, typename L::space>& output) {
-  const std::array<Index, 2> extents{batch, layer.config.width};
+  const std::array<Index, 2> extents{batch, width_of(layer.config)};
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);
 }
