@@ -17,27 +17,47 @@
 /// whatever the size of the arrays, and read nothing but the views themselves.
 namespace ssm::detail {
 
+// What throws stands apart from what checks, which is called before every step.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_absent(std::string_view function,
+                                                                std::string_view argument,
+                                                                std::string_view shape) {
+  throw_shape(function, argument, "absent", std::string(shape));
+}
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_negative(std::string_view function,
+                                                           std::string_view argument,
+                                                           const std::array<Index, Rank>& extents) {
+  throw_shape(function, argument, to_string(extents), "no negative extent");
+}
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_repeated(std::string_view function,
+                                                           std::string_view argument,
+                                                           const std::array<Index, Rank>& strides) {
+  throw_shape(function, argument, "strided as " + to_string(strides),
+              "no stride of 0 in what is written");
+}
+
 /// Throws ShapeError unless `view` is there, with no negative extent: for an argument that others
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
 void check_given(std::string_view function, std::string_view argument, const AnyView& view,
                  std::string_view shape) {
-  if (!view) throw_shape(function, argument, "absent", std::string(shape));
-  for (const Index extent : view.extents())
-    if (extent < 0)
-      throw_shape(function, argument, to_string(view.extents()), "no negative extent");
+  if (!view) throw_absent(function, argument, shape);
+  Index all = 0;
+  for (const Index extent : view.extents()) all |= extent;
+  if (all < 0) throw_negative(function, argument, view.extents());
   check_memory(function, argument, view);
 }
 
-/// Throws ShapeError where two elements of `view`, which is written to, are the same memory for
-/// want of a stride.
+/// Throws ShapeError where elements of `view`, which is written to, share memory for want of a
+/// stride.
 template <class AnyView>
 void check_output(std::string_view function, std::string_view argument, const AnyView& view) {
   if (!view) return;
+  bool repeated = false;
   for (std::size_t i = 0; i < AnyView::rank; ++i)
-    if (view.stride(i) == 0 && view.extent(i) > 1)
-      throw_shape(function, argument, "strided as " + to_string(view.strides()),
-                  "no stride of 0 in what is written");
+    repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
+  if (repeated) throw_repeated(function, argument, view.strides());
 }
 
 /// check_shape and check_output of an argument that is written to.

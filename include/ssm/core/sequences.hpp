@@ -1,9 +1,11 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/hash.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -77,6 +79,19 @@ void check_sequences(std::string_view function, const Sequences<Space>& sequence
       throw_domain(function, "the last offset", std::to_string(offsets(count - 1)),
                    "the length, " + std::to_string(length));
   }
+}
+
+/// A number by which a scratch tells one call's sequences from another's: it differs for the other
+/// direction and, on the host, most likely for other offsets.
+template <class Space>
+[[nodiscard]] Index variant_of(const Sequences<Space>& sequences) noexcept {
+  std::uint64_t variant = sequences.reversed ? 1 : 0;
+  if (!sequences.offsets) return static_cast<Index>(variant);
+  variant = mix(variant + 2);
+  if constexpr (std::same_as<Space, Host>)
+    for (Index s = 0; s < sequences.offsets.extent(0); ++s)
+      variant = mix(variant + static_cast<std::uint64_t>(sequences.offsets(s)));
+  return static_cast<Index>(variant >> 1);
 }
 
 }  // namespace detail
