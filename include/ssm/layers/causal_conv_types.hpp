@@ -71,6 +71,7 @@ struct CausalConvScratch<T, Host> {
   Tensor<T, 1> heads;     ///< (sequences, 2 (width − 1), channels): initial state, first inputs
   Tensor<T, 1> partials;  ///< (pieces, 2 width + 1, channels): shares of dweight and dbias, and
                           ///< the last gradients before the activation
+  Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
 };
 
 namespace detail {
