@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -15,27 +17,47 @@
 /// whatever the size of the arrays, and read nothing but the views themselves.
 namespace ssm::detail {
 
+// What throws stands apart from what checks, which is called before every step.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_absent(std::string_view function,
+                                                                std::string_view argument,
+                                                                std::string_view shape) {
+  throw_shape(function, argument, "absent", std::string(shape));
+}
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_negative(std::string_view function,
+                                                           std::string_view argument,
+                                                           const std::array<Index, Rank>& extents) {
+  throw_shape(function, argument, to_string(extents), "no negative extent");
+}
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_repeated(std::string_view function,
+                                                           std::string_view argument,
+                                                           const std::array<Index, Rank>& strides) {
+  throw_shape(function, argument, "strided as " + to_string(strides),
+              "no stride of 0 in what is written");
+}
+
 /// Throws ShapeError unless `view` is there, with no negative extent: for an argument that others
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
 void check_given(std::string_view function, std::string_view argument, const AnyView& view,
-                 std::string_view shape) {
-  if (!view) throw_shape(function, argument, "absent", std::string(shape));
-  for (const Index extent : view.extents())
-    if (extent < 0)
-      throw_shape(function, argument, to_string(view.extents()), "no negative extent");
+                 std::string_view shape = "given") {
+  if (!view) throw_absent(function, argument, shape);
+  Index all = 0;
+  for (const Index extent : view.extents()) all |= extent;
+  if (all < 0) throw_negative(function, argument, view.extents());
   check_memory(function, argument, view);
 }
 
-/// Throws ShapeError where two elements of `view`, which is written to, are the same memory for
-/// want of a stride.
+/// Throws ShapeError where elements of `view`, which is written to, share memory for want of a
+/// stride.
 template <class AnyView>
 void check_output(std::string_view function, std::string_view argument, const AnyView& view) {
   if (!view) return;
+  bool repeated = false;
   for (std::size_t i = 0; i < AnyView::rank; ++i)
-    if (view.stride(i) == 0 && view.extent(i) > 1)
-      throw_shape(function, argument, "strided as " + to_string(view.strides()),
-                  "no stride of 0 in what is written");
+    repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
+  if (repeated) throw_repeated(function, argument, view.strides());
 }
 
 /// check_shape and check_output of an argument that is written to.
@@ -53,52 +75,120 @@ void check_optional_output_shape(std::string_view function, std::string_view arg
   if (view) check_output_shape(function, argument, view, want);
 }
 
-/// The bytes from a view's first element to its last, and how they repeat: elements lie in
-/// [begin, begin + run) modulo any common divisor of `strides`.
+/// Where the elements of a view lie.
 struct Footprint {
-  std::uintptr_t begin = 0, end = 0;
-  std::uintptr_t run = 0;  ///< bytes of the elements of the last extent, where they are adjacent
-  std::uintptr_t strides = 0;  ///< greatest common divisor of the other strides; 0 for none
+  static constexpr std::size_t most = 6;
+
+  const void* data = nullptr;
+  std::uintptr_t begin = 0, end = 0;  ///< bytes from the first element to the last
+  std::size_t element = 0, rank = 0;
+  std::array<Index, most> extents{}, strides{};
 
   template <class AnyView>
   static Footprint of(const AnyView& view) noexcept {
+    static_assert(AnyView::rank <= most);
     Footprint f;
-    if (!view || view.data() == nullptr) return f;
-    constexpr auto bytes = sizeof(typename AnyView::value_type);
-    const auto first = std::bit_cast<std::uintptr_t>(view.data());
-    f.begin = f.end = first;
-    f.run = bytes;
+    if (!view || view.data() == nullptr || view.size() == 0) return f;
+    f.data = view.data();
+    f.element = sizeof(typename AnyView::value_type);
+    f.begin = f.end = std::bit_cast<std::uintptr_t>(view.data());
     for (std::size_t i = 0; i < AnyView::rank; ++i) {
       const Index extent = view.extent(i), stride = view.stride(i);
-      if (extent == 0) return {};
-      if (extent == 1) continue;
-      const std::uintptr_t step =
-          static_cast<std::uintptr_t>(stride < 0 ? -stride : stride) * bytes;
-      const std::uintptr_t length = static_cast<std::uintptr_t>(extent - 1) * step;
-      if (stride < 0)
-        f.begin -= length;
+      if (extent == 1 || stride == 0) continue;
+      f.extents[f.rank] = extent;
+      f.strides[f.rank++] = stride;
+      const Index length = (extent - 1) * stride * static_cast<Index>(f.element);
+      if (length < 0)
+        f.begin -= static_cast<std::uintptr_t>(-length);
       else
-        f.end += length;
-      if (step == bytes && i + 1 == AnyView::rank)
-        f.run += length;
-      else
-        f.strides = std::gcd(f.strides, step);
+        f.end += static_cast<std::uintptr_t>(length);
     }
-    f.end += bytes;
+    f.end += f.element;
     return f;
+  }
+
+  /// Elements lie in runs of `run` bytes without gaps, whose starts differ by multiples of `period`
+  /// bytes; 0 for a single run.
+  struct Pattern {
+    std::uintptr_t run, period;
+  };
+  [[nodiscard]] Pattern pattern() const noexcept {
+    std::array<std::size_t, most> order{};
+    for (std::size_t i = 0; i < rank; ++i) order[i] = i;
+    const auto step = [&](std::size_t i) {
+      return static_cast<std::uintptr_t>(strides[i] < 0 ? -strides[i] : strides[i]) * element;
+    };
+    std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(rank),
+              [&](std::size_t a, std::size_t b) { return step(a) < step(b); });
+    Pattern p{element, 0};
+    for (std::size_t i = 0; i < rank; ++i) {
+      const std::size_t at = order[i];
+      if (p.period == 0 && step(at) == p.run)
+        p.run *= static_cast<std::uintptr_t>(extents[at]);
+      else
+        p.period = std::gcd(p.period, step(at));
+    }
+    return p;
   }
 
   /// Whether two views have elements in common, or may have: false for arrays apart, and for those
   /// that alternate in the same rows, as the halves of a wider array do.
   [[nodiscard]] bool overlaps(const Footprint& other) const noexcept {
-    if (begin >= other.end || other.begin >= end) return false;
-    const std::uintptr_t period = std::gcd(strides, other.strides);
-    if (period == 0) return true;
-    const std::uintptr_t shift = other.begin >= begin
-                                     ? (other.begin - begin) % period
-                                     : (period - (begin - other.begin) % period) % period;
-    return shift < run || shift + other.run > period;
+    return begin < other.end && other.begin < end && alternates_not(other);
   }
+  [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
+    return data == other.data && rank == other.rank && extents == other.extents &&
+           strides == other.strides;
+  }
+
+ private:
+  [[gnu::noinline]] bool alternates_not(const Footprint& other) const noexcept {
+    const Pattern mine = pattern(), theirs = other.pattern();
+    const std::uintptr_t period = std::gcd(mine.period, theirs.period);
+    if (period == 0) return true;
+    const std::uintptr_t distance =
+        (other.begin >= begin ? other.begin - begin : begin - other.begin) % period;
+    const std::uintptr_t shift =
+        other.begin >= begin || distance == 0 ? distance : period - distance;
+    return shift < mine.run || shift + theirs.run > period;
+  }
+};
+
+/// Throws ShapeError when an output has memory in common with an input or another output. Inputs
+/// come first, outputs after all of them; what is absent has no memory.
+template <std::size_t Most>
+class OverlapChecks {
+ public:
+  explicit OverlapChecks(std::string_view function) noexcept : function_(function) {}
+
+  template <class AnyView>
+  void input(std::string_view name, const AnyView& view) noexcept {
+    if (view) add(name, Footprint::of(view));
+  }
+  /// `same` names an argument whose very elements, in the same places, the output may be.
+  template <class AnyView>
+  void output(std::string_view name, const AnyView& view, std::string_view same = {}) {
+    if (!view) return;
+    const Footprint footprint = Footprint::of(view);
+    for (std::size_t i = 0; i < count_; ++i)
+      if (footprint.overlaps(footprints_[i]) &&
+          !(names_[i] == same && footprint.is_same(footprints_[i])))
+        throw_shape(function_, name, "in the memory of " + std::string(names_[i]),
+                    "memory of its own");
+    add(name, footprint);
+  }
+
+ private:
+  void add(std::string_view name, const Footprint& footprint) noexcept {
+    assert(count_ < Most);
+    names_[count_] = name;
+    footprints_[count_++] = footprint;
+  }
+
+  std::string_view function_;
+  std::size_t count_ = 0;
+  std::array<std::string_view, Most> names_;
+  std::array<Footprint, Most> footprints_;
 };
 
 /// Throws ShapeError when `output`, which is written to, has memory in common with `input`.

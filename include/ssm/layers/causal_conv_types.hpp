@@ -105,7 +105,7 @@ void check_causal_conv_outputs(std::string_view function, const CausalConvInputs
   const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
     check_shape(function, name, view, extents);
     check_given(function, name, view);
-    check_output(function, name, view);
+    check_distinct(function, name, view);
     check_apart(function, name, view, "x", in.x);
     check_apart(function, name, view, "weight", in.weight);
     check_apart(function, name, view, "bias", in.bias);
@@ -133,7 +133,7 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
     if (!view) return;
     check_shape(function, name, view, extents);
     check_given(function, name, view);
-    check_output(function, name, view);
+    check_distinct(function, name, view);
     check_apart(function, name, view, "x", in.x);
     check_apart(function, name, view, "weight", in.weight);
     check_apart(function, name, view, "bias", in.bias);
@@ -172,7 +172,7 @@ void check_causal_conv_step(std::string_view function, const CausalConvStepInput
     check_shape(function, "state", state,
                 std::array<Index, 3>{in.x.extent(0), width - 1, channels});
     check_given(function, "state", state);
-    check_output(function, "state", state);
+    check_distinct(function, "state", state);
     check_apart(function, "state", state, "x", in.x);
     check_apart(function, "state", state, "y", y);
   }

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -17,24 +18,10 @@
 /// reads no element, so that it serves views of any space and costs a step nothing to speak of.
 namespace ssm::detail {
 
-/// Throws ShapeError for a view without memory of its own: absent, with a negative extent, or null
-/// with elements. `want` says what it should be.
-template <class AnyView>
-void check_given(std::string_view function, std::string_view argument, const AnyView& view,
-                 std::string_view want = "given") {
-  if (!view) throw_shape(function, argument, "absent", std::string(want));
-  for (const Index extent : view.extents())
-    if (extent < 0)
-      throw_shape(function, argument, to_string(view.extents()), "no negative extent");
-  if (view.data() == nullptr && view.size() != 0)
-    throw_shape(function, argument, "null with extents " + to_string(view.extents()),
-                "memory of these extents");
-}
-
 /// Throws ShapeError for an output that holds an element twice, as with a stride of 0. Absent is
 /// fine.
 template <class AnyView>
-void check_output(std::string_view function, std::string_view argument, const AnyView& view) {
+void check_distinct(std::string_view function, std::string_view argument, const AnyView& view) {
   if (!view || view.size() == 0) return;
   // Every extent must step over all that the ones with smaller strides span.
   std::array<std::size_t, AnyView::rank> order;
@@ -71,7 +58,7 @@ template <class AnyView, std::size_t Rank>
 void check_output_rows(std::string_view function, std::string_view argument, const AnyView& view,
                        const std::array<Index, Rank>& extents) {
   check_rows(function, argument, view, extents);
-  check_output(function, argument, view);
+  check_distinct(function, argument, view);
 }
 
 /// The bytes that a view spans, gaps among them; none for a view without elements.

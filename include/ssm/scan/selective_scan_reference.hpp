@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <string_view>
 #include <type_traits>
 
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
-#include "ssm/scan/selective_checks.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
 namespace detail {
@@ -78,6 +80,53 @@ void sum_panels(const Cpu& backend, const K* partials, const ChannelPanels& pane
   sum(din.C.varying, 1);
 }
 
+/// Before a forward pass writes: its scratch is of no call, and keeps the initial state where that
+/// is about to be overwritten.
+template <class T, class K>
+void begin_selective_call(const SelectiveScanInputs<T, K>& in, const SelectiveScanOptions& options,
+                          const SelectiveScanOutputs<T, K>& out, const SelectiveSizes& sizes,
+                          SelectiveScanScratch<T, K>& scratch) {
+  scratch.call.drop();
+  const bool overwritten = options.keep && is_same_memory(out.final_state, in.initial_state);
+  scratch.initial.resize({overwritten ? in.initial_state.size() : 0});
+  if (!overwritten) return;
+  const View<K, 3> initial(scratch.initial.data(), sizes.states());
+  for (Index s = 0; s < sizes.sequences; ++s)
+    for (Index c = 0; c < sizes.channels; ++c)
+      for (Index n = 0; n < sizes.state; ++n) initial(s, c, n) = in.initial_state(s, c, n);
+}
+
+/// After a forward pass: its scratch is of this call.
+template <class T, class K>
+void end_selective_call(const SelectiveScanInputs<T, K>& in, const SelectiveScanOptions& options,
+                        const SelectiveSizes& sizes, SelectiveScanScratch<T, K>& scratch) {
+  if (options.keep) scratch.call.keep(sizes.call(), selective_variant(in, options));
+}
+
+/// The inputs as forward found them.
+template <class T, class K>
+[[nodiscard]] SelectiveScanInputs<T, K> kept_inputs(const SelectiveScanInputs<T, K>& in,
+                                                    const SelectiveSizes& sizes,
+                                                    const SelectiveScanScratch<T, K>& scratch) {
+  SelectiveScanInputs<T, K> kept = in;
+  if (scratch.initial.size() > 0) kept.initial_state = {scratch.initial.data(), sizes.states()};
+  return kept;
+}
+
+/// Checks of a backward pass.
+template <class T, class K>
+SelectiveSizes check_selective_backward(const SelectiveScanInputs<T, K>& in,
+                                        const SelectiveScanOptions& options,
+                                        const SelectiveScanOutputGradients<T, K>& dout,
+                                        const SelectiveScanInputGradients<T, K>& din,
+                                        const SelectiveScanScratch<T, K>& scratch) {
+  constexpr std::string_view function = "selective_scan_backward";
+  const auto sizes = check_selective_inputs(function, in, options);
+  check_selective_gradients(function, dout, din, in, sizes);
+  scratch.call.check(function, "selective_scan", sizes.call(), selective_variant(in, options));
+  return sizes;
+}
+
 }  // namespace detail
 
 /// The selective scan S6 (Gu & Dao 2023, algorithm 2) as its formula, one channel at a time:
@@ -90,27 +139,29 @@ void sum_panels(const Cpu& backend, const K* partials, const ChannelPanels& pane
 /// Every option, scalar type, stride and size; `selective_scan` is held to it, and falls back on
 /// it. Cost O(batch · length · channels · state), one exponential each. Throws ShapeError,
 /// DomainError.
-template <class T, class K = T>
+template <class T, class K>
 void selective_scan_reference(const Cpu& backend, const SelectiveScanInputs<T, K>& in,
                               const SelectiveScanOptions& options,
-                              const SelectiveScanOutputs<T, K>& out,
-                              SelectiveScanWorkspace<T, K>& workspace) {
-  const char* function = "selective_scan";
-  const auto sizes = detail::check_selective_inputs(function, in);
+                              const std::type_identity_t<SelectiveScanOutputs<T, K>>& out,
+                              SelectiveScanScratch<T, K>& scratch) {
+  constexpr std::string_view function = "selective_scan";
+  const auto sizes = detail::check_selective_inputs(function, in, options);
   detail::check_selective_outputs(function, out, in, sizes);
+  detail::begin_selective_call(in, options, out, sizes, scratch);
   const Index N = sizes.state;
-  workspace.states.resize({sizes.sequences * sizes.channels * N});
+  scratch.kept.resize({0});
+  scratch.states.resize({sizes.sequences * sizes.channels * N});
 
   parallel_for(backend, sizes.sequences * sizes.channels, [&](Index task) {
     const Index sequence = task / sizes.channels;
     const Index c = task % sizes.channels;
     const Index group = sizes.group_of(c);
-    const auto span = detail::sequence_span(in, sequence);
-    K* x = workspace.states.data() + task * N;
+    const auto span = detail::span_of(in.sequences, sequence, sizes.length);
+    K* x = scratch.states.data() + task * N;
     for (Index n = 0; n < N; ++n) x[n] = in.initial_state ? in.initial_state(sequence, c, n) : K(0);
 
     for (Index i = 0; i < span.length(); ++i) {
-      const Index t = span.step(i, options.reversed);
+      const Index t = span.step(i, in.sequences.reversed);
       const T u = in.u(span.row, t, c);
       T delta = in.delta(span.row, t, c) + (in.delta_bias ? in.delta_bias(c) : T(0));
       if (options.softplus) delta = softplus(delta);
@@ -128,31 +179,32 @@ void selective_scan_reference(const Cpu& backend, const SelectiveScanInputs<T, K
     if (out.final_state)
       for (Index n = 0; n < N; ++n) out.final_state(sequence, c, n) = x[n];
   });
+  detail::end_selective_call(in, options, sizes, scratch);
 }
 
-/// Gradients of a scalar loss through selective_scan_reference, with states recomputed from the
-/// initial one: g_t = ∂loss/∂x_t obeys g_t = conj(e^{Δ_{t+1} A}) g_{t+1} + [2] conj(C_t)
-/// ∂loss/∂y_t. Cost about three forward passes; scratch is one channel's states over the longest
-/// sequence for each of at most 16 · groups panels of channels, and their shares of the gradients
-/// of B and C.
-template <class T, class K = T>
-void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanInputs<T, K>& in,
-                                       const SelectiveScanOptions& options,
-                                       const SelectiveScanOutputGradients<T, K>& dout,
-                                       const SelectiveScanInputGradients<T, K>& din,
-                                       SelectiveScanWorkspace<T, K>& workspace) {
+/// Gradients of a scalar loss through selective_scan_reference or selective_scan, which filled the
+/// scratch, with states recomputed from the initial one: g_t = ∂loss/∂x_t obeys g_t =
+/// conj(e^{Δ_{t+1} A}) g_{t+1} + [2] conj(C_t) ∂loss/∂y_t. Cost about three forward passes; scratch
+/// is one channel's states over the longest sequence for each of at most 16 · groups panels of
+/// channels, and their shares of the gradients of B and C.
+template <class T, class K>
+void selective_scan_reference_backward(
+    const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
+    const SelectiveScanOptions& options,
+    const std::type_identity_t<SelectiveScanOutputGradients<T, K>>& dout,
+    const std::type_identity_t<SelectiveScanInputGradients<T, K>>& din,
+    SelectiveScanScratch<T, K>& scratch) {
   using detail::conjugate;
-  const char* function = "selective_scan_backward";
-  const auto sizes = detail::check_selective_inputs(function, in);
-  detail::check_selective_gradients(function, dout, din, in, sizes);
+  const auto sizes = detail::check_selective_backward(inputs, options, dout, din, scratch);
+  const auto in = detail::kept_inputs(inputs, sizes, scratch);
   const Index N = sizes.state;
   const Index steps = sizes.batch * sizes.length;
   const detail::ChannelPanels panels(sizes, 1, 16);
   const Index panel_count = panels.count(sizes);
   const Index states_each = (sizes.length + 2) * N;
-  workspace.states.resize({panel_count * states_each});
-  workspace.partials.resize({2 * panel_count * steps * N});
-  workspace.partials.fill(K(0));
+  scratch.states.resize({panel_count * states_each});
+  scratch.partials.resize({2 * panel_count * steps * N});
+  scratch.partials.fill(K(0));
   const auto zero_rows = [&](const View<K, 2>& gradient) {
     if (!gradient) return;
     for (Index c = 0; c < sizes.channels; ++c)
@@ -163,16 +215,16 @@ void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanIn
   zero_rows(din.C.constant);
 
   parallel_for(backend, panel_count, [&](Index panel) {
-    K* x = workspace.states.data() + panel * states_each;  // (length + 1, state)
+    K* x = scratch.states.data() + panel * states_each;  // (length + 1, state)
     K* g = x + (sizes.length + 1) * N;
-    K* dB = workspace.partials.data() + panel * 2 * steps * N;  // (batch, length, state)
+    K* dB = scratch.partials.data() + panel * 2 * steps * N;  // (batch, length, state)
     K* dC = dB + steps * N;
     const Index group = panels.group(panel);
     for (Index c = panels.begin(panel); c < panels.end(panel); ++c) {
       T dD = 0;
       T dbias = 0;
       for (Index sequence = 0; sequence < sizes.sequences; ++sequence) {
-        const auto span = detail::sequence_span(in, sequence);
+        const auto span = detail::span_of(in.sequences, sequence, sizes.length);
         const auto step_size = [&](Index t) {
           const T raw = in.delta(span.row, t, c) + (in.delta_bias ? in.delta_bias(c) : T(0));
           return options.softplus ? softplus(raw) : raw;
@@ -185,7 +237,7 @@ void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanIn
           g[n] = dout.final_state ? dout.final_state(sequence, c, n) : K(0);
         }
         for (Index i = 0; i < span.length(); ++i) {
-          const Index t = span.step(i, options.reversed);
+          const Index t = span.step(i, in.sequences.reversed);
           const T delta = step_size(t);
           for (Index n = 0; n < N; ++n) {
             const K z = delta * in.A(c, n);
@@ -196,7 +248,7 @@ void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanIn
           }
         }
         for (Index i = span.length() - 1; i >= 0; --i) {
-          const Index t = span.step(i, options.reversed);
+          const Index t = span.step(i, in.sequences.reversed);
           const K* x_now = x + (i + 1) * N;
           const K* x_before = x + i * N;
           const T delta = step_size(t);
@@ -254,7 +306,7 @@ void selective_scan_reference_backward(const Cpu& backend, const SelectiveScanIn
       if (din.delta_bias) din.delta_bias(c) = dbias;
     }
   });
-  detail::sum_panels(backend, workspace.partials.data(), panels, sizes, din);
+  detail::sum_panels(backend, scratch.partials.data(), panels, sizes, din);
 }
 
 }  // namespace ssm

@@ -4,19 +4,16 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/float16.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/phi.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/discretize/hold.hpp"
 
 namespace ssm {
-
-/// How B becomes B_bar within a step of length Δ over which the input is held.
-enum class Hold {
-  simplified,  ///< B_bar = Δ B, Mamba's own choice (Gu & Dao 2023, section 3.6 and its code)
-  zero_order,  ///< B_bar = (e^{ΔA} − 1)/A · B, exact for an input that is constant over the step
-};
 
 /// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
 /// input, (batch, length, groups, state): channel c then uses group c·groups/channels. A single
@@ -32,10 +29,10 @@ struct Selective {
   Selective(const View<K, 2, Space>& view) : constant(view) {}
   Selective(const View<V, Rank, Space>& view) : varying(view) {}
   template <class Source>
-  requires std::convertible_to<Source&, View<K, 2, Space>> Selective(Source& source)
+  requires std::convertible_to<Source, View<K, 2, Space>> Selective(Source&& source)
       : constant(source) {}
   template <class Source>
-  requires std::convertible_to<Source&, View<V, Rank, Space>> Selective(Source& source)
+  requires std::convertible_to<Source, View<V, Rank, Space>> Selective(Source&& source)
       : varying(source) {}
 };
 
@@ -66,21 +63,22 @@ struct SelectiveScanInputs {
   View<const T, 3, Space> z;  ///< (batch, length, channels), optional: y ← y · silu(z)
   View<const K, 3, Space>
       initial_state;  ///< (sequences, channels, state), optional: zero when absent
-  View<const Index, 1, Space> offsets;  ///< (sequences + 1), optional: sequence s of a batch of one
-                                        ///< is [offsets[s], offsets[s+1]), packed end to end
+  Sequences<Space> sequences = {};
 };
 
+/// How the selective scan, and a step of it, is to run.
 struct SelectiveScanOptions {
-  bool softplus = false;  ///< Δ ← softplus(Δ)
-  Hold hold = Hold::simplified;
-  bool reversed = false;  ///< time runs from the last step to the first
+  bool softplus = false;         ///< Δ ← softplus(Δ)
+  Hold hold = Hold::simplified;  ///< or zero_order
+  bool keep = true;  ///< backward will follow: the scratch keeps what that needs. No step reads it
 };
 
-/// What the selective scan writes.
+/// What the selective scan writes, in memory of its own: none that it reads.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputs {
   View<T, 3, Space> y;            ///< (batch, length, channels)
-  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional
+  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional, may be the memory of
+                                  ///< the initial state
 };
 
 /// Gradients of a scalar loss that backward reads.
@@ -91,8 +89,8 @@ struct SelectiveScanOutputGradients {
       final_state;  ///< (sequences, channels, state), optional: zero when absent
 };
 
-/// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
-/// The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
+/// Gradients that backward overwrites, each with the shape of its input, in memory of their own;
+/// absent ones are skipped. The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputGradients {
   using Varying = detail::Varying<T, K>;
@@ -105,12 +103,7 @@ struct SelectiveScanInputGradients {
   View<Real<K>, 1, Space> D;
   View<Real<K>, 1, Space> delta_bias;
   View<T, 3, Space> z;
-  View<K, 3, Space> initial_state;
-};
-
-struct SelectiveScanStepOptions {
-  bool softplus = false;  ///< Δ ← softplus(Δ)
-  Hold hold = Hold::simplified;
+  View<K, 3, Space> initial_state;  ///< may be the memory of the gradient of final_state
 };
 
 /// What one step of the selective scan reads: the inputs of the scan without time. T and K are
@@ -129,22 +122,16 @@ struct SelectiveScanStepInputs {
   View<const T, 2, Space> z;  ///< (batch, channels), optional: y ← y · silu(z)
 };
 
-/// States at chunk boundaries: all that forward keeps for backward. Reusable; its layout is
-/// private.
+/// What the selective scan leaves for its backward, and all room that the two need. It grows to the
+/// largest call it has served; its members are private to the library.
 template <class T, class K = Arithmetic<T>, class Space = Host>
-struct SelectiveScanSaved;
+struct SelectiveScanScratch;
 
 template <class T, class K>
-struct SelectiveScanSaved<T, K, Host> {
-  Tensor<K, 1> states;
-};
-
-/// Scratch memory of forward and backward. It grows to the largest call it has served.
-template <class T, class K = Arithmetic<T>, class Space = Host>
-struct SelectiveScanWorkspace;
-
-template <class T, class K>
-struct SelectiveScanWorkspace<T, K, Host> {
+struct SelectiveScanScratch<T, K, Host> {
+  detail::KeptCall<6> call;  ///< batch, length, channels, state, groups, sequences
+  Tensor<K, 1> kept;         ///< the states that backward starts from, one set a tile of time
+  Tensor<K, 1> initial;      ///< (sequences, channels, state), where the call overwrote it
   Tensor<K, 1> states;
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;

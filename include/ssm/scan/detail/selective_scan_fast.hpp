@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "ssm/core/parallel.hpp"
-#include "ssm/scan/detail/selective_kernel.hpp"
-#include "ssm/scan/selective_checks.hpp"
-#include "ssm/scan/selective_reference.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
+#include "ssm/scan/detail/selective_scan_kernel.hpp"
+#include "ssm/scan/selective_scan_reference.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 /// The selective scan for real A, varying B and C, the simplified hold and contiguous channels.
 namespace ssm::detail {
@@ -44,31 +45,27 @@ class SelectiveFast {
         blocks_(blocks_per_group_ * sizes.groups) {}
 
   void forward(const Cpu& backend, const SelectiveScanOutputs<T, T>& out,
-               SelectiveScanWorkspace<T, T>& workspace, SelectiveScanSaved<T, T>* saved) const {
-    prepare(workspace);
+               SelectiveScanScratch<T, T>& scratch) const {
+    prepare(scratch);
     const Index block_states = sizes_.state * W;
-    workspace.states.resize({sizes_.sequences * blocks_ * block_states});
-    if (saved) saved->states.resize({saved_tiles() * blocks_ * block_states});
+    scratch.states.resize({sizes_.sequences * blocks_ * block_states});
+    if (options_.keep) scratch.kept.resize({kept_tiles() * blocks_ * block_states});
+    T* kept = options_.keep ? scratch.kept.data() : nullptr;
     parallel_ranges(backend, sizes_.sequences * blocks_, [&](Index begin, Index end) {
       while (begin < end) {
         const Index sequence = begin / blocks_;
         const Index stop = std::min(end, (sequence + 1) * blocks_);
-        forward_blocks(sequence, begin % blocks_, begin % blocks_ + stop - begin, out, workspace,
-                       saved);
+        forward_blocks(sequence, begin % blocks_, begin % blocks_ + stop - begin, out, scratch,
+                       kept);
         begin = stop;
       }
     });
   }
 
-  void backward(const Cpu& backend, const SelectiveScanSaved<T, T>& saved,
-                const SelectiveScanOutputGradients<T, T>& dout,
+  void backward(const Cpu& backend, const SelectiveScanOutputGradients<T, T>& dout,
                 const SelectiveScanInputGradients<T, T>& din,
-                SelectiveScanWorkspace<T, T>& workspace) const {
-    if (saved.states.size() != saved_tiles() * blocks_ * sizes_.state * W)
-      throw_shape("selective_scan_backward", "saved",
-                  std::to_string(saved.states.size()) + " elements",
-                  "what selective_scan saved for the same inputs");
-    prepare(workspace);
+                SelectiveScanScratch<T, T>& scratch) const {
+    prepare(scratch);
     // Enough tasks for many cores, and at least four blocks to share the sums over lanes.
     const Index wanted = std::min(std::max<Index>(1, 64 / std::max<Index>(1, sizes_.sequences)),
                                   std::max<Index>(1, blocks_ / 4));
@@ -79,20 +76,20 @@ class SelectiveFast {
     const Index thread_scratch = 2 * lane_sums + 2 * panel_blocks * (sizes_.state + 1) * W;
     const Index runs = std::min<Index>(backend.thread_count(), tasks);
     const Index steps = sizes_.batch * sizes_.length;
-    workspace.states.resize({runs * thread_scratch});
-    workspace.partials.resize({2 * panels.count(sizes_) * steps * sizes_.state +
-                               sizes_.sequences * sizes_.channels * (sizes_.state + 2)});
-    T* channel_sums = workspace.partials.data() + 2 * panels.count(sizes_) * steps * sizes_.state;
+    scratch.states.resize({runs * thread_scratch});
+    scratch.partials.resize({2 * panels.count(sizes_) * steps * sizes_.state +
+                             sizes_.sequences * sizes_.channels * (sizes_.state + 2)});
+    T* channel_sums = scratch.partials.data() + 2 * panels.count(sizes_) * steps * sizes_.state;
 
     parallel_for(backend, runs, [&](Index run) {
       for (Index task = tasks * run / runs; task < tasks * (run + 1) / runs; ++task) {
         const Index panel = task / sizes_.sequences;
-        backward_panel(task % sizes_.sequences, panel, panels, saved, dout, din,
-                       workspace.tiles.data(), workspace.states.data() + run * thread_scratch,
-                       panel_blocks, workspace.partials.data(), channel_sums);
+        backward_panel(task % sizes_.sequences, panel, panels, scratch.kept.data(), dout, din,
+                       scratch.tiles.data(), scratch.states.data() + run * thread_scratch,
+                       panel_blocks, scratch.partials.data(), channel_sums);
       }
     });
-    sum_panels(backend, workspace.partials.data(), panels, sizes_, din);
+    sum_panels(backend, scratch.partials.data(), panels, sizes_, din);
     sum_sequences(backend, channel_sums, din);
   }
 
@@ -105,9 +102,9 @@ class SelectiveFast {
   }
 
   /// A, one (state, lanes) matrix a block, zero in the lanes past a group's end.
-  void prepare(SelectiveScanWorkspace<T, T>& workspace) const {
-    workspace.tiles.resize({blocks_ * sizes_.state * W});
-    T* A = workspace.tiles.data();
+  void prepare(SelectiveScanScratch<T, T>& scratch) const {
+    scratch.tiles.resize({blocks_ * sizes_.state * W});
+    T* A = scratch.tiles.data();
     for (Index b = 0; b < blocks_; ++b) {
       const auto [first, count, group] = block(b);
       for (Index n = 0; n < sizes_.state; ++n)
@@ -117,11 +114,11 @@ class SelectiveFast {
 
   /// Tiles before those of `sequence`; a packed sequence may start anywhere, so it gets its own.
   [[nodiscard]] Index first_tile(Index sequence) const noexcept {
-    if (in_.offsets) return in_.offsets(sequence) / tile_steps + sequence;
+    if (in_.sequences.offsets) return in_.sequences.offsets(sequence) / tile_steps + sequence;
     return sequence * ((sizes_.length + tile_steps - 1) / tile_steps);
   }
-  [[nodiscard]] Index saved_tiles() const noexcept {
-    if (in_.offsets) return sizes_.length / tile_steps + sizes_.sequences;
+  [[nodiscard]] Index kept_tiles() const noexcept {
+    if (in_.sequences.offsets) return sizes_.length / tile_steps + sizes_.sequences;
     return first_tile(sizes_.sequences);
   }
 
@@ -129,16 +126,16 @@ class SelectiveFast {
   [[nodiscard]] Rows<U> rows(const View<U, 3>& view, const SequenceSpan& span,
                              Index first_channel) const noexcept {
     if (!view || span.length() == 0) return {};
-    const Index start = options_.reversed ? span.end - 1 : span.begin;
-    const Index sign = options_.reversed ? -1 : 1;
+    const Index start = in_.sequences.reversed ? span.end - 1 : span.begin;
+    const Index sign = in_.sequences.reversed ? -1 : 1;
     return {view.data() + span.row * view.stride(0) + start * view.stride(1) + first_channel,
             sign * view.stride(1)};
   }
   [[nodiscard]] Rows<const T> rows(const View<const T, 4>& view, const SequenceSpan& span,
                                    Index group) const noexcept {
     if (span.length() == 0) return {};
-    const Index start = options_.reversed ? span.end - 1 : span.begin;
-    const Index sign = options_.reversed ? -1 : 1;
+    const Index start = in_.sequences.reversed ? span.end - 1 : span.begin;
+    const Index sign = in_.sequences.reversed ? -1 : 1;
     return {
         view.data() + span.row * view.stride(0) + start * view.stride(1) + group * view.stride(2),
         sign * view.stride(1)};
@@ -220,12 +217,11 @@ class SelectiveFast {
   }
 
   void forward_blocks(Index sequence, Index first_block, Index last_block,
-                      const SelectiveScanOutputs<T, T>& out,
-                      SelectiveScanWorkspace<T, T>& workspace,
-                      SelectiveScanSaved<T, T>* saved) const noexcept {
-    const SequenceSpan span = sequence_span(in_, sequence);
+                      const SelectiveScanOutputs<T, T>& out, SelectiveScanScratch<T, T>& scratch,
+                      T* kept) const noexcept {
+    const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
     const Index block_states = sizes_.state * W;
-    T* states = workspace.states.data() + sequence * blocks_ * block_states;
+    T* states = scratch.states.data() + sequence * blocks_ * block_states;
     for (Index b = first_block; b < last_block; ++b)
       load_states(in_.initial_state, sequence, block(b), states + b * block_states);
 
@@ -235,14 +231,13 @@ class SelectiveFast {
       for (Index b = first_block; b < last_block; ++b) {
         const ChannelBlock at = block(b);
         T* x = states + b * block_states;
-        if (saved)
+        if (kept)
           std::copy_n(
               x, block_states,
-              saved->states.data() +
-                  ((first_tile(sequence) + begin / tile_steps) * blocks_ + b) * block_states);
+              kept + ((first_tile(sequence) + begin / tile_steps) * blocks_ + b) * block_states);
         const BlockInputs inputs = block_inputs(at, span, begin);
         const Rows<T> y = rows(out.y, span, at.first).from(begin);
-        const T* A = workspace.tiles.data() + b * block_states;
+        const T* A = scratch.tiles.data() + b * block_states;
         if (at.count == W)
           forward_tile(std::integral_constant<Index, W>{}, inputs, A, x, y, steps, tile);
         else
@@ -254,12 +249,11 @@ class SelectiveFast {
   }
 
   /// Everything that one sequence sends back through one panel of channels.
-  void backward_panel(Index sequence, Index panel, const ChannelPanels& panels,
-                      const SelectiveScanSaved<T, T>& saved,
+  void backward_panel(Index sequence, Index panel, const ChannelPanels& panels, const T* kept,
                       const SelectiveScanOutputGradients<T, T>& dout,
                       const SelectiveScanInputGradients<T, T>& din, const T* A_blocks, T* scratch,
                       Index panel_blocks, T* partials, T* channel_sums) const noexcept {
-    const SequenceSpan span = sequence_span(in_, sequence);
+    const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
     const Index N = sizes_.state;
     const Index block_states = N * W;
     const Index first_block =
@@ -296,8 +290,7 @@ class SelectiveFast {
                                        dbias + b * W};
         const BlockInputs inputs = block_inputs(at, span, begin);
         const T* A = A_blocks + (first_block + b) * block_states;
-        const T* x = saved.states.data() +
-                     ((first_tile(sequence) + k) * blocks_ + first_block + b) * block_states;
+        const T* x = kept + ((first_tile(sequence) + k) * blocks_ + first_block + b) * block_states;
         if (at.count == W)
           backward_tile(std::integral_constant<Index, W>{}, inputs, gradients, A, x, steps, tile);
         else
@@ -396,7 +389,7 @@ class SelectiveFast {
     const Index total = sizes_.batch * sizes_.length;
     const auto store = [&](const T* lanes_of, Index which) {
       for (Index s = 0; s < steps; ++s) {
-        const Index t = span.step(begin + s, options_.reversed);
+        const Index t = span.step(begin + s, in_.sequences.reversed);
         T* row = partials + ((2 * panel + which) * total + span.row * sizes_.length + t) * N;
         const T* x = lanes_of + s * N * W;
         Index n = 0;

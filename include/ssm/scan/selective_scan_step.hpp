@@ -2,42 +2,71 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <complex>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/elementwise.hpp"
+#include "ssm/core/error.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/view.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
 
 namespace detail {
 
+/// Apart from check_step, which is called before every step.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_coefficient(std::string_view argument,
+                                                                     bool given) {
+  throw_shape("selective_scan_step", argument, given ? "given twice" : "absent",
+              "either (channels, state) or (batch, groups, state)");
+}
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_groups(std::string_view argument,
+                                                                Index groups, Index channels) {
+  throw_shape("selective_scan_step", argument, std::to_string(groups) + " groups",
+              "a number that divides " + std::to_string(channels) + " channels");
+}
+
+/// A few integers of each argument: a wrong call never reads or writes out of bounds.
 template <class T, class K>
-[[nodiscard]] bool is_valid_step(const SelectiveScanStepInputs<T, K>& in, const View<K, 3>& state,
-                                 const View<T, 2>& y) noexcept {
+void check_step(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanOptions& options,
+                const View<K, 3>& state, const View<T, 2>& y) {
+  constexpr std::string_view function = "selective_scan_step";
+  check_hold(function, options.hold);
+  check_given(function, "u", in.u, "(batch, channels)");
+  check_given(function, "A", in.A, "(channels, state)");
   const Index batch = in.u.extent(0), channels = in.u.extent(1), N = in.A.extent(1);
-  const auto vector = [&](const View<const T, 1>& v) { return !v || v.extent(0) == channels; };
-  const auto fits = [&](const Selective<const K, 3>& c) {
-    if (static_cast<bool>(c.constant) == static_cast<bool>(c.varying)) return false;
-    if (c.constant) return c.constant.extents() == std::array<Index, 2>{channels, N};
-    const Index groups = c.varying.extent(1);
-    return (channels == 0 || (groups > 0 && channels % groups == 0)) &&
-           c.varying.extents() == std::array<Index, 3>{batch, groups, N};
+  const auto check_coefficient = [&](std::string_view argument, const auto& coefficient) {
+    if (static_cast<bool>(coefficient.constant) == static_cast<bool>(coefficient.varying))
+      throw_coefficient(argument, static_cast<bool>(coefficient.constant));
+    if (coefficient.constant)
+      return check_shape(function, argument, coefficient.constant, std::array{channels, N});
+    const Index groups = coefficient.varying.extent(1);
+    check_shape(function, argument, coefficient.varying, std::array{batch, groups, N});
+    // One group for all channels, or one for each, needs no division.
+    if (groups < 1 || (groups != 1 && groups != channels && channels % groups != 0))
+      throw_groups(argument, groups, channels);
   };
-  return in.delta.extents() == in.u.extents() && y.extents() == in.u.extents() &&
-         (!in.z || in.z.extents() == in.u.extents()) && in.A.extent(0) == channels && fits(in.B) &&
-         fits(in.C) && vector(in.D) && vector(in.delta_bias) &&
-         state.extents() == std::array<Index, 3>{batch, channels, N};
+  check_shape(function, "delta", in.delta, in.u.extents());
+  check_shape(function, "A", in.A, std::array{channels, N});
+  check_coefficient("B", in.B);
+  check_coefficient("C", in.C);
+  check_optional_shape(function, "D", in.D, std::array{channels});
+  check_optional_shape(function, "delta_bias", in.delta_bias, std::array{channels});
+  check_optional_shape(function, "z", in.z, in.u.extents());
+  check_output_shape(function, "state", state, std::array{batch, channels, N});
+  check_output_shape(function, "y", y, in.u.extents());
 }
 
 template <class T>
 [[nodiscard]] bool is_fast_step(const SelectiveScanStepInputs<T>& in,
-                                const SelectiveScanStepOptions& options, const View<T, 3>& state,
+                                const SelectiveScanOptions& options, const View<T, 3>& state,
                                 const View<T, 2>& y) noexcept {
   return options.hold == Hold::simplified && in.B.varying && in.C.varying &&
          in.B.varying.extents() == in.C.varying.extents() && is_contiguous_in_channels(in.u) &&
@@ -50,7 +79,7 @@ template <class T>
 
 /// One channel's step as the formula says it, with any option and stride.
 template <class T, class K>
-void step_channel(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanStepOptions& options,
+void step_channel(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanOptions& options,
                   Index b, Index c, const View<K, 3>& state, const View<T, 2>& y) noexcept {
   const Index channels = in.u.extent(1);
   const auto coefficient = [&](const Selective<const K, 3>& k, Index n) {
@@ -138,16 +167,19 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
 /// One step of the selective scan, in place on `state` (batch, channels, state):
 ///   x ← e^{ΔA} x + B_bar u,   y = ([2 Re] C·x + D u) [silu(z)],   Δ = [softplus](delta + bias).
 ///
-/// Equals selective_scan over a length of 1, with all its options. Does not allocate, lock, throw
-/// or start a thread; shapes are asserted. Real A, varying B and C, the simplified hold and views
-/// whose last extent is contiguous run in vectors.
+/// Equals selective_scan over a length of 1, with all its options but `keep`, which means nothing
+/// here. Does not allocate, lock, throw or start a thread: shapes that do not fit, the errors of
+/// selective_scan, end the program with the sentence that says which. Real A, varying B and C, the
+/// simplified hold and views whose last extent is contiguous run in vectors.
 /// Cost: batch · channels · state exponentials.
-template <class T, class K = T>
+/// @param state (batch, channels, state), moved
+/// @param y (batch, channels), written; may be the memory of u, delta or z
+template <class T, class K>
 void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
-                         const SelectiveScanStepOptions& options,
+                         const SelectiveScanOptions& options,
                          const std::type_identity_t<View<K, 3>>& state,
                          const std::type_identity_t<View<T, 2>>& y) noexcept {
-  assert(detail::is_valid_step(in, state, y));
+  detail::check_or_terminate([&] { detail::check_step(in, options, state, y); });
   const Index batch = in.u.extent(0), channels = in.u.extent(1);
   if constexpr (std::is_same_v<T, K>) {
     if (detail::is_fast_step(in, options, state, y)) {
