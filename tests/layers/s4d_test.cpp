@@ -88,8 +88,8 @@ TEST_CASE("S4D keeps the laws of layers in every form") {
     test::check_layer_laws(draw<double>({.width = 3, .state = 4, .dss = true, .dss_length = 7}, 2),
                            {});
   }
-  for (const auto method : {Discretization::bilinear, Discretization::forward_euler,
-                            Discretization::backward_euler})
+  for (const auto method :
+       {Discretization::bilinear, Discretization::forward_euler, Discretization::backward_euler})
     test::check_layer_laws(draw<double>({.width = 2, .state = 4, .method = method}, 3), {});
 }
 
@@ -220,8 +220,7 @@ TEST_CASE("S4D refuses wrong shapes and domains by name") {
   CHECK_THROWS_AS(S4d<double>({.width = 3, .state = 5}), DomainError);
   for (const auto form : {S4dForm::scan, S4dForm::convolution, S4dForm::recurrence})
     CHECK_THROWS_AS(
-        S4d<double>(
-            {.width = 3, .state = 4, .method = Discretization::tustin, .form = form}),
+        S4d<double>({.width = 3, .state = 4, .method = Discretization::tustin, .form = form}),
         DomainError);
   CHECK_THROWS_AS(S4d<double>({.width = 3,
                                .state = 4,

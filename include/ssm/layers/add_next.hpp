@@ -48,8 +48,8 @@ void for_next_steps(const Cpu& backend, const Sequences<Host>& sequences, Index 
                     const Body& body) {
   parallel_for(backend, sequences.count(batch), [&](Index s) {
     const SequenceSpan span = span_of(sequences, s, length);
-    const Index by = sequences.reversed ? -1 : 1, last = span.step(span.length() - 1,
-                                                                   sequences.reversed);
+    const Index by = sequences.reversed ? -1 : 1,
+                last = span.step(span.length() - 1, sequences.reversed);
     for (Index t = span.begin; t < span.end; ++t) body(span.row, t, t == last ? -1 : t + by);
   });
 }

@@ -32,15 +32,15 @@ struct S4dScratch {
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
-    S4dForm form = S4dForm::scan;   ///< in which it ran forward
-    Tensor<T, 2> kernel, dkernel;   ///< (width, steps of the longest sequence), of a convolution
+    S4dForm form = S4dForm::scan;    ///< in which it ran forward
+    Tensor<T, 2> kernel, dkernel;    ///< (width, steps of the longest sequence), of a convolution
     Tensor<Complex, 2> dlambda, dB;  ///< (width, state/2)
-    Tensor<T, 1> ddelta;            ///< (width)
+    Tensor<T, 1> ddelta;             ///< (width)
   };
 
-  detail::KeptCall<4> call;  ///< batch, length, width, sequences
-  bool stateful = false;     ///< forward started from a state
-  S4dState<T> before;        ///< that state
+  detail::KeptCall<4> call;   ///< batch, length, width, sequences
+  bool stateful = false;      ///< forward started from a state
+  S4dState<T> before;         ///< that state
   Tensor<Complex, 2> lambda;  ///< (width, state/2)
   Tensor<Complex, 2> B;       ///< (width, state/2), of DSS
   Tensor<T, 1> delta;         ///< (width)
@@ -105,8 +105,8 @@ struct S4dPass {
     resize(backend, kernel, {layer.config.width, longest});
     s4d_kernel(backend, model(), {layer.config.method}, {kernel}, scratch.kernels);
   }
-  [[nodiscard]] DiagonalScanInputs<T, Complex> inputs(
-      const View<const T, 3>& u, const View<const Complex, 3>& initial) const {
+  [[nodiscard]] DiagonalScanInputs<T, Complex> inputs(const View<const T, 3>& u,
+                                                      const View<const Complex, 3>& initial) const {
     return {u, scratch.lambda, scratch.delta, B(), C(), D(), initial, sequences};
   }
 
@@ -151,10 +151,9 @@ struct S4dPass {
 
 /// @return the steps of the longest sequence
 template <class T>
-Index check_s4d_call(std::string_view function, const S4d<T>& layer,
-                     const InputOf<S4d<T>>& input, const OutputOf<S4d<T>>& output,
-                     const LayerOptions<>& options, std::string_view argument,
-                     const Maybe<S4dState<T>>& state) {
+Index check_s4d_call(std::string_view function, const S4d<T>& layer, const InputOf<S4d<T>>& input,
+                     const OutputOf<S4d<T>>& output, const LayerOptions<>& options,
+                     std::string_view argument, const Maybe<S4dState<T>>& state) {
   const S4dConfig& config = layer.config;
   check_s4d_config(function, config);
   check_parameters(function, layer);
@@ -191,7 +190,8 @@ inline SampleModesOptions s4d_sampling(const S4dConfig& config, double rate, Ind
 /// sequence. The form `recurrence` and a step, which take step after step, spoil none before it.
 ///
 /// @param input, output (batch, length, width), not the same memory
-/// @param state (sequences, width, state/2), optional: moved from before the first step to after the
+/// @param state (sequences, width, state/2), optional: moved from before the first step to after
+/// the
 ///   last; absent, sequences start from rest
 /// @throws ShapeError, and DomainError for a rate that is not above 0 and finite, a state of a
 ///   bidirectional layer, offsets that run backward or past the end, or dss of no length with a
@@ -228,7 +228,7 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
   }
   if (options.keep)
     scratch.call.keep({batch, length, config.width, options.sequences.count(batch)},
-                      options.sequences.reversed);
+                      detail::variant_of(options.sequences));
 }
 
 /// The gradients of an S4D layer, of every weight and the input, overwritten.
@@ -253,7 +253,7 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
   scratch.call.check(function, "S4d forward",
                      {batch, length, config.width, options.sequences.count(batch)},
-                     options.sequences.reversed);
+                     detail::variant_of(options.sequences));
   resize_gradients(layer, gradients);
   auto& [first, second] = scratch.directions;
   for (auto* own : {&first, &second}) {
@@ -294,11 +294,10 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
     detail::accumulate(backend, detail::as_row(second.ddelta.view()),
                        detail::as_row(first.ddelta.view()), scratch.add);
   }
-  sample_modes_backward(backend, detail::s4d_modes_of(layer),
-                        detail::s4d_sampling(config, options.rate, longest),
-                        {.lambda = first.dlambda, .delta = first.ddelta, .B = dB},
-                        {gradients.log_decay, gradients.frequency, gradients.log_delta, dB},
-                        scratch.modes);
+  sample_modes_backward(
+      backend, detail::s4d_modes_of(layer), detail::s4d_sampling(config, options.rate, longest),
+      {.lambda = first.dlambda, .delta = first.ddelta, .B = dB},
+      {gradients.log_decay, gradients.frequency, gradients.log_delta, dB}, scratch.modes);
 }
 
 }  // namespace ssm

@@ -21,9 +21,10 @@ namespace ssm {
 template <class T>
 class S4dStepper {
  public:
-  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed or
-  ///   run backward, a rate that is not above 0 and finite, or dss without a length or of modes that
-  ///   do not decay
+  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
+  /// or
+  ///   run backward, a rate that is not above 0 and finite, or dss without a length or of modes
+  ///   that do not decay
   S4dStepper(const S4d<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S4dStepper";
@@ -48,11 +49,11 @@ class S4dStepper {
       detail::throw_shape(function, "layer", "of another configuration", "that of the first");
     detail::check_parameters(function, layer);
     SampleModesScratch<T> scratch;
-    sample_modes(cpu(1),
-                 {layer.log_decay, layer.frequency, layer.log_delta,
-                  detail::as_complex(layer.B.view())},
-                 {rate_, config_.method, config_.dss ? config_.dss_length : 0},
-                 {.a_bar = a_bar_, .b_bar = b_bar_}, scratch);
+    sample_modes(
+        cpu(1),
+        {layer.log_decay, layer.frequency, layer.log_delta, detail::as_complex(layer.B.view())},
+        {rate_, config_.method, config_.dss ? config_.dss_length : 0},
+        {.a_bar = a_bar_, .b_bar = b_bar_}, scratch);
     layer_ = &layer;
   }
   void update(const S4d<T>&&) = delete;
@@ -101,8 +102,8 @@ class S4dStepper {
 
 /// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
 /// the options of the stepper. Nothing is allocated; FlushDenormals keeps a state that decays in
-/// silence from slowing it down. A step costs width · state multiply-adds. A shape that does not fit
-/// ends the program with a ShapeError.
+/// silence from slowing it down. A step costs width · state multiply-adds. A shape that does not
+/// fit ends the program with a ShapeError.
 ///
 /// @param input, output (batch, width), may be the same memory
 template <class T>

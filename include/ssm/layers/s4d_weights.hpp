@@ -98,7 +98,8 @@ struct S4d {
 
   S4d() = default;
   /// All zero.
-  /// @throws DomainError unless the state is even and at least 2, and for a method that changes C or
+  /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
+  /// or
   ///   D, has no kernel for a convolution, or is not that of dss
   explicit S4d(const S4dConfig& c) : config(c) {
     detail::check_s4d_config("S4d", c);

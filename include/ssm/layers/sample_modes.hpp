@@ -71,9 +71,9 @@ void sample_modes(const Cpu&, const SampleModesInputs<T>& inputs, const SampleMo
       Complex B = inputs.B ? inputs.B(c, n) : Complex(1);
       if (dss) {
         const Complex lambda(-std::exp(inputs.log_decay(c, n)), inputs.frequency(c, n));
-        B = Complex(detail::dss_factor(Wide(lambda), static_cast<double>(delta),
-                                       options.dss_length) *
-                    Wide(B));
+        B = Complex(
+            detail::dss_factor(Wide(lambda), static_cast<double>(delta), options.dss_length) *
+            Wide(B));
       }
       if (outputs.B) outputs.B(c, n) = B;
       if (!bars) continue;
@@ -91,8 +91,8 @@ void sample_modes(const Cpu&, const SampleModesInputs<T>& inputs, const SampleMo
 
 /// The gradients of sample_modes with the same inputs and options.
 /// @throws as sample_modes, and ShapeError for the scratch of another call
-/// Cost: a few multiply-adds a mode where Λ and Δ alone are asked for, as what forward wrote is read
-/// again; else as sample_modes.
+/// Cost: a few multiply-adds a mode where Λ and Δ alone are asked for, as what forward wrote is
+/// read again; else as sample_modes.
 template <class T>
 void sample_modes_backward(
     const Cpu&, const SampleModesInputs<T>& inputs, const SampleModesOptions& options,
@@ -112,10 +112,9 @@ void sample_modes_backward(
                                std::array<Index, 1>{extents[0]});
   detail::check_optional_shape(function, "the gradient of B", din.B, extents);
   if (!detail::same_extents(scratch.extents, extents))
-    detail::throw_shape(function, "scratch",
-                        "of another call, " + detail::to_string(scratch.extents),
-                        "one that sample_modes filled with these inputs, " +
-                            detail::to_string(extents));
+    detail::throw_shape(
+        function, "scratch", "of another call, " + detail::to_string(scratch.extents),
+        "one that sample_modes filled with these inputs, " + detail::to_string(extents));
   const bool dss = options.dss_length > 0, bars = da_bar || db_bar;
   const double L = static_cast<double>(options.dss_length);
   for (Index c = 0; c < extents[0]; ++c) {

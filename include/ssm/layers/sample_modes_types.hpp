@@ -15,14 +15,14 @@ namespace ssm {
 /// that share a Δ: the channels of S4D and S4, the single modes of S5.
 template <class T, class Space = Host>
 struct SampleModesInputs {
-  View<const T, 2, Space> log_decay;  ///< (groups, modes): log(−Re λ), λ in 1/s
-  View<const T, 2, Space> frequency;  ///< (groups, modes): Im λ, 1/s
-  View<const T, 1, Space> log_delta;  ///< (groups): log Δ, Δ in s
+  View<const T, 2, Space> log_decay;             ///< (groups, modes): log(−Re λ), λ in 1/s
+  View<const T, 2, Space> frequency;             ///< (groups, modes): Im λ, 1/s
+  View<const T, 1, Space> log_delta;             ///< (groups): log Δ, Δ in s
   View<const std::complex<T>, 2, Space> B = {};  ///< (groups, modes), optional: 1 when absent
 };
 
 struct SampleModesOptions {
-  double rate = 1;  ///< Δ ← rate · Δ
+  double rate = 1;                                          ///< Δ ← rate · Δ
   Discretization method = Discretization::zero_order_hold;  ///< of a_bar and b_bar
   Index dss_length = 0;  ///< L of DSS, which scales B; 0: not DSS
 };
