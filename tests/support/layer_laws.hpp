@@ -151,7 +151,7 @@ StateOf<L> draw_state(const L& layer, Index sequences, std::uint64_t seed, const
     });
     return state;
   }
-  const auto u = float_normal<T>(seed, std::array<Index, 3>{sequences, 5, layer.config.width});
+  const auto u = float_normal<T>(seed, std::array<Index, 3>{sequences, 5, width_of(layer.config)});
   Tensor<T, 3> y(u.extents());
   ScratchOf<L> scratch;
   forward(cpu(1), layer, InputOf<L>(u), Maybe<StateOf<L>>(state), OutputOf<L>(y), OptionsOf<L>{},
@@ -163,7 +163,7 @@ template <class L>
 Given<L> draw_given(const L& layer, Index batch, Index length, Index sequences, std::uint64_t seed,
                     const LayerLaws& laws) {
   using T = typename L::value_type;
-  const std::array<Index, 3> extents{batch, length, layer.config.width};
+  const std::array<Index, 3> extents{batch, length, width_of(layer.config)};
   Given<L> given{float_normal<T>(seed, extents), float_normal<T>(seed + 1, extents), {}, {}};
   if (!laws.states) return given;
   given.before = draw_state(layer, sequences, seed + 2, laws);
@@ -576,7 +576,7 @@ void check_nan(const L& layer, const LayerLaws& laws) {
 template <SequenceLayer L>
 void check_refusals(const L& layer, const LayerLaws& laws) {
   using T = typename L::value_type;
-  const Index batch = laws.batch, width = layer.config.width;
+  const Index batch = laws.batch, width = width_of(layer.config);
   const auto given = draw_given(layer, laws.length, 1200, laws);
   const Tensor<T, 3> wide({batch, laws.length, width + 1}), longer({batch, laws.length + 1, width});
   ScratchOf<L> scratch;

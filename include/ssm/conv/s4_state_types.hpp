@@ -19,7 +19,7 @@ struct S4StateInputs {
   View<const T, 3, Space> u;                                 ///< (batch, length, channels)
   View<const std::complex<T>, 3, Space> initial_state = {};  ///< (S, channels, state/2), optional:
                                                              ///< zero when absent
-  Sequences<Space> sequences = {};  ///< what time means
+  Sequences<Space> sequences = {};                           ///< what time means
 };
 
 struct S4StateOptions {

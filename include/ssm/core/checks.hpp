@@ -57,7 +57,7 @@ void check_output(std::string_view function, std::string_view argument, const An
   bool repeated = false;
   for (std::size_t i = 0; i < AnyView::rank; ++i)
     repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
-  if (repeated && view.size() != 0) throw_repeated(function, argument, view.strides());
+  if (repeated && view.size() > 0) throw_repeated(function, argument, view.strides());
 }
 
 /// check_shape and check_output of an argument that is written to.
@@ -73,6 +73,24 @@ template <class AnyView, std::size_t Rank>
 void check_optional_output_shape(std::string_view function, std::string_view argument,
                                  const AnyView& view, const std::array<Index, Rank>& want) {
   if (view) check_output_shape(function, argument, view, want);
+}
+
+/// Throws ShapeError unless a view is there, with these extents and the elements of its last one
+/// adjacent.
+template <class AnyView, std::size_t Rank>
+void check_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                const std::array<Index, Rank>& extents) {
+  check_shape(function, argument, view, extents);
+  check_given(function, argument, view);
+  check_adjacent(function, argument, view);
+}
+
+/// The same for one that is written to.
+template <class AnyView, std::size_t Rank>
+void check_output_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                       const std::array<Index, Rank>& extents) {
+  check_rows(function, argument, view, extents);
+  check_output(function, argument, view);
 }
 
 /// Where the elements of a view lie.
@@ -154,6 +172,36 @@ struct Footprint {
   }
 };
 
+/// Whether two views may share an element.
+template <class A, class B>
+[[nodiscard]] bool overlap(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+}
+
+/// Whether element by element two views are the same.
+template <class A, class B>
+[[nodiscard]] bool same_elements(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).is_same(Footprint::of(b));
+}
+
+/// Throws ShapeError when `output`, which is written to, has memory in common with `other`.
+template <class Output, class Other>
+void check_no_overlap(std::string_view function, std::string_view output_name, const Output& output,
+                      std::string_view other_name, const Other& other) {
+  if (overlap(output, other))
+    throw_shape(function, output_name, "in the memory of " + std::string(other_name),
+                "memory of its own");
+}
+
+/// The same for an output that may be the memory of the other argument, element by element.
+template <class Output, class Other>
+void check_same_or_apart(std::string_view function, std::string_view output_name,
+                         const Output& output, std::string_view other_name, const Other& other) {
+  if (overlap(output, other) && !same_elements(output, other))
+    throw_shape(function, output_name, "over a part of the memory of " + std::string(other_name),
+                "all of it or memory of its own");
+}
+
 /// Throws ShapeError when an output has memory in common with an input or another output. Inputs
 /// come first, outputs after all of them; what is absent has no memory.
 template <std::size_t Most>
@@ -190,24 +238,6 @@ class OverlapChecks {
   std::array<std::string_view, Most> names_;
   std::array<Footprint, Most> footprints_;
 };
-
-/// Throws ShapeError when `output`, which is written to, has memory in common with `input`.
-template <class Output, class Input>
-void check_no_overlap(std::string_view function, std::string_view output_name, const Output& output,
-                      std::string_view input_name, const Input& input) {
-  if (output && input && Footprint::of(output).overlaps(Footprint::of(input)))
-    throw_shape(function, output_name, "in the memory of " + std::string(input_name),
-                "memory of its own");
-}
-
-/// The same where the output may be the very same elements as the input, in the same places.
-template <class Output, class Input>
-void check_same_or_apart(std::string_view function, std::string_view output_name,
-                         const Output& output, std::string_view input_name, const Input& input) {
-  if (output && input && output.data() == input.data() && output.strides() == input.strides())
-    return;
-  check_no_overlap(function, output_name, output, input_name, input);
-}
 
 /// Whether both are given and are the same elements.
 template <class A, class B>

@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"

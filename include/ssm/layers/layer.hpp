@@ -42,12 +42,22 @@ using StepperOf = typename L::Stepper;
 template <class L>
 using OptionsOf = LayerOptions<typename L::space>;
 
+/// The channels that a layer of this configuration reads and writes.
+template <class Config>
+[[nodiscard]] constexpr Index width_of(const Config& config) noexcept {
+  if constexpr (requires { config.width(); })
+    return config.width();
+  else
+    return config.width;
+}
+
 /// A layer that maps sequences (batch, length, width) to sequences of the same shape through a
 /// state, and can be trained, saved, stacked and streamed like any other.
 ///
 /// It is a value with public tensors, and has
 ///  - L::value_type, and L::space, where its memory is;
-///  - L::Config, comparable, with a `width`; the member `config`; a constructor from it;
+///  - L::Config, comparable, with a `width`, a number or a function without arguments; the member
+///    `config`; a constructor from it;
 ///  - L::State, what it carries from step to step: a plain value whose tensors have one row a
 ///    sequence, made by make_state(layer, sequences) and listed by
 ///    tensors(state, visit) with visit(name, tensor);
@@ -69,13 +79,12 @@ concept SequenceLayer =
     std::copyable<L> && std::default_initializable<typename L::Scratch> &&
     std::copyable<typename L::State> && std::equality_comparable<typename L::Config> &&
     std::constructible_from<L, const typename L::Config&> &&
-    std::constructible_from < typename L::Stepper,
-        const L&, Index, const OptionsOf<L>
-& > &&requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
-               StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
-               StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
-               View<typename L::value_type, 2, typename L::space> out) {
-  { layer.config.width } -> std::convertible_to<Index>;
+    std::constructible_from<typename L::Stepper, const L&, Index, const OptionsOf<L>&> &&
+    requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
+             StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
+             StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
+             View<typename L::value_type, 2, typename L::space> out) {
+  { width_of(layer.config) } -> std::convertible_to<Index>;
   { make_state(layer, Index{1}) } -> std::same_as<typename L::State>;
   forward(cpu, layer, input, state, output, options, scratch);
   backward(cpu, layer, input, state, input, output, gradients, options, scratch);
@@ -123,7 +132,7 @@ template <class L>
 void check_step_call(std::string_view function, const L& layer, Index batch,
                      const View<const typename L::value_type, 2, typename L::space>& input,
                      const View<typename L::value_type, 2, typename L::space>& output) {
-  const std::array<Index, 2> extents{batch, layer.config.width};
+  const std::array<Index, 2> extents{batch, width_of(layer.config)};
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);
 }
@@ -133,7 +142,7 @@ template <class L>
 void check_layer_call(std::string_view function, const L& layer, const InputOf<L>& input,
                       const std::type_identity_t<OutputOf<L>>& output,
                       const OptionsOf<L>& options) {
-  const std::array<Index, 3> extents{input.extent(0), input.extent(1), layer.config.width};
+  const std::array<Index, 3> extents{input.extent(0), input.extent(1), width_of(layer.config)};
   if (!input) throw_shape(function, "input", "absent", "(batch, length, width)");
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);

@@ -23,7 +23,7 @@ class StepByForward {
     update(layer);
     // All room is made by a step of zeros.
     auto state = make_state(layer, batch);
-    const Tensor<T, 3> input({batch, 1, layer.config.width});
+    const Tensor<T, 3> input({batch, 1, width_of(layer.config)});
     Tensor<T, 3> output(input.extents());
     forward(cpu(1), layer, InputOf<L>(input), Maybe<StateOf<L>>(state), OutputOf<L>(output),
             options_, scratch_);
