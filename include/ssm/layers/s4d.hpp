@@ -5,6 +5,7 @@
 #include <complex>
 #include <string_view>
 
+#include "ssm/conv/detail/sequence_view.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/conv/s4d_state.hpp"
@@ -55,15 +56,6 @@ struct S4dScratch {
 };
 
 namespace detail {
-
-/// Steps of the longest sequence.
-inline Index longest_sequence(const Sequences<Host>& sequences, Index batch, Index length) {
-  if (!sequences.offsets) return length;
-  Index longest = 0;
-  for (Index s = 0; s < sequences.count(batch); ++s)
-    longest = std::max(longest, span_of(sequences, s, length).length());
-  return longest;
-}
 
 /// One direction of an S4D layer.
 template <class Backend, class T>
@@ -167,7 +159,7 @@ Index check_s4d_call(std::string_view function, const S4d<T>& layer, const Input
     throw_domain(function, argument, "given", "none for dss without a dss_length");
   if (config.dss && config.dss_length == 0 && options.sequences.offsets)
     throw_domain(function, "dss_length", "0", "above 0 for packed sequences");
-  return longest_sequence(options.sequences, batch, input.extent(1));
+  return longest_sequence(options.sequences, input.extent(1));
 }
 
 template <class T>
