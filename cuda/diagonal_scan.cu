@@ -1,4 +1,4 @@
-#include "diagonal_scan.hpp"
+#include "diagonal_launch.hpp"
 
 SSM_DIAGONAL_SCAN(float, float)
 SSM_DIAGONAL_SCAN(double, double)

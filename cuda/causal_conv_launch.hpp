@@ -3,8 +3,8 @@
 #include "arrays.hpp"
 #include "launch.hpp"
 #include "math.hpp"
+#include "row_sequences.hpp"
 #include "scratch.hpp"
-#include "sequences.hpp"
 #include "ssm/cuda/causal_conv.hpp"
 
 namespace ssm {
@@ -20,7 +20,7 @@ struct ConvArguments {
   Array<const R, 2> weight;
   Array<const R, 1> bias;
   Array<const T, 3> initial_state;
-  Sequences sequences;
+  RowSequences sequences;
   Index rows, channels, width;
   bool silu;
 
