@@ -1,14 +1,15 @@
 #pragma once
 
-#include <string>
+#include <algorithm>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
-#include "ssm/core/elementwise.hpp"
+#include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/causal_conv_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
-#include "ssm/scan/selective_checks.hpp"
 
 namespace ssm {
 
@@ -37,37 +38,35 @@ class CausalConv {
     [[nodiscard]] const T* operator[](Index i) const noexcept { return first + i * step; }
   };
 
-  CausalConv(const char* function, const CausalConvInputs<T>& inputs, bool reversed,
-             CausalConvWorkspace<T>& workspace)
+  CausalConv(const char* function, const CausalConvInputs<T>& inputs, CausalConvScratch<T>& scratch)
       : in(inputs),
         batch(inputs.x.extent(0)),
         length(inputs.x.extent(1)),
         channels(inputs.x.extent(2)),
         width(inputs.weight.extent(1)),
-        sequences(inputs.offsets ? inputs.offsets.extent(0) - 1 : batch),
-        reversed_(reversed) {
+        sequences(inputs.sequences.count(batch)),
+        reversed_(inputs.sequences.reversed) {
     check_causal_conv(function, in);
     check_adjacent(function, "x", in.x);
     check_adjacent(function, "weight", in.weight);
     check_adjacent(function, "bias", in.bias);
     check_adjacent(function, "initial_state", in.initial_state);
-    fill_taps(workspace.taps);
-    fill_heads(workspace.heads);
+    fill_taps(scratch.taps);
+    fill_heads(scratch.heads);
   }
 
   [[nodiscard]] SequenceSpan span(Index sequence) const {
-    if (in.offsets) return {0, in.offsets(sequence), in.offsets(sequence + 1)};
-    return {sequence, 0, length};
+    return span_of(in.sequences, sequence, length);
   }
 
   /// Where row `row` of (batch · length) stands.
   [[nodiscard]] Position position(Index row) const {
     Index sequence = row / length, step = row % length;
-    if (in.offsets) {
+    if (in.sequences.offsets) {
       sequence = 0;
       for (Index high = sequences; high - sequence > 1;) {
         const Index middle = (sequence + high) / 2;
-        (in.offsets(middle) <= row ? sequence : high) = middle;
+        (in.sequences.offsets(middle) <= row ? sequence : high) = middle;
       }
       step = row;
     }
@@ -152,15 +151,18 @@ class CausalConv {
 /// Causal depthwise convolution with bias:
 ///   y_t = b + Σ_j w_j x_{t−(width−1)+j}, j = 0 … width − 1, then silu if asked for.
 /// The final state is the last width − 1 inputs, so that a sequence can be split anywhere.
-/// Cost batch · length · channels · width. Throws ShapeError, DomainError.
+/// Cost batch · length · channels · width multiply-adds.
+/// @throws ShapeError for extents that do not fit, channels that are not adjacent, and a y in the
+///   memory of an input; DomainError for offsets that do not cut x into sequences
 template <class T>
-void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
-                         const CausalConvOptions& options, const CausalConvOutputs<T>& out,
-                         CausalConvWorkspace<T>& workspace) {
+void causal_conv(const Cpu& backend, const CausalConvInputs<T>& inputs,
+                 const CausalConvOptions& options, const CausalConvOutputs<T>& outputs,
+                 CausalConvScratch<T>& scratch) {
   using Vec = detail::Vec<T>;
-  const char* function = "causal_conv_forward";
-  const detail::CausalConv<T> conv(function, in, options.reversed, workspace);
-  detail::check_causal_conv_outputs(function, in, out);
+  const char* function = "causal_conv";
+  const auto& out = outputs;
+  const detail::CausalConv<T> conv(function, inputs, scratch);
+  detail::check_causal_conv_outputs(function, inputs, out);
   detail::check_adjacent(function, "y", out.y);
   detail::check_adjacent(function, "final_state", out.final_state);
   const detail::Pieces rows(conv.batch * conv.length, 32);
@@ -183,21 +185,25 @@ void causal_conv_forward(const Cpu& backend, const CausalConvInputs<T>& in,
   }
 }
 
-/// Gradients of causal_conv_forward: with g_t = ∂loss/∂y_t before the activation,
+/// Gradients of causal_conv: with g_t = ∂loss/∂y_t before the activation,
 ///   dx_t = Σ_j w_j g_{t+(width−1)−j}, dw_j = Σ_t g_t x_{t−(width−1)+j}, db = Σ_t g_t,
 /// and the gradient of the final state added to the inputs that it holds.
 /// Cost about three forward passes.
+/// @throws ShapeError, DomainError as causal_conv, and for a gradient in the memory of another
+///   argument where that is not allowed
 template <class T>
-void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
+void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
                           const CausalConvOptions& options,
-                          const CausalConvOutputGradients<T>& dout,
-                          const CausalConvInputGradients<T>& din,
-                          CausalConvWorkspace<T>& workspace) {
+                          const CausalConvOutputGradients<T>& output_gradients,
+                          const CausalConvInputGradients<T>& input_gradients,
+                          CausalConvScratch<T>& scratch) {
   using Vec = detail::Vec<T>;
   const char* function = "causal_conv_backward";
-  const detail::CausalConv<T> conv(function, in, options.reversed, workspace);
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
+  const detail::CausalConv<T> conv(function, inputs, scratch);
   const Index channels = conv.channels, width = conv.width;
-  detail::check_causal_conv_gradients(function, in, dout, din);
+  detail::check_causal_conv_gradients(function, inputs, dout, din);
   detail::check_adjacent(function, "the gradient of y", dout.y);
   detail::check_adjacent(function, "the gradient of final_state", dout.final_state);
   detail::check_adjacent(function, "the gradient of x", din.x);
@@ -206,6 +212,16 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
   detail::check_adjacent(function, "the gradient of initial_state", din.initial_state);
 
   const Index past = width - 1, share = (width + 1) * channels, ring = width * channels;
+  // In place, the gradient of the initial state would be written before that of the final state of
+  // a later piece is read.
+  View<const T, 3> dfinals = dout.final_state;
+  if (detail::overlap(din.initial_state, dfinals)) {
+    scratch.dfinals.resize(dfinals.extents());
+    for (Index s = 0; s < conv.sequences; ++s)
+      for (Index i = 0; i < past; ++i)
+        std::copy_n(detail::state_row(dfinals, s, i), channels, &scratch.dfinals(s, i, 0));
+    dfinals = scratch.dfinals;
+  }
   // Inputs of times [begin, end) of a sequence, in the order of time: g_t goes into a ring of rows,
   // and once the last g that saw an input is there, so is the gradient of that input.
   const auto run = [&](Index s, const detail::SequenceSpan& span, Index begin, Index end,
@@ -230,7 +246,7 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
                        : (din.x ? conv.row(din.x, span, done) : nullptr);
       if (!dx) continue;
       const Index kept = done - (span.length() - past);
-      const T* dfinal = kept < 0 ? nullptr : detail::state_row(dout.final_state, s, kept);
+      const T* dfinal = kept < 0 ? nullptr : detail::state_row(dfinals, s, kept);
       detail::for_each_vector<T>(channels, [&](Index c, Index n) {
         auto sum = dfinal ? Vec::load(dfinal + c, n) : Vec(T(0));
         for (Index u = std::max<Index>(done, 0); u < std::min(done + width, span.length()); ++u)
@@ -241,37 +257,41 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& in,
   };
 
   const detail::Pieces rows(conv.batch * conv.length, 32);
-  workspace.partials.resize({std::max(workspace.partials.size(), rows.pieces * (share + ring))});
+  scratch.partials.resize({std::max(scratch.partials.size(), rows.pieces * (share + ring))});
   parallel_for(backend, rows.pieces, [&](Index piece) {
-    T* partial = workspace.partials.data() + piece * (share + ring);
+    T* partial = scratch.partials.data() + piece * (share + ring);
     std::fill_n(partial, share, T(0));
     for (Index i = rows.begin(piece); i < rows.end(piece);) {
       const auto at = conv.position(i);
       const Index count = std::min(rows.end(piece), at.span.row * conv.length + at.span.end) - i;
-      const Index begin = options.reversed ? at.time - (count - 1) : at.time;
+      const Index begin = inputs.sequences.reversed ? at.time - (count - 1) : at.time;
       run(at.sequence, at.span, begin, begin + count, partial);
       i += count;
     }
   });
   for (Index s = 0; s < conv.sequences; ++s)  // without a step, the final state is the initial one
-    if (conv.span(s).length() == 0) run(s, conv.span(s), 0, 0, workspace.partials.data());
+    if (conv.span(s).length() == 0) run(s, conv.span(s), 0, 0, scratch.partials.data());
 
   for (Index piece = 1; piece < rows.pieces; ++piece)
-    detail::array(workspace.partials.data(), share) +=
-        detail::array(workspace.partials.data() + piece * (share + ring), share);
-  const T* total = workspace.partials.data();
+    detail::array(scratch.partials.data(), share) +=
+        detail::array(scratch.partials.data() + piece * (share + ring), share);
+  const T* total = scratch.partials.data();
   for (Index c = 0; c < channels; ++c) {
     for (Index j = 0; din.weight && j < width; ++j) din.weight(c, j) = total[j * channels + c];
     if (din.bias) din.bias(c) = total[width * channels + c];
   }
 }
 
-/// One step: y (batch, channels) from x (batch, channels), the state moved on in place.
-/// Does not allocate, throw or start a thread. Shapes are asserted.
+/// One step: y (batch, channels) from x (batch, channels), the state (batch, width − 1, channels)
+/// moved on in place; y may be the memory of x. On the calling thread, with nothing allocated.
+/// Arguments that do not fit end the program with a sentence.
 template <class T>
-void causal_conv_step(const View<const T, 2>& x, const View<const T, 2>& weight,
-                      const View<const T, 1>& bias, const CausalConvOptions& options,
-                      const View<T, 3>& state, const View<T, 2>& y) noexcept {
+void causal_conv_step(const CausalConvStepInputs<T>& inputs, const CausalConvOptions& options,
+                      const std::type_identity_t<View<T, 3>>& state,
+                      const std::type_identity_t<View<T, 2>>& y) noexcept {
+  detail::check_or_terminate(
+      [&] { detail::check_causal_conv_step<T>("causal_conv_step", inputs, state, y); });
+  const auto& [x, weight, bias] = inputs;
   const Index channels = x.extent(1), width = weight.extent(1);
   for (Index b = 0; b < x.extent(0); ++b) {
     T* out = y.data() + b * y.stride(0);

@@ -3,9 +3,10 @@
 #include <array>
 #include <string_view>
 
-#include "ssm/core/detail/offsets.hpp"
+#include "ssm/core/detail/memory.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/float16.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
@@ -16,52 +17,61 @@ namespace ssm {
 template <class T, class Space = Host>
 struct CausalConvInputs {
   View<const T, 3, Space> x;  ///< (batch, length, channels), channels adjacent
-  View<const Arithmetic<T>, 2, Space>
-      weight;  ///< (channels, width), the last tap meets the present input
-  View<const Arithmetic<T>, 1, Space> bias;  ///< (channels), optional
-  View<const T, 3, Space>
-      initial_state;  ///< (sequences, width − 1, channels), optional: the inputs
-                      ///< before the first, oldest first; zero when absent
-  View<const Index, 1, Space> offsets;  ///< (sequences + 1), optional: packed sequences, batch 1
+  View<const Arithmetic<T>, 2, Space> weight =
+      {};  ///< (channels, width), the last tap meets the present input
+  View<const Arithmetic<T>, 1, Space> bias = {};  ///< (channels), optional
+  View<const T, 3, Space> initial_state =
+      {};  ///< (sequences, width − 1, channels), optional: the inputs before the
+           ///< first, oldest first; zero when absent
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
+};
+
+/// What a step reads.
+template <class T, class Space = Host>
+struct CausalConvStepInputs {
+  View<const T, 2, Space> x;                        ///< (batch, channels), adjacent
+  View<const Arithmetic<T>, 2, Space> weight = {};  ///< (channels, width)
+  View<const Arithmetic<T>, 1, Space> bias = {};    ///< (channels), optional
 };
 
 struct CausalConvOptions {
-  bool silu = false;      ///< y ← silu(y)
-  bool reversed = false;  ///< time runs from the last step to the first
+  bool silu = false;  ///< y ← silu(y)
 };
 
 template <class T, class Space = Host>
 struct CausalConvOutputs {
-  View<T, 3, Space> y;            ///< (batch, length, channels)
-  View<T, 3, Space> final_state;  ///< (sequences, width − 1, channels), optional: the last inputs;
-                                  ///< may be the memory of the initial state
+  View<T, 3, Space>
+      y;  ///< (batch, length, channels), channels adjacent; shares memory with no input
+  View<T, 3, Space> final_state = {};  ///< (sequences, width − 1, channels), optional: the last
+                                       ///< inputs; may be the memory of the initial state
 };
 
 template <class T, class Space = Host>
 struct CausalConvOutputGradients {
   View<const T, 3, Space> y;
-  View<const T, 3, Space> final_state;  ///< optional: zero when absent
+  View<const T, 3, Space> final_state = {};  ///< optional: zero when absent
 };
 
 /// Gradients that backward overwrites; absent ones are skipped.
 template <class T, class Space = Host>
 struct CausalConvInputGradients {
-  View<T, 3, Space> x;
-  View<Arithmetic<T>, 2, Space> weight;
-  View<Arithmetic<T>, 1, Space> bias;
-  View<T, 3, Space> initial_state;
+  View<T, 3, Space> x = {};  ///< shares memory with no other argument
+  View<Arithmetic<T>, 2, Space> weight = {};
+  View<Arithmetic<T>, 1, Space> bias = {};
+  View<T, 3, Space> initial_state = {};  ///< may be the memory of the gradient of the final state
 };
 
-/// Scratch of the convolution, grown to its largest call.
+/// Room of the convolution, grown to its largest call. Backward needs nothing of forward.
 template <class T, class Space = Host>
-struct CausalConvWorkspace;
+struct CausalConvScratch;
 
 template <class T>
-struct CausalConvWorkspace<T, Host> {
+struct CausalConvScratch<T, Host> {
   Tensor<T, 1> taps;      ///< (width + 1, channels): the weight, channels adjacent, and the bias
   Tensor<T, 1> heads;     ///< (sequences, 2 (width − 1), channels): initial state, first inputs
   Tensor<T, 1> partials;  ///< (pieces, 2 width + 1, channels): shares of dweight and dbias, and
                           ///< the last gradients before the activation
+  Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
 };
 
 namespace detail {
@@ -69,25 +79,43 @@ namespace detail {
 /// (sequences, width − 1, channels)
 template <class T, class Space>
 [[nodiscard]] std::array<Index, 3> causal_conv_states(const CausalConvInputs<T, Space>& in) {
-  return {in.offsets ? in.offsets.extent(0) - 1 : in.x.extent(0), in.weight.extent(1) - 1,
-          in.x.extent(2)};
+  return {in.sequences.count(in.x.extent(0)), in.weight.extent(1) - 1, in.x.extent(2)};
 }
 
 template <class T, class Space>
 void check_causal_conv(std::string_view function, const CausalConvInputs<T, Space>& in) {
+  check_given(function, "x", in.x, "(batch, length, channels)");
+  check_given(function, "weight", in.weight, "(channels, width)");
   const Index channels = in.x.extent(2), width = in.weight.extent(1);
   if (width < 1) throw_shape(function, "weight", "of width 0", "at least one tap");
   check_shape(function, "weight", in.weight, std::array<Index, 2>{channels, width});
-  check_optional_shape(function, "bias", in.bias, std::array<Index, 1>{channels});
-  if (in.offsets) check_offsets(function, in.offsets, in.x.extent(0), in.x.extent(1));
-  check_optional_shape(function, "initial_state", in.initial_state, causal_conv_states(in));
+  check_sequences(function, in.sequences, in.x.extent(0), in.x.extent(1));
+  const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
+    if (!view) return;
+    check_shape(function, name, view, extents);
+    check_given(function, name, view);
+  };
+  check("bias", in.bias, std::array<Index, 1>{channels});
+  check("initial_state", in.initial_state, causal_conv_states(in));
 }
 
 template <class T, class Space>
 void check_causal_conv_outputs(std::string_view function, const CausalConvInputs<T, Space>& in,
                                const CausalConvOutputs<T, Space>& out) {
-  check_shape(function, "y", out.y, in.x.extents());
-  check_optional_shape(function, "final_state", out.final_state, causal_conv_states(in));
+  const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
+    check_shape(function, name, view, extents);
+    check_given(function, name, view);
+    check_output(function, name, view);
+    check_apart(function, name, view, "x", in.x);
+    check_apart(function, name, view, "weight", in.weight);
+    check_apart(function, name, view, "bias", in.bias);
+  };
+  check("y", out.y, in.x.extents());
+  check_apart(function, "y", out.y, "initial_state", in.initial_state);
+  if (!out.final_state) return;
+  check("final_state", out.final_state, causal_conv_states(in));
+  check_apart(function, "final_state", out.final_state, "y", out.y);
+  check_apart_or_same(function, "final_state", out.final_state, "initial_state", in.initial_state);
 }
 
 template <class T, class Space>
@@ -96,11 +124,61 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
                                  const CausalConvInputGradients<T, Space>& din) {
   const auto states = causal_conv_states(in);
   check_shape(function, "the gradient of y", dout.y, in.x.extents());
-  check_optional_shape(function, "the gradient of final_state", dout.final_state, states);
-  check_optional_shape(function, "the gradient of x", din.x, in.x.extents());
-  check_optional_shape(function, "the gradient of weight", din.weight, in.weight.extents());
-  check_optional_shape(function, "the gradient of bias", din.bias, std::array<Index, 1>{states[2]});
-  check_optional_shape(function, "the gradient of initial_state", din.initial_state, states);
+  check_given(function, "the gradient of y", dout.y);
+  if (dout.final_state) {
+    check_shape(function, "the gradient of final_state", dout.final_state, states);
+    check_given(function, "the gradient of final_state", dout.final_state);
+  }
+  const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
+    if (!view) return;
+    check_shape(function, name, view, extents);
+    check_given(function, name, view);
+    check_output(function, name, view);
+    check_apart(function, name, view, "x", in.x);
+    check_apart(function, name, view, "weight", in.weight);
+    check_apart(function, name, view, "bias", in.bias);
+    check_apart(function, name, view, "initial_state", in.initial_state);
+    check_apart(function, name, view, "the gradient of y", dout.y);
+  };
+  check("the gradient of x", din.x, in.x.extents());
+  check("the gradient of weight", din.weight, in.weight.extents());
+  check("the gradient of bias", din.bias, std::array<Index, 1>{states[2]});
+  check("the gradient of initial_state", din.initial_state, states);
+  check_apart(function, "the gradient of x", din.x, "the gradient of final_state",
+              dout.final_state);
+  check_apart_or_same(function, "the gradient of initial_state", din.initial_state,
+                      "the gradient of final_state", dout.final_state);
+  check_apart(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
+  check_apart(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
+  check_apart(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
+  check_apart(function, "the gradient of initial_state", din.initial_state, "the gradient of x",
+              din.x);
+}
+
+/// `states` (slots, width − 1, channels) with a slot for each row of the batch.
+template <class T, class Space>
+void check_causal_conv_step(std::string_view function, const CausalConvStepInputs<T, Space>& in,
+                            const View<T, 3, Space>& state, const View<T, 2, Space>& y) {
+  check_given(function, "x", in.x, "(batch, channels)");
+  check_given(function, "weight", in.weight, "(channels, width)");
+  const Index channels = in.x.extent(1), width = in.weight.extent(1);
+  if (width < 1) throw_shape(function, "weight", "of width 0", "at least one tap");
+  check_shape(function, "weight", in.weight, std::array<Index, 2>{channels, width});
+  if (in.bias) {
+    check_shape(function, "bias", in.bias, std::array<Index, 1>{channels});
+    check_given(function, "bias", in.bias);
+  }
+  if (width > 1) {
+    check_shape(function, "state", state,
+                std::array<Index, 3>{in.x.extent(0), width - 1, channels});
+    check_given(function, "state", state);
+    check_output(function, "state", state);
+    check_apart(function, "state", state, "x", in.x);
+    check_apart(function, "state", state, "y", y);
+  }
+  check_output_rows(function, "y", y, in.x.extents());
+  check_apart_or_same(function, "y", y, "x", in.x);
+  check_apart(function, "y", y, "weight", in.weight);
 }
 
 }  // namespace detail

@@ -1,20 +1,16 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/memory.hpp"
 #include "ssm/core/parallel.hpp"
-#include "ssm/core/tensor.hpp"
+#include "ssm/layers/cross_entropy_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
-#include "ssm/layers/embedding.hpp"
 
 namespace ssm {
-
-/// Scratch of cross_entropy, grown to its largest call.
-struct CrossEntropyWorkspace {
-  Tensor<double, 1> losses;
-};
 
 namespace detail {
 
@@ -37,46 +33,57 @@ T sum_of_exponentials(const T* x, Index count, T top, T* terms) noexcept {
 
 }  // namespace detail
 
-/// Mean over (batch, length) of −log softmax(logits)[target], in nats, and its gradient
-///   dlogits = (softmax(logits) − [v = target]) / (batch · length).
-///
-/// logits (batch · length, vocab), targets (batch, length), dlogits as logits, optional; it may be
-/// the memory of the logits. Zero for no target at all. Rows are summed in order, in double.
-/// Throws ShapeError, and DomainError for a target outside [0, vocab).
+/// Mean over the targets of −log softmax(logits)[target], in nats, and its gradient
+///   dlogits = (softmax(logits) − [v = target]) / targets,
+/// where targets to ignore count for nothing: not in the mean, and their rows of dlogits are 0.
+/// @return the loss, 0 without a target that counts; summed by rows in order, in double
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a
+///   gradient over a part of the logits; DomainError for a target outside [0, vocab)
 template <class T>
-double cross_entropy(const Cpu& backend, const View<const T, 2>& logits,
-                     const View<const Token, 2>& targets, const View<T, 2>& dlogits,
-                     CrossEntropyWorkspace& workspace) {
+double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
+                     const CrossEntropyOptions& options, const CrossEntropyOutputs<T>& outputs,
+                     CrossEntropyScratch<T>& scratch) {
   const char* function = "cross_entropy";
-  const Index rows = logits.extent(0), vocab = logits.extent(1), length = targets.extent(1);
-  detail::check_shape<View<const T, 2>, 2>(function, "logits", logits, {targets.size(), vocab});
-  detail::check_optional_shape<View<T, 2>, 2>(function, "the gradient of logits", dlogits,
-                                              {rows, vocab});
-  detail::check_adjacent(function, "logits", logits);
-  detail::check_adjacent(function, "the gradient of logits", dlogits);
-  detail::check_tokens(function, "targets", targets, vocab);
-  if (rows == 0) return 0;
-  workspace.losses.resize({rows});
+  const auto& logits = inputs.logits;
+  const auto& targets = inputs.targets;
+  const auto& dlogits = outputs.dlogits;
+  detail::check_given(function, "targets", targets, "(batch, length)");
+  const Index rows = targets.size(), vocab = logits.extent(1), length = targets.extent(1);
+  detail::check_rows(function, "logits", logits, std::array<Index, 2>{rows, vocab});
+  if (dlogits) {
+    detail::check_output_rows(function, "the gradient of logits", dlogits, logits.extents());
+    detail::check_apart_or_same(function, "the gradient of logits", dlogits, "logits", logits);
+  }
+  detail::check_tokens(function, "targets", targets, vocab, &options.ignore);
+  Index counted = 0;
+  for (Index b = 0; b < targets.extent(0); ++b)
+    for (Index t = 0; t < length; ++t) counted += targets(b, t) != options.ignore ? 1 : 0;
+  scratch.losses.resize({rows});
   const detail::Pieces pieces(rows, 16);
   parallel_for(backend, pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
       const Token target = targets(i / length, i % length);
+      T* terms = dlogits ? dlogits.data() + i * dlogits.stride(0) : nullptr;
+      if (target == options.ignore) {
+        scratch.losses(i) = 0;
+        if (terms) std::fill_n(terms, vocab, T(0));
+        continue;
+      }
       const auto row = detail::array(logits.data() + i * logits.stride(0), vocab);
       const T top = row.maxCoeff();
       const T at_target = row(target);
-      T* terms = dlogits ? dlogits.data() + i * dlogits.stride(0) : nullptr;
       const T sum = detail::sum_of_exponentials(row.data(), vocab, top, terms);
       if (terms) {
-        detail::array(terms, vocab) *= T(1) / (sum * static_cast<T>(rows));
-        terms[target] -= T(1) / static_cast<T>(rows);
+        detail::array(terms, vocab) *= T(1) / (sum * static_cast<T>(counted));
+        terms[target] -= T(1) / static_cast<T>(counted);
       }
-      workspace.losses(i) = std::log(static_cast<double>(sum)) + static_cast<double>(top) -
-                            static_cast<double>(at_target);
+      scratch.losses(i) = std::log(static_cast<double>(sum)) + static_cast<double>(top) -
+                          static_cast<double>(at_target);
     }
   });
   double total = 0;
-  for (const double loss : workspace.losses) total += loss;
-  return total / static_cast<double>(rows);
+  for (const double loss : scratch.losses) total += loss;
+  return counted == 0 ? 0 : total / static_cast<double>(counted);
 }
 
 }  // namespace ssm

@@ -1,53 +1,77 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
-#include <concepts>
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <type_traits>
 
+#include "ssm/core/backend.hpp"
 #include "ssm/core/detail/hash.hpp"
-#include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
-#include "ssm/core/view.hpp"
+#include "ssm/layers/dropout_types.hpp"
 
 namespace ssm {
 
-/// Which elements a pass of training drops (Srivastava et al. 2014, inverted): each with this
-/// probability, as a hash of (seed, element) says, so that no mask is stored and backward finds the
-/// one that forward used.
-struct Dropout {
-  double probability = 0;  ///< in [0, 1); 0 leaves everything as it is
-  std::uint64_t seed = 0;
-};
+namespace detail {
 
-/// x ← x m/(1 − p), with m = 0 where an element is dropped and 1 elsewhere; `layer` tells the masks
-/// of one pass apart. It is its own backward: applied to the gradient of its output it gives that
-/// of its input. x (rows, width) contiguous. Throws DomainError unless 0 ≤ p < 1.
-template <std::floating_point T>
-void apply_dropout(const Cpu& backend, const Dropout& dropout, Index layer, const View<T, 2>& x) {
-  if (!(dropout.probability >= 0 && dropout.probability < 1))
-    detail::throw_domain("apply_dropout", "probability", std::to_string(dropout.probability),
-                         "in [0, 1)");
-  if (dropout.probability == 0) return;
-  if (!x.contiguous()) detail::throw_shape("apply_dropout", "x", "strided", "contiguous rows");
-  const std::uint64_t key =
-      detail::mix(detail::mix(dropout.seed) + static_cast<std::uint64_t>(layer));
-  const auto threshold = static_cast<std::int64_t>(std::ldexp(dropout.probability, 53));
-  const T scale = static_cast<T>(1 / (1 - dropout.probability));
+/// y ← x m/(1 − p)
+template <class T>
+void apply_dropout(std::string_view function, const Cpu& backend, std::string_view from,
+                   const View<const T, 2>& x, const Dropout& options, std::string_view to,
+                   const View<T, 2>& y) {
+  check_dropout(function, options);
+  check_rows(function, from, x, x.extents());
+  check_rows(function, to, y, x.extents());
+  if (!x.contiguous()) throw_shape(function, from, "strided", "contiguous rows");
+  if (!y.contiguous()) throw_shape(function, to, "strided", "contiguous rows");
+  check_apart_or_same(function, to, y, from, x);
+  const bool in_place = y.data() == x.data();
+  if (in_place && options.probability == 0) return;
+  const std::uint64_t key = mix(mix(options.seed) + static_cast<std::uint64_t>(options.layer));
+  const auto threshold = static_cast<std::int64_t>(std::ldexp(options.probability, 53));
+  const T scale = static_cast<T>(1 / (1 - options.probability));
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
   parallel_for(backend, x.extent(0), [&](Index row) {
-    T* values = x.data() + row * x.extent(1);
-    const std::uint64_t first = key + static_cast<std::uint64_t>(row * x.extent(1));
+    T* values = y.data() + row * y.extent(1);
+    if (!in_place) std::copy_n(x.data() + row * x.extent(1), x.extent(1), values);
+    if (options.probability == 0) return;
+    const std::uint64_t first = key + static_cast<std::uint64_t>(row * y.extent(1));
     // Without a branch and in bits alone, which compilers turn into vector code.
-    for (Index i = 0; i < x.extent(1); ++i) {
-      const std::uint64_t draw = detail::mix(first + static_cast<std::uint64_t>(i)) >> 11;
+    for (Index i = 0; i < y.extent(1); ++i) {
+      const std::uint64_t draw = mix(first + static_cast<std::uint64_t>(i)) >> 11;
       const std::int64_t beyond = static_cast<std::int64_t>(draw) - threshold;
       const auto kept = static_cast<Bits>(~(beyond >> 63));  // all bits, or none
       values[i] = std::bit_cast<T>(std::bit_cast<Bits>(values[i] * scale) & kept);
     }
   });
+}
+
+}  // namespace detail
+
+/// y = x m/(1 − p), with m = 0 where an element is dropped and 1 elsewhere; a pass with the same
+/// options and extents drops the same elements. With p = 0 in place it does nothing.
+/// @throws ShapeError for extents that do not fit, rows that are not contiguous, and a y over a
+/// part
+///   of x; DomainError unless 0 ≤ p < 1
+template <class T>
+void dropout(const Cpu& backend, const DropoutInputs<T>& inputs, const DropoutOptions& options,
+             const DropoutOutputs<T>& outputs, DropoutScratch<T>&) {
+  detail::apply_dropout<T>("dropout", backend, "x", inputs.x, options, "y", outputs.y);
+}
+
+/// Gradient of dropout: dx = dy m/(1 − p).
+/// @throws ShapeError, DomainError as dropout
+template <class T>
+void dropout_backward(const Cpu& backend, const DropoutInputs<T>& inputs,
+                      const DropoutOptions& options,
+                      const DropoutOutputGradients<T>& output_gradients,
+                      const DropoutInputGradients<T>& input_gradients, DropoutScratch<T>&) {
+  detail::check_shape("dropout_backward", "the gradient of y", output_gradients.y,
+                      inputs.x.extents());
+  detail::apply_dropout<T>("dropout_backward", backend, "the gradient of y", output_gradients.y,
+                           options, "the gradient of x", input_gradients.x);
 }
 
 }  // namespace ssm

@@ -1,45 +1,29 @@
 #pragma once
 
-#include <cstdint>
-#include <string>
+#include <algorithm>
+#include <array>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/parallel.hpp"
-#include "ssm/core/tensor.hpp"
 #include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/embedding_types.hpp"
 
 namespace ssm {
 
-/// The number of a symbol of a vocabulary.
-using Token = std::int32_t;
-
-namespace detail {
-
-inline void check_tokens(std::string_view function, std::string_view argument,
-                         const View<const Token, 2>& tokens, Index vocab) {
-  for (Index b = 0; b < tokens.extent(0); ++b)
-    for (Index t = 0; t < tokens.extent(1); ++t)
-      if (tokens(b, t) < 0 || tokens(b, t) >= vocab)
-        throw_domain(
-            function,
-            std::string(argument) + "(" + std::to_string(b) + ", " + std::to_string(t) + ")",
-            std::to_string(tokens(b, t)), "a token in [0, " + std::to_string(vocab) + ")");
-}
-
-}  // namespace detail
-
 /// y(b, t) = weight(tokens(b, t)): a row of the table for each token.
-///
-/// tokens (batch, length), weight (vocab, width), y (batch, length, width).
-/// Throws ShapeError, and DomainError for a token outside [0, vocab).
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
+///   in the memory of the table; DomainError for a token outside [0, vocab)
 template <class T>
-void embedding_forward(const Cpu& backend, const View<const Token, 2>& tokens,
-                       const View<const T, 2>& weight, const View<T, 3>& y) {
+void embedding(const Cpu& backend, const EmbeddingInputs<T>& inputs, const EmbeddingOptions&,
+               const EmbeddingOutputs<T>& outputs, EmbeddingScratch<T>&) {
+  const auto& tokens = inputs.tokens;
+  const auto& weight = inputs.weight;
+  const auto& y = outputs.y;
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = weight.extent(1);
-  detail::check_shape<View<T, 3>, 3>("embedding_forward", "y", y, {batch, length, width});
-  detail::check_adjacent("embedding_forward", "weight", weight);
-  detail::check_adjacent("embedding_forward", "y", y);
-  detail::check_tokens("embedding_forward", "tokens", tokens, weight.extent(0));
+  detail::check_embedding("embedding", inputs);
+  detail::check_output_rows("embedding", "y", y, std::array<Index, 3>{batch, length, width});
+  detail::check_apart("embedding", "y", y, "weight", weight);
   const detail::Pieces rows(batch * length, 64);
   parallel_for(backend, rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
@@ -52,14 +36,23 @@ void embedding_forward(const Cpu& backend, const View<const Token, 2>& tokens,
 
 /// dweight(v) += Σ dy(b, t) over the positions with token v, in order: adds to what is there, so
 /// that a head tied to the table can leave its share first. Cost batch · length · width additions.
+/// @throws ShapeError as embedding, and for a gradient in the memory of that of y; DomainError for
+/// a
+///   token outside [0, vocab)
 template <class T>
-void embedding_backward(const Cpu& backend, const View<const Token, 2>& tokens,
-                        const View<const T, 3>& dy, const View<T, 2>& dweight) {
-  const Index batch = tokens.extent(0), length = tokens.extent(1), width = dweight.extent(1);
-  detail::check_shape<View<const T, 3>, 3>("embedding_backward", "dy", dy, {batch, length, width});
-  detail::check_adjacent("embedding_backward", "dy", dy);
-  detail::check_adjacent("embedding_backward", "the gradient of weight", dweight);
-  detail::check_tokens("embedding_backward", "tokens", tokens, dweight.extent(0));
+void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
+                        const EmbeddingOptions&,
+                        const EmbeddingOutputGradients<T>& output_gradients,
+                        const EmbeddingInputGradients<T>& input_gradients, EmbeddingScratch<T>&) {
+  const auto& tokens = inputs.tokens;
+  const auto& dy = output_gradients.y;
+  const auto& dweight = input_gradients.weight;
+  const char* function = "embedding_backward";
+  const Index batch = tokens.extent(0), length = tokens.extent(1), width = inputs.weight.extent(1);
+  detail::check_embedding(function, inputs);
+  detail::check_rows(function, "the gradient of y", dy, std::array<Index, 3>{batch, length, width});
+  detail::check_output_rows(function, "the gradient of weight", dweight, inputs.weight.extents());
+  detail::check_apart(function, "the gradient of weight", dweight, "the gradient of y", dy);
   const detail::Pieces columns(width, 32);
   parallel_for(backend, columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
@@ -68,6 +61,26 @@ void embedding_backward(const Cpu& backend, const View<const Token, 2>& tokens,
         detail::array(dweight.data() + tokens(b, t) * dweight.stride(0) + begin, count) +=
             detail::array(dy.data() + b * dy.stride(0) + t * dy.stride(1) + begin, count);
   });
+}
+
+/// embedding of one token for each row, on the calling thread, with nothing allocated. Arguments
+/// that embedding would refuse, a token outside the vocabulary among them, end the program with its
+/// sentence: tokens from elsewhere are for require_tokens first.
+template <class T>
+void embedding_step(const EmbeddingStepInputs<T>& inputs, const EmbeddingOptions&,
+                    const std::type_identity_t<View<T, 2>>& y) noexcept {
+  const auto& [tokens, weight] = inputs;
+  const Index batch = tokens.extent(0), width = weight.extent(1);
+  detail::check_or_terminate([&] {
+    const View<const Token, 2> column(inputs.tokens.data(), {batch, 1},
+                                      {inputs.tokens.stride(0), 1});
+    detail::check_given("embedding_step", "tokens", inputs.tokens, "(batch)");
+    detail::check_embedding("embedding_step", EmbeddingInputs<T>{column, inputs.weight});
+    detail::check_output_rows("embedding_step", "y", y, std::array<Index, 2>{batch, width});
+    detail::check_apart("embedding_step", "y", y, "weight", inputs.weight);
+  });
+  for (Index b = 0; b < batch; ++b)
+    std::copy_n(weight.data() + tokens(b) * weight.stride(0), width, detail::at(y, b, 0));
 }
 
 }  // namespace ssm

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <array>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/simd.hpp"
-#include "ssm/core/error.hpp"
-#include "ssm/core/view.hpp"
 #include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/gelu_glu_types.hpp"
 
 namespace ssm {
 namespace detail {
@@ -24,33 +23,45 @@ struct GeluGate {
   }
 };
 
+template <class T>
+[[gnu::always_inline]] inline void gelu_at(const View<const T, 2>& x, const View<T, 2>& y, Index r,
+                                           Index i, Index n) noexcept {
+  const auto v = Vec<T>::load(at(x, r, i), n);
+  (v * sigmoid(GeluGate<T>::value(v))).store(at(y, r, i), n);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void glu_at(const View<const T, 2>& x, const View<T, 2>& y, Index r,
+                                          Index i, Index n) noexcept {
+  const auto a = Vec<T>::load(at(x, r, i), n), g = Vec<T>::load(at(x, r, y.extent(1) + i), n);
+  (a * sigmoid(g)).store(at(y, r, i), n);
+}
+
 }  // namespace detail
 
 /// y = gelu(x) in its tanh form, x σ(2√(2/π) (x + 0.044715 x³)) (Hendrycks & Gimpel 2016, section
-/// 2), within 5e-4 of x Φ(x). x, y (rows, width), rows contiguous; may be the same memory.
-/// @throws ShapeError
+/// 2), within 5e-4 of x Φ(x).
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
+///   over a part of x
 template <class T>
-void gelu_forward(const Cpu& backend, const View<const T, 2>& x, const View<T, 2>& y) {
-  detail::check_shape("gelu_forward", "y", y, x.extents());
-  detail::check_adjacent("gelu_forward", "x", x);
-  detail::check_adjacent("gelu_forward", "y", y);
-  detail::for_row_vectors<T>(
-      backend, x.extent(0), x.extent(1), [&](Index r, Index i, Index n) noexcept {
-        const auto v = detail::Vec<T>::load(detail::at(x, r, i), n);
-        (v * detail::sigmoid(detail::GeluGate<T>::value(v))).store(detail::at(y, r, i), n);
-      });
+void gelu(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOptions&,
+          const GeluOutputs<T>& outputs, GeluScratch<T>&) {
+  detail::check_gelu("gelu", inputs, outputs.y);
+  detail::for_row_vectors<T>(backend, inputs.x.extent(0), inputs.x.extent(1),
+                             [&](Index r, Index i, Index n) noexcept {
+                               detail::gelu_at<T>(inputs.x, outputs.y, r, i, n);
+                             });
 }
 
-/// dx = dy gelu′(x); dx may be the memory of dy. @throws ShapeError
+/// Gradient of gelu: dx = dy gelu′(x).
+/// @throws ShapeError as gelu, and for a gradient over a part of that of y
 template <class T>
-void gelu_backward(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& dy,
-                   const View<T, 2>& dx) {
-  constexpr const char* function = "gelu_backward";
-  detail::check_shape(function, "dy", dy, x.extents());
-  detail::check_shape(function, "the gradient of x", dx, x.extents());
-  detail::check_adjacent(function, "x", x);
-  detail::check_adjacent(function, "dy", dy);
-  detail::check_adjacent(function, "the gradient of x", dx);
+void gelu_backward(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOptions&,
+                   const GeluOutputGradients<T>& output_gradients,
+                   const GeluInputGradients<T>& input_gradients, GeluScratch<T>&) {
+  const View<const T, 2>&x = inputs.x, &dy = output_gradients.y;
+  const View<T, 2>& dx = input_gradients.x;
+  detail::check_gelu_gradients("gelu_backward", inputs, output_gradients, input_gradients);
   detail::for_row_vectors<T>(
       backend, x.extent(0), x.extent(1), [&](Index r, Index i, Index n) noexcept {
         using Vec = detail::Vec<T>;
@@ -62,40 +73,58 @@ void gelu_backward(const Cpu& backend, const View<const T, 2>& x, const View<con
       });
 }
 
-/// The gated linear unit y = a σ(g) of rows x = [a, g] (Dauphin et al. 2017, eq. 1).
-/// @param x (rows, 2 · width); y (rows, width); rows contiguous
-/// @throws ShapeError
+/// gelu for a few rows on the calling thread, with nothing allocated. Arguments that gelu would
+/// refuse end the program with its sentence.
 template <class T>
-void glu_forward(const Cpu& backend, const View<const T, 2>& x, const View<T, 2>& y) {
-  const Index rows = y.extent(0), width = y.extent(1);
-  detail::check_shape("glu_forward", "x", x, std::array<Index, 2>{rows, 2 * width});
-  detail::check_adjacent("glu_forward", "x", x);
-  detail::check_adjacent("glu_forward", "y", y);
-  detail::for_row_vectors<T>(backend, rows, width, [&](Index r, Index i, Index n) noexcept {
-    using Vec = detail::Vec<T>;
-    const Vec a = Vec::load(detail::at(x, r, i), n), g = Vec::load(detail::at(x, r, width + i), n);
-    (a * detail::sigmoid(g)).store(detail::at(y, r, i), n);
-  });
+void gelu_step(const GeluInputs<T>& inputs, const GeluOptions&,
+               const std::type_identity_t<View<T, 2>>& y) noexcept {
+  detail::check_or_terminate([&] { detail::check_gelu("gelu_step", inputs, y); });
+  for (Index r = 0; r < y.extent(0); ++r)
+    detail::for_each_vector<T>(y.extent(1),
+                               [&](Index i, Index n) { detail::gelu_at<T>(inputs.x, y, r, i, n); });
 }
 
-/// dx = [dy σ(g), dy a σ(g) σ(−g)]; dx may be the memory of x. @throws ShapeError
+/// The gated linear unit y = a σ(g) of rows x = [a, g] (Dauphin et al. 2017, eq. 1).
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
+///   in the memory of x that is not a
 template <class T>
-void glu_backward(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& dy,
-                  const View<T, 2>& dx) {
-  constexpr const char* function = "glu_backward";
-  const Index rows = dy.extent(0), width = dy.extent(1);
-  detail::check_shape(function, "x", x, std::array<Index, 2>{rows, 2 * width});
-  detail::check_shape(function, "the gradient of x", dx, x.extents());
-  detail::check_adjacent(function, "x", x);
-  detail::check_adjacent(function, "dy", dy);
-  detail::check_adjacent(function, "the gradient of x", dx);
-  detail::for_row_vectors<T>(backend, rows, width, [&](Index r, Index i, Index n) noexcept {
+void glu(const Cpu& backend, const GluInputs<T>& inputs, const GluOptions&,
+         const GluOutputs<T>& outputs, GluScratch<T>&) {
+  detail::check_glu("glu", inputs, outputs.y);
+  detail::for_row_vectors<T>(
+      backend, outputs.y.extent(0), outputs.y.extent(1),
+      [&](Index r, Index i, Index n) noexcept { detail::glu_at<T>(inputs.x, outputs.y, r, i, n); });
+}
+
+/// Gradient of glu: dx = [dy σ(g), dy a σ(g) σ(−g)].
+/// @throws ShapeError as glu, and for a gradient in the memory of that of y or over a part of x
+template <class T>
+void glu_backward(const Cpu& backend, const GluInputs<T>& inputs, const GluOptions&,
+                  const GluOutputGradients<T>& output_gradients,
+                  const GluInputGradients<T>& input_gradients, GluScratch<T>&) {
+  const View<const T, 2>&x = inputs.x, &dy = output_gradients.y;
+  const View<T, 2>& dx = input_gradients.x;
+  detail::check_glu_gradients("glu_backward", inputs, output_gradients, input_gradients);
+  const Index width = dy.extent(1);
+  detail::for_row_vectors<T>(backend, dy.extent(0), width, [&](Index r, Index i, Index n) noexcept {
     using Vec = detail::Vec<T>;
-    const Vec a = Vec::load(detail::at(x, r, i), n), g = Vec::load(detail::at(x, r, width + i), n);
+    const Vec a = Vec::load(detail::at(x, r, i), n);
+    const Vec g = Vec::load(detail::at(x, r, width + i), n);
     const Vec by_a = Vec::load(detail::at(dy, r, i), n) * detail::sigmoid(g);
     by_a.store(detail::at(dx, r, i), n);
     (by_a * a * detail::sigmoid(-g)).store(detail::at(dx, r, width + i), n);
   });
+}
+
+/// glu for a few rows on the calling thread, with nothing allocated. Arguments that glu would
+/// refuse end the program with its sentence.
+template <class T>
+void glu_step(const GluInputs<T>& inputs, const GluOptions&,
+              const std::type_identity_t<View<T, 2>>& y) noexcept {
+  detail::check_or_terminate([&] { detail::check_glu("glu_step", inputs, y); });
+  for (Index r = 0; r < y.extent(0); ++r)
+    detail::for_each_vector<T>(y.extent(1),
+                               [&](Index i, Index n) { detail::glu_at<T>(inputs.x, y, r, i, n); });
 }
 
 }  // namespace ssm

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/core/write.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm::detail {
@@ -101,15 +104,17 @@ void multiply_deep(const Cpu& backend, const View<const T, 2>& lhs, const View<c
   });
 }
 
-/// y (n) ← matrix (n, k) · x (k) for a row-major matrix: allocates nothing, starts no thread.
+/// y (n) ← or += matrix (n, k) · x (k) for a row-major matrix: allocates nothing, starts no thread.
 template <class T>
-void multiply_vector(const View<const T, 2>& matrix, const T* x, T* y) noexcept {
+void multiply_vector(const View<const T, 2>& matrix, const T* x, T* y, Write write) noexcept {
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using Vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
   const Eigen::Map<const Matrix, Eigen::Unaligned, Eigen::OuterStride<>> weight(
       matrix.data(), matrix.extent(0), matrix.extent(1), Eigen::OuterStride<>(matrix.stride(0)));
-  Eigen::Map<Vector>(y, matrix.extent(0)).noalias() =
-      weight * Eigen::Map<const Vector>(x, matrix.extent(1));
+  const Eigen::Map<const Vector> input(x, matrix.extent(1));
+  Eigen::Map<Vector> output(y, matrix.extent(0));
+  if (write == Write::overwrite) output.setZero();
+  output.noalias() += weight * input;
 }
 
 }  // namespace ssm::detail

@@ -1,19 +1,16 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/parallel.hpp"
-#include "ssm/core/tensor.hpp"
 #include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/rms_norm_types.hpp"
 
 namespace ssm {
-
-/// Scratch of rms_norm_backward, grown to its largest call.
-template <class T>
-struct RmsNormWorkspace {
-  Tensor<T, 1> partials;
-};
 
 namespace detail {
 
@@ -28,75 +25,92 @@ T rms_norm_row(const T* x, const T* weight, Index width, T epsilon, T* y) noexce
 
 }  // namespace detail
 
-/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4).
-///
-/// x, y (rows, width), weight (width) contiguous; inverse_rms (rows) receives 1/r, which backward
-/// needs. x and y may be the same memory. Throws ShapeError.
+/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4). Leaves
+/// 1/r in the scratch, which backward needs.
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
+///   over a part of x; DomainError for an ε that is negative or NaN
 template <class T>
-void rms_norm_forward(const Cpu& backend, const View<const T, 2>& x, const View<const T, 1>& weight,
-                      T epsilon, const View<T, 2>& y, const View<T, 1>& inverse_rms) {
-  const char* function = "rms_norm_forward";
-  const Index rows = x.extent(0), width = x.extent(1);
-  detail::check_shape<View<const T, 1>, 1>(function, "weight", weight, {width});
-  detail::check_shape<View<T, 2>, 2>(function, "y", y, {rows, width});
-  detail::check_shape<View<T, 1>, 1>(function, "inverse_rms", inverse_rms, {rows});
-  detail::check_adjacent(function, "x", x);
-  detail::check_adjacent(function, "weight", weight);
-  detail::check_adjacent(function, "y", y);
-  detail::check_adjacent(function, "inverse_rms", inverse_rms);
-  const detail::Pieces pieces(rows, 16);
+void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormOptions& options,
+              const RmsNormOutputs<T>& outputs, RmsNormScratch<T>& scratch) {
+  const auto& [x, weight] = inputs;
+  const auto& y = outputs.y;
+  detail::check_rms_norm("rms_norm", inputs, options);
+  detail::check_rms_norm_output("rms_norm", inputs, y);
+  const auto epsilon = static_cast<T>(options.epsilon);
+  const Index width = x.extent(1);
+  scratch.inverse_rms.resize({std::max(scratch.inverse_rms.size(), x.extent(0))});
+  scratch.extents = x.extents();
+  T* inverse_rms = scratch.inverse_rms.data();
+  const detail::Pieces pieces(x.extent(0), 16);
   parallel_for(backend, pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i)
-      inverse_rms(i) = detail::rms_norm_row(x.data() + i * x.stride(0), weight.data(), width,
-                                            epsilon, y.data() + i * y.stride(0));
+      inverse_rms[i] =
+          detail::rms_norm_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight.data(),
+                               width, epsilon, y.data() + i * y.stride(0));
   });
 }
 
-/// Gradients of rms_norm_forward: with g = w dy and x̂ = x/r,
+/// Gradients of rms_norm: with g = w dy and x̂ = x/r,
 ///   dx = (g − x̂ mean(g x̂)) / r, dw = Σ_rows dy x̂.
-/// dx is overwritten or, as a residual connection wants it, added to; dweight is overwritten.
+/// dx is overwritten or, as a residual connection wants it, added to; dw is overwritten.
+/// @throws ShapeError as rms_norm, for a gradient in the memory of another argument where that is
+///   not allowed, and for a scratch that rms_norm did not fill with inputs of these extents
 template <class T>
-void rms_norm_backward(const Cpu& backend, const View<const T, 2>& x,
-                       const View<const T, 1>& weight, const View<const T, 1>& inverse_rms,
-                       const View<const T, 2>& dy, const View<T, 2>& dx, const View<T, 1>& dweight,
-                       RmsNormWorkspace<T>& workspace, Write write_x = Write::overwrite) {
-  const char* function = "rms_norm_backward";
-  const Index rows = x.extent(0), width = x.extent(1);
-  detail::check_shape<View<const T, 1>, 1>(function, "weight", weight, {width});
-  detail::check_shape<View<const T, 1>, 1>(function, "inverse_rms", inverse_rms, {rows});
-  detail::check_shape<View<const T, 2>, 2>(function, "dy", dy, {rows, width});
-  detail::check_shape<View<T, 2>, 2>(function, "the gradient of x", dx, {rows, width});
-  detail::check_shape<View<T, 1>, 1>(function, "the gradient of weight", dweight, {width});
-  detail::check_adjacent(function, "x", x);
-  detail::check_adjacent(function, "weight", weight);
-  detail::check_adjacent(function, "inverse_rms", inverse_rms);
-  detail::check_adjacent(function, "dy", dy);
-  detail::check_adjacent(function, "the gradient of x", dx);
-  detail::check_adjacent(function, "the gradient of weight", dweight);
-  const detail::Pieces pieces(rows, 16);
-  workspace.partials.resize({pieces.pieces * width});
-  const auto w = detail::array(weight.data(), width);
+void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
+                       const RmsNormOptions& options,
+                       const RmsNormOutputGradients<T>& output_gradients,
+                       const RmsNormInputGradients<T>& input_gradients,
+                       RmsNormScratch<T>& scratch) {
+  const View<const T, 2>&x = inputs.x, &dy = output_gradients.y;
+  const auto& din = input_gradients;
+  detail::check_rms_norm("rms_norm_backward", inputs, options);
+  detail::check_rms_norm_gradients("rms_norm_backward", inputs, output_gradients, din);
+  if (!detail::same_extents(scratch.extents, x.extents()))
+    detail::throw_shape("rms_norm_backward", "scratch",
+                        "of another call, with x " + detail::to_string(scratch.extents),
+                        "one that rms_norm filled with x " + detail::to_string(x.extents()));
+  const Index width = x.extent(1);
+  const detail::Pieces pieces(x.extent(0), 16);
+  scratch.partials.resize({std::max(scratch.partials.size(), pieces.pieces * width)});
+  const auto w = detail::array(inputs.weight.data(), width);
+  const T* inverse_rms = scratch.inverse_rms.data();
   parallel_for(backend, pieces.pieces, [&](Index piece) {
-    auto dw = detail::array(workspace.partials.data() + piece * width, width);
+    auto dw = detail::array(scratch.partials.data() + piece * width, width);
     dw.setZero();
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
-      const T scale = inverse_rms(i);
+      const T scale = inverse_rms[i];
       const auto row = detail::array(x.data() + i * x.stride(0), width);
       const auto dy_row = detail::array(dy.data() + i * dy.stride(0), width);
-      auto dx_row = detail::array(dx.data() + i * dx.stride(0), width);
       const T mean = scale * (w * dy_row * row).sum() / static_cast<T>(width);
       dw += dy_row * row * scale;
+      if (!din.x) continue;
+      auto dx_row = detail::array(din.x.data() + i * din.x.stride(0), width);
       const auto gradient = scale * (w * dy_row - row * (scale * mean));
-      if (write_x == Write::accumulate)
+      if (options.write == Write::accumulate)
         dx_row += gradient;
       else
         dx_row = gradient;
     }
   });
-  auto total = detail::array(dweight.data(), width);
+  if (!din.weight) return;
+  auto total = detail::array(din.weight.data(), width);
   total.setZero();
   for (Index piece = 0; piece < pieces.pieces; ++piece)
-    total += detail::array(workspace.partials.data() + piece * width, width);
+    total += detail::array(scratch.partials.data() + piece * width, width);
+}
+
+/// rms_norm for a few rows on the calling thread, with nothing allocated. Arguments that rms_norm
+/// would refuse end the program with its sentence.
+template <class T>
+void rms_norm_step(const RmsNormInputs<T>& inputs, const RmsNormOptions& options,
+                   const std::type_identity_t<View<T, 2>>& y) noexcept {
+  detail::check_or_terminate([&] {
+    detail::check_rms_norm("rms_norm_step", inputs, options);
+    detail::check_rms_norm_output("rms_norm_step", inputs, y);
+  });
+  for (Index i = 0; i < y.extent(0); ++i)
+    detail::rms_norm_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight.data(),
+                         y.extent(1), static_cast<T>(options.epsilon), y.data() + i * y.stride(0));
 }
 
 }  // namespace ssm

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
@@ -13,12 +13,7 @@
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"
 
-namespace ssm {
-
-/// Whether a result replaces what its memory holds or is added to it.
-enum class Write { overwrite, accumulate };
-
-namespace detail {
+namespace ssm::detail {
 
 /// A run of contiguous elements as an Eigen array, the form in which layers write
 /// simple elementwise passes: every operation on it is vectorised.
@@ -50,24 +45,6 @@ template <class T>
   return {view.data(), {batch * length, channels}, {row, 1}};
 }
 
-/// Consecutive runs of [0, count), as many as a power of two up to `most`, each of at least `least`
-/// elements where there are that many. They depend on the count alone.
-struct Pieces {
-  Index count;
-  Index pieces;
-
-  constexpr Pieces(Index count_, Index least, Index most = 16) noexcept
-      : count(count_),
-        pieces(static_cast<Index>(std::bit_floor(
-            static_cast<std::uint64_t>(std::clamp<Index>(count_ / least, 1, most))))) {}
-
-  [[nodiscard]] constexpr Index begin(Index piece) const noexcept { return count * piece / pieces; }
-  [[nodiscard]] constexpr Index end(Index piece) const noexcept { return begin(piece + 1); }
-  [[nodiscard]] constexpr Index size(Index piece) const noexcept {
-    return end(piece) - begin(piece);
-  }
-};
-
 /// Calls body(row, column, count) for each vector of the rows of a matrix.
 template <class T, class Body>
 void for_row_vectors(const Cpu& backend, Index rows, Index width, const Body& body) {
@@ -83,5 +60,4 @@ template <class T>
   return view.data() + row * view.stride(0) + column;
 }
 
-}  // namespace detail
-}  // namespace ssm
+}  // namespace ssm::detail

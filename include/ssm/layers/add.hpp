@@ -1,0 +1,47 @@
+#pragma once
+
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/layers/add_types.hpp"
+#include "ssm/layers/detail/rows.hpp"
+
+namespace ssm {
+
+namespace detail {
+
+template <class T>
+[[gnu::always_inline]] inline void add_at(const AddInputs<T>& in, const View<T, 2>& y, Index r,
+                                          Index i, Index n) noexcept {
+  const auto b = Vec<T>::load(at(in.b, r, i), n);
+  (Vec<T>::load(at(in.a, r, i), n) + b).store(at(y, r, i), n);
+}
+
+}  // namespace detail
+
+/// y = a + b, as a residual connection is. The gradient of y is that of a and that of b, so there
+/// is nothing for a backward pass to do.
+/// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
+///   over a part of a or b
+template <class T>
+void add(const Cpu& backend, const AddInputs<T>& inputs, const AddOptions&,
+         const AddOutputs<T>& outputs, AddScratch<T>&) {
+  detail::check_add("add", inputs, outputs.y);
+  detail::for_row_vectors<T>(
+      backend, inputs.a.extent(0), inputs.a.extent(1),
+      [&](Index r, Index i, Index n) noexcept { detail::add_at<T>(inputs, outputs.y, r, i, n); });
+}
+
+/// add for a few rows on the calling thread, with nothing allocated. Arguments that add would
+/// refuse end the program with its sentence.
+template <class T>
+void add_step(const AddInputs<T>& inputs, const AddOptions&,
+              const std::type_identity_t<View<T, 2>>& y) noexcept {
+  detail::check_or_terminate([&] { detail::check_add("add_step", inputs, y); });
+  for (Index r = 0; r < y.extent(0); ++r)
+    detail::for_each_vector<T>(y.extent(1),
+                               [&](Index i, Index n) { detail::add_at<T>(inputs, y, r, i, n); });
+}
+
+}  // namespace ssm

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string_view>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct CopyRowsInputs {
+  View<const T, 2, Space> x;  ///< (rows, width), elements of a row adjacent
+};
+
+struct CopyRowsOptions {};
+
+template <class T, class Space = Host>
+struct CopyRowsOutputs {
+  View<T, 2, Space> y;  ///< (rows, width), elements of a row adjacent; may be the memory of x,
+                        ///< which costs nothing
+};
+
+/// A copy needs no room.
+template <class T, class Space = Host>
+struct CopyRowsScratch {};
+
+namespace detail {
+
+template <class T, class Space>
+void check_copy_rows(std::string_view function, const CopyRowsInputs<T, Space>& in,
+                     const View<T, 2, Space>& y) {
+  check_rows(function, "x", in.x, in.x.extents());
+  check_output_rows(function, "y", y, in.x.extents());
+  check_apart_or_same(function, "y", y, "x", in.x);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "ssm/core/backend.hpp"
+#include "ssm/layers/decay_types.hpp"
+#include "ssm/layers/detail/rows.hpp"
+
+namespace ssm {
+
+/// A = −exp(A_log): the diagonal A of Mamba, which decays whatever the parameter (Gu & Dao 2023,
+/// section 3.6). Cost: an exponential for each element.
+/// @throws ShapeError for extents that do not fit, views that are not contiguous, and an A over a
+///   part of A_log
+template <class T>
+void decay(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions&,
+           const DecayOutputs<T>& outputs, DecayScratch<T>&) {
+  detail::check_decay("decay", inputs, outputs);
+  const Index count = inputs.A_log.size();
+  detail::array(outputs.A.data(), count) = -detail::array(inputs.A_log.data(), count).exp();
+}
+
+/// Gradient of decay: dA_log = dA · A, as A is its own derivative.
+/// @throws ShapeError as decay, and for a gradient over a part of that of A
+template <class T>
+void decay_backward(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions&,
+                    const DecayOutputGradients<T>& output_gradients,
+                    const DecayInputGradients<T>& input_gradients, DecayScratch<T>&) {
+  detail::check_decay_gradients("decay_backward", inputs, output_gradients, input_gradients);
+  const Index count = inputs.A_log.size();
+  detail::array(input_gradients.A_log.data(), count) =
+      detail::array(output_gradients.A.data(), count) *
+      -detail::array(inputs.A_log.data(), count).exp();
+}
+
+}  // namespace ssm

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <string_view>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct DecayInputs {
+  View<const T, 2, Space> A_log;  ///< (channels, state), contiguous
+};
+
+struct DecayOptions {};
+
+template <class T, class Space = Host>
+struct DecayOutputs {
+  View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log, then without
+                        ///< a backward pass
+};
+
+template <class T, class Space = Host>
+struct DecayOutputGradients {
+  View<const T, 2, Space> A;  ///< (channels, state), contiguous
+};
+
+template <class T, class Space = Host>
+struct DecayInputGradients {
+  View<T, 2, Space> A_log;  ///< (channels, state), contiguous, overwritten; may be the memory of
+                            ///< the gradient of A
+};
+
+/// Decay needs no room: backward computes A again.
+template <class T, class Space = Host>
+struct DecayScratch {};
+
+namespace detail {
+
+template <class AnyView>
+void check_contiguous(std::string_view function, std::string_view argument, const AnyView& view) {
+  if (!view.contiguous())
+    throw_shape(function, argument, "strided as " + to_string(view.strides()), "contiguous");
+}
+
+template <class T, class Space>
+void check_decay(std::string_view function, const DecayInputs<T, Space>& in,
+                 const DecayOutputs<T, Space>& out) {
+  check_rows(function, "A_log", in.A_log, in.A_log.extents());
+  check_contiguous(function, "A_log", in.A_log);
+  check_rows(function, "A", out.A, in.A_log.extents());
+  check_contiguous(function, "A", out.A);
+  check_apart_or_same(function, "A", out.A, "A_log", in.A_log);
+}
+
+template <class T, class Space>
+void check_decay_gradients(std::string_view function, const DecayInputs<T, Space>& in,
+                           const DecayOutputGradients<T, Space>& dout,
+                           const DecayInputGradients<T, Space>& din) {
+  check_rows(function, "A_log", in.A_log, in.A_log.extents());
+  check_contiguous(function, "A_log", in.A_log);
+  check_rows(function, "the gradient of A", dout.A, in.A_log.extents());
+  check_contiguous(function, "the gradient of A", dout.A);
+  check_rows(function, "the gradient of A_log", din.A_log, in.A_log.extents());
+  check_contiguous(function, "the gradient of A_log", din.A_log);
+  check_apart(function, "the gradient of A_log", din.A_log, "A_log", in.A_log);
+  check_apart_or_same(function, "the gradient of A_log", din.A_log, "the gradient of A", dout.A);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/tokens.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct EmbeddingInputs {
+  View<const Token, 2, Space> tokens;   ///< (batch, length), each in [0, vocab)
+  View<const T, 2, Space> weight = {};  ///< (vocab, width), elements of a row adjacent; backward
+                                        ///< reads its extents only
+};
+
+/// What a step reads.
+template <class T, class Space = Host>
+struct EmbeddingStepInputs {
+  View<const Token, 1, Space> tokens;   ///< (batch)
+  View<const T, 2, Space> weight = {};  ///< (vocab, width)
+};
+
+struct EmbeddingOptions {};
+
+template <class T, class Space = Host>
+struct EmbeddingOutputs {
+  View<T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
+};
+
+template <class T, class Space = Host>
+struct EmbeddingOutputGradients {
+  View<const T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
+};
+
+template <class T, class Space = Host>
+struct EmbeddingInputGradients {
+  View<T, 2, Space> weight;  ///< (vocab, width), always added to, so that a head tied to the table
+                             ///< can leave its share first
+};
+
+/// An embedding needs no room.
+template <class T, class Space = Host>
+struct EmbeddingScratch {};
+
+namespace detail {
+
+template <class T, class Space>
+void check_embedding(std::string_view function, const EmbeddingInputs<T, Space>& in) {
+  check_given(function, "tokens", in.tokens, "(batch, length)");
+  check_given(function, "weight", in.weight, "(vocab, width)");
+  check_adjacent(function, "weight", in.weight);
+  if constexpr (std::is_same_v<Space, Host>)
+    check_tokens(function, "tokens", in.tokens, in.weight.extent(0));
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct GeluInputs {
+  View<const T, 2, Space> x;  ///< (rows, width), elements of a row adjacent
+};
+
+struct GeluOptions {};
+
+template <class T, class Space = Host>
+struct GeluOutputs {
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x, then without a backward pass
+};
+
+template <class T, class Space = Host>
+struct GeluOutputGradients {
+  View<const T, 2, Space> y;  ///< (rows, width)
+};
+
+template <class T, class Space = Host>
+struct GeluInputGradients {
+  View<T, 2, Space> x;  ///< (rows, width), overwritten; may be the memory of x or of the gradient
+                        ///< of y
+};
+
+/// Gelu needs no room.
+template <class T, class Space = Host>
+struct GeluScratch {};
+
+template <class T, class Space = Host>
+struct GluInputs {
+  View<const T, 2, Space> x;  ///< (rows, 2 · width): [a, g], elements of a row adjacent
+};
+
+struct GluOptions {};
+
+template <class T, class Space = Host>
+struct GluOutputs {
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of a, then without a backward pass
+};
+
+template <class T, class Space = Host>
+struct GluOutputGradients {
+  View<const T, 2, Space> y;  ///< (rows, width)
+};
+
+template <class T, class Space = Host>
+struct GluInputGradients {
+  View<T, 2, Space> x;  ///< (rows, 2 · width), overwritten; may be the memory of x
+};
+
+/// The gated linear unit needs no room.
+template <class T, class Space = Host>
+struct GluScratch {};
+
+namespace detail {
+
+template <class T, class Space>
+void check_gelu(std::string_view function, const GeluInputs<T, Space>& in,
+                const View<T, 2, Space>& y) {
+  check_rows(function, "x", in.x, in.x.extents());
+  check_output_rows(function, "y", y, in.x.extents());
+  check_apart_or_same(function, "y", y, "x", in.x);
+}
+
+template <class T, class Space>
+void check_gelu_gradients(std::string_view function, const GeluInputs<T, Space>& in,
+                          const GeluOutputGradients<T, Space>& dout,
+                          const GeluInputGradients<T, Space>& din) {
+  check_rows(function, "x", in.x, in.x.extents());
+  check_rows(function, "the gradient of y", dout.y, in.x.extents());
+  check_output_rows(function, "the gradient of x", din.x, in.x.extents());
+  check_apart_or_same(function, "the gradient of x", din.x, "x", in.x);
+  check_apart_or_same(function, "the gradient of x", din.x, "the gradient of y", dout.y);
+}
+
+template <class T, class Space>
+void check_glu(std::string_view function, const GluInputs<T, Space>& in,
+               const View<T, 2, Space>& y) {
+  const Index rows = y.extent(0), width = y.extent(1);
+  check_output_rows(function, "y", y, y.extents());
+  check_rows(function, "x", in.x, std::array<Index, 2>{rows, 2 * width});
+  check_apart_or_same(function, "y", y, "x", in.x.slice(1, 0, width));
+  check_apart(function, "y", y, "x", in.x.slice(1, width, width));
+}
+
+template <class T, class Space>
+void check_glu_gradients(std::string_view function, const GluInputs<T, Space>& in,
+                         const GluOutputGradients<T, Space>& dout,
+                         const GluInputGradients<T, Space>& din) {
+  const Index rows = dout.y.extent(0), width = dout.y.extent(1);
+  check_rows(function, "the gradient of y", dout.y, dout.y.extents());
+  check_rows(function, "x", in.x, std::array<Index, 2>{rows, 2 * width});
+  check_output_rows(function, "the gradient of x", din.x, in.x.extents());
+  check_apart_or_same(function, "the gradient of x", din.x, "x", in.x);
+  check_apart(function, "the gradient of x", din.x, "the gradient of y", dout.y);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/core/write.hpp"
+
+namespace ssm {
+
+/// What a linear map reads. W is how its matrix is kept: a view of T, or another type with extents
+/// (out, in).
+template <class T, class Space = Host, class W = View<const T, 2, Space>>
+struct LinearInputs {
+  View<const T, 2, Space> x;          ///< (rows, in), elements of a row adjacent
+  W weight = {};                      ///< (out, in), elements of a row adjacent
+  View<const T, 1, Space> bias = {};  ///< (out), optional
+};
+
+struct LinearOptions {
+  /// Accumulate: the result is added to what its memory holds, as a residual stream wants it.
+  /// Forward: of y; backward: of the gradient of x.
+  Write write = Write::overwrite;
+};
+
+template <class T, class Space = Host>
+struct LinearOutputs {
+  View<T, 2, Space> y;  ///< (rows, out), elements of a row adjacent; shares memory with no input
+};
+
+template <class T, class Space = Host>
+struct LinearOutputGradients {
+  View<const T, 2, Space> y;  ///< (rows, out), elements of a row adjacent
+};
+
+/// Gradients that backward writes; absent ones are skipped.
+template <class T, class Space = Host>
+struct LinearInputGradients {
+  View<T, 2, Space> x = {};       ///< (rows, in), overwritten or added to as the options say
+  View<T, 2, Space> weight = {};  ///< (out, in), overwritten
+  View<T, 1, Space> bias = {};    ///< (out), overwritten
+};
+
+/// Room of a linear map, grown to its largest call. Backward needs nothing of forward.
+template <class T, class Space = Host>
+struct LinearScratch;
+
+template <class T>
+struct LinearScratch<T, Host> {
+  Tensor<T, 1> partials;  ///< shares of the gradient of the weight
+};
+
+namespace detail {
+
+template <class T, class Space, class W>
+void check_linear(std::string_view function, const LinearInputs<T, Space, W>& in) {
+  check_given(function, "x", in.x, "(rows, in)");
+  check_adjacent(function, "x", in.x);
+  if (!in.weight) throw_shape(function, "weight", "absent", "(out, in)");
+  const std::array<Index, 2> extents{in.weight.extent(0), in.x.extent(1)};
+  const std::array<Index, 2> got{in.weight.extent(0), in.weight.extent(1)};
+  if (got[0] < 0 || !same_extents(got, extents)) throw_extents(function, "weight", got, extents);
+  if constexpr (std::is_same_v<W, View<const T, 2, Space>>) {
+    check_given(function, "weight", in.weight, "(out, in)");
+    check_adjacent(function, "weight", in.weight);
+  }
+  if (in.bias) check_rows(function, "bias", in.bias, std::array<Index, 1>{extents[0]});
+}
+
+/// Of forward and of a step.
+template <class T, class Space, class W>
+void check_linear_output(std::string_view function, const LinearInputs<T, Space, W>& in,
+                         const View<T, 2, Space>& y) {
+  check_output_rows(function, "y", y, std::array<Index, 2>{in.x.extent(0), in.weight.extent(0)});
+  check_apart(function, "y", y, "x", in.x);
+  if constexpr (std::is_same_v<W, View<const T, 2, Space>>)
+    check_apart(function, "y", y, "weight", in.weight);
+  check_apart(function, "y", y, "bias", in.bias);
+}
+
+template <class T, class Space>
+void check_linear_gradients(std::string_view function, const LinearInputs<T, Space>& in,
+                            const LinearOutputGradients<T, Space>& dout,
+                            const LinearInputGradients<T, Space>& din) {
+  const Index rows = in.x.extent(0), out = in.weight.extent(0);
+  check_rows(function, "the gradient of y", dout.y, std::array<Index, 2>{rows, out});
+  const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
+    if (!view) return;
+    check_output_rows(function, name, view, extents);
+    check_apart(function, name, view, "x", in.x);
+    check_apart(function, name, view, "weight", in.weight);
+    check_apart(function, name, view, "the gradient of y", dout.y);
+  };
+  check("the gradient of x", din.x, in.x.extents());
+  check("the gradient of weight", din.weight, in.weight.extents());
+  check("the gradient of bias", din.bias, std::array<Index, 1>{out});
+  check_apart(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
+  check_apart(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
+  check_apart(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct MeanOverTimeInputs {
+  View<const T, 3, Space> x;        ///< (batch, length, width), elements of a row adjacent;
+                                    ///< backward reads its extents only
+  Sequences<Space> sequences = {};  ///< the direction of time makes no difference
+};
+
+struct MeanOverTimeOptions {};
+
+template <class T, class Space = Host>
+struct MeanOverTimeOutputs {
+  View<T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
+};
+
+template <class T, class Space = Host>
+struct MeanOverTimeOutputGradients {
+  View<const T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
+};
+
+template <class T, class Space = Host>
+struct MeanOverTimeInputGradients {
+  View<T, 3, Space> x;  ///< (batch, length, width), elements of a row adjacent, overwritten; may be
+                        ///< the memory of x
+};
+
+/// A mean needs no room.
+template <class T, class Space = Host>
+struct MeanOverTimeScratch {};
+
+namespace detail {
+
+/// (sequences, width)
+template <class T, class Space>
+[[nodiscard]] std::array<Index, 2> mean_extents(const MeanOverTimeInputs<T, Space>& in) noexcept {
+  return {in.sequences.count(in.x.extent(0)), in.x.extent(2)};
+}
+
+template <class T, class Space>
+void check_mean_over_time(std::string_view function, const MeanOverTimeInputs<T, Space>& in) {
+  check_rows(function, "x", in.x, in.x.extents());
+  check_sequences(function, in.sequences, in.x.extent(0), in.x.extent(1));
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+/// The number of a symbol of a vocabulary.
+using Token = std::int32_t;
+
+namespace detail {
+
+/// Throws DomainError for a token that is neither in [0, vocab) nor `allowed`, where that is given.
+inline void check_tokens(std::string_view function, std::string_view argument,
+                         const View<const Token, 2>& tokens, Index vocab,
+                         const Token* allowed = nullptr) {
+  for (Index b = 0; b < tokens.extent(0); ++b)
+    for (Index t = 0; t < tokens.extent(1); ++t) {
+      const Token token = tokens(b, t);
+      if ((token >= 0 && token < vocab) || (allowed && token == *allowed)) continue;
+      throw_domain(function,
+                   std::string(argument) + "(" + std::to_string(b) + ", " + std::to_string(t) + ")",
+                   std::to_string(token), "a token in [0, " + std::to_string(vocab) + ")");
+    }
+}
+
+}  // namespace detail
+
+/// Throws unless every token is in [0, vocab): for a program that takes tokens from elsewhere, as a
+/// server does, and hands them to a step, which could only end the program.
+/// @param tokens (batch, length)
+/// @throws DomainError that names the first one that is not
+inline void require_tokens(const View<const Token, 2>& tokens, Index vocab) {
+  detail::check_tokens("require_tokens", "tokens", tokens, vocab);
+}
+
+/// The same for one sequence of tokens, or one token of each of several.
+inline void require_tokens(const View<const Token, 1>& tokens, Index vocab) {
+  for (Index i = 0; i < tokens.extent(0); ++i)
+    if (tokens(i) < 0 || tokens(i) >= vocab)
+      detail::throw_domain("require_tokens", "tokens(" + std::to_string(i) + ")",
+                           std::to_string(tokens(i)),
+                           "a token in [0, " + std::to_string(vocab) + ")");
+}
+
+}  // namespace ssm
