@@ -6,6 +6,7 @@
 
 using ssm::cpu;
 using ssm::Dropout;
+using ssm::DropoutScratch;
 using ssm::Index;
 using ssm::Tensor;
 
@@ -13,7 +14,8 @@ TEST_CASE("dropout zeroes its share of the elements and keeps the mean") {
   const double p = 0.3;
   Tensor<double, 2> x({400, 250});
   x.fill(1);
-  ssm::apply_dropout<double>(cpu, {p, 7}, 0, x);
+  DropoutScratch<double> scratch;
+  ssm::dropout(cpu, {x}, {p, 7}, {x}, scratch);
   Index zeros = 0;
   double sum = 0;
   for (double value : x) {
@@ -29,20 +31,45 @@ TEST_CASE("dropout zeroes its share of the elements and keeps the mean") {
 
 TEST_CASE("the same seed and layer drop the same elements, for any number of threads") {
   const Tensor<float, 2> x = ssm::test::Random(1).normal<float, 2>({37, 19});
-  const auto dropped = [&](int threads, const Dropout& dropout, Index layer) {
+  DropoutScratch<float> scratch;
+  const auto dropped = [&](int threads, const Dropout& options) {
     Tensor<float, 2> y = x;
-    ssm::apply_dropout<float>(cpu(threads), dropout, layer, y);
+    ssm::dropout(cpu(threads), {y}, options, {y}, scratch);
     return y;
   };
-  const Tensor<float, 2> once = dropped(1, {0.5, 3}, 2);
-  CHECK(ssm::test::same_bits(once, dropped(3, {0.5, 3}, 2)));
-  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 4}, 2)));
-  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 3}, 1)));
-  CHECK(ssm::test::same_bits(x, dropped(1, {0.0, 3}, 2)));
+  const Tensor<float, 2> once = dropped(1, {0.5, 3, 2});
+  CHECK(ssm::test::same_bits(once, dropped(3, {0.5, 3, 2})));
+  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 4, 2})));
+  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 3, 1})));
+  CHECK(ssm::test::same_bits(x, dropped(1, {0.0, 3, 2})));
 }
 
-TEST_CASE("dropout refuses a probability outside [0, 1)") {
-  Tensor<float, 2> x({2, 2});
+TEST_CASE("dropout into other memory, and its gradient, are dropout in place") {
+  const Tensor<float, 2> x = ssm::test::Random(2).normal<float, 2>({37, 19});
+  DropoutScratch<float> scratch;
+  for (const double p : {0.0, 0.4}) {
+    const Dropout options{p, 5, 1};
+    Tensor<float, 2> in_place = x, y(x.extents()), dx(x.extents());
+    ssm::dropout(cpu, {in_place}, options, {in_place}, scratch);
+    ssm::dropout(cpu, {x}, options, {y}, scratch);
+    CHECK(ssm::test::same_bits(y, in_place));
+    ssm::dropout_backward(cpu, {x}, options, {x}, {dx}, scratch);
+    CHECK(ssm::test::same_bits(dx, in_place));
+  }
+}
+
+TEST_CASE("dropout refuses a probability outside [0, 1), and rows that are not contiguous") {
+  Tensor<float, 2> x({2, 2}), wide({2, 3});
+  DropoutScratch<float> scratch;
   for (double p : {-0.1, 1.0, std::nan("")})
-    CHECK_THROWS_AS(ssm::apply_dropout<float>(cpu, {p, 0}, 0, x), ssm::DomainError);
+    CHECK_THROWS_AS(ssm::dropout(cpu, {x}, {p}, {x}, scratch), ssm::DomainError);
+  for (double p : {0.0, 0.5}) {
+    CHECK_THROWS_AS(ssm::dropout(cpu, {wide.view().slice(1, 0, 2)}, {p}, {x}, scratch),
+                    ssm::ShapeError);
+    CHECK_THROWS_AS(ssm::dropout(cpu, {x}, {p}, {wide.view().slice(1, 0, 2)}, scratch),
+                    ssm::ShapeError);
+    CHECK_THROWS_AS(ssm::dropout(cpu, {x}, {p}, {wide}, scratch), ssm::ShapeError);
+    CHECK_THROWS_AS(ssm::dropout(cpu, {}, {p}, {}, scratch), ssm::ShapeError);
+    CHECK_THROWS_AS(ssm::dropout_backward(cpu, {x}, {p}, {wide}, {wide}, scratch), ssm::ShapeError);
+  }
 }

@@ -4,7 +4,9 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -37,19 +39,24 @@ TEMPLATE_TEST_CASE("a linear map is the sum of products, for every size", "", fl
         const auto bias = random.normal<TestType, 1>({out});
         const auto want = by_hand(x, weight, bias);
         Tensor<TestType, 2> y({rows, out});
+        LinearScratch<TestType> scratch;
         y.fill(7);
-        linear_forward<TestType>(cpu(2), x, weight, bias, y);
+        linear(cpu(2), {x, weight, bias}, {}, {y}, scratch);
         const double bound = 2 * epsilon * static_cast<double>(in + 2);
         CHECK(test::relative_error(y, want) <= bound);
         y.fill(7);
-        linear_step<TestType>(x, weight, bias, y);
+        linear_step(LinearInputs<TestType>{x, weight, bias}, {}, y);
         CHECK(test::relative_error(y, want) <= bound);
+        auto stepped = y;
         y.fill(0);
-        linear_forward<TestType>(cpu(2), x, weight, {}, y);
-        linear_forward<TestType>(cpu(2), x, weight, bias, y, Write::accumulate);
+        linear(cpu(2), {x, weight}, {}, {y}, scratch);
+        linear(cpu(2), {x, weight, bias}, {Write::accumulate}, {y}, scratch);
         for (Index i = 0; i < rows; ++i)
           for (Index o = 0; o < out; ++o) y(i, o) = (y(i, o) + bias(o)) / 2;
         CHECK(test::relative_error(y, want) <= 2 * bound);
+        linear_step(LinearInputs<TestType>{x, weight, bias}, {Write::accumulate}, stepped);
+        for (TestType& value : stepped) value /= 2;
+        CHECK(test::relative_error(stepped, want) <= 2 * bound);
       }
 }
 
@@ -60,17 +67,17 @@ TEST_CASE("a linear map has the gradients of finite differences") {
     auto weight = random.normal<double, 2>({4, 5});
     auto bias = random.normal<double, 1>({4});
     const auto dy = random.normal<double, 2>({rows, 4});
+    LinearScratch<double> scratch;
     const auto loss = [&] {
       Tensor<double, 2> y({rows, 4});
-      linear_forward<double>(cpu(1), x, weight, bias, y);
+      linear(cpu(1), {x, weight, bias}, {}, {y}, scratch);
       return test::dot(y, dy);
     };
     Tensor<double, 2> dx({rows, 5}), dweight({4, 5});
     Tensor<double, 1> dbias({4});
     for (auto* t : {&dx, &dweight}) t->fill(3);
     dbias.fill(3);
-    LinearWorkspace<double> workspace;
-    linear_backward<double>(cpu(2), x, weight, dy, {dx, dweight, dbias}, workspace);
+    linear_backward(cpu(2), {x, weight, bias}, {}, {dy}, {dx, dweight, dbias}, scratch);
     CHECK(test::gradient_error(loss, x, dx) < 1e-10);
     CHECK(test::gradient_error(loss, weight, dweight) < 1e-10);
     CHECK(test::gradient_error(loss, bias, dbias) < 1e-10);
@@ -86,11 +93,11 @@ TEST_CASE("a linear map's deep weight gradient is the sum over all rows") {
   for (Index i = 0; i < 2049; ++i)
     for (Index o = 0; o < 9; ++o)
       for (Index k = 0; k < 7; ++k) want(o, k) += dy(i, o) * x(i, k);
-  LinearWorkspace<double> workspace;
-  linear_backward<double>(cpu(2), x, weight, dy, {dx, dweight, {}}, workspace);
+  LinearScratch<double> scratch;
+  linear_backward(cpu(2), {x, weight}, {}, {dy}, {dx, dweight}, scratch);
   CHECK(test::relative_error(dweight, want) < 2049 * std::numeric_limits<double>::epsilon());
   for (int i = 0; i < 2; ++i)
-    linear_backward<double>(cpu(2), x, weight, dy, {twice, {}, {}}, workspace, Write::accumulate);
+    linear_backward(cpu(2), {x, weight}, {Write::accumulate}, {dy}, {twice}, scratch);
   for (double& d : twice) d /= 2;
   CHECK(test::relative_error(twice, dx) < 1e-15);
 }
@@ -104,9 +111,9 @@ TEST_CASE("a linear map's bits do not depend on the number of threads") {
   const auto run = [&](int threads) {
     Tensor<float, 2> y({1500, 50}), dx({1500, 40}), dweight({50, 40});
     Tensor<float, 1> dbias({50});
-    LinearWorkspace<float> workspace;
-    linear_forward<float>(cpu(threads), x, weight, bias, y);
-    linear_backward<float>(cpu(threads), x, weight, dy, {dx, dweight, dbias}, workspace);
+    LinearScratch<float> scratch;
+    linear(cpu(threads), {x, weight, bias}, {}, {y}, scratch);
+    linear_backward(cpu(threads), {x, weight, bias}, {}, {dy}, {dx, dweight, dbias}, scratch);
     return std::tuple(y, dx, dweight, dbias);
   };
   const auto [y, dx, dweight, dbias] = run(1);
@@ -126,9 +133,19 @@ TEST_CASE("a linear map reads strided rows") {
   Tensor<double, 2> narrow({300, 11}), want({300, 6}), got({300, 10});
   for (Index i = 0; i < 300; ++i)
     for (Index k = 0; k < 11; ++k) narrow(i, k) = wide(i, k + 7);
-  linear_forward<double>(cpu(1), narrow, weight, {}, want);
-  linear_forward<double>(cpu(1), wide.view().slice(1, 7, 11), weight, {},
-                         got.view().slice(1, 3, 6));
+  LinearScratch<double> scratch;
+  linear(cpu(1), {narrow, weight}, {}, {want}, scratch);
+  linear(cpu(1), {wide.view().slice(1, 7, 11), weight}, {}, {got.view().slice(1, 3, 6)}, scratch);
+  CHECK(test::same_bits(got, [&] {
+    auto again = got;
+    linear_step(LinearInputs<double>{wide.view().slice(1, 7, 11), weight}, {},
+                again.view().slice(1, 3, 6));
+    for (Index i = 0; i < 300; ++i)
+      for (Index o = 0; o < 6; ++o) CHECK(again(i, o + 3) == Approx(want(i, o)));
+    for (Index i = 0; i < 300; ++i)
+      for (Index o = 0; o < 6; ++o) again(i, o + 3) = got(i, o + 3);
+    return again;
+  }()));
   for (Index i = 0; i < 300; ++i)
     for (Index o = 0; o < 10; ++o) {
       const bool inside = o >= 3 && o < 9;
@@ -136,15 +153,67 @@ TEST_CASE("a linear map reads strided rows") {
     }
 }
 
-TEST_CASE("a linear map names the argument of a wrong shape") {
-  Tensor<float, 2> x({3, 4}), weight({5, 6}), y({3, 5});
-  CHECK_THROWS_WITH(linear_forward<float>(cpu, x, weight, {}, y),
-                    "linear_forward: weight is (5, 6), expected (5, 4)");
+TEST_CASE("columns of one array may be read and written by one linear map") {
+  Random random(6);
+  auto all = random.normal<double, 2>({20, 9});
+  const auto before = all;
+  const auto weight = random.normal<double, 2>({4, 5});
+  Tensor<double, 2> want({20, 4});
+  LinearScratch<double> scratch;
+  linear(cpu(1), {all.view().slice(1, 4, 5), weight}, {}, {want}, scratch);
+  linear(cpu(1), {all.view().slice(1, 4, 5), weight}, {}, {all.view().slice(1, 0, 4)}, scratch);
+  for (Index i = 0; i < 20; ++i)
+    for (Index o = 0; o < 9; ++o) CHECK(all(i, o) == (o < 4 ? want(i, o) : before(i, o)));
 }
 
-TEST_CASE("rows whose elements are not adjacent are refused") {
-  ssm::Tensor<float, 2> x({2, 6}), weight({4, 3}), y({2, 4});
-  const ssm::View<const float, 2> every_other(x.data(), {2, 3}, {6, 2});
-  CHECK_THROWS_AS(ssm::linear_forward<float>(ssm::cpu(1), every_other, weight, {}, y),
-                  ssm::ShapeError);
+TEST_CASE("a linear map names the argument that it refuses") {
+  Tensor<float, 2> x({3, 4}), weight({5, 4}), y({3, 5}), dx({3, 4}), dweight({5, 4});
+  Tensor<float, 1> bias({5}), dbias({5});
+  LinearScratch<float> scratch;
+  const auto refuses = [&](const LinearInputs<float>& inputs, const LinearOutputs<float>& outputs,
+                           const std::string& sentence) {
+    CHECK_THROWS_WITH(linear(cpu, inputs, {}, outputs, scratch), "linear: " + sentence);
+    CHECK_THAT(test::last_words([&] { linear_step(inputs, {}, outputs.y); }),
+               test::contains("linear_step: " + sentence));
+  };
+  const Tensor<float, 2> deep({5, 6});
+  const Tensor<float, 1> long_bias({6});
+  const View<const float, 2> every_other(x.data(), {3, 2}, {4, 2});
+  const View<float, 2> stuck(y.data(), {3, 5}, {0, 1}), woven(y.data(), {3, 5}, {2, 1});
+  refuses({{}, weight}, {y}, "x is absent, expected (rows, in)");
+  refuses({x}, {y}, "weight is absent, expected (out, in)");
+  refuses({x, deep}, {y}, "weight is (5, 6), expected (5, 4)");
+  refuses({x, weight, long_bias}, {y}, "bias is (6), expected (5)");
+  refuses({x, weight}, {dx}, "y is (3, 4), expected (3, 5)");
+  refuses({x, weight}, {}, "y is (0, 0), expected (3, 5)");
+  refuses({every_other, View<const float, 2>(weight.data(), {5, 2})}, {y},
+          "x is strided as (4, 2), expected adjacent elements in the last extent");
+  refuses({x, weight}, {View<float, 2>(y.data(), {3, 5}, {1, 3})},
+          "y is strided as (1, 3), expected adjacent elements in the last extent");
+  refuses({x, weight}, {stuck},
+          "y is (3, 5) strided as (0, 1), expected memory that holds every element once");
+  refuses({x, weight}, {woven},
+          "y is (3, 5) strided as (2, 1), expected memory that holds every element once");
+  refuses({View<const float, 2>(nullptr, {3, 4}), weight}, {y},
+          "x is null with extents (3, 4), expected memory of these extents");
+  refuses({View<const float, 2>(x.data(), {-3, 4}), weight}, {y},
+          "x is (-3, 4), expected no negative extent");
+  refuses({View<const float, 2>(y.data(), {3, 4}), weight}, {y},
+          "y is in the memory of x, expected memory of its own");
+  refuses({x, weight}, {View<float, 2>(weight.data(), {3, 5})},
+          "y is in the memory of weight, expected memory of its own");
+
+  const auto refuses_backward = [&](const LinearInputGradients<float>& gradients,
+                                    const std::string& sentence) {
+    CHECK_THROWS_WITH(linear_backward(cpu, {x, weight}, {}, {y}, gradients, scratch),
+                      "linear_backward: " + sentence);
+  };
+  refuses_backward({dx, y}, "the gradient of weight is (3, 5), expected (5, 4)");
+  refuses_backward({x}, "the gradient of x is in the memory of x, expected memory of its own");
+  refuses_backward({View<float, 2>(y.data(), {3, 4})},
+                   "the gradient of x is in the memory of the gradient of y, "
+                   "expected memory of its own");
+  refuses_backward({dx, dweight, View<float, 1>(dx.data(), {5})},
+                   "the gradient of bias is in the memory of the gradient of x, "
+                   "expected memory of its own");
 }

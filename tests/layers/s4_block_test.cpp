@@ -124,25 +124,6 @@ TEST_CASE("an S4 block's bits do not depend on the number of threads") {
   CHECK(test::same_bits(one.final.x, three.final.x));
 }
 
-TEST_CASE("gelu and glu are their formulas, in float as in double") {
-  const auto x = Random(12).normal<double, 2>({7, 38}, 3);
-  Tensor<float, 2> rounded(x.extents()), gelu(x.extents()), glu({7, 19});
-  std::copy(x.begin(), x.end(), rounded.begin());
-  gelu_forward<float>(cpu(2), rounded, gelu);
-  glu_forward<float>(cpu(2), rounded, glu);
-  Tensor<double, 2> want_gelu(x.extents()), want_glu({7, 19});
-  for (Index i = 0; i < 7; ++i)
-    for (Index j = 0; j < 38; ++j) {
-      const double v = x(i, j);
-      want_gelu(i, j) =
-          v / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979) * (v + 0.044715 * v * v * v)));
-      CHECK(std::abs(want_gelu(i, j) - v / 2 * std::erfc(-v / std::sqrt(2.0))) <= 5e-4);
-      if (j < 19) want_glu(i, j) = v / (1 + std::exp(-x(i, 19 + j)));
-    }
-  CHECK(test::relative_error(gelu, want_gelu) < 1e-6);
-  CHECK(test::relative_error(glu, want_glu) < 1e-6);
-}
-
 TEST_CASE("the gradients of an S4 block in float are those in double, with dropout") {
   const auto wide = draw(13);
   S4BlockWeights<float> narrow(small);

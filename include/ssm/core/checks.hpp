@@ -41,7 +41,7 @@ template <std::size_t Rank>
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
 void check_given(std::string_view function, std::string_view argument, const AnyView& view,
-                 std::string_view shape) {
+                 std::string_view shape = "given") {
   if (!view) throw_absent(function, argument, shape);
   Index all = 0;
   for (const Index extent : view.extents()) all |= extent;
@@ -73,6 +73,24 @@ template <class AnyView, std::size_t Rank>
 void check_optional_output_shape(std::string_view function, std::string_view argument,
                                  const AnyView& view, const std::array<Index, Rank>& want) {
   if (view) check_output_shape(function, argument, view, want);
+}
+
+/// Throws ShapeError unless a view is there, with these extents and the elements of its last one
+/// adjacent.
+template <class AnyView, std::size_t Rank>
+void check_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                const std::array<Index, Rank>& extents) {
+  check_shape(function, argument, view, extents);
+  check_given(function, argument, view);
+  check_adjacent(function, argument, view);
+}
+
+/// The same for one that is written to.
+template <class AnyView, std::size_t Rank>
+void check_output_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                       const std::array<Index, Rank>& extents) {
+  check_rows(function, argument, view, extents);
+  check_output(function, argument, view);
 }
 
 /// Where the elements of a view lie.
@@ -153,6 +171,36 @@ struct Footprint {
     return shift < mine.run || shift + theirs.run > period;
   }
 };
+
+/// Whether two views may share an element.
+template <class A, class B>
+[[nodiscard]] bool overlap(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+}
+
+/// Whether element by element two views are the same.
+template <class A, class B>
+[[nodiscard]] bool same_elements(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).is_same(Footprint::of(b));
+}
+
+/// Throws ShapeError when `output`, which is written to, has memory in common with `other`.
+template <class Output, class Other>
+void check_no_overlap(std::string_view function, std::string_view output_name, const Output& output,
+                      std::string_view other_name, const Other& other) {
+  if (overlap(output, other))
+    throw_shape(function, output_name, "in the memory of " + std::string(other_name),
+                "memory of its own");
+}
+
+/// The same for an output that may be the memory of the other argument, element by element.
+template <class Output, class Other>
+void check_same_or_apart(std::string_view function, std::string_view output_name,
+                         const Output& output, std::string_view other_name, const Other& other) {
+  if (overlap(output, other) && !same_elements(output, other))
+    throw_shape(function, output_name, "over a part of the memory of " + std::string(other_name),
+                "all of it or memory of its own");
+}
 
 /// Throws ShapeError when an output has memory in common with an input or another output. Inputs
 /// come first, outputs after all of them; what is absent has no memory.

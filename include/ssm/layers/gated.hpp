@@ -44,6 +44,7 @@ struct GatedScratch {
   LinearScratch<T, Space> linear;
   GeluScratch<T, Space> gelu;
   GluScratch<T, Space> glu;
+  DropoutScratch<T, Space> dropout;
 };
 
 /// Any layer with the gate that S4 puts behind its mixers (Gu, Goel & Ré 2022, appendix, and its
@@ -126,7 +127,7 @@ void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   forward(backend, layer.mixer, input, state,
           OutputOf<Layer>(scratch.mixed.data(), input.extents()), inner, scratch.mixer);
   gelu(backend, {scratch.mixed}, {}, {scratch.activated}, scratch.gelu);
-  dropout(backend, options.dropout.of(1), scratch.activated.view());
+  dropout(backend, {scratch.activated}, options.dropout.of(1), {scratch.activated}, scratch.dropout);
   linear(backend, detail::product<T, Space>(scratch.activated, layer.weight, layer.bias), {},
          {scratch.projected}, scratch.linear);
   glu(backend, {scratch.projected}, {}, {y}, scratch.glu);
@@ -157,7 +158,7 @@ void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   linear_backward(backend, detail::product<T, Space>(scratch.activated, layer.weight, layer.bias),
                   {}, {scratch.dprojected}, {scratch.drows, gradients.weight, gradients.bias},
                   scratch.linear);
-  dropout(backend, options.dropout.of(1), scratch.drows.view());
+  dropout(backend, {scratch.drows}, options.dropout.of(1), {scratch.drows}, scratch.dropout);
   gelu_backward(backend, {scratch.mixed}, {}, {scratch.drows}, {scratch.drows}, scratch.gelu);
   auto inner = options;
   inner.dropout = options.dropout.of(0);
@@ -201,10 +202,10 @@ class GatedStepper {
       detail::check_shape("step of Gated", "output", output, mixed_.extents());
     });
     step(mixer_, input, state, mixed_);
-    gelu_step(GeluInputs<T>{mixed_}, mixed_.view());
+    gelu_step(GeluInputs<T>{mixed_}, {}, mixed_.view());
     linear_step(detail::product<T, Host>(mixed_, layer_->weight, layer_->bias), {},
                 projected_.view());
-    glu_step(GluInputs<T>{projected_}, output);
+    glu_step(GluInputs<T>{projected_}, {}, output);
   }
 
   const Gated<Layer, Matrix>* layer_;

@@ -324,7 +324,9 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   const auto dx = detail::merge_rows(function, "dinput", dinput);
   const Index rows = x.extent(0);
   MambaScratch<T, Space>& w = scratch;
-  detail::check_kept(function, w.kept);
+  if (!w.kept)
+    detail::throw_shape(function, "scratch", "of no call that kept anything",
+                        "one that forward filled, with keep");
   detail::check_shape(function, "scratch", w.y, shape(rows, c.channels()));
   Maybe<MambaState<T, Space>> before;
   if (w.stateful) before = w.before;

@@ -14,6 +14,23 @@ namespace ssm {
 template <class First, class... Rest>
 class OneOfStepper;
 
+namespace detail {
+
+/// Calls body(index) with the index of the alternative that a variant holds, as a constant.
+template <class Variant, class Body>
+decltype(auto) with_index(const Variant& variant, const Body& body) {
+  const auto search = [&]<std::size_t I>(const auto& self,
+                                         std::integral_constant<std::size_t, I> index)
+      -> decltype(body(index)) {
+    if constexpr (I + 1 < std::variant_size_v<Variant>)
+      if (variant.index() != I) return self(self, std::integral_constant<std::size_t, I + 1>());
+    return body(index);
+  };
+  return search(search, std::integral_constant<std::size_t, 0>());
+}
+
+}  // namespace detail
+
 /// The configuration of a layer of one of several kinds.
 template <class First, class... Rest>
 struct OneOfConfig {
@@ -56,13 +73,10 @@ struct OneOf {
 
   OneOf() = default;
   /// All zero, of the kind that the configuration is of. @throws as that kind
-  explicit OneOf(const Config& c) : config(c) { make(std::index_sequence_for<First, Rest...>()); }
-
- private:
-  template <std::size_t... I>
-  void make(std::index_sequence<I...>) {
-    ((config.kind.index() == I ? void(kind.template emplace<I>(std::get<I>(config.kind))) : void()),
-     ...);
+  explicit OneOf(const Config& c) : config(c) {
+    detail::with_index(c.kind, [&](auto index) {
+      kind.template emplace<index>(std::get<index>(c.kind));
+    });
   }
 };
 
@@ -74,11 +88,11 @@ void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {
 template <class First, class... Rest>
 [[nodiscard]] OneOfState<First, Rest...> make_state(const OneOf<First, Rest...>& layer,
                                                     Index sequences) {
-  return std::visit(
-      [&](const auto& kind) {
-        return OneOfState<First, Rest...>{make_state(kind, sequences)};
-      },
-      layer.kind);
+  OneOfState<First, Rest...> state;
+  detail::with_index(layer.kind, [&](auto index) {
+    state.kind.template emplace<index>(make_state(std::get<index>(layer.kind), sequences));
+  });
+  return state;
 }
 
 /// Each kind by its own rule.
@@ -89,19 +103,15 @@ void initialize(OneOf<First, Rest...>& layer, std::uint64_t seed, Index depth = 
 
 namespace detail {
 
-/// Calls body(layer, state, scratch, index) with those of the kind that the layer is of.
-template <class Layer, class State, class Scratch, class Body, std::size_t... I>
-void with_kind(std::string_view function, Layer& layer, Maybe<State> state, Scratch& scratch,
-               const Body& body, std::index_sequence<I...>) {
-  if (state && state->kind.index() != layer.kind.index())
-    throw_shape(function, "state", "of another kind of layer", "one made by make_state");
-  const auto run = [&](auto index) {
-    constexpr std::size_t i = decltype(index)::value;
-    using Kind = std::variant_alternative_t<i, decltype(state->kind)>;
-    const Maybe<Kind> own = state ? Maybe<Kind>(std::get<i>(state->kind)) : Maybe<Kind>();
-    body(std::get<i>(layer.kind), own, std::get<i>(scratch), index);
-  };
-  ((layer.kind.index() == I ? run(std::integral_constant<std::size_t, I>()) : void()), ...);
+/// The state of the alternative `I`, if there is one.
+template <std::size_t I, class First, class... Rest>
+[[nodiscard]] auto state_of_kind(std::string_view function, Maybe<OneOfState<First, Rest...>> state,
+                                 std::string_view argument) {
+  using Kind = std::variant_alternative_t<I, decltype(state->kind)>;
+  if (!state) return Maybe<Kind>();
+  if (state->kind.index() != I)
+    throw_shape(function, argument, "of another kind of layer", "one made by make_state");
+  return Maybe<Kind>(std::get<I>(state->kind));
 }
 
 }  // namespace detail
@@ -114,12 +124,11 @@ void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
              const OutputOf<OneOf<First, Rest...>>& output,
              const OptionsOf<OneOf<First, Rest...>>& options,
              ScratchOf<OneOf<First, Rest...>>& scratch) {
-  detail::with_kind(
-      "forward of OneOf", layer, state, scratch,
-      [&](const auto& kind, const auto& own, auto& room, auto) {
-        forward(backend, kind, input, own, output, options, room);
-      },
-      std::index_sequence_for<First, Rest...>());
+  detail::with_index(layer.kind, [&](auto index) {
+    forward(backend, std::get<index>(layer.kind), input,
+            detail::state_of_kind<index>("forward of OneOf", state, "state"), output, options,
+            std::get<index>(scratch));
+  });
 }
 
 /// Gradients of forward. @throws as the kind that it is
@@ -133,13 +142,11 @@ void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               const OptionsOf<OneOf<First, Rest...>>& options,
               ScratchOf<OneOf<First, Rest...>>& scratch) {
   resize_gradients(layer, gradients);
-  detail::with_kind(
-      "backward of OneOf", layer, dstate, scratch,
-      [&](const auto& kind, const auto& own, auto& room, auto index) {
-        backward(backend, kind, input, own, doutput, dinput,
-                 std::get<decltype(index)::value>(gradients.kind), options, room);
-      },
-      std::index_sequence_for<First, Rest...>());
+  detail::with_index(layer.kind, [&](auto index) {
+    backward(backend, std::get<index>(layer.kind), input,
+             detail::state_of_kind<index>("backward of OneOf", dstate, "dstate"), doutput, dinput,
+             std::get<index>(gradients.kind), options, std::get<index>(scratch));
+  });
 }
 
 /// The stepper of the layer that it is.
@@ -150,45 +157,39 @@ class OneOfStepper {
 
  public:
   explicit OneOfStepper(const Layer& layer, Index batch = 1, const LayerOptions<>& options = {})
-      : kind_(std::visit(
-            [&](const auto& kind) {
-              using Kind = std::remove_cvref_t<decltype(kind)>;
-              return Kinds(std::in_place_type<StepperOf<Kind>>, kind, batch, options);
-            },
-            layer.kind)) {}
+      : kind_(detail::with_index(layer.kind, [&](auto index) {
+          return Kinds(std::in_place_index<index>, std::get<index>(layer.kind), batch, options);
+        })) {}
   OneOfStepper(const Layer&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
   /// Follows weights that have changed. @throws ShapeError, also for a layer of another kind
   void update(const Layer& layer) {
     if (layer.kind.index() != kind_.index())
       detail::throw_shape("OneOfStepper", "layer", "of another kind", "the kind it was made for");
-    std::visit(
-        [&](const auto& kind) {
-          std::get<StepperOf<std::remove_cvref_t<decltype(kind)>>>(kind_).update(kind);
-        },
-        layer.kind);
+    detail::with_index(layer.kind, [&](auto index) {
+      std::get<index>(kind_).update(std::get<index>(layer.kind));
+    });
   }
 
   friend void step(OneOfStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    OneOfState<First, Rest...>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output, std::index_sequence_for<First, Rest...>());
+    stepper.advance(input, state, output);
   }
 
  private:
   using Kinds = std::variant<StepperOf<First>, StepperOf<Rest>...>;
 
-  template <std::size_t... I>
   void advance(const View<const T, 2>& input, OneOfState<First, Rest...>& state,
-               const View<T, 2>& output, std::index_sequence<I...>) noexcept {
+               const View<T, 2>& output) noexcept {
     detail::check_or_terminate([&] {
       if (state.kind.index() != kind_.index())
         detail::throw_shape("step of OneOf", "state", "of another kind of layer",
                             "one made by make_state");
     });
-    ((kind_.index() == I ? step(*std::get_if<I>(&kind_), input, *std::get_if<I>(&state.kind), output)
-                         : void()),
-     ...);
+    detail::with_index(kind_, [&](auto index) {
+      step(*std::get_if<index>(&kind_), input, *std::get_if<index>(&state.kind), output);
+    });
   }
 
   Kinds kind_;

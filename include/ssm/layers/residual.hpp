@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ssm/layers/add.hpp"
+#include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/rms_norm.hpp"
@@ -38,6 +39,8 @@ struct ResidualScratch {
   typename Layer::Scratch mixer;
   RmsNormScratch<T, Space> norm;
   AddScratch<T, Space> add;
+  CopyRowsScratch<T, Space> copy;
+  DropoutScratch<T, Space> dropout;
 };
 
 /// A residual block around any layer, its norm first (pre-norm):
@@ -107,7 +110,7 @@ void forward(const Backend& backend, const Residual<Layer>& layer,
   forward(backend, layer.mixer,
           InputOf<Layer>(std::as_const(scratch.normed).data(), input.extents()), state,
           OutputOf<Layer>(scratch.mixed.data(), input.extents()), inner, scratch.mixer);
-  dropout(backend, options.dropout.of(1), scratch.mixed.view());
+  dropout(backend, {scratch.mixed}, options.dropout.of(1), {scratch.mixed}, scratch.dropout);
   add(backend, {x, scratch.mixed}, {}, {y}, scratch.add);
 }
 
@@ -131,8 +134,8 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
   resize_gradients(layer, gradients);
   resize(backend, scratch.dmixed, {x.extent(0), width});
   resize(backend, scratch.dnormed, {x.extent(0), width});
-  copy_rows(backend, {dy}, {}, {scratch.dmixed});
-  dropout(backend, options.dropout.of(1), scratch.dmixed.view());
+  copy_rows(backend, {dy}, {}, {scratch.dmixed}, scratch.copy);
+  dropout(backend, {scratch.dmixed}, options.dropout.of(1), {scratch.dmixed}, scratch.dropout);
   auto inner = options;
   inner.dropout = options.dropout.of(0);
   backward(backend, layer.mixer,
@@ -140,7 +143,7 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
            InputOf<Layer>(std::as_const(scratch.dmixed).data(), input.extents()),
            OutputOf<Layer>(scratch.dnormed.data(), input.extents()), gradients.mixer, inner,
            scratch.mixer);
-  copy_rows(backend, {dy}, {}, {dx});
+  copy_rows(backend, {dy}, {}, {dx}, scratch.copy);
   rms_norm_backward(backend, {x, layer.norm},
                     {.epsilon = layer.config.epsilon, .write = Write::accumulate},
                     {scratch.dnormed}, {dx, gradients.norm}, scratch.norm);
@@ -184,7 +187,7 @@ class ResidualStepper {
     rms_norm_step(RmsNormInputs<T>{input, layer_->norm}, {.epsilon = layer_->config.epsilon},
                   normed_);
     step(mixer_, normed_, state, mixed_);
-    add_step(AddInputs<T>{input, mixed_}, output);
+    add_step(AddInputs<T>{input, mixed_}, {}, output);
   }
 
   const Residual<Layer>* layer_;

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "ssm/core/copy.hpp"
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 
@@ -59,6 +59,7 @@ struct StackScratch {
   std::vector<typename Layer::Scratch> layers;
   std::vector<TensorIn<T, 3, Space>> between;  ///< (batch, length, width): outputs of all but the last
   std::array<TensorIn<T, 3, Space>, 2> dbetween;
+  CopyRowsScratch<T, Space> copy;
 };
 
 /// Layers on each other: each reads what the one before it wrote.
@@ -155,7 +156,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
   const std::size_t count = stack.layers.size();
   if (count == 0)
     return copy_rows(backend, {detail::merge_rows(function, "input", input)}, {},
-                     {detail::merge_rows(function, "output", output)});
+                     {detail::merge_rows(function, "output", output)}, scratch.copy);
   if (const std::size_t kept = options.keep ? count : 1; scratch.layers.size() < kept)
     scratch.layers.resize(kept);
   if (const std::size_t kept = options.keep ? count - 1 : std::min<std::size_t>(count - 1, 2);
@@ -189,7 +190,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
   const std::size_t count = stack.layers.size();
   if (count == 0)
     return copy_rows(backend, {detail::merge_rows(function, "doutput", doutput)}, {},
-                     {detail::merge_rows(function, "dinput", dinput)});
+                     {detail::merge_rows(function, "dinput", dinput)}, scratch.copy);
   if (scratch.layers.size() < count || scratch.between.size() + 1 < count)
     detail::throw_shape(function, "scratch", "of another call",
                         "one that forward filled, with keep");

@@ -230,7 +230,7 @@ double loss(const Backend& backend, const LanguageModel<Layer>& model,
   constexpr std::string_view function = "loss of LanguageModel";
   detail::check_shape(function, "targets", targets, tokens.extents());
   const CrossEntropyOptions rule;
-  detail::check_targets(function, targets, model.config.vocab, rule);
+  detail::check_tokens(function, "targets", targets, model.config.vocab, &rule.ignore);
   auto kept = options;
   kept.keep = static_cast<bool>(gradients);
   detail::run_backbone(function, backend, model, tokens, state, kept, scratch);

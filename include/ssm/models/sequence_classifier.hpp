@@ -245,7 +245,7 @@ double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
   detail::check_shape(function, "labels", labels, shape(count));
   const View<const Token, 2, Space> targets(labels.data(), {count, 1}, {labels.stride(0), 1});
   const CrossEntropyOptions rule;
-  detail::check_targets(function, targets, classes, rule);
+  detail::check_tokens(function, "labels", targets, classes, &rule.ignore);
   auto kept = options;
   kept.keep = static_cast<bool>(gradients);
   detail::run_classifier(function, backend, model, sequences, kept, scratch);
