@@ -57,7 +57,7 @@ void check_output(std::string_view function, std::string_view argument, const An
   bool repeated = false;
   for (std::size_t i = 0; i < AnyView::rank; ++i)
     repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
-  if (repeated) throw_repeated(function, argument, view.strides());
+  if (repeated && view.size() > 0) throw_repeated(function, argument, view.strides());
 }
 
 /// check_shape and check_output of an argument that is written to.

@@ -13,6 +13,8 @@
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/decay.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
+#include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/scan/selective_scan.hpp"

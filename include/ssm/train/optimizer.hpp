@@ -29,9 +29,11 @@ struct Optimizer {
   Index step = 0;                     ///< steps done
 
   Optimizer() = default;
-  /// For a model of this configuration, before its first step.
-  explicit Optimizer(const Model& model)
-      : first_moment(model.config), second_moment(model.config) {}
+  /// For a model of these sizes, before its first step.
+  explicit Optimizer(const Model& model) : first_moment(model) {
+    zero_parameters(first_moment);
+    second_moment = first_moment;
+  }
 };
 
 /// One step of AdamW (Loshchilov & Hutter 2019, algorithm 2, with λ scaled by the learning rate).

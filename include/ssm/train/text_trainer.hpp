@@ -20,8 +20,8 @@ namespace ssm {
 
 struct TextTrainerOptions {
   Index batch = 16;  ///< parallel streams
-  StreamOptions streams;
-  TrainerOptions trainer;
+  StreamOptions streams = {};
+  TrainerOptions trainer = {};
   double dropout = 0;  ///< probability, on what each layer adds
 };
 

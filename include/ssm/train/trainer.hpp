@@ -16,8 +16,8 @@
 namespace ssm {
 
 struct TrainerOptions {
-  CosineSchedule schedule;
-  AdamWOptions adamw;   ///< its learning rate is the schedule's
+  CosineSchedule schedule = {};
+  AdamWOptions adamw = {};  ///< its learning rate is the schedule's
   double max_norm = 1;  ///< gradients are clipped to it; infinity: never
   double average = 0;   ///< decay of the moving average of the weights; 0: none is kept
 };
@@ -51,7 +51,7 @@ class Trainer {
   Trainer() = default;
   /// A run at its beginning. @throws DomainError for options that no run could have
   explicit Trainer(Model start, const TrainerOptions& o = {})
-      : model(std::move(start)), average(model), optimizer(model), options(o), gradients_(model.config) {
+      : model(std::move(start)), average(model), optimizer(model), options(o), gradients_(model) {
     check();
   }
 
@@ -65,7 +65,6 @@ class Trainer {
   /// One step. `loss(model, gradients)` returns the mean loss and overwrites the gradients.
   template <class Loss>
   TrainingReport step(const Cpu& backend, Loss&& loss) {
-    resize_gradients(model, gradients_);
     TrainingReport report;
     report.learning_rate = options.schedule(optimizer.step);
     report.loss = loss(std::as_const(model), gradients_);

@@ -1,8 +1,9 @@
-#include "ssm/train/adamw.hpp"
+#include "ssm/train/optimizer.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "ssm/train/average.hpp"
 #include "support/catch.hpp"
@@ -37,14 +38,15 @@ double reference(double w, double g0, int steps, bool decay) {
 
 template <class T>
 ToyWeights<T> optimized(int threads, int steps) {
-  ToyWeights<T> weights = random_weights<T>(1), m, v;
+  ToyWeights<T> weights = random_weights<T>(1);
+  ssm::Optimizer<ToyWeights<T>> optimizer(weights);
   const ToyWeights<T> g0 = random_weights<T>(2);
   for (int t = 1; t <= steps; ++t) {
     ToyWeights<T> g = g0;
-    g.visit([&](const std::string&, auto& tensor, bool) {
+    parameters(g, [&](const auto&, auto& tensor, const auto&, bool) {
       for (T& x : tensor) x /= static_cast<T>(t);
     });
-    ssm::adamw_step(ssm::cpu(threads), weights, g, m, v, t, options);
+    ssm::optimizer_step(ssm::cpu(threads), weights, g, optimizer, options);
   }
   return weights;
 }
@@ -86,16 +88,19 @@ TEST_CASE("AdamW gives the same bits for any number of threads") {
 }
 
 TEST_CASE("AdamW lets NaN through to the weight it belongs to, and no further") {
-  ToyWeights<double> weights = random_weights<double>(1), m, v, g = random_weights<double>(2);
+  ToyWeights<double> weights = random_weights<double>(1), g = random_weights<double>(2);
+  ssm::Optimizer<ToyWeights<double>> optimizer(weights);
   g.bias(3) = std::numeric_limits<double>::quiet_NaN();
-  ssm::adamw_step(ssm::cpu, weights, g, m, v, 1, options);
+  ssm::optimizer_step(ssm::cpu, weights, g, optimizer, options);
   for (Index i = 0; i < 7; ++i) CHECK(std::isnan(weights.bias(i)) == (i == 3));
 }
 
 TEST_CASE("AdamW refuses options out of range and gradients of another size") {
-  ToyWeights<double> weights, gradients, m, v;
+  ToyWeights<double> weights, gradients;
+  ssm::Optimizer<ToyWeights<double>> optimizer(weights);
   const auto step = [&](Index t, const ssm::AdamWOptions& o) {
-    ssm::adamw_step(ssm::cpu, weights, gradients, m, v, t, o);
+    optimizer.step = t - 1;
+    ssm::optimizer_step(ssm::cpu, weights, gradients, optimizer, o);
   };
   CHECK_NOTHROW(step(1, {}));
   CHECK_THROWS_AS(step(0, {}), ssm::DomainError);
@@ -107,6 +112,28 @@ TEST_CASE("AdamW refuses options out of range and gradients of another size") {
   CHECK_THROWS_AS(step(1, {.weight_decay = -1}), ssm::DomainError);
   gradients.bias.resize({6});
   CHECK_THROWS_AS(step(1, {}), ssm::ShapeError);
+}
+
+TEST_CASE("a group has a learning rate and a decay of its own") {
+  ToyWeights<double> weights = random_weights<double>(1);
+  const ToyWeights<double> before = weights, g = random_weights<double>(2);
+  ssm::Optimizer<ToyWeights<double>> optimizer(weights);
+  ssm::optimizer_step(ssm::cpu, weights, g, optimizer, options,
+                      [](std::string_view name, bool) {
+                        return name == "bias" ? ssm::ParameterGroup{0, 0}
+                               : name == "cube" ? ssm::ParameterGroup{0.5, 0}
+                                                : ssm::ParameterGroup{1, 1};
+                      });
+  CHECK(same_bits(weights.bias, before.bias));
+  // The first step of Adam is the sign of the gradient, but for epsilon.
+  for (Index i = 0; i < weights.cube.size(); ++i) {
+    const double sign = g.cube.data()[i] < 0 ? -1 : 1;
+    CHECK(before.cube.data()[i] - weights.cube.data()[i] ==
+          Approx(0.5 * options.learning_rate * sign).epsilon(1e-3));
+  }
+  CHECK(before.matrix(0, 0) * (1 - options.learning_rate * options.weight_decay) -
+            weights.matrix(0, 0) ==
+        Approx(options.learning_rate * (g.matrix(0, 0) < 0 ? -1 : 1)).epsilon(1e-3));
 }
 
 TEST_CASE("the average of weights that do not change is those weights") {
