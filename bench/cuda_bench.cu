@@ -91,13 +91,13 @@ struct Scan {
     return in;
   }
   void forward(bool keep) {
-    ssm::selective_scan(cuda, inputs(), {.softplus = true, .keep = keep}, {y, {}}, scratch);
+    ssm::selective_scan(cuda, inputs(), {.softplus = true, .keep = keep}, {y}, scratch);
   }
   void backward() {
     ssm::SelectiveScanInputGradients<Bfloat16, float, Device> gradients;
     gradients.u = du, gradients.delta = ddelta, gradients.A = dA, gradients.B.varying = dB;
     gradients.C.varying = dC, gradients.D = dD, gradients.delta_bias = dbias, gradients.z = dz;
-    ssm::selective_scan_backward(cuda, inputs(), {.softplus = true}, {dy, {}}, gradients, scratch);
+    ssm::selective_scan_backward(cuda, inputs(), {.softplus = true}, {dy}, gradients, scratch);
   }
   void count(benchmark::State& s, Index sequences) const {
     s.SetItemsProcessed(s.iterations() * batch * length * channels);

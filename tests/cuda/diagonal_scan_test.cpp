@@ -81,10 +81,10 @@ TEST_CASE("the diagonal scan on a device refuses packed sequences and a step siz
   const DeviceTensor<Index, 1> offsets(cuda, {2});
   DeviceTensor<float, 3> y(cuda, {1, 4, 3});
   DiagonalScanScratch<float, float, Device> scratch;
-  DiagonalScanInputs<float, float, Device> in{u, mode, delta, mode, mode, {}, {}};
-  CHECK_NOTHROW(diagonal_scan(cuda, in, {}, {y, {}}, scratch));
+  DiagonalScanInputs<float, float, Device> in{u, mode, delta, mode, mode};
+  CHECK_NOTHROW(diagonal_scan(cuda, in, {}, {y}, scratch));
   in.sequences.offsets = offsets;
-  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y, {}}, scratch), ShapeError);
+  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y}, scratch), ShapeError);
   in.sequences.offsets = {}, in.delta = u;
-  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y, {}}, scratch), ShapeError);
+  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y}, scratch), ShapeError);
 }

@@ -337,7 +337,7 @@ TEST_CASE("a device refuses the shapes that the CPU refuses, and the scratch of 
     ssm::SelectiveScanScratch<float, float, ssm::Device> scratch;
     ssm::DeviceTensor<float, 3> y(ssm::cuda, {2, 3, 4});
     try {
-      ssm::selective_scan(ssm::cuda, in, s.options, {y, {}}, scratch);
+      ssm::selective_scan(ssm::cuda, in, s.options, {y}, scratch);
     } catch (const ssm::ShapeError& error) {
       return std::string(error.what());
     }
@@ -355,11 +355,11 @@ TEST_CASE("a device refuses the shapes that the CPU refuses, and the scratch of 
   auto in = device.inputs();
   auto options = s.options;
   const auto backward = [&] {
-    ssm::selective_scan_backward(ssm::cuda, in, options, {dy, {}}, {}, scratch);
+    ssm::selective_scan_backward(ssm::cuda, in, options, {dy}, {}, scratch);
   };
   const auto forward = [&](bool keep) {
     options.keep = keep;
-    ssm::selective_scan(ssm::cuda, in, options, {y, {}}, scratch);
+    ssm::selective_scan(ssm::cuda, in, options, {y}, scratch);
   };
   CHECK_THROWS_AS(backward(), ssm::ShapeError);
   forward(true);
