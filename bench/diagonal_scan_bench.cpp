@@ -36,7 +36,7 @@ struct Problem {
   Tensor<K, 2> lambda, B, C, dlambda, dB, dC;
   Tensor<T, 1> D, delta, dD, ddelta;
   Tensor<T, 2> kernel;
-  ssm::DiagonalScanWorkspace<T> scan;
+  ssm::DiagonalScanScratch<T, K> scan;
   ssm::DiagonalKernelWorkspace<T> kernels;
   ssm::LongConvWorkspace<T> conv;
 
@@ -68,15 +68,12 @@ struct Problem {
     dD = ddelta = D;
   }
 
-  [[nodiscard]] ssm::DiagonalRecurrenceInputs<T, K> inputs() const {
-    return {u, lambda, B, C, D, {}};
-  }
   void forward(int threads) {
-    ssm::diagonal_scan<T, K>(ssm::cpu(threads), method, inputs(), delta, {}, {y, {}}, scan);
+    ssm::diagonal_scan(ssm::cpu(threads), {u, lambda, delta, B, C, D, {}}, {method}, {y, {}}, scan);
   }
   void backward(int threads) {
-    ssm::diagonal_scan_backward<T, K>(ssm::cpu(threads), method, inputs(), delta, {}, {dy, {}},
-                                      {du, dlambda, dB, dC, dD, ddelta, {}}, scan);
+    ssm::diagonal_scan_backward(ssm::cpu(threads), {u, lambda, delta, B, C, D, {}}, {method},
+                                {dy, {}}, {du, dlambda, ddelta, dB, dC, dD, {}}, scan);
   }
   void convolve(int threads) {
     kernel.resize({channels, length});

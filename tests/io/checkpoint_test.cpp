@@ -1,8 +1,11 @@
 #include "ssm/io/checkpoint.hpp"
 
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <limits>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -12,6 +15,7 @@
 
 using ssm::FileError;
 using ssm::Index;
+using ssm::Json;
 using ssm::MambaLMConfig;
 using ssm::MambaLMWeights;
 using ssm::Tensor;
@@ -54,7 +58,7 @@ void save_changed(const std::filesystem::path& path, const MambaLMWeights<float>
   ssm::SafetensorsWriter file;
   weights.visit([&](const std::string& name, const auto& tensor, bool) {
     if (const std::string changed = change(name); !changed.empty())
-      file.add(changed, ssm::detail::shape_in_file(name, tensor), tensor.data());
+      file.add(changed, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
   if (head != nullptr) file.add("lm_head.weight", *head);
   file.save(path);
@@ -162,52 +166,91 @@ TEST_CASE("a model that says other things than its config is refused") {
   const Tensor<float, 2> extra({2, 2});
   ssm::SafetensorsWriter file;
   weights.visit([&](const std::string& name, const auto& tensor, bool) {
-    file.add(name, ssm::detail::shape_in_file(name, tensor), tensor.data());
+    file.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
   file.add("backbone.layers.0.mixer.in_proj.bias", extra);
   file.save(model);
-  CHECK_THAT(complaint(directory.path()), contains("23 tensors, expected 22"));
+  CHECK_THAT(complaint(directory.path()),
+             contains("tensors left over: \"backbone.layers.0.mixer.in_proj.bias\""));
 
   auto poisoned = weights;
   poisoned.layers[0].mixer.D(4) = std::numeric_limits<float>::quiet_NaN();
-  ssm::save_mamba_lm(directory.path(), poisoned);
+  CHECK_THROWS_WITH(ssm::save_mamba_lm(directory.path(), poisoned),
+                    contains("NaN") && contains("0.mixer.D"));
+  ssm::SafetensorsWriter careless;
+  poisoned.visit([&](const std::string& name, const auto& tensor, bool) {
+    careless.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
+  });
+  careless.save(model, ssm::NonFinite::allow);
   CHECK_THAT(complaint(directory.path()), contains("NaN") && contains("0.mixer.D"));
 }
+
+namespace {
+
+/// The config of `directory` with one field another value, the file that it makes, and what is said
+/// of the model then. A field of ssm_cfg is "ssm_cfg/name".
+std::string complaint_with(const TempDirectory& directory, const Json& config,
+                           const std::string& field, const Json& value) {
+  Json changed = config;
+  const std::size_t slash = field.find('/');
+  if (slash == field.npos)
+    changed[field] = value;
+  else
+    changed[field.substr(0, slash)][field.substr(slash + 1)] = value;
+  directory.write("config.json", changed.text());
+  return complaint(directory.path());
+}
+
+Json config_of(const TempDirectory& directory) {
+  const auto path = directory / "config.json";
+  return ssm::detail::parse_json(path, ssm::test::read_bytes(path));
+}
+
+/// A folder with a small model under a published -hf config, which has fields of both kinds.
+Json save_hf(const TempDirectory& directory, const MambaLMWeights<float>& weights) {
+  save_changed(directory / "model.safetensors", weights, [](const std::string& name) {
+    return name == "backbone.embedding.weight" ? "backbone.embeddings.weight" : name;
+  });
+  return ssm::detail::parse_json(directory.path(), R"({
+      "architectures": ["MambaForCausalLM"], "bos_token_id": 0, "conv_kernel": 4, "d_inner": 1536,
+      "d_model": 768, "eos_token_id": 0, "expand": 2, "fused_add_norm": true, "hidden_act": "silu",
+      "hidden_size": 6, "initializer_range": 0.1, "intermediate_size": 12,
+      "layer_norm_epsilon": 0.1, "model_type": "mamba", "n_layer": 24, "num_hidden_layers": 2,
+      "pad_token_id": 0, "pad_vocab_size_multiple": 8, "rescale_prenorm_residual": false,
+      "residual_in_fp32": true, "rms_norm": true, "ssm_cfg": {}, "state_size": 3,
+      "time_step_floor": 0.0001, "time_step_init_scheme": "random", "time_step_max": 0.1,
+      "time_step_min": 0.001, "time_step_rank": 2, "time_step_scale": 1.0,
+      "torch_dtype": "float32", "transformers_version": "4.39.0.dev0", "use_bias": false,
+      "use_cache": true, "use_conv_bias": true, "vocab_size": 11})");
+}
+
+}  // namespace
 
 TEST_CASE("a config that is wrong in any field is refused by that field") {
   const TempDirectory directory;
   ssm::save_mamba_lm(directory.path(), some_weights());
-  const auto good = nlohmann::json::parse(ssm::test::read_bytes(directory / "config.json"));
-  const auto with = [&](const char* pointer, const nlohmann::json& value) {
-    nlohmann::json json = good;
-    json[nlohmann::json::json_pointer(pointer)] = value;
-    directory.write("config.json", json.dump());
-    return complaint(directory.path());
+  const Json good = config_of(directory);
+  const auto with = [&](const std::string& field, const Json& value) {
+    return complaint_with(directory, good, field, value);
   };
-  CHECK(with("/unknown", 3).empty());
-  for (const char* field :
-       {"/d_model", "/n_layer", "/vocab_size", "/pad_vocab_size_multiple", "/ssm_cfg/d_state",
-        "/ssm_cfg/d_conv", "/ssm_cfg/expand", "/ssm_cfg/dt_rank"}) {
+  CHECK(with("unknown", 3).empty());
+  for (const std::string field :
+       {"d_model", "n_layer", "vocab_size", "pad_vocab_size_multiple", "ssm_cfg/d_state",
+        "ssm_cfg/d_conv", "ssm_cfg/expand", "ssm_cfg/dt_rank"}) {
     INFO(field);
-    const std::string name = std::string(field).substr(std::string(field).rfind('/') + 1);
-    for (const nlohmann::json& value :
-         {nlohmann::json(0), nlohmann::json(-1), nlohmann::json(1.5), nlohmann::json("x\xff"),
-          nlohmann::json(), nlohmann::json::array({1}), nlohmann::json(UINT64_MAX)}) {
-      nlohmann::json json = good;
-      json[nlohmann::json::json_pointer(field)] = value;
-      directory.write("config.json",
-                      json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-      CHECK_THAT(complaint(directory.path()), contains(name));
-    }
+    for (const Json& value :
+         {Json(0), Json(-1), Json(1.5), Json("x"), Json(), Json(true),
+          Json(std::numeric_limits<double>::infinity()), Json(Json::Array{1}), Json(UINT64_MAX)})
+      CHECK_THAT(with(field, value), contains(field.substr(field.find('/') + 1)));
     // Sizes that are numbers but not those of the file, up to ones that no memory can hold.
     CHECK_FALSE(with(field, 37).empty());
     CHECK_FALSE(with(field, 0x7fffffff).empty());
   }
-  CHECK_THAT(with("/ssm_cfg/layer", "Mamba2"), contains("Mamba1"));
-  CHECK_THAT(with("/rms_norm", false), contains("rms_norm"));
-  CHECK_THAT(with("/attn_layer_idx", {1}), contains("attn_layer_idx"));
-  CHECK_THAT(with("/norm_epsilon", -1), contains("norm_epsilon"));
-  CHECK_FALSE(with("/ssm_cfg", 3).empty());
+  CHECK_THAT(with("ssm_cfg/layer", "Mamba2"), contains("Mamba1"));
+  CHECK_THAT(with("rms_norm", false), contains("rms_norm"));
+  CHECK_THAT(with("attn_layer_idx", Json::Array{1}), contains("attn_layer_idx"));
+  CHECK_THAT(with("norm_epsilon", -1), contains("norm_epsilon"));
+  CHECK_FALSE(with("ssm_cfg", 3).empty());
 
   for (const char* text : {"", "[]", "3", "{", "{}", "{\"d_model\": \"\xff\"}", "null"}) {
     directory.write("config.json", text);
@@ -217,6 +260,111 @@ TEST_CASE("a config that is wrong in any field is refused by that field") {
   CHECK_THAT(complaint(directory.path()), contains("JSON"));
   directory.write("config.json", std::string(2 << 20, ' '));
   CHECK_THAT(complaint(directory.path()), contains("at most"));
+  directory.write("config.json", "{\n  \"d_model\": 6,\n  \"n_layer\": 2\n  \"vocab_size\": 11\n}");
+  CHECK_THAT(complaint(directory.path()), contains("line 4, column 3: expected ','"));
+}
+
+TEST_CASE("a field that would make another model is refused by name") {
+  const TempDirectory directory;
+  ssm::save_mamba_lm(directory.path(), some_weights());
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Json original = config_of(directory);
+  for (const auto& [field, value, same] :
+       {std::tuple<std::string, Json, Json>{"tie_embeddings", false, true},
+        {"d_intermediate", 12, 0},
+        {"ssm_cfg/bias", true, false},
+        {"ssm_cfg/conv_bias", false, true},
+        {"ssm_cfg/dt_limit", Json::Array{0.001, 0.1}, Json::Array{0.0, infinity}},
+        {"ssm_cfg/dt_limit", 3, Json::Array{0, infinity}}}) {
+    INFO(field);
+    CHECK_THAT(complaint_with(directory, original, field, value),
+               contains(field.substr(field.find('/') + 1)));
+    CHECK(complaint_with(directory, original, field, same).empty());
+  }
+  const Json hf = save_hf(directory, some_weights());
+  for (const auto& [field, value, same] :
+       {std::tuple<std::string, Json, Json>{"tie_word_embeddings", false, true},
+        {"use_bias", true, false},
+        {"use_conv_bias", false, true},
+        {"hidden_act", "gelu", "silu"},
+        {"intermediate_size", 24, 12.0},
+        {"model_type", "falcon_mamba", "mamba"},
+        {"time_step_limit", Json::Array{0.001, 0.1}, Json::Array{0.0, infinity}}}) {
+    INFO(field);
+    CHECK_THAT(complaint_with(directory, hf, field, value), contains(field));
+    CHECK(complaint_with(directory, hf, field, same).empty());
+  }
+}
+
+TEST_CASE("where a config has fields of both kinds, its model_type decides") {
+  const TempDirectory directory;
+  MambaLMConfig config = small;
+  config.norm_epsilon = 0.1;
+  const auto weights = some_weights(config);
+  const Json hf = save_hf(directory, weights);
+  directory.write("config.json", hf.text());
+  CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+  CHECK_THAT(complaint_with(directory, hf, "state_size", 8), contains("x_proj"));
+}
+
+TEST_CASE("a Mamba-2 config gets a sentence, though Python wrote Infinity into it") {
+  const TempDirectory directory;
+  ssm::save_mamba_lm(directory.path(), some_weights());
+  directory.write("config.json", R"({"model_type": "mamba2", "hidden_size": 6,
+      "num_hidden_layers": 2, "vocab_size": 11, "time_step_limit": [0.0, Infinity]})");
+  CHECK_THAT(complaint(directory.path()), contains("Mamba-2 is not supported"));
+  directory.write("config.json", R"({"d_model": 6, "n_layer": 2, "vocab_size": 11,
+      "ssm_cfg": {"layer": "Mamba2", "dt_limit": [0.0, Infinity]}})");
+  CHECK_THAT(complaint(directory.path()), contains("Mamba-2 is not supported"));
+}
+
+TEST_CASE("a model without the config beside it is what its file says of itself") {
+  const TempDirectory directory;
+  const auto old = some_weights(), weights = some_weights({.vocab = 7, .width = 3, .layers = 1});
+  ssm::save_mamba_lm(directory / "m", old);
+  ssm::save_mamba_lm(directory / "m", weights);
+  // What a kill between the last two steps of saving leaves.
+  std::filesystem::remove(directory / "m/config.json");
+  CHECK(same_weights(ssm::load_mamba_lm(directory / "m"), weights));
+  CHECK(same_weights(ssm::load_mamba_lm(directory / "m/model.safetensors"), weights));
+  // What one that saved without such care would: never weights under another's config.
+  ssm::save_mamba_lm(directory / "old", old);
+  std::filesystem::copy_file(directory / "old/config.json", directory / "m/config.json");
+  CHECK_THAT(complaint(directory / "m"), contains("too few"));
+}
+
+TEST_CASE("tensors that are missing or left over are named, a few of them") {
+  const TempDirectory directory;
+  const auto weights = some_weights();
+  ssm::save_mamba_lm(directory.path(), weights);
+  const Tensor<float, 1> bias({24});
+  ssm::SafetensorsWriter file;
+  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+    if (!name.ends_with("1.mixer.D"))
+      file.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
+  });
+  for (int i = 0; i < 6; ++i) file.add("layers." + std::to_string(i) + ".in_proj.bias", bias);
+  file.save(directory / "model.safetensors");
+  const std::string text = complaint(directory.path());
+  CHECK_THAT(text, contains("missing tensors: \"backbone.layers.1.mixer.D\"; left over: "));
+  CHECK_THAT(text, contains("\"layers.3.in_proj.bias\" and 2 more"));
+}
+
+TEST_CASE("a folder whose weights are in another form says what to do") {
+  const TempDirectory directory;
+  directory.write("config.json", "{}");
+  directory.write("pytorch_model.bin", "");
+  CHECK_THAT(complaint(directory.path()), contains("pytorch_model.bin") && contains("convert"));
+  directory.write("model.safetensors.index.json", "{}");
+  CHECK_THAT(complaint(directory.path()), contains("several files") && contains("join"));
+}
+
+TEST_CASE("counts in messages are whole numbers") {
+  const TempDirectory directory;
+  ssm::save_mamba_lm(directory.path(), some_weights());
+  Json config = config_of(directory);
+  CHECK_THAT(complaint_with(directory, config, "d_model", 64),
+             contains(" parameters") && !contains(".000"));
 }
 
 TEST_CASE("a model that is not there is refused by its path") {

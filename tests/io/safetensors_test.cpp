@@ -171,7 +171,10 @@ TEST_CASE("NaN and infinity are refused by name and place unless they are allowe
     SafetensorsWriter writer;
     writer.add("w", tensor);
     writer.add("h", tensor, DType::F16);
-    writer.save(directory / "a");
+    CHECK_THROWS_WITH(writer.save(directory / "a"),
+                      contains("\"w\"") && contains("element 2") && contains("a: tensor"));
+    CHECK(std::filesystem::is_empty(directory.path()));
+    writer.save(directory / "a", NonFinite::allow);
     SafetensorsReader reader(directory / "a");
     for (const char* name : {"w", "h"}) {
       CHECK_THROWS_WITH((reader.read<float, 1>(name)),
@@ -180,6 +183,7 @@ TEST_CASE("NaN and infinity are refused by name and place unless they are allowe
       const float got = reader.read<float, 1>(name, NonFinite::allow)(2);
       CHECK((std::isnan(bad) ? std::isnan(got) : got == bad));
     }
+    std::filesystem::remove(directory / "a");
   }
 }
 
@@ -193,4 +197,62 @@ TEST_CASE("a double that no float can hold is refused as a float") {
   SafetensorsReader reader(directory / "a");
   CHECK_THROWS_AS((reader.read<float, 1>("w")), FileError);
   CHECK(reader.read<double, 1>("w")(0) == 1e300);
+}
+
+TEST_CASE("a number that a narrow dtype cannot hold is refused by tensor, place and value") {
+  const TempDirectory directory;
+  Tensor<float, 1> tensor({20000});
+  SafetensorsWriter writer;
+  writer.add("good", tensor);
+  writer.add("large", tensor, DType::F16);
+  tensor(12345) = 65519;  // rounds to the largest half
+  writer.save(directory / "a");
+  CHECK(SafetensorsReader(directory / "a").read<float, 1>("large")(12345) == 65504);
+  for (float large : {65520.0f, 1e5f, -1e6f, std::numeric_limits<float>::max()}) {
+    tensor(12345) = large;
+    CHECK_THROWS_WITH(writer.save(directory / "a"),
+                      contains("\"large\"") && contains("element 12345") && contains("F16"));
+  }
+  CHECK(SafetensorsReader(directory / "a").read<float, 1>("large")(12345) == 65504);
+
+  SafetensorsWriter rounding;
+  rounding.add("w", tensor, DType::BF16);
+  CHECK_THROWS_WITH(rounding.save(directory / "b"), contains("BF16"));
+  tensor(12345) = 3.38e38f;
+  CHECK_NOTHROW(rounding.save(directory / "b"));
+}
+
+TEST_CASE("what a writer writes a reader reads: all else is refused when it is saved") {
+  const TempDirectory directory;
+  const Tensor<float, 1> tensor({1});
+  const auto refused = [&](const std::string& name, const std::string& expected) {
+    SafetensorsWriter writer;
+    writer.add(name, tensor);
+    CHECK_THROWS_WITH(writer.save(directory / "a"), contains(expected));
+  };
+  refused("\xff", "UTF-8");
+  refused("\xed\xa0\x80", "UTF-8");
+  SafetensorsWriter writer;
+  CHECK_THROWS_AS(writer.add("w", std::vector<Index>{-1}, tensor.data()), ssm::ShapeError);
+  CHECK_THROWS_AS(writer.add("w", std::vector<Index>{Index{1} << 62, 4}, tensor.data()),
+                  ssm::ShapeError);
+  writer.add("w", std::vector<Index>(65, 1), tensor.data());
+  CHECK_THROWS_WITH(writer.save(directory / "a"), contains("64 extents"));
+
+  SafetensorsWriter long_header;
+  long_header.metadata["note"] = std::string(100'000'001, 'x');
+  CHECK_THROWS_WITH(long_header.save(directory / "a"), contains("at most 100000000"));
+  CHECK(std::filesystem::is_empty(directory.path()));
+}
+
+TEST_CASE("a header's text is that of any JSON writer") {
+  const TempDirectory directory;
+  Tensor<std::uint8_t, 2> tensor({1, 2});
+  SafetensorsWriter writer;
+  writer.metadata = {{"a", "1\n\x01"}, {"b", "\"\\"}};
+  writer.add("λ", tensor);
+  writer.save(directory / "a");
+  const std::string header =
+      R"({"__metadata__":{"a":"1\n\u0001","b":"\"\\"},"λ":{"dtype":"U8","shape":[1,2],"data_offsets":[0,2]}})";
+  CHECK_THAT(ssm::test::read_bytes(directory / "a"), contains(header));
 }

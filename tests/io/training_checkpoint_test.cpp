@@ -1,5 +1,14 @@
 #include "ssm/io/training_checkpoint.hpp"
 
+#if !defined(_WIN32)
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+#include <cstdint>
+#include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -7,11 +16,13 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
 using ssm::FileError;
 using ssm::Index;
+using ssm::test::contains;
 using ssm::test::TempDirectory;
 
 namespace {
@@ -143,3 +154,68 @@ TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refuse
   }
   CHECK(refused > 100);
 }
+
+TEST_CASE("options at the edge of their range come back") {
+  const TempDirectory directory;
+  auto trainer = started(0);
+  trainer.options.max_norm = std::numeric_limits<double>::infinity();
+  trainer.options.streams.latest_of = 0;
+  ssm::save_training(directory / "run", trainer.state, trainer.options);
+  const auto loaded = ssm::load_training<float>(directory / "run").options;
+  CHECK(loaded.max_norm == trainer.options.max_norm);
+  CHECK(loaded.streams.latest_of == 0);
+}
+
+TEST_CASE("sizes are believed only as far as the file bears them out") {
+  const TempDirectory directory;
+  auto trainer = started(0.9);
+  ssm::save_training(directory / "run", trainer.state, trainer.options);
+  std::string training = ssm::SafetensorsReader(directory / "run").metadata().at("training");
+  const auto swap = [&](const std::string& from, const std::string& to) {
+    training.replace(training.find(from), from.size(), to);
+  };
+  // Layers so small that the bytes would bear them out, but not the tensors.
+  swap("\"d_model\": 8", "\"d_model\": 1");
+  swap("\"n_layer\": 2", "\"n_layer\": 100000");
+  const ssm::Tensor<std::uint8_t, 1> bytes({40'000'000});
+  ssm::SafetensorsWriter writer;
+  writer.metadata["training"] = training;
+  writer.add("bytes", bytes);
+  writer.save(directory / "large");
+  CHECK_THROWS_WITH(ssm::load_training<float>(directory / "large"),
+                    contains("too few for the 100000 layers"));
+
+  writer.metadata["training"] = "{\"a\": " + std::string(2'000'000, '[');
+  writer.save(directory / "deep");
+  CHECK_THROWS_WITH(ssm::load_training<float>(directory / "deep"), contains("expected at most"));
+}
+
+#if !defined(_WIN32)
+
+TEST_CASE("a run killed while it saves goes on from what is no older than the model beside it") {
+  const TempDirectory directory;
+  auto trainer = started(0);
+  // The number of the save stands in a weight.
+  const auto save = [&](int number) {
+    trainer.state.step = number;
+    trainer.state.weights.final_norm(0) = static_cast<float>(number);
+    ssm::save_run(directory / "run", trainer.state, trainer.options);
+  };
+  save(0);
+  for (int trial = 0; trial < 15; ++trial) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0)
+      for (int number = 1 + 1000 * trial;; ++number) save(number);
+    ::usleep(static_cast<useconds_t>(20'000 + 3771 * trial));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    const auto run = ssm::load_training<float>(directory / "run/training.safetensors").state;
+    const auto model = ssm::load_mamba_lm(directory / "run");
+    CHECK(run.weights.final_norm(0) == static_cast<float>(run.step));
+    CHECK((model.final_norm(0) == static_cast<float>(run.step) || run.step == 1 + 1000 * trial ||
+           model.final_norm(0) == static_cast<float>(run.step - 1)));
+  }
+}
+
+#endif

@@ -243,11 +243,11 @@ TEST_CASE("a linear map names the argument that it refuses") {
   refuses({x, weight}, {View<float, 2>(y.data(), {3, 5}, {1, 3})},
           "y is strided as (1, 3), expected adjacent elements in the last extent");
   refuses({x, weight}, {stuck},
-          "y is (3, 5) strided as (0, 1), expected memory that holds every element once");
+          "y is strided as (0, 1), expected no stride of 0 in what is written");
   refuses({x, weight}, {woven},
           "y is (3, 5) strided as (2, 1), expected memory that holds every element once");
   refuses({View<const float, 2>(nullptr, {3, 4}), weight}, {y},
-          "x is null with extents (3, 4), expected memory of these extents");
+          "x is a null pointer to (3, 4), expected elements");
   refuses({View<const float, 2>(x.data(), {-3, 4}), weight}, {y},
           "x is (-3, 4), expected no negative extent");
   refuses({View<const float, 2>(y.data(), {3, 4}), weight}, {y},

@@ -1,8 +1,12 @@
 #include "ssm/scan/diagonal_scan.hpp"
 
+#include <array>
 #include <complex>
+#include <limits>
+#include <string>
 #include <vector>
 
+#include "ssm/scan/diagonal_recurrence.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/count_allocations.hpp"
@@ -32,7 +36,7 @@ struct Case {
   Tensor<T, 1> D, delta, dD, ddelta;
   Tensor<K, 3> initial, final, dinitial, dfinal;
   Tensor<Index, 1> offsets;  // of packed sequences, where it has elements
-  ssm::DiagonalScanWorkspace<T> workspace;
+  ssm::DiagonalScanScratch<T, K> scratch;
 
   Case(Index batch, Index length, Index channels, Index state, std::uint64_t seed) {
     Random random(seed);
@@ -52,18 +56,18 @@ struct Case {
     dlambda = dB = dC = lambda;
     dD = ddelta = D;
   }
-  [[nodiscard]] ssm::DiagonalRecurrenceInputs<T, K> inputs() const {
-    return {
-        u, lambda, B, C, D, initial, offsets.size() > 0 ? offsets.view() : View<const Index, 1>()};
+  [[nodiscard]] ssm::DiagonalScanInputs<T, K> inputs(bool reversed = false) const {
+    return {u,       lambda,
+            delta,   B,
+            C,       D,
+            initial, {offsets.size() > 0 ? offsets.view() : View<const Index, 1>(), reversed}};
   }
   void run(Discretization method, int threads = 1, bool reversed = false) {
-    ssm::diagonal_scan<T, K>(cpu(threads), method, inputs(), delta, {reversed}, {y, final},
-                             workspace);
+    ssm::diagonal_scan(cpu(threads), inputs(reversed), {method}, {y, final}, scratch);
   }
   void run_backward(Discretization method, int threads = 1, bool reversed = false) {
-    ssm::diagonal_scan_backward<T, K>(cpu(threads), method, inputs(), delta, {reversed},
-                                      {dy, dfinal}, {du, dlambda, dB, dC, dD, ddelta, dinitial},
-                                      workspace);
+    ssm::diagonal_scan_backward(cpu(threads), inputs(reversed), {method}, {dy, dfinal},
+                                {du, dlambda, ddelta, dB, dC, dD, dinitial}, scratch);
   }
 };
 
@@ -94,14 +98,14 @@ TEMPLATE_TEST_CASE("the diagonal scan is the recurrence, for any shape and metho
       Case<K> c(batch, length, channels, state, seed++);
       Tensor<T, 3> u = c.u, y(c.u.extents());
       Tensor<K, 3> final(c.final.extents());
-      ssm::DiagonalRecurrenceWorkspace<K> workspace;
+      ssm::DiagonalScanScratch<T, K> scratch;
       auto in = c.inputs();
       View<T, 3> want = y;
       if (reversed) {
         in.u = in.u.reversed(1);
         want = want.reversed(1);
       }
-      ssm::recurrence<T, K>(cpu, method, in, c.delta, {want, final}, workspace);
+      ssm::recurrence(cpu, in, {method}, {want, final}, scratch);
       c.run(method, 2, reversed);
       CAPTURE(batch, length, channels, state, reversed);
       CHECK(relative_error(c.y, y, 1) <= tolerance<T>(length));
@@ -129,16 +133,14 @@ TEST_CASE("the diagonal scan takes any strides, absent terms, and its input's me
     for (Index t = 0; t < 70; ++t)
       for (Index n = 0; n < 16; ++n) view(strided)(b, t, n) = c.u(b, t, n);
   in.u = view(strided);
-  ssm::diagonal_scan<double, K>(cpu(1), Discretization::zero_order_hold, in, c.delta, {},
-                                {view(result), {}}, c.workspace);
+  ssm::diagonal_scan(cpu(1), in, {}, {view(result), {}}, c.scratch);
   for (Index b = 0; b < 2; ++b)
     for (Index t = 0; t < 70; ++t)
       for (Index n = 0; n < 16; ++n) c.y(b, t, n) = view(result)(b, t, n);
   CHECK(same_bits(c.y, want));
 
   in.u = c.u;
-  ssm::diagonal_scan<double, K>(cpu(1), Discretization::zero_order_hold, in, c.delta, {},
-                                {c.u, c.initial}, c.workspace);
+  ssm::diagonal_scan(cpu(1), in, {}, {c.u, c.initial}, c.scratch);
   CHECK(same_bits(c.u, want));
   CHECK(same_bits(c.initial, want_final));
 }
@@ -154,8 +156,8 @@ TEMPLATE_TEST_CASE("the diagonal scan may be split anywhere", "", float, std::co
     const auto part = [&](Index begin, Index count, const View<const K, 3>& initial) {
       in.u = std::as_const(c.u).view().slice(1, begin, count);
       in.initial_state = initial;
-      ssm::diagonal_scan<T, K>(cpu(1), Discretization::bilinear, in, c.delta, {},
-                               {c.y.view().slice(1, begin, count), c.final}, c.workspace);
+      ssm::diagonal_scan(cpu(1), in, {Discretization::bilinear},
+                         {c.y.view().slice(1, begin, count), c.final}, c.scratch);
     };
     part(0, cut, c.initial);
     part(cut, 300 - cut, c.final);
@@ -275,15 +277,12 @@ TEST_CASE("packed sequences give what each gives by itself, empty and reversed o
     CHECK(relative_error(packed.dD, sums.dD) < tolerance<double>(ends.back()));
     CHECK(relative_error(packed.ddelta, sums.ddelta) < tolerance<double>(ends.back()));
 
-    if (!reversed) {
-      ssm::DiagonalRecurrenceWorkspace<K> workspace;
-      auto y = packed.y;
-      auto final = packed.final;
-      ssm::recurrence<double, K>(cpu(2), method, packed.inputs(), packed.delta, {y, final},
-                                 workspace);
-      CHECK(relative_error(packed.y, y, 1) <= tolerance<double>(ends.back()));
-      CHECK(relative_error(packed.final, final, 1) <= tolerance<double>(ends.back()));
-    }
+    ssm::DiagonalScanScratch<double, K> scratch;
+    auto y = packed.y;
+    auto final = packed.final;
+    ssm::recurrence(cpu(2), packed.inputs(reversed), {method}, {y, final}, scratch);
+    CHECK(relative_error(packed.y, y, 1) <= tolerance<double>(ends.back()));
+    CHECK(relative_error(packed.final, final, 1) <= tolerance<double>(ends.back()));
     packed.offsets(1) = 8;
     CHECK_THROWS_AS(packed.run(method), ssm::DomainError);
     packed.offsets(1) = 7;
@@ -363,4 +362,85 @@ TEST_CASE("the diagonal scan refuses shapes that do not fit, by name") {
   c.du.resize({2, 4, 2});
   CHECK_THROWS_WITH(c.run_backward(Discretization::bilinear),
                     "diagonal_scan_backward: the gradient of u is (2, 4, 2), expected (2, 4, 3)");
+}
+
+TEST_CASE("step sizes that are none are refused, each by its place") {
+  Case<double> c(2, 4, 3, 2, 11);
+  const double kept = c.delta(1);
+  for (const double bad : {-1.0, 0.0, std::numeric_limits<double>::quiet_NaN(),
+                           std::numeric_limits<double>::infinity()}) {
+    c.delta(1) = bad;
+    CHECK_THROWS_AS(c.run(Discretization::bilinear), ssm::DomainError);
+    CHECK_THROWS_AS(c.run_backward(Discretization::bilinear), ssm::DomainError);
+  }
+  c.delta(1) = -1;
+  CHECK_THROWS_WITH(c.run(Discretization::bilinear),
+                    "diagonal_scan: delta[1] is -1.000000, expected positive and finite");
+  c.delta(1) = kept;
+  CHECK_NOTHROW(c.run(Discretization::bilinear));
+  auto in = c.inputs();
+  in.delta = c.u;
+  CHECK_THROWS_WITH(ssm::diagonal_scan(cpu, in, {}, {c.y, {}}, c.scratch),
+                    "diagonal_scan: delta is (2, 4, 3), expected (channels): a Δ that changes from "
+                    "step to step is for `recurrence`");
+  in.delta = {};
+  CHECK_THROWS_WITH(ssm::diagonal_scan(cpu, in, {}, {c.y, {}}, c.scratch),
+                    "diagonal_scan: delta is absent, expected either (channels) or (batch, length, "
+                    "channels)");
+}
+
+TEST_CASE("the diagonal scan refuses null views, negative extents and outputs in others' memory") {
+  using Inputs = ssm::DiagonalScanInputs<double>;
+  using Outputs = ssm::DiagonalScanOutputs<double>;
+  Case<double> c(2, 4, 3, 2, 11);
+  const auto refuses = [&](const auto& change, const std::string& sentence) {
+    Inputs in = c.inputs();
+    Outputs out{c.y, c.final};
+    change(in, out);
+    CHECK_THROWS_WITH(ssm::diagonal_scan(cpu, in, {}, out, c.scratch),
+                      "diagonal_scan: " + sentence);
+  };
+  refuses(
+      [](Inputs& in, Outputs&) {
+        in.u = {nullptr, {2, 4, 3}};
+      },
+      "u is a null pointer to (2, 4, 3), expected elements");
+  refuses(
+      [](Inputs& in, Outputs&) {
+        in.C = {nullptr, {3, 2}};
+      },
+      "C is a null pointer to (3, 2), expected elements");
+  refuses(
+      [](Inputs& in, Outputs&) {
+        in.lambda = {in.lambda.data(), {3, -2}};
+      },
+      "lambda is (3, -2), expected no negative extent");
+  refuses(
+      [](Inputs&, Outputs& out) {
+        out.y = {out.y.data(), {2, 4, 3}, {12, 0, 1}};
+      },
+      "y is strided as (12, 0, 1), expected no stride of 0 in what is written");
+  refuses([&](Inputs&, Outputs& out) { out.y = c.u.view().reversed(1); },
+          "y is in the memory of u, expected memory of its own");
+  refuses(
+      [&](Inputs&, Outputs& out) {
+        out.final_state = {c.y.data(), {2, 3, 2}};
+      },
+      "final_state is in the memory of y, expected memory of its own");
+  CHECK_THROWS_WITH(
+      ssm::diagonal_scan_backward(cpu, c.inputs(), {}, {c.dy, {}},
+                                  {c.du, c.dlambda, {}, c.dlambda, {}, {}, {}}, c.scratch),
+      "diagonal_scan_backward: the gradient of B is in the memory of the gradient of lambda, "
+      "expected memory of its own");
+}
+
+TEST_CASE("gradients of the diagonal scan in the memory of those they come from are the same") {
+  Case<std::complex<double>> apart(2, 75, 5, 3, 15);
+  apart.run_backward(Discretization::bilinear);
+  Case<std::complex<double>> c(2, 75, 5, 3, 15);
+  ssm::diagonal_scan_backward(cpu, c.inputs(), {Discretization::bilinear}, {c.dy, c.dfinal},
+                              {c.dy, c.dlambda, c.ddelta, c.dB, c.dC, c.dD, c.dfinal}, c.scratch);
+  CHECK(same_bits(c.dy, apart.du));
+  CHECK(same_bits(c.dfinal, apart.dinitial));
+  CHECK(same_bits(c.dlambda, apart.dlambda));
 }

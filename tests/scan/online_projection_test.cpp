@@ -5,6 +5,8 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
+#include "support/last_words.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -158,4 +160,30 @@ TEST_CASE("the online projection names the argument that does not fit") {
   OnlineProjection<float> memory(2, 4);
   CHECK_THROWS_WITH(memory.project(cpu, Tensor<float, 2>({3, 1})),
                     "OnlineProjection: u is (3, 1), expected (3, 2)");
+  CHECK_THROWS_WITH(memory.project(cpu, {}),
+                    "OnlineProjection: u is absent, expected (length, streams)");
+  CHECK_THROWS_WITH(memory.project(cpu, View<const float, 2>(nullptr, {3, 2})),
+                    "OnlineProjection: u is a null pointer to (3, 2), expected elements");
+  Eigen::VectorXd c = Eigen::VectorXd::Zero(3), none;
+  CHECK_THROWS_WITH(online_projection_reference(Discretization::bilinear, 0, 1, c),
+                    "online_projection_reference: samples is 0, expected at least 1");
+  CHECK_THROWS_AS(online_projection_reference(Discretization::bilinear, 1, 1, none), ShapeError);
+}
+
+TEST_CASE("misuse of a projection ends the program with the sentence that says what") {
+  using ssm::test::contains;
+  using ssm::test::last_words;
+  OnlineProjection<float> memory(2, 4);
+  const Tensor<float, 1> two({2}), three({3});
+  CHECK(last_words([&] { memory.step(two); }).empty());
+  CHECK_THAT(last_words([&] { memory.step(three); }),
+             contains("OnlineProjection: u is (3), expected (2)"));
+  CHECK_THAT(last_words([&] { memory.step(View<const float, 1>(nullptr, {2})); }),
+             contains("OnlineProjection: u is a null pointer to (2), expected elements"));
+  CHECK_THAT(last_words([&] { (void)memory.coefficient(2, 0); }),
+             contains("OnlineProjection: stream is 2, expected from 0 to 1"));
+  CHECK_THAT(last_words([&] { (void)memory.coefficient(0, 4); }),
+             contains("OnlineProjection: n is 4, expected from 0 to 3"));
+  CHECK_THAT(last_words([&] { (void)memory.reconstruct(-1, 0.5); }),
+             contains("OnlineProjection: stream is -1, expected from 0 to 1"));
 }

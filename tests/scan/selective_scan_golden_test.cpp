@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "ssm/io/safetensors.hpp"
-#include "ssm/scan/selective_reference.hpp"
 #include "ssm/scan/selective_scan.hpp"
+#include "ssm/scan/selective_scan_reference.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
@@ -181,27 +181,25 @@ struct Result {
 template <class T, class K>
 Result<T, K> scan(const Cpu& backend, const Case<T, K>& golden) {
   Result<T, K> result(golden);
-  SelectiveScanWorkspace<T, K> workspace;
-  SelectiveScanSaved<T, K> saved;
+  SelectiveScanScratch<T, K> scratch;
   const auto inputs = golden.inputs();
-  selective_scan(backend, inputs, golden.options, {result.y, result.final_state}, workspace,
-                 &saved);
-  selective_scan_backward(backend, inputs, golden.options, saved,
+  selective_scan(backend, inputs, golden.options, {result.y, result.final_state}, scratch);
+  selective_scan_backward(backend, inputs, golden.options,
                           {golden.dy.view(), golden.dfinal_state.view()},
-                          views_of<SelectiveScanInputGradients<T, K>>(result.gradients), workspace);
+                          views_of<SelectiveScanInputGradients<T, K>>(result.gradients), scratch);
   return result;
 }
 
 template <class T, class K>
 Result<T, K> reference_scan(const Cpu& backend, const Case<T, K>& golden) {
   Result<T, K> result(golden);
-  SelectiveScanWorkspace<T, K> workspace;
+  SelectiveScanScratch<T, K> scratch;
   const auto inputs = golden.inputs();
   selective_scan_reference(backend, inputs, golden.options, {result.y, result.final_state},
-                           workspace);
+                           scratch);
   selective_scan_reference_backward(
       backend, inputs, golden.options, {golden.dy.view(), golden.dfinal_state.view()},
-      views_of<SelectiveScanInputGradients<T, K>>(result.gradients), workspace);
+      views_of<SelectiveScanInputGradients<T, K>>(result.gradients), scratch);
   return result;
 }
 
@@ -254,16 +252,17 @@ TEMPLATE_TEST_CASE("steps of the selective scan equal the published function", "
     const auto in = golden.inputs();
     Tensor<T, 3> y(golden.y.extents());
     Tensor<K, 3> state(golden.final_state.extents());
-    for (Index t = 0; t < y.extent(1); ++t)
-      selective_scan_step<T, K>({.u = at_time(in.u, t),
-                                 .delta = at_time(in.delta, t),
-                                 .A = in.A,
-                                 .B = at_time(in.B, t),
-                                 .C = at_time(in.C, t),
-                                 .D = in.D,
-                                 .delta_bias = in.delta_bias,
-                                 .z = in.z ? at_time(in.z, t) : View<const T, 2>()},
-                                {.softplus = golden.options.softplus}, state, at_time(y.view(), t));
+    for (Index t = 0; t < y.extent(1); ++t) {
+      const SelectiveScanStepInputs<T, K> now{.u = at_time(in.u, t),
+                                              .delta = at_time(in.delta, t),
+                                              .A = in.A,
+                                              .B = at_time(in.B, t),
+                                              .C = at_time(in.C, t),
+                                              .D = in.D,
+                                              .delta_bias = in.delta_bias,
+                                              .z = in.z ? at_time(in.z, t) : View<const T, 2>()};
+      selective_scan_step(now, golden.options, state, at_time(y.view(), t));
+    }
     CHECK(test::relative_error(y, golden.y) <= golden.tolerance);
     CHECK(test::relative_error(state, golden.final_state) <= golden.tolerance);
   }

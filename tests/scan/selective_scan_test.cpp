@@ -105,7 +105,7 @@ TEST_CASE("every gradient equals finite differences, every option, real and comp
     s.constant_B = (bits & 1) != 0;
     s.constant_C = (bits & 2) != 0;
     s.options.hold = (bits & 4) != 0 ? Hold::zero_order : Hold::simplified;
-    s.options.reversed = (bits & 8) != 0;
+    s.reversed = (bits & 8) != 0;
     s.options.softplus = (bits & 16) != 0;
     if (!s.options.softplus) s.gated = false;
     if (bits % 3 == 0) {
@@ -159,12 +159,11 @@ TEMPLATE_TEST_CASE("a sequence split anywhere and resumed gives the same output"
       cut_in.u = in.u.slice(1, begin, count);
       cut_in.delta = in.delta.slice(1, begin, count);
       cut_in.z = in.z.slice(1, begin, count);
-      cut_in.B = ssm::Selective<const TestType>(in.B.varying.slice(1, begin, count));
-      cut_in.C = ssm::Selective<const TestType>(in.C.varying.slice(1, begin, count));
+      cut_in.B = in.B.varying.slice(1, begin, count);
+      cut_in.C = in.C.varying.slice(1, begin, count);
       cut_in.initial_state = initial;
-      ssm::selective_scan<TestType>(cpu(1), cut_in, s.options,
-                                    {parts.y.view().slice(1, begin, count), final},
-                                    parts.workspace);
+      ssm::selective_scan(cpu(1), cut_in, s.options, {parts.y.view().slice(1, begin, count), final},
+                          parts.scratch);
     };
     Tensor<TestType, 3> middle(parts.initial.extents());
     piece(0, cut, parts.initial, middle);
@@ -185,15 +184,15 @@ TEST_CASE("packed sequences equal the same sequences one by one") {
   for (Index q = 0; q < s.sequences(); ++q) {
     const Index begin = s.offsets[std::size_t(q)], count = s.offsets[std::size_t(q) + 1] - begin;
     auto in = packed.inputs();
-    in.offsets = {};
+    in.sequences.offsets = {};
     in.u = in.u.slice(1, begin, count);
     in.delta = in.delta.slice(1, begin, count);
     in.z = in.z.slice(1, begin, count);
-    in.B = ssm::Selective<const double>(in.B.varying.slice(1, begin, count));
-    in.C = ssm::Selective<const double>(in.C.varying.slice(1, begin, count));
+    in.B = in.B.varying.slice(1, begin, count);
+    in.C = in.C.varying.slice(1, begin, count);
     in.initial_state = in.initial_state.slice(0, q, 1);
     Tensor<double, 3> y({1, count, s.channels}), final({1, s.channels, s.state});
-    ssm::selective_scan<double>(cpu(1), in, s.options, {y, final}, packed.workspace);
+    ssm::selective_scan(cpu(1), in, s.options, {y, final}, packed.scratch);
     bool same = true;
     for (Index t = 0; t < count; ++t)
       for (Index c = 0; c < s.channels; ++c) same = same && y(0, t, c) == packed.y(0, begin + t, c);
@@ -210,15 +209,15 @@ TEST_CASE("the reversed scan is the scan of the reversed sequence") {
   s.channels = 18;
   s.state = 5;
   Case<float> forward(s, 4), backward(s, 4);
-  backward.sizes.options.reversed = true;
+  backward.sizes.reversed = true;
   auto in = backward.inputs();
   in.u = in.u.reversed(1);
   in.delta = in.delta.reversed(1);
   in.z = in.z.reversed(1);
-  in.B = ssm::Selective<const float>(in.B.varying.reversed(1));
-  in.C = ssm::Selective<const float>(in.C.varying.reversed(1));
-  ssm::selective_scan<float>(cpu(1), in, backward.sizes.options,
-                             {backward.y.view().reversed(1), backward.final}, backward.workspace);
+  in.B = in.B.varying.reversed(1);
+  in.C = in.C.varying.reversed(1);
+  ssm::selective_scan(cpu(1), in, backward.sizes.options,
+                      {backward.y.view().reversed(1), backward.final}, backward.scratch);
   forward.run();
   CHECK(same_bits(forward.y, backward.y));
   CHECK(same_bits(forward.final, backward.final));
@@ -242,71 +241,6 @@ TEST_CASE("an output depends on no later input") {
     }
   CHECK(same);
   CHECK(changed);
-}
-
-template <class T, class K>
-void check_steps(const Sizes& s) {
-  Case<T, K> c(s, 12);
-  c.run();
-  Tensor<K, 3> x = c.initial;
-  Tensor<T, 3> y(c.y.extents());
-  for (Index t = 0; t < s.length; ++t) {
-    const auto now = [&](const auto& tensor) {
-      return View<const T, 2>(tensor.data() + t * s.channels, {s.batch, s.channels},
-                              {s.length * s.channels, 1});
-    };
-    const auto coefficient = [&](bool constant, const Tensor<K, 2>& same,
-                                 const Tensor<K, 4>& varying) {
-      if (constant) return ssm::Selective<const K, 3>(same.view());
-      return ssm::Selective<const K, 3>(
-          View<const K, 3>(varying.data() + t * s.groups * s.state, {s.batch, s.groups, s.state},
-                           {s.length * s.groups * s.state, s.state, 1}));
-    };
-    const View<T, 2> y_now(y.data() + t * s.channels, {s.batch, s.channels},
-                           {s.length * s.channels, 1});
-    ssm::selective_scan_step<T, K>({.u = now(c.u),
-                                    .delta = now(c.delta),
-                                    .A = c.A,
-                                    .B = coefficient(s.constant_B, c.B_constant, c.B),
-                                    .C = coefficient(s.constant_C, c.C_constant, c.C),
-                                    .D = c.D,
-                                    .delta_bias = c.bias,
-                                    .z = s.gated ? now(c.z) : View<const T, 2>()},
-                                   {.softplus = s.options.softplus, .hold = s.options.hold}, x,
-                                   y_now);
-  }
-  INFO(name_of(s));
-  CHECK(relative_error(y, c.y) <= ssm::test::selective_tolerance<T>(s));
-  CHECK(relative_error(x, c.final) <= ssm::test::selective_tolerance<T>(s));
-}
-
-TEMPLATE_TEST_CASE("steps one by one equal the scan", "", float, double) {
-  using T = TestType;
-  Sizes s;
-  s.batch = 2;
-  s.length = 20;
-  s.groups = 2;
-  for (Index state : {1, 3, 16, 37}) {
-    for (Index channels : {2, 16, 38}) {
-      s.state = state;
-      s.channels = channels;
-      check_steps<T, T>(s);
-    }
-  }
-  s.state = 5;
-  for (const bool constant_B : {false, true}) {
-    for (const bool constant_C : {false, true}) {
-      for (const Hold hold : {Hold::simplified, Hold::zero_order}) {
-        s.constant_B = constant_B;
-        s.constant_C = constant_C;
-        s.options.hold = hold;
-        s.options.softplus = constant_B == constant_C;
-        s.gated = constant_C;
-        check_steps<T, T>(s);
-        check_steps<T, std::complex<T>>(s);
-      }
-    }
-  }
 }
 
 TEST_CASE("NaN in a step size reaches the outputs from there on and no earlier one") {
@@ -343,68 +277,6 @@ TEST_CASE("a step so long that the state decays to nothing leaves nothing of it"
   for (float y : c.y) CHECK(y == 0.0f);
 }
 
-TEST_CASE("wrong shapes are refused in one sentence") {
-  Sizes s;
-  s.batch = 2;
-  s.length = 3;
-  s.channels = 4;
-  s.state = 2;
-  Case<float> c(s, 1);
-  const auto message = [&](auto change) {
-    auto in = c.inputs();
-    ssm::SelectiveScanOutputs<float> out{c.y, c.final};
-    change(in, out);
-    try {
-      ssm::selective_scan<float>(cpu(1), in, s.options, out, c.workspace);
-    } catch (const std::exception& error) {
-      return std::string(error.what());
-    }
-    return std::string("accepted");
-  };
-  CHECK(message([](auto& in, auto&) { in.delta = in.delta.slice(1, 0, 2); }) ==
-        "selective_scan: delta is (2, 2, 4), expected (2, 3, 4)");
-  CHECK(message([](auto& in, auto&) { in.A = in.A.slice(0, 0, 3); }) ==
-        "selective_scan: A is (3, 2), expected (4, 2)");
-  CHECK(message([](auto& in, auto&) { in.B = {}; }) ==
-        "selective_scan: B is absent, expected either (channels, state) or (batch, length, groups, "
-        "state)");
-  CHECK(message([](auto& in, auto&) { in.u = {}; }) ==
-        "selective_scan: u is absent, expected (batch, length, channels)");
-  CHECK(message([](auto&, auto& out) { out.y = out.y.slice(2, 0, 1); }) ==
-        "selective_scan: y is (2, 3, 1), expected (2, 3, 4)");
-  Tensor<Index, 1> offsets({2});
-  offsets(1) = 3;
-  CHECK(message([&](auto& in, auto&) { in.offsets = offsets; }) ==
-        "selective_scan: offsets is given with batch 2, expected packed sequences in a batch of 1");
-  Tensor<float, 4> three({2, 3, 3, 2});
-  CHECK(message([&](auto& in, auto&) { in.B = ssm::Selective<const float>(three.view()); }) ==
-        "selective_scan: B is 3 groups, expected a number that divides 4 channels");
-}
-
-TEST_CASE("offsets that run backward or past the end are refused") {
-  Sizes s;
-  s.length = 9;
-  s.channels = 2;
-  s.offsets = {0, 4, 9};
-  Case<double> c(s, 1);
-  for (std::vector<Index> bad : {std::vector<Index>{1, 4, 9}, {0, 10, 9}, {0, 4, 8}, {0, -1, 9}}) {
-    std::copy(bad.begin(), bad.end(), c.offsets.begin());
-    CHECK_THROWS_AS(c.run(), ssm::DomainError);
-  }
-}
-
-TEST_CASE("backward refuses what another call saved") {
-  Sizes s;
-  s.length = 40;
-  s.channels = 20;
-  Case<float> c(s, 1);
-  c.run();
-  c.saved.states.resize({7});
-  CHECK_THROWS_AS(ssm::selective_scan_backward<float>(cpu(1), c.inputs(), s.options, c.saved,
-                                                      {c.dy, c.dfinal}, c.gradients(), c.workspace),
-                  ssm::ShapeError);
-}
-
 TEST_CASE("training needs at most 2.2 times the memory of inputs, outputs and gradients") {
   Sizes s;
   s.length = 512;
@@ -415,7 +287,7 @@ TEST_CASE("training needs at most 2.2 times the memory of inputs, outputs and gr
   c.run(2);
   const Index given = c.u.size() + c.delta.size() + c.y.size() + c.dy.size() + c.du.size() +
                       c.ddelta.size() + 2 * (c.B.size() + c.C.size() + c.A.size() + c.D.size());
-  const Index held = c.saved.states.size() + c.workspace.states.size() +
-                     c.workspace.partials.size() + c.workspace.tiles.size();
+  const Index held = c.scratch.kept.size() + c.scratch.initial.size() + c.scratch.states.size() +
+                     c.scratch.partials.size() + c.scratch.tiles.size();
   CHECK(static_cast<double>(given + held) <= 2.2 * static_cast<double>(given));
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/parameters.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
@@ -34,20 +35,21 @@ void add_result(Results& results, const std::string& name, const AnyTensor& tens
   results.emplace_back(name, std::array<Index, 1>{tensor.size()});
   std::copy(tensor.begin(), tensor.end(), results.back().second.begin());
 }
-template <class Weights>
-void add_results(Results& results, const Weights& weights) {
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
-    add_result(results, name, tensor);
+/// The parameters of a layer.
+template <class Layer>
+void add_results(Results& results, const Layer& layer) {
+  parameters(layer, [&](const auto& name, const auto& tensor, const auto&, bool) {
+    add_result(results, std::string(name), tensor);
   });
 }
 
-/// Weights of the same sizes take the values of others.
+/// The parameters of a layer of the same configuration take the values of another.
 template <class From, class To>
 void assign(const From& from, To& to) {
   Results values;
   add_results(values, from);
   auto next = values.begin();
-  to.visit([&](const std::string&, auto& tensor, bool) {
+  parameters(to, [&](const auto&, auto& tensor, const auto&, bool) {
     using T = std::remove_cvref_t<decltype(*tensor.data())>;
     std::transform(next->second.begin(), next->second.end(), tensor.begin(),
                    [](const std::complex<double>& x) { return static_cast<T>(x.real()); });

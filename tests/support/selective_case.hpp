@@ -18,7 +18,7 @@ namespace ssm::test {
 struct SelectiveCaseSizes {
   Index batch = 1, length = 1, channels = 1, state = 1, groups = 1;
   std::vector<Index> offsets;  // empty: no packing
-  bool constant_B = false, constant_C = false, gated = true;
+  bool constant_B = false, constant_C = false, gated = true, reversed = false;
   SelectiveScanOptions options{.softplus = true};
 
   [[nodiscard]] Index sequences() const {
@@ -41,8 +41,7 @@ struct SelectiveCase {
   Tensor<K, 4> dB, dC;
   Tensor<T, 1> dD, dbias;
   Tensor<K, 3> dinitial;
-  SelectiveScanWorkspace<T, K> workspace;
-  SelectiveScanSaved<T, K> saved;
+  SelectiveScanScratch<T, K> scratch;
 
   /// The same numbers for every T, rounded to it.
   SelectiveCase(const SelectiveCaseSizes& s, std::uint64_t seed) : sizes(s) {
@@ -102,13 +101,14 @@ struct SelectiveCase {
     in.u = u;
     in.delta = delta;
     in.A = A;
-    in.B = sizes.constant_B ? Selective<const K>(B_constant.view()) : Selective<const K>(B.view());
-    in.C = sizes.constant_C ? Selective<const K>(C_constant.view()) : Selective<const K>(C.view());
+    in.B = sizes.constant_B ? Selective<const K>(B_constant) : Selective<const K>(B);
+    in.C = sizes.constant_C ? Selective<const K>(C_constant) : Selective<const K>(C);
     in.D = D;
     in.delta_bias = bias;
     if (sizes.gated) in.z = z;
     in.initial_state = initial;
-    if (!sizes.offsets.empty()) in.offsets = offsets;
+    if (!sizes.offsets.empty()) in.sequences.offsets = offsets;
+    in.sequences.reversed = sizes.reversed;
     return in;
   }
   SelectiveScanInputGradients<T, K> gradients() {
@@ -116,14 +116,8 @@ struct SelectiveCase {
     out.u = du;
     out.delta = ddelta;
     out.A = dA;
-    if (sizes.constant_B)
-      out.B = Selective<K>(dB_constant.view());
-    else
-      out.B = Selective<K>(dB.view());
-    if (sizes.constant_C)
-      out.C = Selective<K>(dC_constant.view());
-    else
-      out.C = Selective<K>(dC.view());
+    out.B = sizes.constant_B ? Selective<K>(dB_constant) : Selective<K>(dB);
+    out.C = sizes.constant_C ? Selective<K>(dC_constant) : Selective<K>(dC);
     out.D = dD;
     out.delta_bias = dbias;
     if (sizes.gated) out.z = dz;
@@ -132,17 +126,19 @@ struct SelectiveCase {
   }
 
   void run(int threads = 1) {
-    selective_scan<T, K>(cpu(threads), inputs(), sizes.options, {y, final}, workspace, &saved);
-    selective_scan_backward<T, K>(cpu(threads), inputs(), sizes.options, saved, {dy, dfinal},
-                                  gradients(), workspace);
+    selective_scan(cpu(threads), inputs(), sizes.options, {y, final}, scratch);
+    selective_scan_backward(cpu(threads), inputs(), sizes.options, {dy, dfinal}, gradients(),
+                            scratch);
   }
   void run_reference() {
-    selective_scan_reference<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
-    selective_scan_reference_backward<T, K>(cpu(1), inputs(), sizes.options, {dy, dfinal},
-                                            gradients(), workspace);
+    selective_scan_reference(cpu(1), inputs(), sizes.options, {y, final}, scratch);
+    selective_scan_reference_backward(cpu(1), inputs(), sizes.options, {dy, dfinal}, gradients(),
+                                      scratch);
   }
   [[nodiscard]] double loss() {
-    selective_scan<T, K>(cpu(1), inputs(), sizes.options, {y, final}, workspace);
+    SelectiveScanOptions options = sizes.options;
+    options.keep = false;
+    selective_scan(cpu(1), inputs(), options, {y, final}, scratch);
     double sum = 0;
     for (Index i = 0; i < y.size(); ++i) sum += double(y.data()[i]) * double(dy.data()[i]);
     for (Index i = 0; i < final.size(); ++i)
@@ -191,7 +187,8 @@ inline std::vector<SelectiveCaseSizes> selective_shapes() {
       s.channels = s.groups * random.integer(1, 40);
       s.state = random.integer(1, 35);
       s.gated = k != 1;
-      s.options = {.softplus = k != 2, .reversed = random.integer(0, 1) == 1};
+      s.options.softplus = k != 2;
+      s.reversed = random.integer(0, 1) == 1;
       if (!s.options.softplus) s.gated = random.integer(0, 1) == 1;
       all.push_back(s);
     }
@@ -203,7 +200,7 @@ inline std::vector<SelectiveCaseSizes> selective_shapes() {
   packed.offsets = {0, 1, 1, 18, 50, 50, 66};
   packed.length = 66;
   all.push_back(packed);
-  packed.options.reversed = true;
+  packed.reversed = true;
   all.push_back(packed);
   SelectiveCaseSizes empty;
   empty.batch = 0;
@@ -229,7 +226,7 @@ inline std::string name_of(const SelectiveCaseSizes& s) {
   return "batch " + std::to_string(s.batch) + " length " + std::to_string(s.length) + " channels " +
          std::to_string(s.channels) + " state " + std::to_string(s.state) + " groups " +
          std::to_string(s.groups) + (s.offsets.empty() ? "" : " packed") +
-         (s.gated ? " gated" : "") + (s.options.reversed ? " reversed" : "");
+         (s.gated ? " gated" : "") + (s.reversed ? " reversed" : "");
 }
 
 }  // namespace ssm::test

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <string>
+#include <cstdint>
 
+#include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "support/random.hpp"
 
@@ -16,30 +17,22 @@ struct ToyWeights {
   Tensor<T, 1> bias{{7}};
   Tensor<T, 3> cube{{3, 1, 5}};
 
-  template <class F>
-  void visit(F&& f) {
-    visit_all(*this, f);
-  }
-  template <class F>
-  void visit(F&& f) const {
-    visit_all(*this, f);
-  }
-
- private:
-  template <class Self, class F>
-  static void visit_all(Self& self, F& f) {
-    f(std::string("matrix"), self.matrix, true);
-    f(std::string("empty"), self.empty, false);
-    f(std::string("bias"), self.bias, false);
-    f(std::string("cube"), self.cube, true);
-  }
+  using value_type = T;
 };
+
+template <class T, class Visit>
+void parameters(ToyWeights<T>& weights, Visit&& visit) {
+  visit("matrix", weights.matrix, weights.matrix.extents(), true);
+  visit("empty", weights.empty, weights.empty.extents(), false);
+  visit("bias", weights.bias, weights.bias.extents(), false);
+  visit("cube", weights.cube, weights.cube.extents(), true);
+}
 
 template <class T>
 ToyWeights<T> random_weights(std::uint64_t seed, double scale = 1) {
   ToyWeights<T> weights;
   Random random(seed);
-  weights.visit([&](const std::string&, auto& tensor, bool) {
+  parameters(weights, [&](const auto&, auto& tensor, const auto&, bool) {
     for (T& x : tensor) x = static_cast<T>(scale * random.normal());
   });
   return weights;

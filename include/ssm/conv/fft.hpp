@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 #include <string>
+#include <string_view>
 #include <unsupported/Eigen/FFT>
 #include <vector>
 
@@ -27,12 +28,40 @@ namespace ssm {
   }
 }
 
+/// The longest transform: that of Eigen counts in int, up to four times its length.
+inline constexpr Index longest_fft = std::numeric_limits<int>::max() / 4;
+
+namespace detail {
+
+[[nodiscard]] constexpr bool has_large_factor(Index n) noexcept {
+  for (Index factor = 2; factor <= 50; ++factor)
+    while (n > 0 && n % factor == 0) n /= factor;
+  return n > 1;
+}
+
+[[noreturn]] inline void throw_fft_length(std::string_view function, std::string_view argument,
+                                          Index n) {
+  throw_domain(function, argument, std::to_string(n),
+               "at most " + std::to_string(longest_fft) + ", the longest transform");
+}
+
+/// Throws DomainError unless RealFft can transform n numbers.
+inline void check_fft_length(std::string_view function, std::string_view argument, Index n) {
+  if (n > longest_fft) throw_fft_length(function, argument, n);
+  if (has_large_factor(n) && 2 * n - 1 > longest_fft)
+    throw_domain(function, argument, std::to_string(n) + ", which has a prime factor above 50",
+                 "at most " + std::to_string(longest_fft / 2) + " for such a length");
+}
+
+}  // namespace detail
+
 /// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2, by
 /// Eigen's FFT, and where n has a prime factor above 50 as a convolution with a chirp (Bluestein
 /// 1970). It keeps the tables of the lengths it has met, and so serves one thread at a time.
 ///
 /// Cost: O(n log n); multiples of 4 of small prime factors are fastest, a chirp takes ten times as
-/// long.
+/// long. Every function throws DomainError for n above longest_fft, or above half of it where n has
+/// a prime factor above 50.
 template <std::floating_point T>
 class RealFft {
  public:
@@ -43,7 +72,7 @@ class RealFft {
   void forward(Index n, const T* time, std::complex<T>* spectrum) {
     if (n == 1) {
       spectrum[0] = time[0];
-    } else if (n > 1 && !has_large_factor(n)) {
+    } else if (n > 1 && !detail::has_large_factor(n)) {
       fft_.fwd(spectrum, time, checked(n));
     } else if (n > 1) {
       with_chirp(n, [&](Index t) { return std::complex<T>(time[t]); });
@@ -57,7 +86,7 @@ class RealFft {
   void inverse(Index n, const std::complex<T>* spectrum, T* time) {
     if (n == 1) {
       time[0] = spectrum[0].real();
-    } else if (n > 1 && !has_large_factor(n)) {
+    } else if (n > 1 && !detail::has_large_factor(n)) {
       fft_.inv(time, spectrum, checked(n));
     } else if (n > 1) {  // of a real sequence: that of the conjugates
       with_chirp(n, [&](Index k) {
@@ -73,21 +102,14 @@ class RealFft {
 
  private:
   static int checked(Index n) {
-    if (n > std::numeric_limits<int>::max() / 4)
-      detail::throw_domain("RealFft", "n", std::to_string(n), "at most 536870911");
+    if (n > longest_fft) detail::throw_fft_length("RealFft", "n", n);
     return static_cast<int>(n);
-  }
-
-  static bool has_large_factor(Index n) noexcept {
-    for (Index factor = 2; factor <= 50; ++factor)
-      while (n % factor == 0) n /= factor;
-    return n > 1;
   }
 
   /// X_k = c_k Σ_t (x_t c_t) conj(c_{k−t}) with c_t = e^{−πit²/n}, in product_.
   template <class Input>
   void with_chirp(Index n, const Input& x) {
-    const int size = checked(good_fft_size(2 * checked(n) - 1));
+    const int size = checked(good_fft_size(2 * Index{checked(n)} - 1));
     const auto at = [](Index i) { return static_cast<std::size_t>(i); };
     work_.assign(at(size), T(0));
     product_.resize(at(size));

@@ -2,416 +2,150 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <complex>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "ssm/conv/detail/dplr_powers.hpp"
-#include "ssm/conv/diagonal_state.hpp"
-#include "ssm/conv/s4_kernel.hpp"
+#include "ssm/conv/detail/s4_state_pass.hpp"
+#include "ssm/conv/detail/sequence_view.hpp"
+#include "ssm/conv/s4_kernel_types.hpp"
+#include "ssm/conv/s4_state_types.hpp"
+#include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/view.hpp"
 
 namespace ssm {
 
-/// Gradients that s4_pass_state_backward writes; absent ones are skipped.
 template <class T>
-struct S4StateInputGradients {
-  View<T, 3> u;                            ///< added to
-  View<std::complex<T>, 3> initial_state;  ///< overwritten
-  S4KernelGradients<T> model;              ///< overwritten
-};
-
-/// Scratch of s4_pass_state. It grows to the largest call it has served.
-struct S4StateWorkspace {
-  struct Thread {
-    DplrStep<double> step{0, 0};
-    DplrStep<double>::Vector lambda, B;
-    DplrStep<double>::Matrix P;
-    detail::DplrPowers powers;
-    Tensor<double, 2> A_bar;            ///< (state, state)
-    Tensor<double, 2> inputs, outputs;  ///< (block, state), (1 + block, state)
-    Tensor<double, 3> rows;             ///< (blocks + 1, rows, state): the states between blocks
-    Tensor<double, 2> columns;          ///< (rows, block): a block of u or y
-    Tensor<double, 2> dinputs, doutputs, drows, before;
-    Tensor<double, 2> inverse, product;  ///< (state, state)
-  };
-  std::vector<Thread> threads;
+struct S4StateScratch<T, Host> {
+  std::vector<detail::S4StateThread> threads;
 };
 
 namespace detail {
 
-/// Takes the state of one channel through a sequence, `block` steps at once while there are as
-/// many, then one by one:
-///
-///   h ← h N^k + Σ_j u_j b N^{k−1−j},  y_j += c N^{j+1} h.
-///
-/// Rows of states are those of the batch twice over, where needed: first those that are driven by u
-/// from rest, then those that move freely from the initial state. Their sum is the state; the
-/// second alone is what a kernel does not know of.
 template <class T>
-class S4StatePass {
- public:
-  static constexpr Index longest_block = 64;
-
-  S4StatePass(const S4KernelInputs<T>& model, Index truncated, const DiagonalStateInputs<T>& in,
-              bool driven, bool free, bool outputs, S4StateWorkspace::Thread& scratch)
-      : model_(model),
-        truncated_(truncated),
-        in_(in),
-        w_(scratch),
-        batch_(in.u.extent(0)),
-        length_(in.u.extent(1)),
-        state_(2 * model.lambda.extent(1)),
-        rank_(model.P ? model.P.extent(2) : 0),
-        driven_(driven ? batch_ : 0),
-        free_(free ? batch_ : 0),
-        outputs_(outputs && free && length_ > 0) {
-    const Index modes = state_ / 2;
-    block_ = static_cast<Index>(
-        std::bit_floor(static_cast<std::uint64_t>(std::clamp<Index>(length_, 1, longest_block))));
-    levels_ = DplrPowers::bits(outputs_ ? std::max(block_, truncated_) : block_);
-    if (w_.step.modes() != modes || w_.P.rows() != modes || w_.P.cols() != rank_) {
-      w_.step = DplrStep<double>(modes, rank_);
-      w_.lambda.resize(modes);
-      w_.B.resize(modes);
-      w_.P.resize(modes, rank_);
-    }
-    w_.powers.resize(state_, outputs_ ? std::max(block_, truncated_) : block_);
-    w_.A_bar.resize({state_, state_});
-    w_.inputs.resize({block_, state_});
-    w_.outputs.resize({1 + block_, state_});
-    w_.rows.resize({pieces() + 1, driven_ + free_, state_});
-    w_.columns.resize({batch_, block_});
-  }
-
-  /// Leaves the states between the blocks in rows.
-  void forward(Index channel, const View<T, 3>& y) {
-    load(channel);
-    const View<double, 3> rows = w_.rows;
-    for (Index i = 0; i < driven_ * state_; ++i) rows.data()[i] = 0;
-    for (Index b = 0; b < free_; ++b)
-      for (Index k = 0; k < state_; ++k)
-        rows(0, driven_ + b, k) = in_.initial_state ? part(in_.initial_state, b, channel, k) : 0.0;
-    for (Index piece = 0; piece < pieces(); ++piece) {
-      const Piece at = piece_of(piece);
-      const View<double, 2> now = rows[piece], next = rows[piece + 1];
-      set_product(now, power(at), next);
-      if (driven_ > 0) {
-        load_columns(in_.u, at, channel);
-        add_product(columns(at), inputs(w_.inputs, at), next.slice(0, 0, driven_));
-      }
-      if (!outputs_ || !y) continue;
-      set_product(now.slice(0, driven_, free_), flipped(outputs(w_.outputs, at)), columns(at));
-      for (Index b = 0; b < batch_; ++b)
-        for (Index j = 0; j < at.steps; ++j)
-          y(b, at.begin + j, channel) += static_cast<T>(w_.columns(b, j));
-    }
-  }
-
-  void store_final(Index channel, const View<std::complex<T>, 3>& to) const {
-    const View<const double, 2> last = w_.rows.view()[pieces()];
-    for (Index b = 0; b < batch_; ++b)
-      for (Index k = 0; k < state_; ++k) {
-        const double sum =
-            (driven_ > 0 ? last(b, k) : 0.0) + (free_ > 0 ? last(driven_ + b, k) : 0);
-        set_part(to, b, channel, k, sum);
-      }
-  }
-
-  /// After forward, which `y` need not have been given to.
-  void backward(Index channel, const DiagonalStateOutputGradients<T>& dout,
-                const S4StateInputGradients<T>& din) {
-    const Index count = driven_ + free_;
-    w_.powers.resize_gradients();
-    for (auto* square : {&w_.inverse, &w_.product}) square->resize({state_, state_});
-    w_.dinputs.resize({block_, state_});
-    w_.doutputs.resize({1 + block_, state_});
-    for (auto* one : {&w_.drows, &w_.before}) one->resize({count, state_});
-    for (auto* sum : {&w_.dinputs, &w_.doutputs, &w_.drows}) sum->fill(0.0);
-    const View<double, 2> g = w_.drows;
-    for (Index b = 0; dout.final_state && b < batch_; ++b)
-      for (Index k = 0; k < state_; ++k)
-        for (Index r = b; r < count; r += batch_) g(r, k) = part(dout.final_state, b, channel, k);
-    for (Index piece = pieces() - 1; piece >= 0; --piece) {
-      const Piece at = piece_of(piece);
-      const View<const double, 2> now = w_.rows.view()[piece];
-      const View<double, 2> before = w_.before;
-      add_product(flipped(now), g, w_.powers.square_gradient(level(at)));
-      set_product(g, flipped(power(at)), before);
-      if (driven_ > 0) {
-        load_columns(in_.u, at, channel);
-        const View<double, 2> driven = g.slice(0, 0, driven_);
-        add_product(flipped(columns(at)), driven, inputs(w_.dinputs, at));
-        set_product(driven, flipped(inputs(w_.inputs, at)), columns(at));
-        for (Index b = 0; din.u && b < batch_; ++b)
-          for (Index j = 0; j < at.steps; ++j)
-            din.u(b, at.begin + j, channel) += static_cast<T>(w_.columns(b, j));
-      }
-      if (outputs_ && dout.y) {
-        load_columns(dout.y, at, channel);
-        add_product(columns(at), outputs(w_.outputs, at), before.slice(0, driven_, free_));
-        add_product(flipped(columns(at)), now.slice(0, driven_, free_), outputs(w_.doutputs, at));
-      }
-      std::copy_n(before.data(), before.size(), g.data());
-    }
-    for (Index b = 0; din.initial_state && b < batch_; ++b)
-      for (Index k = 0; k < state_; ++k)
-        set_part(din.initial_state, b, channel, k, g(driven_ + b, k));
-    turn_tables_back();
-    store_model(channel, din.model);
-  }
-
- private:
-  struct Piece {
-    Index begin, steps;
-  };
-
-  [[nodiscard]] Index pieces() const noexcept { return length_ / block_ + length_ % block_; }
-  [[nodiscard]] Piece piece_of(Index i) const noexcept {
-    const Index whole = length_ / block_;
-    return i < whole ? Piece{i * block_, block_} : Piece{whole * block_ + i - whole, 1};
-  }
-  [[nodiscard]] Index level(const Piece& at) const noexcept {
-    return DplrPowers::bits(at.steps) - 1;
-  }
-  [[nodiscard]] View<const double, 2> power(const Piece& at) const noexcept {
-    return w_.powers.square(level(at));
-  }
-  /// b N^{steps−1}, …, b.
-  [[nodiscard]] View<double, 2> inputs(Tensor<double, 2>& table, const Piece& at) const noexcept {
-    return table.view().slice(0, block_ - at.steps, at.steps);
-  }
-  /// c N, …, c N^steps, as columns of N meet them.
-  [[nodiscard]] View<double, 2> outputs(Tensor<double, 2>& table, const Piece& at) const noexcept {
-    return table.view().slice(0, 1, at.steps);
-  }
-  [[nodiscard]] View<double, 2> columns(const Piece& at) const noexcept {
-    return w_.columns.view().slice(1, 0, at.steps);
-  }
-
-  template <class V>
-  [[nodiscard]] static double part(const V& states, Index b, Index channel, Index k) noexcept {
-    const auto value = states(b, channel, k / 2);
-    return static_cast<double>(k % 2 == 0 ? value.real() : value.imag());
-  }
-  template <class V>
-  static void set_part(const V& states, Index b, Index channel, Index k, double value) noexcept {
-    auto& to = states(b, channel, k / 2);
-    if (k % 2 == 0)
-      to.real(static_cast<T>(value));
-    else
-      to.imag(static_cast<T>(value));
-  }
-  void load_columns(const View<const T, 3>& from, const Piece& at, Index channel) noexcept {
-    for (Index b = 0; b < batch_; ++b)
-      for (Index j = 0; j < at.steps; ++j)
-        w_.columns(b, j) = static_cast<double>(from(b, at.begin + j, channel));
-  }
-
-  void load(Index channel) noexcept {
-    for (Index n = 0; n < state_ / 2; ++n) {
-      w_.lambda(n) = wide<T>(model_.lambda, channel, n);
-      w_.B(n) = wide<T>(model_.B, channel, n);
-      for (Index a = 0; a < rank_; ++a) w_.P(n, a) = std::complex<double>(model_.P(channel, n, a));
-    }
-    w_.step.assign(w_.lambda, w_.P, w_.B, static_cast<double>(model_.delta(channel)));
-    w_.powers.load(w_.step, levels_);
-    const auto as_state = [](double* row) { return reinterpret_cast<std::complex<double>*>(row); };
-    const View<double, 2> in = w_.inputs, out = w_.outputs;
-    std::fill_n(&in(block_ - 1, 0), state_, 0.0);
-    w_.step(1, as_state(&in(block_ - 1, 0)));
-    for (Index j = block_ - 1; j > 0; --j) {
-      std::copy_n(&in(j, 0), state_, &in(j - 1, 0));
-      w_.step(0, as_state(&in(j - 1, 0)));
-    }
-    for (Index i = 0; i < state_; ++i)
-      for (Index j = 0; j < state_; ++j) w_.A_bar(i, j) = w_.powers.square(0)(j, i);
-    if (!outputs_) return;
-    for (Index n = 0; n < state_ / 2; ++n) {
-      const std::complex<double> C = wide<T>(model_.C, channel, n);
-      out(0, 2 * n) = 2 * C.real();
-      out(0, 2 * n + 1) = -2 * C.imag();
-    }
-    w_.powers.untruncate(truncated_, &out(0, 0));
-    for (Index j = 0; j < block_; ++j)
-      set_product(out.slice(0, j, 1), w_.A_bar, out.slice(0, j + 1, 1));
-  }
-
-  /// From the gradients of the tables to those of N, b and c̃, which end in square_gradient(0), in
-  /// the last row of dinputs and in the first of doutputs.
-  void turn_tables_back() noexcept {
-    const View<double, 2> in = w_.inputs, din = w_.dinputs;
-    for (Index j = 0; j + 1 < block_; ++j)
-      add_product(din.slice(0, j, 1), w_.A_bar, din.slice(0, j + 1, 1));
-    add_product(flipped(in.slice(0, 1, block_ - 1)), din.slice(0, 0, block_ - 1),
-                w_.powers.square_gradient(0));
-    if (outputs_) {
-      const View<double, 2> out = w_.outputs, dout = w_.doutputs;
-      for (Index j = block_; j > 0; --j)
-        add_product(dout.slice(0, j, 1), w_.powers.square(0), dout.slice(0, j - 1, 1));
-      add_product(flipped(dout.slice(0, 1, block_)), out.slice(0, 0, block_),
-                  w_.powers.square_gradient(0));
-      w_.powers.untruncate_backward(truncated_, &out(0, 0), &dout(0, 0));
-    }
-    w_.powers.load_backward(levels_);
-  }
-
-  /// With κ = 2/Δ and V = (κI − Aᵀ)⁻¹: N = 2κV − I and b = 2 B V.
-  void store_model(Index channel, const S4KernelGradients<T>& to) noexcept {
-    const auto delta = static_cast<double>(model_.delta(channel));
-    const double kappa = 2 / delta;
-    const View<double, 2> V = w_.inverse, dN = w_.powers.square_gradient(0), dV = w_.A_bar;
-    const View<double, 2> dA = w_.A_bar;  // transposed
-    const double* const db = &w_.dinputs(block_ - 1, 0);
-    const auto number = [](std::complex<double> value, Index k) {
-      return k % 2 == 0 ? value.real() : value.imag();
-    };
-    double dkappa = 0;
-    for (Index i = 0; i < state_; ++i)
-      for (Index j = 0; j < state_; ++j) {
-        V(i, j) = (w_.powers.square(0)(i, j) + (i == j ? 1.0 : 0.0)) / (2 * kappa);
-        dV(i, j) = 2 * kappa * dN(i, j) + 2 * number(w_.B(i / 2), i) * db[j];
-        dkappa += 2 * dN(i, j) * V(i, j);
-      }
-    set_product(flipped(V), dV, w_.product);
-    set_product(w_.product, flipped(V), dA);
-    for (Index i = 0; i < state_; ++i) dkappa -= dA(i, i);
-    if (to.delta) to.delta(channel) = static_cast<T>(-dkappa * kappa / delta);
-    for (Index n = 0; n < state_ / 2; ++n) {
-      const Index re = 2 * n, im = re + 1;
-      const auto give = [&](auto& slot, double real, double imaginary) {
-        slot = {static_cast<T>(real), static_cast<T>(imaginary)};
-      };
-      if (to.lambda) give(to.lambda(channel, n), dA(re, re) + dA(im, im), dA(re, im) - dA(im, re));
-      if (to.B)
-        give(to.B(channel, n), 2 * dot_rows(state_, &V(re, 0), db),
-             2 * dot_rows(state_, &V(im, 0), db));
-      if (to.C)
-        give(to.C(channel, n), outputs_ ? 2 * w_.doutputs(0, re) : 0.0,
-             outputs_ ? -2 * w_.doutputs(0, im) : 0.0);
-      for (Index a = 0; to.P && a < rank_; ++a) {
-        std::array<double, 2> sum{};
-        for (Index k = 0; k < state_; ++k) {
-          const double p = number(w_.P(k / 2, a), k);
-          sum[0] -= 2 * (dA(re, k) + dA(k, re)) * p;
-          sum[1] -= 2 * (dA(im, k) + dA(k, im)) * p;
-        }
-        give(to.P(channel, n, a), sum[0], sum[1]);
-      }
-    }
-  }
-
-  const S4KernelInputs<T>& model_;
-  Index truncated_;
-  const DiagonalStateInputs<T>& in_;
-  S4StateWorkspace::Thread& w_;
-  Index batch_, length_, state_, rank_;
-  Index driven_, free_;  // rows
-  bool outputs_;         // of the free rows
-  Index block_ = 1, levels_ = 1;
-};
-
-template <class T>
-void check_s4_state(std::string_view name, const S4KernelInputs<T>& model, Index truncated,
-                    const DiagonalStateInputs<T>& in) {
-  const Index channels = model.lambda.extent(0), modes = model.lambda.extent(1);
-  check_optional_shape(name, "P", model.P,
-                       std::array{channels, modes, model.P ? model.P.extent(2) : 0});
-  check_shape(name, "B", model.B, std::array{channels, modes});
-  check_shape(name, "C", model.C, std::array{channels, modes});
-  check_shape(name, "delta", model.delta, std::array{channels});
-  check_shape(name, "u", in.u, std::array{in.u.extent(0), in.u.extent(1), channels});
-  check_optional_shape(name, "initial_state", in.initial_state,
-                       std::array{in.u.extent(0), channels, modes});
-  if (truncated < 1) throw_domain(name, "length", std::to_string(truncated), "at least 1");
+std::array<Index, 3> check_s4_state(std::string_view name, const S4StateInputs<T>& in,
+                                    const S4StateOptions& options) {
+  check_s4_model(name, in.model);
+  if (options.length < 1)
+    throw_domain(name, "length", std::to_string(options.length), "at least 1");
+  return check_state_inputs(name, in);
 }
 
-/// Calls body(channel, pass) for every channel.
-template <class T, class MakePass, class Body>
-void for_s4_states(const Cpu& backend, Index channels, S4StateWorkspace& workspace,
-                   const MakePass& make, const Body& body) {
+/// Sequences of one length, which go together: every row of the batch, or one packed sequence.
+struct S4StateGroup {
+  Index state, rows;  ///< where their states begin, and how many they are
+  Index begin, length;
+  bool reversed;
+
+  template <class U>
+  [[nodiscard]] View<U, 3> steps(const View<U, 3>& array) const noexcept {
+    if (!array) return {};
+    const View<U, 3> part = array.slice(1, begin, length);
+    return reversed ? part.reversed(1) : part;
+  }
+  template <class U>
+  [[nodiscard]] View<U, 3> states(const View<U, 3>& array) const noexcept {
+    return array ? array.slice(0, state, rows) : View<U, 3>();
+  }
+};
+
+template <class T, class Body>
+void for_s4_groups(const S4StateInputs<T>& in, const Body& body) {
+  const Index batch = in.u.extent(0), length = in.u.extent(1);
+  if (!in.sequences.offsets) return body(S4StateGroup{0, batch, 0, length, in.sequences.reversed});
+  for (Index s = 0; s < in.sequences.count(batch); ++s) {
+    const SequenceSpan span = span_of(in.sequences, s, length);
+    body(S4StateGroup{s, 1, span.begin, span.length(), in.sequences.reversed});
+  }
+}
+
+/// Calls body(channel, pass) for every channel, its tables made.
+template <class T, class Body>
+void for_s4_states(const Cpu& backend, const S4StateInputs<T>& in, const S4StateOptions& options,
+                   bool driven, bool free, bool outputs, S4StateScratch<T>& scratch,
+                   const Body& body) {
+  const Index channels = in.u.extent(2);
+  const Index longest = longest_sequence(in.sequences, in.u.extent(1));
   const Index runs = std::min<Index>(channels, backend.thread_count());
-  if (static_cast<Index>(workspace.threads.size()) < runs)
-    workspace.threads.resize(static_cast<std::size_t>(runs));
+  if (static_cast<Index>(scratch.threads.size()) < runs)
+    scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
-    S4StatePass<T> pass = make(workspace.threads[static_cast<std::size_t>(run)]);
-    for (Index c = channels * run / runs; c < channels * (run + 1) / runs; ++c) body(c, pass);
+    S4StatePass<T> pass(in.model, options.length, longest, driven, free, outputs,
+                        scratch.threads[static_cast<std::size_t>(run)]);
+    for (Index c = channels * run / runs; c < channels * (run + 1) / runs; ++c) {
+      pass.load(c);
+      body(c, pass);
+    }
   });
 }
 
 }  // namespace detail
 
-/// Takes the state through a sequence in the convolutional form of S4:
+/// Takes the state through every sequence in the convolutional form of S4:
 ///
 ///   y_t += C A_bar^{t+1} h,  h ← A_bar^T h + Σ_l A_bar^{T−1−l} B_bar u_l,
 ///
-/// with h the initial state, T the length of u and C = C̃ (I − A_bar^length)⁻¹: a convolution with
-/// s4_kernel starts from rest; this adds what the initial state does, and gives the final state.
-/// Everything is computed in double, whatever T.
+/// with h the initial state, T the length of the sequence and C = C̃ (I − A_bar^length)⁻¹: a
+/// convolution with s4_kernel starts from rest; this adds what the initial state does, and gives
+/// the final state. Everything is computed in double, whatever T.
 ///
-/// @param model as given to s4_kernel
-/// @param length the steps that C̃ is truncated for, at least 1
-/// @throws ShapeError, DomainError
+/// @throws ShapeError; DomainError for a length of the truncation below 1, or offsets that do not
+/// cut the batch into sequences
 /// Cost: O(state³ log length) a channel, and 2 state · (state/64 + 2) multiply-adds a step and
-/// sequence; the same bits for every number of threads; allocates while the workspace grows.
+/// sequence; the same bits for every number of threads; allocates while the scratch grows.
 template <class T>
-void s4_pass_state(const Cpu& backend, const S4KernelInputs<T>& model, Index length,
-                   const DiagonalStateInputs<T>& in, const DiagonalStateOutputs<T>& out,
-                   S4StateWorkspace& workspace) {
+void s4_pass_state(const Cpu& backend, const S4StateInputs<T>& inputs,
+                   const S4StateOptions& options, const S4StateOutputs<T>& outputs,
+                   S4StateScratch<T>& scratch) {
   constexpr std::string_view name = "s4_pass_state";
-  detail::check_s4_state(name, model, length, in);
-  const Index batch = in.u.extent(0), channels = in.u.extent(2);
-  detail::check_optional_shape(name, "y", out.y, in.u.extents());
-  detail::check_optional_shape(name, "final_state", out.final_state,
-                               std::array{batch, channels, model.lambda.extent(1)});
-  detail::for_s4_states<T>(
-      backend, channels, workspace,
-      [&](auto& scratch) {
-        return detail::S4StatePass<T>(model, length, in, bool(out.final_state),
-                                      bool(in.initial_state), bool(out.y), scratch);
-      },
-      [&](Index c, auto& pass) {
-        pass.forward(c, out.y);
-        if (out.final_state) pass.store_final(c, out.final_state);
+  const std::array states = detail::check_s4_state(name, inputs, options);
+  detail::check_state_outputs(name, inputs, states, outputs);
+  detail::check_apart_from_s4_model(name, "y", outputs.y, inputs.model);
+  detail::check_apart_from_s4_model(name, "final_state", outputs.final_state, inputs.model);
+  detail::for_s4_states(
+      backend, inputs, options, bool(outputs.final_state), bool(inputs.initial_state),
+      bool(outputs.y), scratch, [&](Index c, auto& pass) {
+        detail::for_s4_groups(inputs, [&](const detail::S4StateGroup& group) {
+          pass.forward(c, group.steps(inputs.u), group.states(inputs.initial_state),
+                       group.steps(outputs.y));
+          if (outputs.final_state) pass.store_final(c, group.states(outputs.final_state));
+        });
       });
 }
 
 /// The gradients of s4_pass_state, that of C being by C̃ as it stands.
-/// @param model, length, in as given to s4_pass_state
+/// @param inputs, options as given to s4_pass_state; the scratch may be any
 /// @throws as s4_pass_state
 /// Cost: about three times s4_pass_state.
 template <class T>
-void s4_pass_state_backward(const Cpu& backend, const S4KernelInputs<T>& model, Index length,
-                            const DiagonalStateInputs<T>& in,
-                            const DiagonalStateOutputGradients<T>& dout,
-                            const S4StateInputGradients<T>& din, S4StateWorkspace& workspace) {
+void s4_pass_state_backward(const Cpu& backend, const S4StateInputs<T>& inputs,
+                            const S4StateOptions& options,
+                            const S4StateOutputGradients<T>& output_gradients,
+                            const S4StateInputGradients<T>& input_gradients,
+                            S4StateScratch<T>& scratch) {
   constexpr std::string_view name = "s4_pass_state_backward";
-  detail::check_s4_state(name, model, length, in);
-  const Index batch = in.u.extent(0), channels = in.u.extent(2), modes = model.lambda.extent(1);
-  const std::array states{batch, channels, modes};
-  const std::array shape{channels, modes};
-  detail::check_optional_shape(name, "gradient of y", dout.y, in.u.extents());
-  detail::check_optional_shape(name, "gradient of final_state", dout.final_state, states);
-  detail::check_optional_shape(name, "gradient of u", din.u, in.u.extents());
-  detail::check_optional_shape(name, "gradient of initial_state", din.initial_state, states);
-  detail::check_optional_shape(name, "gradient of lambda", din.model.lambda, shape);
-  detail::check_optional_shape(name, "gradient of P", din.model.P,
-                               std::array{channels, modes, model.P ? model.P.extent(2) : 0});
-  detail::check_optional_shape(name, "gradient of B", din.model.B, shape);
-  detail::check_optional_shape(name, "gradient of C", din.model.C, shape);
-  detail::check_optional_shape(name, "gradient of delta", din.model.delta, std::array{channels});
-  detail::for_s4_states<T>(
-      backend, channels, workspace,
-      [&](auto& scratch) {
-        return detail::S4StatePass<T>(model, length, in, bool(dout.final_state),
-                                      in.initial_state || din.initial_state, bool(dout.y), scratch);
-      },
-      [&](Index c, auto& pass) {
-        pass.forward(c, {});
-        pass.backward(c, dout, din);
+  const auto &in = inputs, &dout = output_gradients, &din = input_gradients;
+  const std::array states = detail::check_s4_state(name, in, options);
+  detail::check_state_gradients(name, in, states, dout, din);
+  detail::check_s4_gradients(name, in.model, din.model);
+  detail::check_apart_from_s4_model(name, "gradient of u", din.u, in.model);
+  detail::check_apart_from_s4_model(name, "gradient of initial_state", din.initial_state, in.model);
+  detail::for_s4_states(
+      backend, in, options, bool(dout.final_state), in.initial_state || din.initial_state,
+      bool(dout.y), scratch, [&](Index c, auto& pass) {
+        pass.begin_backward();
+        detail::for_s4_groups(in, [&](const detail::S4StateGroup& group) {
+          const View<const T, 3> u = group.steps(in.u);
+          pass.forward(c, u, group.states(in.initial_state), {});
+          pass.backward(c, u, {group.steps(dout.y), group.states(dout.final_state)},
+                        group.steps(din.u), group.states(din.initial_state));
+        });
+        pass.end_backward(c, din.model);
       });
 }
 

@@ -95,12 +95,27 @@ template <std::size_t Rank>
   return same;
 }
 
-/// Throws ShapeError unless `view` has the extents `want`.
+/// Apart from check_memory, as throw_extents is.
+template <std::size_t Rank>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_no_memory(
+    std::string_view function, std::string_view argument, const std::array<Index, Rank>& extents) {
+  throw_shape(function, argument, "a null pointer to " + to_string(extents), "elements");
+}
+
+/// Throws ShapeError when `view` has elements and no memory.
+template <class AnyView>
+void check_memory(std::string_view function, std::string_view argument, const AnyView& view) {
+  if (view.data() == nullptr && view.size() > 0)
+    throw_no_memory(function, argument, view.extents());
+}
+
+/// Throws ShapeError unless `view` has the extents `want`, and memory for them.
 template <class AnyView, std::size_t Rank>
 void check_shape(std::string_view function, std::string_view argument, const AnyView& view,
                  const std::array<Index, Rank>& want) {
   static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
   if (!same_extents(view.extents(), want)) throw_extents(function, argument, view.extents(), want);
+  check_memory(function, argument, view);
 }
 
 /// Throws ShapeError unless the elements of the last extent of `view`, if given, are adjacent.

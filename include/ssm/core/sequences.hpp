@@ -1,9 +1,11 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/hash.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -66,6 +68,7 @@ void check_sequences(std::string_view function, const Sequences<Space>& sequence
                 "packed sequences in a batch of 1");
   const Index count = offsets.extent(0);
   if (count < 1) throw_shape(function, "offsets", "(0)", "at least one offset");
+  check_memory(function, "offsets", offsets);
   if constexpr (std::same_as<Space, Host>) {
     if (offsets(0) != 0) throw_domain(function, "offsets[0]", std::to_string(offsets(0)), "0");
     for (Index s = 1; s < count; ++s)
@@ -76,6 +79,19 @@ void check_sequences(std::string_view function, const Sequences<Space>& sequence
       throw_domain(function, "the last offset", std::to_string(offsets(count - 1)),
                    "the length, " + std::to_string(length));
   }
+}
+
+/// A number by which a scratch tells one call's sequences from another's: it differs for the other
+/// direction and, on the host, most likely for other offsets.
+template <class Space>
+[[nodiscard]] Index variant_of(const Sequences<Space>& sequences) noexcept {
+  std::uint64_t variant = sequences.reversed ? 1 : 0;
+  if (!sequences.offsets) return static_cast<Index>(variant);
+  variant = mix(variant + 2);
+  if constexpr (std::same_as<Space, Host>)
+    for (Index s = 0; s < sequences.offsets.extent(0); ++s)
+      variant = mix(variant + static_cast<std::uint64_t>(sequences.offsets(s)));
+  return static_cast<Index>(variant >> 1);
 }
 
 }  // namespace detail

@@ -1,15 +1,19 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
+#include <charconv>
 #include <filesystem>
-#include <ostream>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "ssm/core/tensor.hpp"
+#include "ssm/io/commit.hpp"
+#include "ssm/io/file.hpp"
+#include "ssm/io/json.hpp"
+#include "ssm/io/json_object.hpp"
 #include "ssm/io/model_config.hpp"
+#include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/models/mamba_lm.hpp"
 
@@ -17,102 +21,150 @@
 namespace ssm {
 namespace detail {
 
-/// The shape under which files keep a parameter: a depthwise convolution has an extent of 1 for
-/// the inputs of each channel.
-template <class AnyTensor>
-std::vector<Index> shape_in_file(const std::string& name, const AnyTensor& tensor) {
-  std::vector<Index> shape(tensor.extents().begin(), tensor.extents().end());
-  if (name.ends_with("conv1d.weight")) shape.insert(shape.begin() + 1, 1);
-  return shape;
-}
-
-/// Throws FileError when a config describes more parameters than the file can hold, before memory
-/// is taken for them. No dtype that is read has less than two bytes.
-inline void check_parameter_count(const SafetensorsReader& file, const MambaLMConfig& config) {
+/// Throws FileError when `sets` times what a config describes is more than the file can hold,
+/// before memory is taken for it. No dtype that is read has less than two bytes.
+inline void check_parameter_count(const SafetensorsReader& file, const MambaLMConfig& config,
+                                  int sets) {
   double bytes = 0;
   for (const auto& [name, entry] : file.tensors())
     bytes += static_cast<double>(entry.end - entry.begin);
-  const double count = parameter_count(config);
-  if (2 * count > bytes || static_cast<double>(config.layers) > bytes)
-    throw_file(file.path(), "has " + std::to_string(static_cast<std::uint64_t>(bytes)) +
-                                " bytes of tensors, too few for the " + std::to_string(count) +
-                                " parameters of its config");
+  const auto whole = [](double x) {
+    char text[400];
+    return std::string(text,
+                       std::to_chars(text, text + sizeof(text), x, std::chars_format::fixed).ptr);
+  };
+  const double layers = sets * static_cast<double>(config.layers);
+  if (10 * layers > static_cast<double>(file.tensors().size()))
+    throw_file(file.path(), "has " + std::to_string(file.tensors().size()) +
+                                " tensors, too few for the " + std::to_string(config.layers) +
+                                " layers of its config");
+  const double count = sets * parameter_count(config);
+  if (2 * count > bytes)
+    throw_file(file.path(), "has " + whole(bytes) + " bytes of tensors, too few for the " +
+                                whole(count) + " parameters of its config");
 }
 
 /// Fills weights from the tensors named `prefix` + their own name.
 template <class T>
-void read_weights(SafetensorsReader& file, const std::string& prefix, MambaLMWeights<T>& weights) {
+void read_weights(const SafetensorsReader& file, const std::string& prefix,
+                  MambaLMWeights<T>& weights) {
   weights.visit([&](const std::string& name, auto& tensor, bool) {
-    file.read_into(prefix + name, shape_in_file(name, tensor), tensor.data());
+    file.read_into(prefix + name, shape_in_file(name, tensor.extents()), tensor.data());
   });
 }
 
 /// Throws FileError for an output head that is not the embedding.
 template <class T>
-void check_tied_head(SafetensorsReader& file, const MambaLMWeights<T>& weights) {
+void check_tied_head(const SafetensorsReader& file, const MambaLMWeights<T>& weights) {
   const auto head = file.read<T>("lm_head.weight", weights.embedding.extents());
   if (!std::equal(head.begin(), head.end(), weights.embedding.begin()))
     throw_file(file.path(),
                "tensor \"lm_head.weight\" differs from the embedding, expected a tied head");
 }
 
+/// Throws FileError with what to do for a folder that has a model in another form than one
+/// safetensors file.
+inline void check_model_file(const std::filesystem::path& folder) {
+  const auto has = [&](const char* name) {
+    return type_of(folder / name) != std::filesystem::file_type::not_found;
+  };
+  if (has("model.safetensors")) return;
+  if (has("model.safetensors.index.json"))
+    throw_file(folder,
+               "has its weights in several files (model.safetensors.index.json), which are "
+               "not read yet; join them into one model.safetensors, in Python with "
+               "model.save_pretrained(folder, max_shard_size=\"1TB\")");
+  if (has("pytorch_model.bin") || has("pytorch_model.bin.index.json"))
+    throw_file(folder,
+               "has its weights in pytorch_model.bin, which is not read; convert it to "
+               "model.safetensors, in Python with safetensors.torch.save_file(torch.load("
+               "\"pytorch_model.bin\", weights_only=True), \"model.safetensors\")");
+}
+
+/// The config beside a model, or the one that its file carries where there is none beside it.
+inline MambaLMConfig read_config_of(const SafetensorsReader& file) {
+  const std::filesystem::path path = file.path().parent_path() / "config.json";
+  const auto own = file.metadata().find("config");
+  if (own != file.metadata().end() && type_of(path) == std::filesystem::file_type::not_found) {
+    const Json json = parse_json(file.path(), own->second, "config");
+    return read_config(JsonObject(file.path(), "config", json));
+  }
+  const Json json = parse_json(path, read_file(path, longest_json));
+  return read_config(JsonObject(path, "config", json));
+}
+
+/// Adds model.safetensors and config.json to a commit.
+///
+/// The file carries its config, and a config.json that says another thing is let go before the
+/// file takes its place: whatever happens in between, no folder has new weights under an old
+/// config, nor weights without one.
+template <class T>
+void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
+                  const MambaLMWeights<T>& weights, DType matrices) {
+  const std::string config = to_json(weights.config).text(2) + "\n";
+  SafetensorsWriter file;
+  file.metadata = {{"format", "pt"}, {"config", config}};
+  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+    const bool matrix =
+        std::remove_cvref_t<decltype(tensor)>::rank == 2 && !name.ends_with(".A_log");
+    file.add(name, shape_in_file(name, tensor.extents()), tensor.data(),
+             matrix ? matrices : dtype_of<T>());
+  });
+  file.save(commit, folder / "model.safetensors");
+  const std::filesystem::path path = folder / "config.json";
+  commit.add(path, [&](OutputFile& to) { to.write(config); });
+  if (type_of(path) != std::filesystem::file_type::not_found) {
+    const InputFile old(path);
+    if (old.size() > longest_json || old.read_all(longest_json) != config)
+      commit.remove_first(path);
+  }
+}
+
 }  // namespace detail
 
 /// Loads a language model from a directory with model.safetensors and config.json, or from a
-/// safetensors file with config.json beside it. Names and config of state-spaces/mamba and of its
-/// `-hf` form are read; F16, BF16, F32 and F64 convert to T.
+/// safetensors file with config.json beside it. Where there is no config.json, the config that
+/// save_mamba_lm put into the file counts. Names and config of state-spaces/mamba and of its `-hf`
+/// form are read; F16, BF16, F32 and F64 convert to T.
 ///
 /// Throws FileError when anything is missing, left over, of another shape, not finite, or asks for
 /// something that this model does not do. Memory is taken only for sizes that the file bears out.
 template <class T = float>
 [[nodiscard]] MambaLMWeights<T> load_mamba_lm(const std::filesystem::path& path) {
-  const bool directory = std::filesystem::is_directory(path);
-  SafetensorsReader file(directory ? path / "model.safetensors" : path);
-  const std::filesystem::path config_path = (directory ? path : path.parent_path()) / "config.json";
-  const nlohmann::json json =
-      detail::parse_json(config_path, detail::read_file(config_path, 1 << 20));
-  const MambaLMConfig config = detail::read_config(detail::JsonObject(config_path, "config", json));
-  detail::check_parameter_count(file, config);
+  const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
+  if (directory) detail::check_model_file(path);
+  const std::filesystem::path model = directory ? path / "model.safetensors" : path;
+  const detail::FolderHold hold(model.parent_path(), true);
+  const SafetensorsReader file(model);
+  const MambaLMConfig config = detail::read_config_of(file);
+  detail::check_parameter_count(file, config, 1);
   MambaLMWeights<T> weights(config);
-  std::size_t expected = 0;
-  weights.visit([&](std::string name, auto& tensor, bool) {
-    const std::vector<Index> shape = detail::shape_in_file(name, tensor);
+  const auto in_file = [&](const std::string& name) {
     const std::string other = "backbone.embeddings.weight";
-    if (name == "backbone.embedding.weight" && file.contains(other)) name = other;
-    file.read_into(name, shape, tensor.data());
-    ++expected;
+    return name == "backbone.embedding.weight" && file.contains(other) ? other : name;
+  };
+  detail::NamesInFile names(file);
+  weights.visit([&](const std::string& name, auto&, bool) { names.expect(in_file(name)); });
+  const bool head = file.contains("lm_head.weight") && names.expect("lm_head.weight");
+  names.check();
+  weights.visit([&](const std::string& name, auto& tensor, bool) {
+    file.read_into(in_file(name), detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
-  if (file.contains("lm_head.weight")) {
-    detail::check_tied_head(file, weights);
-    ++expected;
-  }
-  if (file.tensors().size() != expected)
-    detail::throw_file(file.path(), "has " + std::to_string(file.tensors().size()) +
-                                        " tensors, expected " + std::to_string(expected));
+  if (head) detail::check_tied_head(file, weights);
   return weights;
 }
 
 /// Saves a language model as model.safetensors and config.json in `directory`, which is made when
 /// there is none. `matrices` is the dtype of the matrices other than A_log, where F16 and BF16
-/// halve the file of a float model; everything else is kept as it is. Throws FileError.
+/// halve the file of a float model; everything else is kept as it is. After a kill at any moment
+/// the directory holds the model before or the new one. Throws FileError.
 template <class T>
 void save_mamba_lm(const std::filesystem::path& directory, const MambaLMWeights<T>& weights,
                    DType matrices = detail::dtype_of<T>()) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) detail::throw_file(directory, "cannot be made: " + error.message());
-  SafetensorsWriter file;
-  file.metadata["format"] = "pt";
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
-    const bool matrix =
-        std::remove_cvref_t<decltype(tensor)>::rank == 2 && !name.ends_with(".A_log");
-    file.add(name, detail::shape_in_file(name, tensor), tensor.data(),
-             matrix ? matrices : detail::dtype_of<T>());
-  });
-  file.save(directory / "model.safetensors");
-  detail::write_atomically(directory / "config.json", [&](std::ostream& stream) {
-    stream << detail::to_json(weights.config).dump(2) << '\n';
-  });
+  detail::make_folder(directory);
+  detail::Commit commit;
+  detail::add_mamba_lm(commit, directory, weights, matrices);
+  commit.finish();
 }
 
 }  // namespace ssm

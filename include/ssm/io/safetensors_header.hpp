@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <concepts>
 #include <cstdint>
-#include <exception>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,10 +15,11 @@
 
 #include "ssm/core/index.hpp"
 #include "ssm/io/file.hpp"
+#include "ssm/io/json_text.hpp"
 
 namespace ssm {
 
-/// The element types of the safetensors format.
+/// The element types of the safetensors format that can be read, and `other` for those that cannot.
 enum class DType {
   BOOL,
   U8,
@@ -34,10 +35,17 @@ enum class DType {
   F32,
   U64,
   I64,
-  F64
+  F64,
+  other
 };
 
+/// What to do about a floating-point tensor with elements that are NaN or infinite.
+enum class NonFinite { reject, allow };
+
 namespace detail {
+
+static_assert(std::endian::native == std::endian::little,
+              "safetensors are little-endian and are read and written without swapping");
 
 struct DTypeFacts {
   DType dtype;
@@ -45,7 +53,7 @@ struct DTypeFacts {
   std::uint64_t bytes;
 };
 
-inline constexpr std::array<DTypeFacts, 15> dtypes{{{DType::BOOL, "BOOL", 1},
+inline constexpr std::array<DTypeFacts, 16> dtypes{{{DType::BOOL, "BOOL", 1},
                                                     {DType::U8, "U8", 1},
                                                     {DType::I8, "I8", 1},
                                                     {DType::F8_E5M2, "F8_E5M2", 1},
@@ -59,10 +67,28 @@ inline constexpr std::array<DTypeFacts, 15> dtypes{{{DType::BOOL, "BOOL", 1},
                                                     {DType::F32, "F32", 4},
                                                     {DType::U64, "U64", 8},
                                                     {DType::I64, "I64", 8},
-                                                    {DType::F64, "F64", 8}}};
+                                                    {DType::F64, "F64", 8},
+                                                    {DType::other, "an unknown type", 0}}};
 
 constexpr const DTypeFacts& facts(DType dtype) noexcept {
   return dtypes[static_cast<std::size_t>(dtype)];
+}
+
+inline constexpr std::uint64_t largest_safetensors_header = 100'000'000;
+
+/// The dtype whose elements are the bytes of a T, which must be one of these types.
+template <class T>
+constexpr DType dtype_of() noexcept {
+  if constexpr (std::same_as<T, float>) return DType::F32;
+  if constexpr (std::same_as<T, double>) return DType::F64;
+  if constexpr (std::same_as<T, std::int8_t>) return DType::I8;
+  if constexpr (std::same_as<T, std::uint8_t>) return DType::U8;
+  if constexpr (std::same_as<T, std::int16_t>) return DType::I16;
+  if constexpr (std::same_as<T, std::uint16_t>) return DType::U16;
+  if constexpr (std::same_as<T, std::int32_t>) return DType::I32;
+  if constexpr (std::same_as<T, std::uint32_t>) return DType::U32;
+  if constexpr (std::same_as<T, std::int64_t>) return DType::I64;
+  if constexpr (std::same_as<T, std::uint64_t>) return DType::U64;
 }
 
 inline std::string to_string(const std::vector<Index>& shape) {
@@ -77,6 +103,7 @@ inline std::string to_string(const std::vector<Index>& shape) {
 /// What the header says of one tensor; `begin` and `end` count bytes from the end of the header.
 struct SafetensorsEntry {
   DType dtype = DType::F32;
+  std::string dtype_name = {};  ///< as the file has it
   std::vector<Index> shape;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
@@ -89,17 +116,20 @@ struct SafetensorsHeader {
 
 namespace detail {
 
-/// Builds a header from the events of the JSON parser. There is no document in between, so depth
-/// and memory are bounded by the format, and a name that comes twice is noticed.
+/// Builds a header from the events of the JSON parser. There is no document in between, so memory
+/// is bounded by the format, and a name that comes twice is noticed.
 class SafetensorsParser {
  public:
   SafetensorsHeader header;
   std::string failure;
 
-  bool start_object(std::size_t) {
+  bool start_object() {
     if (place_ == Place::outside) return enter(Place::root);
     if (place_ != Place::root) return unexpected("an object");
-    if (name_ == "__metadata__") return enter(Place::metadata);
+    if (name_ == "__metadata__") {
+      if (std::exchange(has_metadata_, true)) return fail("header has __metadata__ twice");
+      return enter(Place::metadata);
+    }
     if (header.tensors.count(name_) != 0)
       return fail("tensor " + in_quotes(name_) + " comes twice");
     entry_ = {};
@@ -126,7 +156,7 @@ class SafetensorsParser {
     }
     return enter(place_ == Place::root ? Place::outside : Place::root);
   }
-  bool start_array(std::size_t) {
+  bool start_array() {
     if (place_ == Place::tensor && key_ == "shape" && !has_shape_) {
       has_shape_ = true;
       return enter(Place::shape);
@@ -146,13 +176,16 @@ class SafetensorsParser {
     if (place_ != Place::tensor || key_ != "dtype" || has_dtype_) return unexpected("a string");
     const auto found =
         std::find_if(dtypes.begin(), dtypes.end(), [&](const auto& f) { return f.name == text; });
-    if (found == dtypes.end()) return fail(where() + "has the unknown dtype " + in_quotes(text));
-    entry_.dtype = found->dtype;
+    // Of a type that nobody asks for only its name is needed.
+    entry_.dtype = found == dtypes.end() ? DType::other : found->dtype;
+    entry_.dtype_name = text;
     return has_dtype_ = true;
   }
-  bool number_unsigned(std::uint64_t value) {
+  bool number(std::uint64_t value) {
     constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
     if (place_ == Place::shape && value <= largest) {
+      if (entry_.shape.size() == most_extents)
+        return fail(where() + "has more than " + std::to_string(most_extents) + " extents");
       entry_.shape.push_back(static_cast<Index>(value));
       return true;
     }
@@ -162,19 +195,14 @@ class SafetensorsParser {
     }
     return unexpected(std::to_string(value));
   }
-  bool number_integer(std::int64_t value) { return unexpected(std::to_string(value)); }
-  bool number_float(double, const std::string& text) { return unexpected(text); }
+  bool number(std::int64_t value) { return unexpected(std::to_string(value)); }
+  bool number(double value) { return unexpected(json_text(value)); }
   bool boolean(bool value) { return unexpected(value ? "true" : "false"); }
   bool null() { return unexpected("null"); }
-  template <class Binary>
-  bool binary(Binary&) {
-    return unexpected("binary data");
-  }
-  bool parse_error(std::size_t position, const std::string&, const std::exception&) {
-    return fail("header is not valid UTF-8 JSON at its byte " + std::to_string(position));
-  }
 
  private:
+  static constexpr std::size_t most_extents = 64;
+
   enum class Place { outside, root, metadata, tensor, shape, offsets };
 
   bool enter(Place place) {
@@ -208,7 +236,7 @@ class SafetensorsParser {
   Place place_ = Place::outside;
   std::string name_, key_;
   SafetensorsEntry entry_;
-  bool has_dtype_ = false, has_shape_ = false;
+  bool has_metadata_ = false, has_dtype_ = false, has_shape_ = false;
   std::vector<std::uint64_t> offsets_;
 };
 
@@ -217,10 +245,11 @@ class SafetensorsParser {
 inline constexpr std::uint64_t largest_tensor = std::uint64_t{1} << 60;
 
 /// shape × dtype in bytes, or nothing when that exceeds the largest tensor.
-inline std::optional<std::uint64_t> byte_count(const SafetensorsEntry& entry) {
-  std::uint64_t bytes = facts(entry.dtype).bytes;
+inline std::optional<std::uint64_t> byte_count(DType dtype, const std::vector<Index>& shape) {
+  std::uint64_t bytes = facts(dtype).bytes;
   bool empty = false;
-  for (Index extent : entry.shape) {
+  for (Index extent : shape) {
+    if (extent < 0) return {};
     const auto factor = static_cast<std::uint64_t>(extent);
     if (factor == 0)
       empty = true;
@@ -253,7 +282,9 @@ inline void check_layout(const std::filesystem::path& path, const SafetensorsHea
     if (entry.end < entry.begin) fail("has data_offsets " + span + ", which end before they begin");
     if (entry.end > size)
       fail("lies at " + span + ", outside the file's " + std::to_string(size) + " bytes of data");
-    const std::optional<std::uint64_t> bytes = byte_count(entry);
+    const std::optional<std::uint64_t> bytes = entry.dtype == DType::other
+                                                   ? entry.end - entry.begin
+                                                   : byte_count(entry.dtype, entry.shape);
     if (!bytes || *bytes != entry.end - entry.begin)
       fail("has data_offsets " + span + ", but " + std::string(facts(entry.dtype).name) +
            " of shape " + to_string(entry.shape) + " takes " +
@@ -274,8 +305,11 @@ inline SafetensorsHeader parse_safetensors_header(const std::filesystem::path& p
                                                   std::uint64_t buffer_size) {
   if (text.empty() || text.front() != '{') throw_file(path, "header does not begin with '{'");
   SafetensorsParser parser;
-  if (!nlohmann::json::sax_parse(text.begin(), text.end(), &parser))
-    throw_file(path, parser.failure);
+  if (const JsonFault fault = parse_json_events(text, parser, {.depth = 4})) {
+    if (!parser.failure.empty()) throw_file(path, parser.failure);
+    throw_file(path, "header is not valid UTF-8 JSON at its byte " +
+                         std::to_string(fault.position) + ": " + fault.what);
+  }
   check_layout(path, parser.header, buffer_size);
   return std::move(parser.header);
 }

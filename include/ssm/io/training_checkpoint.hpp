@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <utility>
@@ -33,26 +32,24 @@ namespace detail {
 
 inline constexpr const char* training_format = "ssm-training-2";
 
-inline nlohmann::json to_json(const TrainingOptions& o) {
-  return {{"batch", o.batch},
-          {"length", o.streams.length},
-          {"seed", o.streams.seed},
-          {"jump_interval", o.streams.jump_interval},
-          {"latest_of", o.streams.latest_of},
-          {"rename", o.streams.rename},
-          {"schedule",
-           {{"peak", o.schedule.peak},
-            {"warmup", o.schedule.warmup},
-            {"steps", o.schedule.steps},
-            {"final_fraction", o.schedule.final_fraction}}},
-          {"adamw",
-           {{"beta1", o.adamw.beta1},
-            {"beta2", o.adamw.beta2},
-            {"epsilon", o.adamw.epsilon},
-            {"weight_decay", o.adamw.weight_decay}}},
-          {"max_norm", o.max_norm},
-          {"dropout", o.dropout},
-          {"average", o.average}};
+inline Json to_json(const TrainingOptions& o) {
+  return Json::Object{{"batch", o.batch},
+                      {"length", o.streams.length},
+                      {"seed", o.streams.seed},
+                      {"jump_interval", o.streams.jump_interval},
+                      {"latest_of", o.streams.latest_of},
+                      {"rename", o.streams.rename},
+                      {"schedule", Json::Object{{"peak", o.schedule.peak},
+                                                {"warmup", o.schedule.warmup},
+                                                {"steps", o.schedule.steps},
+                                                {"final_fraction", o.schedule.final_fraction}}},
+                      {"adamw", Json::Object{{"beta1", o.adamw.beta1},
+                                             {"beta2", o.adamw.beta2},
+                                             {"epsilon", o.adamw.epsilon},
+                                             {"weight_decay", o.adamw.weight_decay}}},
+                      {"max_norm", o.max_norm},
+                      {"dropout", o.dropout},
+                      {"average", o.average}};
 }
 
 inline TrainingOptions read_training_options(const JsonObject& json) {
@@ -61,7 +58,7 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
   o.streams = {.length = json.size("length"),
                .seed = json.bits("seed"),
                .jump_interval = json.bits("jump_interval"),
-               .latest_of = json.size("latest_of"),
+               .latest_of = json.count("latest_of"),
                .rename = json.number("rename")};
   const JsonObject schedule = json.object("schedule");
   o.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
@@ -72,7 +69,7 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
              .beta2 = adamw.number("beta2"),
              .epsilon = adamw.number("epsilon"),
              .weight_decay = adamw.number("weight_decay")};
-  o.max_norm = json.number("max_norm");
+  o.max_norm = json.number_or_infinity("max_norm");
   o.dropout = json.number("dropout");
   o.average = json.number("average");
   return o;
@@ -113,42 +110,71 @@ template <class T>
   return state;
 }
 
+namespace detail {
+
+template <class T>
+void add_training(Commit& commit, const std::filesystem::path& path,
+                  const MambaLMTrainingState<T>& state, const TrainingOptions& options,
+                  const std::map<std::string, std::string>& notes) {
+  SafetensorsWriter file;
+  const Json run = Json::Object{
+      {"format", training_format},
+      {"step", state.step},
+      {"config", to_json(state.weights.config)},
+      {"options", to_json(options)},
+  };
+  file.metadata = notes;
+  file.metadata["training"] = run.text();
+  visit_weight_sets(
+      state, options.average > 0, [&](const std::string& prefix, const MambaLMWeights<T>& set) {
+        set.visit([&](const std::string& name, const auto& tensor, bool) {
+          file.add(prefix + name, shape_in_file(name, tensor.extents()), tensor.data());
+        });
+      });
+  visit_carried(state.carried,
+                [&](const std::string& name, const auto& tensor) { file.add(name, tensor); });
+  const std::vector<Index> streams{static_cast<Index>(state.streams.positions.size())};
+  file.add("streams.positions", streams, state.streams.positions.data());
+  file.add("streams.starts", streams, state.streams.starts.data());
+  file.save(commit, path);
+}
+
+}  // namespace detail
+
 /// Writes everything a run needs to go on as one safetensors file, in one step. Throws FileError.
 template <class T>
 void save_training(const std::filesystem::path& path, const MambaLMTrainingState<T>& state,
                    const TrainingOptions& options,
                    const std::map<std::string, std::string>& notes = {}) {
-  SafetensorsWriter file;
-  const nlohmann::json run = {
-      {"format", detail::training_format},
-      {"step", state.step},
-      {"config", detail::to_json(state.weights.config)},
-      {"options", detail::to_json(options)},
-  };
-  file.metadata = notes;
-  file.metadata["training"] = run.dump();
-  detail::visit_weight_sets(
-      state, options.average > 0, [&](const std::string& prefix, const MambaLMWeights<T>& set) {
-        set.visit([&](const std::string& name, const auto& tensor, bool) {
-          file.add(prefix + name, detail::shape_in_file(name, tensor), tensor.data());
-        });
-      });
-  detail::visit_carried(
-      state.carried, [&](const std::string& name, const auto& tensor) { file.add(name, tensor); });
-  const std::vector<Index> streams{static_cast<Index>(state.streams.positions.size())};
-  file.add("streams.positions", streams, state.streams.positions.data());
-  file.add("streams.starts", streams, state.streams.starts.data());
-  file.save(path);
+  detail::Commit commit;
+  detail::add_training(commit, path, state, options, notes);
+  commit.finish();
+}
+
+/// Writes a run into a folder, which is made when there is none: training.safetensors, from which
+/// it goes on, and its best weights as save_mamba_lm does. All three are on the disk before the
+/// first takes its place, and training.safetensors is the first: whatever happens in between, it is
+/// never older than the model beside it, so that going on never goes back behind a model that was
+/// saved, nor takes up another run. Throws FileError.
+template <class T>
+void save_run(const std::filesystem::path& folder, const MambaLMTrainingState<T>& state,
+              const TrainingOptions& options, const std::map<std::string, std::string>& notes = {},
+              DType matrices = detail::dtype_of<T>()) {
+  detail::make_folder(folder);
+  detail::Commit commit;
+  detail::add_training(commit, folder / "training.safetensors", state, options, notes);
+  detail::add_mamba_lm(commit, folder, state.best(options), matrices);
+  commit.finish();
 }
 
 /// Reads what save_training wrote. Throws FileError.
 template <class T>
 [[nodiscard]] TrainingCheckpoint<T> load_training(const std::filesystem::path& path) {
-  SafetensorsReader file(path);
+  const SafetensorsReader file(path);
   const auto found = file.metadata().find("training");
   if (found == file.metadata().end())
     detail::throw_file(path, "is not a training checkpoint: its metadata has no \"training\"");
-  const nlohmann::json json = detail::parse_json(path, found->second);
+  const Json json = detail::parse_json(path, found->second, "training");
   const detail::JsonObject run(path, "training", json);
   run.require("format", detail::training_format);
 
@@ -158,7 +184,7 @@ template <class T>
   checkpoint.options = detail::read_training_options(run.object("options"));
   const MambaLMConfig config = detail::read_config(run.object("config"));
   const bool averaged = checkpoint.options.average > 0;
-  detail::check_parameter_count(file, config);
+  detail::check_parameter_count(file, config, averaged ? 4 : 3);
 
   MambaLMTrainingState<T>& state = checkpoint.state;
   state.step = run.count("step");

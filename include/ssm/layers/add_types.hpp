@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -32,8 +32,8 @@ void check_add(std::string_view function, const AddInputs<T, Space>& in,
   check_rows(function, "a", in.a, in.a.extents());
   check_rows(function, "b", in.b, in.a.extents());
   check_output_rows(function, "y", y, in.a.extents());
-  check_apart_or_same(function, "y", y, "a", in.a);
-  check_apart_or_same(function, "y", y, "b", in.b);
+  check_same_or_apart(function, "y", y, "a", in.a);
+  check_same_or_apart(function, "y", y, "b", in.b);
 }
 
 }  // namespace detail

@@ -3,7 +3,7 @@
 #include <array>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/float16.hpp"
 #include "ssm/core/sequences.hpp"
@@ -106,16 +106,16 @@ void check_causal_conv_outputs(std::string_view function, const CausalConvInputs
     check_shape(function, name, view, extents);
     check_given(function, name, view);
     check_output(function, name, view);
-    check_apart(function, name, view, "x", in.x);
-    check_apart(function, name, view, "weight", in.weight);
-    check_apart(function, name, view, "bias", in.bias);
+    check_no_overlap(function, name, view, "x", in.x);
+    check_no_overlap(function, name, view, "weight", in.weight);
+    check_no_overlap(function, name, view, "bias", in.bias);
   };
   check("y", out.y, in.x.extents());
-  check_apart(function, "y", out.y, "initial_state", in.initial_state);
+  check_no_overlap(function, "y", out.y, "initial_state", in.initial_state);
   if (!out.final_state) return;
   check("final_state", out.final_state, causal_conv_states(in));
-  check_apart(function, "final_state", out.final_state, "y", out.y);
-  check_apart_or_same(function, "final_state", out.final_state, "initial_state", in.initial_state);
+  check_no_overlap(function, "final_state", out.final_state, "y", out.y);
+  check_same_or_apart(function, "final_state", out.final_state, "initial_state", in.initial_state);
 }
 
 template <class T, class Space>
@@ -134,24 +134,24 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
     check_shape(function, name, view, extents);
     check_given(function, name, view);
     check_output(function, name, view);
-    check_apart(function, name, view, "x", in.x);
-    check_apart(function, name, view, "weight", in.weight);
-    check_apart(function, name, view, "bias", in.bias);
-    check_apart(function, name, view, "initial_state", in.initial_state);
-    check_apart(function, name, view, "the gradient of y", dout.y);
+    check_no_overlap(function, name, view, "x", in.x);
+    check_no_overlap(function, name, view, "weight", in.weight);
+    check_no_overlap(function, name, view, "bias", in.bias);
+    check_no_overlap(function, name, view, "initial_state", in.initial_state);
+    check_no_overlap(function, name, view, "the gradient of y", dout.y);
   };
   check("the gradient of x", din.x, in.x.extents());
   check("the gradient of weight", din.weight, in.weight.extents());
   check("the gradient of bias", din.bias, std::array<Index, 1>{states[2]});
   check("the gradient of initial_state", din.initial_state, states);
-  check_apart(function, "the gradient of x", din.x, "the gradient of final_state",
+  check_no_overlap(function, "the gradient of x", din.x, "the gradient of final_state",
               dout.final_state);
-  check_apart_or_same(function, "the gradient of initial_state", din.initial_state,
+  check_same_or_apart(function, "the gradient of initial_state", din.initial_state,
                       "the gradient of final_state", dout.final_state);
-  check_apart(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
-  check_apart(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
-  check_apart(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
-  check_apart(function, "the gradient of initial_state", din.initial_state, "the gradient of x",
+  check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
+  check_no_overlap(function, "the gradient of initial_state", din.initial_state, "the gradient of x",
               din.x);
 }
 
@@ -173,12 +173,12 @@ void check_causal_conv_step(std::string_view function, const CausalConvStepInput
                 std::array<Index, 3>{in.x.extent(0), width - 1, channels});
     check_given(function, "state", state);
     check_output(function, "state", state);
-    check_apart(function, "state", state, "x", in.x);
-    check_apart(function, "state", state, "y", y);
+    check_no_overlap(function, "state", state, "x", in.x);
+    check_no_overlap(function, "state", state, "y", y);
   }
   check_output_rows(function, "y", y, in.x.extents());
-  check_apart_or_same(function, "y", y, "x", in.x);
-  check_apart(function, "y", y, "weight", in.weight);
+  check_same_or_apart(function, "y", y, "x", in.x);
+  check_no_overlap(function, "y", y, "weight", in.weight);
 }
 
 }  // namespace detail

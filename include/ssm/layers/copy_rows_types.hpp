@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -31,7 +31,7 @@ void check_copy_rows(std::string_view function, const CopyRowsInputs<T, Space>& 
                      const View<T, 2, Space>& y) {
   check_rows(function, "x", in.x, in.x.extents());
   check_output_rows(function, "y", y, in.x.extents());
-  check_apart_or_same(function, "y", y, "x", in.x);
+  check_same_or_apart(function, "y", y, "x", in.x);
 }
 
 }  // namespace detail

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "ssm/core/backend.hpp"
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/cross_entropy_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -52,7 +52,7 @@ double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
   detail::check_rows(function, "logits", logits, std::array<Index, 2>{rows, vocab});
   if (dlogits) {
     detail::check_output_rows(function, "the gradient of logits", dlogits, logits.extents());
-    detail::check_apart_or_same(function, "the gradient of logits", dlogits, "logits", logits);
+    detail::check_same_or_apart(function, "the gradient of logits", dlogits, "logits", logits);
   }
   detail::check_tokens(function, "targets", targets, vocab, &options.ignore);
   Index counted = 0;

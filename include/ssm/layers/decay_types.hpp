@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -50,7 +50,7 @@ void check_decay(std::string_view function, const DecayInputs<T, Space>& in,
   check_contiguous(function, "A_log", in.A_log);
   check_rows(function, "A", out.A, in.A_log.extents());
   check_contiguous(function, "A", out.A);
-  check_apart_or_same(function, "A", out.A, "A_log", in.A_log);
+  check_same_or_apart(function, "A", out.A, "A_log", in.A_log);
 }
 
 template <class T, class Space>
@@ -63,8 +63,8 @@ void check_decay_gradients(std::string_view function, const DecayInputs<T, Space
   check_contiguous(function, "the gradient of A", dout.A);
   check_rows(function, "the gradient of A_log", din.A_log, in.A_log.extents());
   check_contiguous(function, "the gradient of A_log", din.A_log);
-  check_apart(function, "the gradient of A_log", din.A_log, "A_log", in.A_log);
-  check_apart_or_same(function, "the gradient of A_log", din.A_log, "the gradient of A", dout.A);
+  check_no_overlap(function, "the gradient of A_log", din.A_log, "A_log", in.A_log);
+  check_same_or_apart(function, "the gradient of A_log", din.A_log, "the gradient of A", dout.A);
 }
 
 }  // namespace detail

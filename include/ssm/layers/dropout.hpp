@@ -26,10 +26,10 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
   check_rows(function, to, y, x.extents());
   if (!x.contiguous()) throw_shape(function, from, "strided", "contiguous rows");
   if (!y.contiguous()) throw_shape(function, to, "strided", "contiguous rows");
-  check_apart_or_same(function, to, y, from, x);
+  check_same_or_apart(function, to, y, from, x);
   const bool in_place = y.data() == x.data();
   if (in_place && options.probability == 0) return;
-  const std::uint64_t key = mix(mix(options.seed) + static_cast<std::uint64_t>(options.layer));
+  const std::uint64_t key = mix(options.seed);
   const auto threshold = static_cast<std::int64_t>(std::ldexp(options.probability, 53));
   const T scale = static_cast<T>(1 / (1 - options.probability));
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;

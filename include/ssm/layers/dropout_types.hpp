@@ -4,19 +4,24 @@
 #include <string>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/detail/hash.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
 
 /// Which elements a pass of training drops (Srivastava et al. 2014, inverted): each with this
-/// probability, as a hash of (seed, layer, element) says, so that no mask is stored and backward
+/// probability, as a hash of (seed, element) says, so that no mask is stored and backward
 /// finds the one that forward used.
 struct Dropout {
   double probability = 0;  ///< in [0, 1); 0 leaves everything as it is
   std::uint64_t seed = 0;
-  Index layer = 0;  ///< tells the masks of one pass apart
+
+  /// Dropout of one part of what drops, with masks of its own.
+  [[nodiscard]] constexpr Dropout of(Index part) const noexcept {
+    return {probability, detail::mix(seed + static_cast<std::uint64_t>(part) + 1)};
+  }
 };
 
 using DropoutOptions = Dropout;

@@ -23,7 +23,7 @@ void embedding(const Cpu& backend, const EmbeddingInputs<T>& inputs, const Embed
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = weight.extent(1);
   detail::check_embedding("embedding", inputs);
   detail::check_output_rows("embedding", "y", y, std::array<Index, 3>{batch, length, width});
-  detail::check_apart("embedding", "y", y, "weight", weight);
+  detail::check_no_overlap("embedding", "y", y, "weight", weight);
   const detail::Pieces rows(batch * length, 64);
   parallel_for(backend, rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
@@ -52,7 +52,7 @@ void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
   detail::check_embedding(function, inputs);
   detail::check_rows(function, "the gradient of y", dy, std::array<Index, 3>{batch, length, width});
   detail::check_output_rows(function, "the gradient of weight", dweight, inputs.weight.extents());
-  detail::check_apart(function, "the gradient of weight", dweight, "the gradient of y", dy);
+  detail::check_no_overlap(function, "the gradient of weight", dweight, "the gradient of y", dy);
   const detail::Pieces columns(width, 32);
   parallel_for(backend, columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
@@ -77,7 +77,7 @@ void embedding_step(const EmbeddingStepInputs<T>& inputs, const EmbeddingOptions
     detail::check_given("embedding_step", "tokens", inputs.tokens, "(batch)");
     detail::check_embedding("embedding_step", EmbeddingInputs<T>{column, inputs.weight});
     detail::check_output_rows("embedding_step", "y", y, std::array<Index, 2>{batch, width});
-    detail::check_apart("embedding_step", "y", y, "weight", inputs.weight);
+    detail::check_no_overlap("embedding_step", "y", y, "weight", inputs.weight);
   });
   for (Index b = 0; b < batch; ++b)
     std::copy_n(weight.data() + tokens(b) * weight.stride(0), width, detail::at(y, b, 0));

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/tokens.hpp"

@@ -3,7 +3,7 @@
 #include <array>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -69,7 +69,7 @@ void check_gelu(std::string_view function, const GeluInputs<T, Space>& in,
                 const View<T, 2, Space>& y) {
   check_rows(function, "x", in.x, in.x.extents());
   check_output_rows(function, "y", y, in.x.extents());
-  check_apart_or_same(function, "y", y, "x", in.x);
+  check_same_or_apart(function, "y", y, "x", in.x);
 }
 
 template <class T, class Space>
@@ -79,8 +79,8 @@ void check_gelu_gradients(std::string_view function, const GeluInputs<T, Space>&
   check_rows(function, "x", in.x, in.x.extents());
   check_rows(function, "the gradient of y", dout.y, in.x.extents());
   check_output_rows(function, "the gradient of x", din.x, in.x.extents());
-  check_apart_or_same(function, "the gradient of x", din.x, "x", in.x);
-  check_apart_or_same(function, "the gradient of x", din.x, "the gradient of y", dout.y);
+  check_same_or_apart(function, "the gradient of x", din.x, "x", in.x);
+  check_same_or_apart(function, "the gradient of x", din.x, "the gradient of y", dout.y);
 }
 
 template <class T, class Space>
@@ -89,8 +89,8 @@ void check_glu(std::string_view function, const GluInputs<T, Space>& in,
   const Index rows = y.extent(0), width = y.extent(1);
   check_output_rows(function, "y", y, y.extents());
   check_rows(function, "x", in.x, std::array<Index, 2>{rows, 2 * width});
-  check_apart_or_same(function, "y", y, "x", in.x.slice(1, 0, width));
-  check_apart(function, "y", y, "x", in.x.slice(1, width, width));
+  check_same_or_apart(function, "y", y, "x", in.x.slice(1, 0, width));
+  check_no_overlap(function, "y", y, "x", in.x.slice(1, width, width));
 }
 
 template <class T, class Space>
@@ -101,8 +101,8 @@ void check_glu_gradients(std::string_view function, const GluInputs<T, Space>& i
   check_rows(function, "the gradient of y", dout.y, dout.y.extents());
   check_rows(function, "x", in.x, std::array<Index, 2>{rows, 2 * width});
   check_output_rows(function, "the gradient of x", din.x, in.x.extents());
-  check_apart_or_same(function, "the gradient of x", din.x, "x", in.x);
-  check_apart(function, "the gradient of x", din.x, "the gradient of y", dout.y);
+  check_same_or_apart(function, "the gradient of x", din.x, "x", in.x);
+  check_no_overlap(function, "the gradient of x", din.x, "the gradient of y", dout.y);
 }
 
 }  // namespace detail

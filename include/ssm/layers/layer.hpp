@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <string>
@@ -22,9 +23,9 @@ namespace ssm {
 template <class Space = Host>
 struct LayerOptions {
   Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
-  double rate = 1;        ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-  bool keep = true;       ///< backward will follow: its scratch keeps what that needs
-  Dropout dropout = {};   ///< of training
+  double rate = 1;   ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
+  bool keep = true;  ///< backward will follow: its scratch keeps what that needs
+  Dropout dropout = {};  ///< of training
 };
 
 /// The views and companions of a layer, from the types that it names.
@@ -41,12 +42,22 @@ using StepperOf = typename L::Stepper;
 template <class L>
 using OptionsOf = LayerOptions<typename L::space>;
 
+/// The channels that a layer of this configuration reads and writes.
+template <class Config>
+[[nodiscard]] constexpr Index width_of(const Config& config) noexcept {
+  if constexpr (requires { config.width(); })
+    return config.width();
+  else
+    return config.width;
+}
+
 /// A layer that maps sequences (batch, length, width) to sequences of the same shape through a
 /// state, and can be trained, saved, stacked and streamed like any other.
 ///
 /// It is a value with public tensors, and has
 ///  - L::value_type, and L::space, where its memory is;
-///  - L::Config, comparable, with a `width`; the member `config`; a constructor from it;
+///  - L::Config, comparable, with a `width`, a number or a function without arguments; the member
+///    `config`; a constructor from it;
 ///  - L::State, what it carries from step to step: a plain value whose tensors have one row a
 ///    sequence, made by make_state(layer, sequences) and listed by
 ///    tensors(state, visit) with visit(name, tensor);
@@ -64,7 +75,8 @@ using OptionsOf = LayerOptions<typename L::space>;
 /// other not wanted. backward overwrites dinput and gradients, and follows a forward pass with the
 /// same layer, input, options and scratch, with options.keep.
 template <class L>
-concept SequenceLayer = std::copyable<L> && std::default_initializable<typename L::Scratch> &&
+concept SequenceLayer =
+    std::copyable<L> && std::default_initializable<typename L::Scratch> &&
     std::copyable<typename L::State> && std::equality_comparable<typename L::Config> &&
     std::constructible_from<L, const typename L::Config&> &&
     std::constructible_from<typename L::Stepper, const L&, Index, const OptionsOf<L>&> &&
@@ -72,11 +84,12 @@ concept SequenceLayer = std::copyable<L> && std::default_initializable<typename 
              StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
              StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
              View<typename L::value_type, 2, typename L::space> out) {
-  { layer.config.width } -> std::convertible_to<Index>;
+  { width_of(layer.config) } -> std::convertible_to<Index>;
   { make_state(layer, Index{1}) } -> std::same_as<typename L::State>;
   forward(cpu, layer, input, state, output, options, scratch);
   backward(cpu, layer, input, state, input, output, gradients, options, scratch);
-  { step(stepper, now, running, out) } noexcept;
+  { step(stepper, now, running, out) }
+  noexcept;
   stepper.update(layer);
 };
 
@@ -105,12 +118,31 @@ void check_plain_sequences(std::string_view function, const LayerOptions<Space>&
     throw_domain(function, "reversed", "true", "false, as this layer runs forward in time");
 }
 
+/// Of what a stepper is made for: one step of one sequence a row, forward in time.
+template <class Space>
+void check_step_options(std::string_view function, const LayerOptions<Space>& options) {
+  if (options.sequences.offsets)
+    throw_domain(function, "offsets", "given", "none, as a step is of one sequence a row");
+  if (options.sequences.reversed)
+    throw_domain(function, "reversed", "true", "false, as a pass from the end has no step");
+}
+
+/// What a step is given: input and output (batch, width), of a batch that the stepper is made for.
+template <class L>
+void check_step_call(std::string_view function, const L& layer, Index batch,
+                     const View<const typename L::value_type, 2, typename L::space>& input,
+                     const View<typename L::value_type, 2, typename L::space>& output) {
+  const std::array<Index, 2> extents{batch, width_of(layer.config)};
+  check_shape(function, "input", input, extents);
+  check_shape(function, "output", output, extents);
+}
+
 /// input and output (batch, length, width), and offsets that fit them.
 template <class L>
 void check_layer_call(std::string_view function, const L& layer, const InputOf<L>& input,
                       const std::type_identity_t<OutputOf<L>>& output,
                       const OptionsOf<L>& options) {
-  const std::array<Index, 3> extents{input.extent(0), input.extent(1), layer.config.width};
+  const std::array<Index, 3> extents{input.extent(0), input.extent(1), width_of(layer.config)};
   if (!input) throw_shape(function, "input", "absent", "(batch, length, width)");
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);

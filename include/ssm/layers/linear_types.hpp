@@ -3,7 +3,7 @@
 #include <array>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -57,9 +57,9 @@ namespace detail {
 
 template <class T, class Space, class W>
 void check_linear(std::string_view function, const LinearInputs<T, Space, W>& in) {
-  if (!in.x) throw_not_given(function, "x", in.x, "(rows, in)");
+  if (!in.x) throw_absent(function, "x", "(rows, in)");
   check_rows(function, "x", in.x, in.x.extents());
-  if (!in.weight) throw_shape(function, "weight", "absent", "(out, in)");
+  if (!in.weight) throw_absent(function, "weight", "(out, in)");
   const std::array<Index, 2> extents{in.weight.extent(0), in.x.extent(1)};
   if constexpr (std::is_same_v<W, View<const T, 2, Space>>) {
     check_rows(function, "weight", in.weight, extents);
@@ -75,10 +75,10 @@ template <class T, class Space, class W>
 void check_linear_output(std::string_view function, const LinearInputs<T, Space, W>& in,
                          const View<T, 2, Space>& y) {
   check_output_rows(function, "y", y, std::array<Index, 2>{in.x.extent(0), in.weight.extent(0)});
-  check_apart(function, "y", y, "x", in.x);
+  check_no_overlap(function, "y", y, "x", in.x);
   if constexpr (std::is_same_v<W, View<const T, 2, Space>>)
-    check_apart(function, "y", y, "weight", in.weight);
-  check_apart(function, "y", y, "bias", in.bias);
+    check_no_overlap(function, "y", y, "weight", in.weight);
+  check_no_overlap(function, "y", y, "bias", in.bias);
 }
 
 template <class T, class Space>
@@ -90,16 +90,17 @@ void check_linear_gradients(std::string_view function, const LinearInputs<T, Spa
   const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
     if (!view) return;
     check_output_rows(function, name, view, extents);
-    check_apart(function, name, view, "x", in.x);
-    check_apart(function, name, view, "weight", in.weight);
-    check_apart(function, name, view, "the gradient of y", dout.y);
+    check_no_overlap(function, name, view, "x", in.x);
+    check_no_overlap(function, name, view, "weight", in.weight);
+    check_no_overlap(function, name, view, "the gradient of y", dout.y);
   };
   check("the gradient of x", din.x, in.x.extents());
   check("the gradient of weight", din.weight, in.weight.extents());
   check("the gradient of bias", din.bias, std::array<Index, 1>{out});
-  check_apart(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
-  check_apart(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
-  check_apart(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
+  check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight",
+                   din.weight);
 }
 
 }  // namespace detail

@@ -1,367 +1,472 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/copy.hpp"
+#include "ssm/core/elementwise.hpp"
 #include "ssm/layers/causal_conv.hpp"
+#include "ssm/layers/decay.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
+#include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/scan/selective_scan.hpp"
 
 namespace ssm {
 
+template <class T, class Matrix>
+class MambaStepper;
+
 /// Sizes of a Mamba block.
-struct MambaShape {
-  Index width = 0;       ///< of the residual stream
-  Index inner = 0;       ///< channels of the scan
+struct MambaConfig {
+  Index width = 0;       ///< of the sequences that it reads and writes
+  Index inner = 0;       ///< channels of the scan; 0: 2 · width
   Index state = 16;      ///< states of each channel
   Index conv_width = 4;  ///< taps of the convolution
-  Index dt_rank = 0;     ///< rank of the map from channels to step sizes
+  Index dt_rank = 0;     ///< rank of the map from channels to step sizes; 0: ⌈width/16⌉
 
-  friend bool operator==(const MambaShape&, const MambaShape&) = default;
-};
-
-/// Weights of a Mamba block, or their gradient.
-template <class T>
-struct MambaWeights {
-  Tensor<T, 2> in_proj;      ///< (2 · inner, width): rows [x, z]
-  Tensor<T, 2> conv_weight;  ///< (inner, conv_width)
-  Tensor<T, 1> conv_bias;    ///< (inner)
-  Tensor<T, 2> x_proj;       ///< (dt_rank + 2 · state, inner): rows [dt, B, C]
-  Tensor<T, 2> dt_proj;      ///< (inner, dt_rank)
-  Tensor<T, 1> dt_bias;      ///< (inner)
-  Tensor<T, 2> A_log;        ///< (inner, state): A = −exp(A_log)
-  Tensor<T, 1> D;            ///< (inner)
-  Tensor<T, 2> out_proj;     ///< (width, inner)
-
-  MambaWeights() = default;
-  explicit MambaWeights(const MambaShape& s)
-      : in_proj({2 * s.inner, s.width}),
-        conv_weight({s.inner, s.conv_width}),
-        conv_bias({s.inner}),
-        x_proj({s.dt_rank + 2 * s.state, s.inner}),
-        dt_proj({s.inner, s.dt_rank}),
-        dt_bias({s.inner}),
-        A_log({s.inner, s.state}),
-        D({s.inner}),
-        out_proj({s.width, s.inner}) {}
-
-  [[nodiscard]] MambaShape shape() const noexcept {
-    return {out_proj.extent(0), A_log.extent(0), A_log.extent(1), conv_weight.extent(1),
-            dt_proj.extent(1)};
+  [[nodiscard]] constexpr Index channels() const noexcept { return inner > 0 ? inner : 2 * width; }
+  [[nodiscard]] constexpr Index rank() const noexcept {
+    return dt_rank > 0 ? dt_rank : (width + 15) / 16;
   }
+  /// Columns that the convolved input is projected to: [dt, B, C].
+  [[nodiscard]] constexpr Index projections() const noexcept { return rank() + 2 * state; }
+  friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
 /// the state of the scan. A plain value; zero when made.
-template <class T>
+template <class T, class Space = Host>
 struct MambaState {
-  Tensor<T, 3> conv;  ///< (sequences, conv_width − 1, inner)
-  Tensor<T, 3> scan;  ///< (sequences, inner, state)
-
-  MambaState() = default;
-  MambaState(const MambaShape& s, Index sequences)
-      : conv({sequences, s.conv_width - 1, s.inner}), scan({sequences, s.inner, s.state}) {}
+  TensorIn<T, 3, Space> conv;  ///< (sequences, conv_width − 1, channels)
+  TensorIn<T, 3, Space> scan;  ///< (sequences, channels, state)
 };
 
-struct MambaOptions {
-  View<const Index, 1> offsets;      ///< (sequences + 1), optional: packed sequences, batch 1
-  bool reversed = false;             ///< time runs from the last step to the first
-  Write write_y = Write::overwrite;  ///< accumulate: y += block(x), as a residual stream wants it
-};
-
-/// What forward leaves for backward, with rows = batch · length.
-template <class T>
-struct MambaSaved {
-  Tensor<T, 2> projected;   ///< (rows, 2 · inner): [x, z]
-  Tensor<T, 2> u;           ///< (rows, inner): silu(conv(x))
-  Tensor<T, 2> parameters;  ///< (rows, dt_rank + 2 · state): [dt, B, C]
-  Tensor<T, 2> delta;       ///< (rows, inner): before bias and softplus
-  Tensor<T, 2> A;           ///< (inner, state)
-  Tensor<T, 2> y;           ///< (rows, inner): gated output of the scan
-  SelectiveScanSaved<T> scan;
-
-  /// Makes room for this many rows. Never allocates for no more rows than before.
-  void resize(const MambaShape& s, Index rows) {
-    projected.resize({rows, 2 * s.inner});
-    u.resize({rows, s.inner});
-    parameters.resize({rows, s.dt_rank + 2 * s.state});
-    delta.resize({rows, s.inner});
-    A.resize({s.inner, s.state});
-    y.resize({rows, s.inner});
-  }
-};
-
-/// Scratch of a Mamba block, grown to its largest call.
-template <class T>
-struct MambaWorkspace {
-  Tensor<T, 2> projected;  ///< gradients of what MambaSaved names alike
-  Tensor<T, 2> u;
-  Tensor<T, 2> parameters;
-  Tensor<T, 2> delta;
-  Tensor<T, 2> y;
-  CausalConvWorkspace<T> conv;
-  LinearWorkspace<T> linear;
-  SelectiveScanWorkspace<T> scan;
-};
-
-namespace detail {
-
-template <class T>
-MambaShape check_mamba(const char* function, const MambaWeights<T>& w) {
-  const MambaShape s = w.shape();
-  check_shape(function, "in_proj", w.in_proj, std::array<Index, 2>{2 * s.inner, s.width});
-  check_shape(function, "conv_weight", w.conv_weight, std::array<Index, 2>{s.inner, s.conv_width});
-  check_shape(function, "conv_bias", w.conv_bias, std::array<Index, 1>{s.inner});
-  check_shape(function, "x_proj", w.x_proj, std::array<Index, 2>{s.dt_rank + 2 * s.state, s.inner});
-  check_shape(function, "dt_proj", w.dt_proj, std::array<Index, 2>{s.inner, s.dt_rank});
-  check_shape(function, "dt_bias", w.dt_bias, std::array<Index, 1>{s.inner});
-  check_shape(function, "D", w.D, std::array<Index, 1>{s.inner});
-  check_shape(function, "out_proj", w.out_proj, std::array<Index, 2>{s.width, s.inner});
-  return s;
+/// Calls visit(name, tensor) for every tensor of a state.
+template <class T, class Space, class Visit>
+void tensors(MambaState<T, Space>& state, Visit&& visit) {
+  visit("conv", state.conv);
+  visit("scan", state.scan);
 }
 
-/// The arrays of a block as the convolution and the scan see them.
-template <class T>
-struct MambaViews {
-  const MambaShape& s;
-  Index batch, length;
+/// What a forward pass of Mamba leaves for backward, and room for both; rows = batch · length.
+template <class T, class Space = Host>
+struct MambaScratch {
+  TensorIn<T, 2, Space> projected;   ///< (rows, 2 · channels): [x, z]
+  TensorIn<T, 2, Space> u;           ///< (rows, channels): silu(conv(x))
+  TensorIn<T, 2, Space> parameters;  ///< (rows, dt_rank + 2 · state): [dt, B, C]
+  TensorIn<T, 2, Space> delta;       ///< (rows, channels): before bias and softplus
+  TensorIn<T, 2, Space> A;           ///< (channels, state)
+  TensorIn<T, 2, Space> y;           ///< (rows, channels): gated output of the scan
+  MambaState<T, Space> before;       ///< the state that forward started from
+  bool stateful = false;             ///< whether there was one
+  bool kept = false;                 ///< whether backward can follow
 
-  /// An array without rows may be null, and stays so.
-  template <class U>
-  [[nodiscard]] U* offset(U* data, Index by) const noexcept {
-    return batch * length > 0 ? data + by : data;
-  }
-  /// Columns [begin, begin + count) of a (batch · length, columns) array.
-  template <class U>
-  [[nodiscard]] View<U, 3> columns(U* data, Index all, Index begin, Index count) const noexcept {
-    return {offset(data, begin), {batch, length, count}, {length * all, all, 1}};
-  }
-  template <class U>
-  [[nodiscard]] View<U, 3> x(U* projected) const noexcept {
-    return columns(projected, 2 * s.inner, 0, s.inner);
-  }
-  template <class U>
-  [[nodiscard]] View<U, 3> z(U* projected) const noexcept {
-    return columns(projected, 2 * s.inner, s.inner, s.inner);
-  }
-  template <class U>
-  [[nodiscard]] View<U, 3> channels(U* data) const noexcept {
-    return {data, {batch, length, s.inner}};
-  }
-  template <class U>
-  [[nodiscard]] View<U, 2> dt(U* parameters) const noexcept {
-    return {parameters, {batch * length, s.dt_rank}, {s.dt_rank + 2 * s.state, 1}};
-  }
-  /// B (part 0) or C (part 1), one group.
-  template <class U>
-  [[nodiscard]] View<U, 4> coefficient(U* parameters, Index part) const noexcept {
-    const Index all = s.dt_rank + 2 * s.state;
-    return {offset(parameters, s.dt_rank + part * s.state),
-            {batch, length, 1, s.state},
-            {length * all, all, s.state, 1}};
-  }
-
-  [[nodiscard]] CausalConvInputs<T> conv_inputs(const MambaWeights<T>& w,
-                                                const MambaSaved<T>& saved,
-                                                const MambaState<T>* initial,
-                                                const MambaOptions& options) const {
-    return {.x = x(saved.projected.data()),
-            .weight = w.conv_weight,
-            .bias = w.conv_bias,
-            .initial_state = initial ? initial->conv.view() : View<const T, 3>(),
-            .offsets = options.offsets};
-  }
-
-  [[nodiscard]] SelectiveScanInputs<T> scan_inputs(const MambaWeights<T>& w,
-                                                   const MambaSaved<T>& saved,
-                                                   const MambaState<T>* initial,
-                                                   const MambaOptions& options) const {
-    SelectiveScanInputs<T> in;
-    in.u = channels(saved.u.data());
-    in.delta = channels(saved.delta.data());
-    in.A = saved.A;
-    in.B = coefficient(saved.parameters.data(), 0);
-    in.C = coefficient(saved.parameters.data(), 1);
-    in.D = w.D;
-    in.delta_bias = w.dt_bias;
-    in.z = z(saved.projected.data());
-    if (initial) in.initial_state = initial->scan;
-    in.offsets = options.offsets;
-    return in;
-  }
+  TensorIn<T, 2, Space> dprojected, du, dparameters, ddelta, dy;  ///< gradients of the above
+  LinearScratch<T, Space> linear;
+  CausalConvScratch<T, Space> conv;
+  SelectiveScanScratch<T, T, Space> scan;
+  DecayScratch<T, Space> decay;
 };
 
-}  // namespace detail
-
-/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3), on any number of steps from any
-/// state:
+/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3): its weights, or their gradient.
+///
 ///   [x, z] = in_proj · input,  u = silu(conv(x)),  [dt, B, C] = x_proj · u,
 ///   delta = dt_proj · dt,  y = scan(u, softplus(delta + dt_bias), −exp(A_log), B, C, D) · silu(z),
 ///   output = out_proj · y.
 ///
-/// input, output (batch, length, width), rows evenly spaced. `initial` null: a state of zeros;
-/// `final` null: not wanted; the two must differ. Splitting a sequence and handing the state on
-/// gives the same output. Cost per step: inner · (3 width + 2 dt_rank + 2 state) multiply-adds in
-/// the projections, and inner · state exponentials. Memory: MambaSaved, so a long prompt is best
-/// cut into chunks where no gradient is wanted. Throws ShapeError, DomainError.
+/// `Matrix` is how the projections are kept.
+template <class T, class Matrix = Tensor<T, 2>>
+struct Mamba {
+  using value_type = T;
+  using space = typename Matrix::space;
+  using Config = MambaConfig;
+  using State = MambaState<T, space>;
+  using Scratch = MambaScratch<T, space>;
+  using Stepper = MambaStepper<T, Matrix>;
+
+  Config config;
+  Matrix in_proj;                      ///< (2 · channels, width): rows [x, z]
+  TensorIn<T, 2, space> conv_weight;   ///< (channels, conv_width)
+  TensorIn<T, 1, space> conv_bias;     ///< (channels)
+  Matrix x_proj;                       ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
+  Matrix dt_proj;                      ///< (channels, dt_rank)
+  TensorIn<T, 1, space> dt_bias;       ///< (channels)
+  TensorIn<T, 2, space> A_log;         ///< (channels, state): A = −exp(A_log)
+  TensorIn<T, 1, space> D;             ///< (channels)
+  Matrix out_proj;                     ///< (width, channels)
+
+  Mamba() = default;
+  /// All zero. @throws ShapeError for sizes that are negative or cannot be addressed
+  explicit Mamba(const Config& c) : config(c) { resize_parameters(*this); }
+};
+
+/// The parameters of a Mamba block, under the names of state-spaces/mamba. Weight decay applies to
+/// matrices other than A_log.
+template <class T, class Matrix, class Visit>
+void parameters(Mamba<T, Matrix>& layer, Visit&& visit) {
+  const MambaConfig& c = layer.config;
+  visit("in_proj.weight", layer.in_proj, shape(2 * c.channels(), c.width), true);
+  visit("conv1d.weight", layer.conv_weight, shape(c.channels(), c.conv_width), true);
+  visit("conv1d.bias", layer.conv_bias, shape(c.channels()), false);
+  visit("x_proj.weight", layer.x_proj, shape(c.projections(), c.channels()), true);
+  visit("dt_proj.weight", layer.dt_proj, shape(c.channels(), c.rank()), true);
+  visit("dt_proj.bias", layer.dt_bias, shape(c.channels()), false);
+  visit("A_log", layer.A_log, shape(c.channels(), c.state), false);
+  visit("D", layer.D, shape(c.channels()), false);
+  visit("out_proj.weight", layer.out_proj, shape(c.width, c.channels()), true);
+}
+
+/// A state of zeros.
+template <class T, class Matrix>
+[[nodiscard]] MambaState<T> make_state(const Mamba<T, Matrix>& layer, Index sequences) {
+  const MambaConfig& c = layer.config;
+  return {Tensor<T, 3>({sequences, c.conv_width - 1, c.channels()}),
+          Tensor<T, 3>({sequences, c.channels(), c.state})};
+}
+
+/// Draws the weights as the reference implementation does (Gu & Dao 2023, section 3.6; the
+/// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], the step
+/// projection U(±1/√dt_rank), out_proj divided by √depth, other maps U(±1/√fan_in). The same seed
+/// gives the same weights everywhere.
+/// @param depth how many such blocks stand on each other
 template <class T>
-void mamba_forward(const Cpu& backend, const MambaWeights<T>& weights,
-                   const View<const T, 3>& input, const MambaState<T>* initial,
-                   const View<T, 3>& output, MambaState<T>* final, const MambaOptions& options,
-                   MambaSaved<T>& saved, MambaWorkspace<T>& workspace) {
-  const char* function = "mamba_forward";
-  const MambaShape s = detail::check_mamba(function, weights);
-  const detail::MambaViews<T> views{s, input.extent(0), input.extent(1)};
-  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : views.batch;
-  detail::check_shape<View<const T, 3>, 3>(function, "input", input,
-                                           {views.batch, views.length, s.width});
-  detail::check_shape<View<T, 3>, 3>(function, "output", output,
-                                     {views.batch, views.length, s.width});
-  const auto x = detail::merge_rows(function, "input", input);
-  const auto y = detail::merge_rows(function, "output", output);
-  saved.resize(s, x.extent(0));
-  if (final) {
-    final->conv.resize({sequences, s.conv_width - 1, s.inner});
-    final->scan.resize({sequences, s.inner, s.state});
+void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
+  detail::InitialDraws draws(seed);
+  const MambaConfig& c = layer.config;
+  const auto inverse_root = [](Index n) {
+    return 1 / std::sqrt(static_cast<double>(std::max<Index>(n, 1)));
+  };
+  draws.uniform(layer.in_proj, inverse_root(c.width));
+  draws.uniform(layer.conv_weight, inverse_root(c.conv_width));
+  draws.uniform(layer.conv_bias, inverse_root(c.conv_width));
+  draws.uniform(layer.x_proj, inverse_root(c.channels()));
+  draws.uniform(layer.dt_proj, inverse_root(c.rank()));
+  for (T& x : layer.dt_bias) {
+    const double step = std::exp(draws.uniform(std::log(1e-3), std::log(1e-1)));
+    x = static_cast<T>(inverse_softplus(std::max(step, 1e-4)));
+  }
+  for (Index i = 0; i < c.channels(); ++i)
+    for (Index n = 0; n < c.state; ++n)
+      layer.A_log(i, n) = static_cast<T>(std::log(static_cast<double>(n + 1)));
+  layer.D.fill(T(1));
+  draws.uniform(layer.out_proj, inverse_root(c.channels()) * inverse_root(depth));
+}
+
+namespace detail {
+
+/// The arrays of a block as its operations see them: columns of (batch · length, …) matrices.
+template <class T, class Space>
+struct MambaArrays {
+  const MambaConfig& c;
+  Index batch, length;
+
+  /// Columns [begin, begin + count) of an array of `all` columns; one without rows may be null.
+  template <class U>
+  [[nodiscard]] View<U, 3, Space> columns(U* data, Index all, Index begin, Index count) const {
+    return {batch * length > 0 ? data + begin : data,
+            {batch, length, count},
+            {length * all, all, 1}};
+  }
+  template <class U>
+  [[nodiscard]] View<U, 3, Space> x(U* projected) const {
+    return columns(projected, 2 * c.channels(), 0, c.channels());
+  }
+  template <class U>
+  [[nodiscard]] View<U, 3, Space> z(U* projected) const {
+    return columns(projected, 2 * c.channels(), c.channels(), c.channels());
+  }
+  template <class U>
+  [[nodiscard]] View<U, 3, Space> channels(U* data) const {
+    return {data, {batch, length, c.channels()}};
+  }
+  template <class U>
+  [[nodiscard]] View<U, 2, Space> dt(U* parameters) const {
+    return {parameters, {batch * length, c.rank()}, {c.projections(), 1}};
+  }
+  /// B (part 0) or C (part 1), one group.
+  template <class U>
+  [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, Index part) const {
+    const auto rows = columns(parameters, c.projections(), c.rank() + part * c.state, c.state);
+    return {rows.data(),
+            {batch, length, 1, c.state},
+            {rows.stride(0), rows.stride(1), c.state, 1}};
   }
 
-  linear_forward<T>(backend, x, weights.in_proj, {}, saved.projected);
-  causal_conv_forward<T>(backend, views.conv_inputs(weights, saved, initial, options),
-                         {.silu = true, .reversed = options.reversed},
-                         {.y = views.channels(saved.u.data()),
-                          .final_state = final ? final->conv.view() : View<T, 3>()},
-                         workspace.conv);
-  linear_forward<T>(backend, saved.u, weights.x_proj, {}, saved.parameters);
-  linear_forward<T>(backend, views.dt(std::as_const(saved.parameters).data()), weights.dt_proj, {},
-                    saved.delta);
-  detail::array(saved.A.data(), saved.A.size()) =
-      -detail::array(weights.A_log.data(), weights.A_log.size()).exp();
-  selective_scan<T>(backend, views.scan_inputs(weights, saved, initial, options),
-                    {.softplus = true, .hold = Hold::simplified, .reversed = options.reversed},
-                    {.y = views.channels(saved.y.data()),
-                     .final_state = final ? final->scan.view() : View<T, 3>()},
-                    workspace.scan, &saved.scan);
-  linear_forward<T>(backend, saved.y, weights.out_proj, {}, y, options.write_y);
+  template <class Layer>
+  [[nodiscard]] CausalConvInputs<T, Space> conv_inputs(
+      const Layer& layer, const MambaScratch<T, Space>& scratch, Maybe<MambaState<T, Space>> before,
+      const Sequences<Space>& sequences) const {
+    CausalConvInputs<T, Space> in;
+    in.x = x(scratch.projected.data());
+    in.weight = layer.conv_weight;
+    in.bias = layer.conv_bias;
+    if (before) in.initial_state = before->conv;
+    in.sequences = sequences;
+    return in;
+  }
+  template <class Layer>
+  [[nodiscard]] SelectiveScanInputs<T, T, Space> scan_inputs(
+      const Layer& layer, const MambaScratch<T, Space>& scratch, Maybe<MambaState<T, Space>> before,
+      const Sequences<Space>& sequences) const {
+    SelectiveScanInputs<T, T, Space> in;
+    in.u = channels(scratch.u.data());
+    in.delta = channels(scratch.delta.data());
+    in.A = scratch.A;
+    in.B = coefficient(scratch.parameters.data(), 0);
+    in.C = coefficient(scratch.parameters.data(), 1);
+    in.D = layer.D;
+    in.delta_bias = layer.dt_bias;
+    in.z = z(scratch.projected.data());
+    if (before) in.initial_state = before->scan;
+    in.sequences = sequences;
+    return in;
+  }
+};
+
+template <class T, class Space>
+void check_mamba_state(std::string_view function, const MambaConfig& c, Index sequences,
+                       std::string_view argument, Maybe<MambaState<T, Space>> state) {
+  if (!state) return;
+  check_shape(function, argument, state->conv,
+              std::array<Index, 3>{sequences, c.conv_width - 1, c.channels()});
+  check_shape(function, argument, state->scan,
+              std::array<Index, 3>{sequences, c.channels(), c.state});
 }
 
-/// Gradients of mamba_forward: of every weight and the input, overwritten, and of the initial state
-/// unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The other
-/// arguments are those of the forward call. Cost about twice the forward pass in projections.
-template <class T>
-void mamba_backward(const Cpu& backend, const MambaWeights<T>& weights,
-                    const View<const T, 3>& input, const MambaState<T>* initial,
-                    const MambaOptions& options, const MambaSaved<T>& saved,
-                    const View<const T, 3>& doutput, const MambaState<T>* dfinal,
-                    MambaWeights<T>& gradients, const View<T, 3>& dinput, MambaState<T>* dinitial,
-                    MambaWorkspace<T>& workspace) {
-  const char* function = "mamba_backward";
-  const MambaShape s = detail::check_mamba(function, weights);
-  const detail::MambaViews<T> views{s, input.extent(0), input.extent(1)};
-  const Index sequences = options.offsets ? options.offsets.extent(0) - 1 : views.batch;
-  const std::array<Index, 3> extents{views.batch, views.length, s.width};
-  detail::check_shape(function, "input", input, extents);
-  detail::check_shape(function, "the gradient of output", doutput, extents);
-  detail::check_shape(function, "the gradient of input", dinput, extents);
+}  // namespace detail
+
+/// Runs a Mamba block over sequences, on any number of steps from any state. Splitting a sequence
+/// and handing the state on gives the same output.
+///
+/// Cost per step: channels · (3 width + 2 dt_rank + 2 state) multiply-adds in the projections, and
+/// channels · state exponentials. Memory: MambaScratch, so a long prompt is best cut into chunks
+/// where no gradient is wanted.
+/// @param input, output (batch, length, width), rows evenly spaced, not the same memory
+/// @throws ShapeError, and DomainError for offsets that do not fit or a rate other than 1
+template <class Backend, class T, class Matrix>
+void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
+             const InputOf<Mamba<T, Matrix>>& input, Maybe<StateOf<Mamba<T, Matrix>>> state,
+             const OutputOf<Mamba<T, Matrix>>& output, const OptionsOf<Mamba<T, Matrix>>& options,
+             ScratchOf<Mamba<T, Matrix>>& scratch) {
+  using Space = typename Mamba<T, Matrix>::space;
+  constexpr std::string_view function = "forward of Mamba";
+  const MambaConfig& c = layer.config;
+  detail::check_layer_call(function, layer, input, output, options);
+  detail::check_parameters(function, layer);
+  detail::check_no_rate(function, options);
+  const detail::MambaArrays<T, Space> arrays{c, input.extent(0), input.extent(1)};
+  detail::check_mamba_state(function, c, options.sequences.count(arrays.batch), "state", state);
   const auto x = detail::merge_rows(function, "input", input);
-  const auto dy = detail::merge_rows(function, "the gradient of output", doutput);
-  const auto dx = detail::merge_rows(function, "the gradient of input", dinput);
+  const auto y = detail::merge_rows(function, "output", output);
   const Index rows = x.extent(0);
-  if (gradients.shape() != s) gradients = MambaWeights<T>(s);
-  if (dinitial) *dinitial = MambaState<T>(s, sequences);
-  MambaWorkspace<T>& d = workspace;
-  d.projected.resize({rows, 2 * s.inner});
-  d.u.resize({rows, s.inner});
-  d.parameters.resize({rows, s.dt_rank + 2 * s.state});
-  d.delta.resize({rows, s.inner});
-  d.y.resize({rows, s.inner});
+  MambaScratch<T, Space>& w = scratch;
+  w.kept = options.keep;
+  w.stateful = static_cast<bool>(state);
+  resize(backend, w.projected, {rows, 2 * c.channels()});
+  resize(backend, w.u, {rows, c.channels()});
+  resize(backend, w.parameters, {rows, c.projections()});
+  resize(backend, w.delta, {rows, c.channels()});
+  resize(backend, w.A, {c.channels(), c.state});
+  resize(backend, w.y, {rows, c.channels()});
+  Maybe<MambaState<T, Space>> before = state;
+  if (state && options.keep) {
+    resize(backend, w.before.conv, state->conv.extents());
+    resize(backend, w.before.scan, state->scan.extents());
+    copy(backend, state->conv.view(), w.before.conv.view());
+    copy(backend, state->scan.view(), w.before.scan.view());
+    before = w.before;
+  }
 
-  linear_backward<T>(backend, saved.y, weights.out_proj, dy,
-                     {.x = d.y, .weight = gradients.out_proj, .bias = {}}, d.linear);
-  SelectiveScanOutputGradients<T> scan_outputs;
-  scan_outputs.y = views.channels(std::as_const(d.y).data());
-  if (dfinal) scan_outputs.final_state = dfinal->scan;
-  SelectiveScanInputGradients<T> scan_gradients;
-  scan_gradients.u = views.channels(d.u.data());
-  scan_gradients.delta = views.channels(d.delta.data());
-  scan_gradients.A = gradients.A_log;
-  scan_gradients.B = views.coefficient(d.parameters.data(), 0);
-  scan_gradients.C = views.coefficient(d.parameters.data(), 1);
-  scan_gradients.D = gradients.D;
-  scan_gradients.delta_bias = gradients.dt_bias;
-  scan_gradients.z = views.z(d.projected.data());
-  if (dinitial) scan_gradients.initial_state = dinitial->scan;
-  selective_scan_backward<T>(
-      backend, views.scan_inputs(weights, saved, initial, options),
-      {.softplus = true, .hold = Hold::simplified, .reversed = options.reversed}, saved.scan,
-      scan_outputs, scan_gradients, d.scan);
-  // A = −exp(A_log) is its own derivative.
-  detail::array(gradients.A_log.data(), saved.A.size()) *=
-      detail::array(saved.A.data(), saved.A.size());
-
-  linear_backward<T>(backend, views.dt(saved.parameters.data()), weights.dt_proj, d.delta,
-                     {.x = views.dt(d.parameters.data()), .weight = gradients.dt_proj, .bias = {}},
-                     d.linear);
-  linear_backward<T>(backend, saved.u, weights.x_proj, d.parameters,
-                     {.x = d.u, .weight = gradients.x_proj, .bias = {}}, d.linear,
-                     Write::accumulate);
-  CausalConvOutputGradients<T> conv_outputs{.y = views.channels(std::as_const(d.u).data()),
-                                            .final_state = {}};
-  if (dfinal) conv_outputs.final_state = dfinal->conv;
-  causal_conv_backward<T>(backend, views.conv_inputs(weights, saved, initial, options),
-                          {.silu = true, .reversed = options.reversed}, conv_outputs,
-                          {.x = views.x(d.projected.data()),
-                           .weight = gradients.conv_weight,
-                           .bias = gradients.conv_bias,
-                           .initial_state = dinitial ? dinitial->conv.view() : View<T, 3>()},
-                          d.conv);
-  linear_backward<T>(backend, x, weights.in_proj, d.projected,
-                     {.x = dx, .weight = gradients.in_proj, .bias = {}}, d.linear);
+  linear(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.projected}, w.linear);
+  causal_conv(backend, arrays.conv_inputs(layer, w, before, options.sequences), {.silu = true},
+              {arrays.channels(w.u.data()),
+               state ? state->conv.view() : View<T, 3, Space>()},
+              w.conv);
+  linear(backend, detail::product<T, Space>(w.u, layer.x_proj), {}, {w.parameters}, w.linear);
+  linear(backend, detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
+                                            layer.dt_proj),
+         {}, {w.delta}, w.linear);
+  decay(backend, {layer.A_log}, {}, {w.A}, w.decay);
+  selective_scan(backend, arrays.scan_inputs(layer, w, before, options.sequences),
+                 {.softplus = true, .hold = Hold::simplified, .keep = options.keep},
+                 {arrays.channels(w.y.data()),
+                  state ? state->scan.view() : View<T, 3, Space>()},
+                 w.scan);
+  linear(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {y}, w.linear);
 }
 
-/// One step of the block on the calling thread, `state` moved on in place.
-/// input, output (batch, width). Nothing is allocated once `scratch` has served such a batch or
-/// been resized for it. A shape that does not fit ends the program with a ShapeError.
-template <class T>
-void mamba_step(const MambaWeights<T>& weights, const View<const T, 2>& input, MambaState<T>& state,
-                const View<T, 2>& output, MambaSaved<T>& scratch) noexcept {
-  const MambaShape s = weights.shape();
-  const Index batch = input.extent(0);
-  detail::check_or_terminate([&] {
-    const char* function = "mamba_step";
-    const std::array<Index, 2> extents{batch, s.width};
-    detail::check_mamba(function, weights);
-    detail::check_shape(function, "input", input, extents);
-    detail::check_shape(function, "output", output, extents);
-    detail::check_shape(function, "state.conv", state.conv,
-                        std::array<Index, 3>{batch, s.conv_width - 1, s.inner});
-    detail::check_shape(function, "state.scan", state.scan,
-                        std::array<Index, 3>{batch, s.inner, s.state});
-    scratch.resize(s, batch);
-  });
-  const detail::MambaViews<T> views{s, batch, 1};
-  const View<T, 2> x(scratch.projected.data(), {batch, s.inner}, {2 * s.inner, 1});
-  const View<T, 2> z(views.offset(scratch.projected.data(), s.inner), {batch, s.inner},
-                     {2 * s.inner, 1});
-  const Index parameters = s.dt_rank + 2 * s.state;
-  const auto coefficient = [&](Index part) {
-    return View<const T, 3>(views.offset(scratch.parameters.data(), s.dt_rank + part * s.state),
-                            {batch, 1, s.state}, {parameters, s.state, 1});
-  };
-  linear_step<T>(input, weights.in_proj, {}, scratch.projected);
-  causal_conv_step<T>(x, weights.conv_weight, weights.conv_bias, {.silu = true}, state.conv,
-                      scratch.u);
-  linear_step<T>(scratch.u, weights.x_proj, {}, scratch.parameters);
-  linear_step<T>(views.dt(std::as_const(scratch.parameters).data()), weights.dt_proj, {},
-                 scratch.delta);
-  detail::array(scratch.A.data(), scratch.A.size()) =
-      -detail::array(weights.A_log.data(), weights.A_log.size()).exp();
-  selective_scan_step<T>({.u = scratch.u,
-                          .delta = scratch.delta,
-                          .A = scratch.A,
-                          .B = coefficient(0),
-                          .C = coefficient(1),
-                          .D = weights.D,
-                          .delta_bias = weights.dt_bias,
-                          .z = z},
-                         {.softplus = true}, state.scan, scratch.y);
-  linear_step<T>(scratch.y, weights.out_proj, {}, output);
+/// Gradients of forward: of every weight and of the input, overwritten. Costs about twice the
+/// forward pass in projections.
+/// @throws ShapeError, also for a scratch that no such forward filled, and as forward
+template <class Backend, class T, class Matrix>
+void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
+              const InputOf<Mamba<T, Matrix>>& input, Maybe<StateOf<Mamba<T, Matrix>>> dstate,
+              const InputOf<Mamba<T, Matrix>>& doutput, const OutputOf<Mamba<T, Matrix>>& dinput,
+              std::type_identity_t<Mamba<T, Matrix>>& gradients,
+              const OptionsOf<Mamba<T, Matrix>>& options, ScratchOf<Mamba<T, Matrix>>& scratch) {
+  using Space = typename Mamba<T, Matrix>::space;
+  constexpr std::string_view function = "backward of Mamba";
+  const MambaConfig& c = layer.config;
+  detail::check_layer_call(function, layer, input, dinput, options);
+  detail::check_parameters(function, layer);
+  detail::check_shape(function, "doutput", doutput, input.extents());
+  const detail::MambaArrays<T, Space> arrays{c, input.extent(0), input.extent(1)};
+  const Index sequences = options.sequences.count(arrays.batch);
+  detail::check_mamba_state(function, c, sequences, "dstate", dstate);
+  const auto x = detail::merge_rows(function, "input", input);
+  const auto dy = detail::merge_rows(function, "doutput", doutput);
+  const auto dx = detail::merge_rows(function, "dinput", dinput);
+  const Index rows = x.extent(0);
+  MambaScratch<T, Space>& w = scratch;
+  if (!w.kept)
+    detail::throw_shape(function, "scratch", "of no call that kept anything",
+                        "one that forward filled, with keep");
+  detail::check_shape(function, "scratch", w.y, shape(rows, c.channels()));
+  Maybe<MambaState<T, Space>> before;
+  if (w.stateful) before = w.before;
+  resize_gradients(layer, gradients);
+  resize(backend, w.dprojected, {rows, 2 * c.channels()});
+  resize(backend, w.du, {rows, c.channels()});
+  resize(backend, w.dparameters, {rows, c.projections()});
+  resize(backend, w.ddelta, {rows, c.channels()});
+  resize(backend, w.dy, {rows, c.channels()});
+
+  linear_backward(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {dy},
+                  {w.dy, gradients.out_proj, {}}, w.linear);
+  SelectiveScanOutputGradients<T, T, Space> scan_outputs;
+  scan_outputs.y = arrays.channels(std::as_const(w.dy).data());
+  SelectiveScanInputGradients<T, T, Space> scan_inputs;
+  scan_inputs.u = arrays.channels(w.du.data());
+  scan_inputs.delta = arrays.channels(w.ddelta.data());
+  scan_inputs.A = gradients.A_log;
+  scan_inputs.B = arrays.coefficient(w.dparameters.data(), 0);
+  scan_inputs.C = arrays.coefficient(w.dparameters.data(), 1);
+  scan_inputs.D = gradients.D;
+  scan_inputs.delta_bias = gradients.dt_bias;
+  scan_inputs.z = arrays.z(w.dprojected.data());
+  if (dstate) {
+    scan_outputs.final_state = dstate->scan;
+    scan_inputs.initial_state = dstate->scan;
+  }
+  selective_scan_backward(backend, arrays.scan_inputs(layer, w, before, options.sequences),
+                          {.softplus = true, .hold = Hold::simplified}, scan_outputs, scan_inputs,
+                          w.scan);
+  decay_backward(backend, {layer.A_log}, {}, {gradients.A_log}, {gradients.A_log}, w.decay);
+
+  linear_backward(backend,
+                  detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
+                                            layer.dt_proj),
+                  {}, {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}},
+                  w.linear);
+  linear_backward(backend, detail::product<T, Space>(w.u, layer.x_proj),
+                  {.write = Write::accumulate}, {w.dparameters}, {w.du, gradients.x_proj, {}},
+                  w.linear);
+  CausalConvOutputGradients<T, Space> conv_outputs;
+  conv_outputs.y = arrays.channels(std::as_const(w.du).data());
+  CausalConvInputGradients<T, Space> conv_inputs;
+  conv_inputs.x = arrays.x(w.dprojected.data());
+  conv_inputs.weight = gradients.conv_weight;
+  conv_inputs.bias = gradients.conv_bias;
+  if (dstate) {
+    conv_outputs.final_state = dstate->conv;
+    conv_inputs.initial_state = dstate->conv;
+  }
+  causal_conv_backward(backend, arrays.conv_inputs(layer, w, before, options.sequences),
+                       {.silu = true}, conv_outputs, conv_inputs, w.conv);
+  linear_backward(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.dprojected},
+                  {dx, gradients.in_proj, {}}, w.linear);
 }
+
+/// A Mamba block made ready to run step by step: A = −exp(A_log), and room for a batch. It refers
+/// to the layer, which must outlive it; after the weights have changed, call update.
+template <class T, class Matrix>
+class MambaStepper {
+ public:
+  /// @throws ShapeError, and DomainError for options that a single step cannot have
+  explicit MambaStepper(const Mamba<T, Matrix>& layer, Index batch = 1,
+                        const LayerOptions<>& options = {})
+      : projected_({batch, 2 * layer.config.channels()}),
+        u_({batch, layer.config.channels()}),
+        parameters_({batch, layer.config.projections()}),
+        delta_(u_.extents()),
+        y_(u_.extents()) {
+    detail::check_no_rate("MambaStepper", options);
+    detail::check_plain_sequences("MambaStepper", options);
+    update(layer);
+  }
+  MambaStepper(const Mamba<T, Matrix>&& layer, Index batch = 1, const LayerOptions<>& = {}) = delete;
+
+  /// Follows weights that have changed. @throws ShapeError
+  void update(const Mamba<T, Matrix>& layer) {
+    detail::check_parameters("MambaStepper", layer);
+    detail::check_shape("MambaStepper", "config", u_,
+                        shape(u_.extent(0), layer.config.channels()));
+    layer_ = &layer;
+    A_.resize(layer.A_log.extents());
+    decay(cpu(1), DecayInputs<T>{layer.A_log}, {}, {A_}, decay_);
+  }
+
+  /// One step of every sequence of the batch, on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with its sentence.
+  /// @param input, output (batch, width), rows contiguous
+  friend void step(MambaStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
+                   MambaState<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(input, state, output);
+  }
+
+ private:
+  void advance(const View<const T, 2>& input, MambaState<T>& state,
+               const View<T, 2>& output) noexcept {
+    const Mamba<T, Matrix>& layer = *layer_;
+    const MambaConfig& c = layer.config;
+    const Index batch = u_.extent(0);
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "step of Mamba";
+      detail::check_shape(function, "input", input, shape(batch, c.width));
+      detail::check_shape(function, "output", output, shape(batch, c.width));
+      detail::check_mamba_state<T, Host>(function, c, batch, "state", state);
+    });
+    const detail::MambaArrays<T, Host> arrays{c, batch, 1};
+    const auto row = [&](T* data, Index all, Index begin, Index count) {
+      return View<const T, 2>(batch > 0 ? data + begin : data, {batch, count}, {all, 1});
+    };
+    const auto coefficient = [&](Index part) {
+      const auto rows = row(parameters_.data(), c.projections(), c.rank() + part * c.state, c.state);
+      return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
+    };
+    linear_step(detail::product<T, Host>(input, layer.in_proj), {}, projected_.view());
+    causal_conv_step(
+        CausalConvStepInputs<T>{row(projected_.data(), 2 * c.channels(), 0, c.channels()),
+                                layer.conv_weight, layer.conv_bias},
+        {.silu = true}, state.conv, u_);
+    linear_step(detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
+    linear_step(
+        detail::product<T, Host>(arrays.dt(std::as_const(parameters_).data()), layer.dt_proj), {},
+        delta_.view());
+    SelectiveScanStepInputs<T> in;
+    in.u = u_;
+    in.delta = delta_;
+    in.A = A_;
+    in.B = coefficient(0);
+    in.C = coefficient(1);
+    in.D = layer.D;
+    in.delta_bias = layer.dt_bias;
+    in.z = row(projected_.data(), 2 * c.channels(), c.channels(), c.channels());
+    selective_scan_step(in, {.softplus = true, .hold = Hold::simplified}, state.scan, y_);
+    linear_step(detail::product<T, Host>(y_, layer.out_proj), {}, output);
+  }
+
+  const Mamba<T, Matrix>* layer_ = nullptr;
+  Tensor<T, 2> projected_, u_, parameters_, delta_, y_, A_;
+  DecayScratch<T> decay_;
+};
 
 }  // namespace ssm

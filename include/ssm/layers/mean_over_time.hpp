@@ -29,7 +29,7 @@ void mean_over_time(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
   const auto& y = outputs.y;
   detail::check_mean_over_time("mean_over_time", inputs);
   detail::check_output_rows("mean_over_time", "y", y, detail::mean_extents(inputs));
-  detail::check_apart("mean_over_time", "y", y, "x", x);
+  detail::check_no_overlap("mean_over_time", "y", y, "x", x);
   const Index width = x.extent(2);
   parallel_for(backend, y.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, x.extent(1));
@@ -55,7 +55,7 @@ void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& in
   detail::check_mean_over_time(function, inputs);
   detail::check_rows(function, "the gradient of y", dy, detail::mean_extents(inputs));
   detail::check_output_rows(function, "the gradient of x", dx, inputs.x.extents());
-  detail::check_apart(function, "the gradient of x", dx, "the gradient of y", dy);
+  detail::check_no_overlap(function, "the gradient of x", dx, "the gradient of y", dy);
   const Index width = dx.extent(2);
   parallel_for(backend, dy.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, dx.extent(1));

@@ -3,7 +3,7 @@
 #include <array>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 

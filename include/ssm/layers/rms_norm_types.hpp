@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "ssm/core/detail/memory.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -70,8 +70,8 @@ template <class T, class Space>
 void check_rms_norm_output(std::string_view function, const RmsNormInputs<T, Space>& in,
                            const View<T, 2, Space>& y) {
   check_output_rows(function, "y", y, in.x.extents());
-  check_apart_or_same(function, "y", y, "x", in.x);
-  check_apart(function, "y", y, "weight", in.weight);
+  check_same_or_apart(function, "y", y, "x", in.x);
+  check_no_overlap(function, "y", y, "weight", in.weight);
 }
 
 template <class T, class Space>
@@ -82,15 +82,15 @@ void check_rms_norm_gradients(std::string_view function, const RmsNormInputs<T, 
   const auto check = [&](std::string_view name, const auto& view, const auto& extents) {
     if (!view) return;
     check_output_rows(function, name, view, extents);
-    check_apart(function, name, view, "weight", in.weight);
+    check_no_overlap(function, name, view, "weight", in.weight);
   };
   check("the gradient of x", din.x, in.x.extents());
   check("the gradient of weight", din.weight, in.weight.extents());
-  check_apart_or_same(function, "the gradient of x", din.x, "x", in.x);
-  check_apart_or_same(function, "the gradient of x", din.x, "the gradient of y", dout.y);
-  check_apart(function, "the gradient of weight", din.weight, "x", in.x);
-  check_apart(function, "the gradient of weight", din.weight, "the gradient of y", dout.y);
-  check_apart(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
+  check_same_or_apart(function, "the gradient of x", din.x, "x", in.x);
+  check_same_or_apart(function, "the gradient of x", din.x, "the gradient of y", dout.y);
+  check_no_overlap(function, "the gradient of weight", din.weight, "x", in.x);
+  check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of y", dout.y);
+  check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
 }
 
 }  // namespace detail

@@ -1,256 +1,326 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <cstddef>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <vector>
+#include <utility>
 
 #include "ssm/layers/cross_entropy.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/linear.hpp"
+#include "ssm/layers/mean_over_time.hpp"
 #include "ssm/layers/rms_norm.hpp"
-#include "ssm/models/sequence_classifier_weights.hpp"
+#include "ssm/layers/stack.hpp"
 
 namespace ssm {
 
-template <class T, class Mixer = S4dMixer>
-struct SequenceClassifierOptions {
-  typename Mixer::template Options<T> mixer = {};  ///< of every block: its rate, its form
-  T epsilon = T(1e-5);                             ///< of the norms
-  Dropout dropout = {};                            ///< of training
+template <class Layer>
+class SequenceClassifierStepper;
+
+/// Sizes of a sequence classifier.
+template <class Layer>
+struct SequenceClassifierConfig {
+  Index inputs = 1;                    ///< numbers per step of the sequence
+  Index classes = 2;                   ///< labels 0 … classes − 1
+  StackConfig<Layer> backbone = {};
+  double epsilon = 1e-5;               ///< of the final norm
+
+  [[nodiscard]] Index width() const noexcept { return backbone.width(); }
+  friend bool operator==(const SequenceClassifierConfig&,
+                         const SequenceClassifierConfig&) = default;
 };
 
-/// Scratch of the classifier, grown to its largest call, rows = batch · length. Training keeps the
-/// activations of every block, inference those of one.
-template <class T, class Mixer = S4dMixer>
-struct SequenceClassifierWorkspace {
-  struct Layer {
-    Tensor<T, 2> input;  ///< (rows, width): the residual stream as the block found it
-    S4BlockSaved<T, Mixer> block;
-  };
-  std::vector<Layer> layers;
-  Tensor<T, 2> stream;       ///< (rows, width): the residual stream, later its gradient
-  Tensor<T, 1> inverse_rms;  ///< (rows)
-  Tensor<T, 2> normed;       ///< (rows, width), later its gradient
-  Tensor<T, 2> pooled;       ///< (batch, width)
-  Tensor<T, 2> dpooled;      ///< (batch, width)
-  Tensor<T, 2> logits;       ///< (batch, classes), later their gradient
-  S4BlockWorkspace<T, Mixer> block;
-  RmsNormWorkspace<T> norm;
-  LinearWorkspace<T> linear;
-  CrossEntropyWorkspace loss;
+/// What a forward pass of a classifier leaves for backward, and room for both; rows = batch ·
+/// length.
+template <class Layer>
+struct SequenceClassifierScratch {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+
+  TensorIn<T, 3, Space> encoded, stream;    ///< (batch, length, width): around the layers
+  TensorIn<T, 3, Space> normed;             ///< (batch, length, width)
+  TensorIn<T, 2, Space> pooled;             ///< (sequences, width)
+  TensorIn<T, 2, Space> logits;             ///< (sequences, classes), later their gradient
+  TensorIn<T, 3, Space> dencoded, dstream, dnormed;
+  TensorIn<T, 2, Space> dpooled;
+  StackScratch<Layer> backbone;
+  LinearScratch<T, Space> linear;
+  RmsNormScratch<T, Space> norm;
+  MeanOverTimeScratch<T, Space> mean;
+  CrossEntropyScratch<T, Space> loss;
 };
+
+/// A classifier of sequences over layers of any kind; its weights, or their gradient:
+///
+///   x = encoder(u);  x ← layer(x) for each layer;  logits = head(mean over time of rms_norm(x)).
+template <class Layer>
+struct SequenceClassifier {
+  using value_type = typename Layer::value_type;
+  using space = typename Layer::space;
+  using Config = SequenceClassifierConfig<Layer>;
+  using Scratch = SequenceClassifierScratch<Layer>;
+  using Stepper = SequenceClassifierStepper<Layer>;
+
+  Config config;
+  TensorIn<value_type, 2, space> encoder;       ///< (width, inputs)
+  TensorIn<value_type, 1, space> encoder_bias;  ///< (width)
+  Stack<Layer> backbone;
+  TensorIn<value_type, 1, space> norm;       ///< (width)
+  TensorIn<value_type, 2, space> head;       ///< (classes, width)
+  TensorIn<value_type, 1, space> head_bias;  ///< (classes)
+
+  SequenceClassifier() = default;
+  /// All zero. @throws DomainError for sizes that make no model, and as the layers
+  explicit SequenceClassifier(const Config& c) : config(c), backbone(c.backbone) {
+    const auto check = [](const char* name, Index value) {
+      if (value < 1)
+        detail::throw_domain("SequenceClassifier", name, std::to_string(value), "at least 1");
+    };
+    check("inputs", c.inputs);
+    check("classes", c.classes);
+    check("width", c.width());
+    encoder.resize({c.width(), c.inputs});
+    encoder_bias.resize({c.width()});
+    norm.resize({c.width()});
+    head.resize({c.classes, c.width()});
+    head_bias.resize({c.classes});
+  }
+
+  /// What it carries from step to step: the states of the layers, and the sum of what they said.
+  struct State {
+    StackState<Layer> backbone;
+    Tensor<value_type, 2> sum;  ///< (sequences, width): of the normed stream over the steps so far
+    Index steps = 0;
+  };
+};
+
+template <class Layer, class Visit>
+void parameters(SequenceClassifier<Layer>& model, Visit&& visit) {
+  const auto& c = model.config;
+  visit("encoder.weight", model.encoder, shape(c.width(), c.inputs), true);
+  visit("encoder.bias", model.encoder_bias, shape(c.width()), false);
+  parameters(model.backbone, visit);
+  visit("norm.weight", model.norm, shape(c.width()), false);
+  visit("head.weight", model.head, shape(c.classes, c.width()), true);
+  visit("head.bias", model.head_bias, shape(c.classes), false);
+}
+
+/// A state before the first step.
+template <class Layer>
+[[nodiscard]] typename SequenceClassifier<Layer>::State make_state(
+    const SequenceClassifier<Layer>& model, Index sequences) {
+  return {make_state(model.backbone, sequences),
+          Tensor<typename Layer::value_type, 2>({sequences, model.config.width()}), 0};
+}
+
+/// The layers by draw(layer, seed), the linear maps U(±1/√fan_in), a norm of 1, no bias of the head.
+/// The same seed gives the same weights everywhere.
+template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
+void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed, const Draw& draw) {
+  using T = typename Layer::value_type;
+  detail::InitialDraws draws(seed);
+  const auto inverse_root = [](Index n) { return 1 / std::sqrt(static_cast<double>(n)); };
+  draws.uniform(model.encoder, inverse_root(model.config.inputs));
+  draws.uniform(model.encoder_bias, inverse_root(model.config.inputs));
+  initialize(model.backbone, seed, draw);
+  model.norm.fill(T(1));
+  draws.uniform(model.head, inverse_root(model.config.width()));
+  model.head_bias.fill(T(0));
+}
+/// The same, the layers by their own rules.
+template <class Layer>
+void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed) {
+  const auto depth = static_cast<Index>(model.backbone.layers.size());
+  initialize(model, seed, [&](Layer& layer, std::uint64_t s) { initialize(layer, s, depth); });
+}
 
 namespace detail {
 
-/// Up to the mean over time, which is left in workspace.pooled.
-template <class T, class Mixer>
-void classifier_backbone(const char* function, const Cpu& backend,
-                         const SequenceClassifierWeights<T, Mixer>& weights,
-                         const View<const T, 3>& sequences,
-                         const SequenceClassifierOptions<T, Mixer>& options, bool keep,
-                         SequenceClassifierWorkspace<T, Mixer>& w) {
-  const Index batch = sequences.extent(0), length = sequences.extent(1);
-  const Index width = weights.encoder.extent(0), rows = batch * length;
-  check_shape(function, "sequences", sequences,
-              std::array<Index, 3>{batch, length, weights.encoder.extent(1)});
-  const auto u = merge_rows(function, "sequences", sequences);
-  const std::size_t kept = keep ? weights.layers.size() : 1;
-  if (w.layers.size() < kept) w.layers.resize(kept);
-  w.stream.resize({rows, width});
-  w.normed.resize({rows, width});
-  w.inverse_rms.resize({rows});
-  w.pooled.resize({batch, width});
-  linear_forward<T>(backend, u, weights.encoder, weights.encoder_bias, w.stream);
-  const View<T, 3> stream(w.stream.data(), {batch, length, width});
-  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
-    auto& layer = w.layers[keep ? i : 0];
-    if (keep) layer.input = w.stream;
-    s4_block_forward<T>(backend, weights.layers[i], stream, nullptr, stream, nullptr,
-                        S4BlockOptions<T, Mixer>{.mixer = options.mixer,
-                                                 .epsilon = options.epsilon,
-                                                 .dropout = options.dropout,
-                                                 .layer = static_cast<Index>(i)},
-                        layer.block, w.block);
-  }
-  rms_norm_forward<T>(backend, w.stream, weights.final_norm, options.epsilon, w.normed,
-                      w.inverse_rms);
-  const T share = length > 0 ? T(1) / static_cast<T>(length) : T(0);
-  parallel_for(backend, batch, [&](Index b) {
-    auto mean = array(&w.pooled(b, 0), width);
-    mean.setZero();
-    for (Index t = 0; t < length; ++t) mean += array(&w.normed(b * length + t, 0), width);
-    mean *= share;
-  });
+/// From sequences to the mean over time, in scratch.pooled.
+template <class Backend, class Layer>
+void run_classifier(std::string_view function, const Backend& backend,
+                    const SequenceClassifier<Layer>& model, const InputOf<Layer>& sequences,
+                    const OptionsOf<Layer>& options, SequenceClassifierScratch<Layer>& w) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  const auto& c = model.config;
+  const Index batch = sequences.extent(0), length = sequences.extent(1), width = c.width();
+  check_shape(function, "sequences", sequences, shape(batch, length, c.inputs));
+  check_sequences(function, options.sequences, batch, length);
+  const std::array<Index, 3> extents{batch, length, width};
+  for (auto* rows : {&w.encoded, &w.stream, &w.normed}) resize(backend, *rows, extents);
+  resize(backend, w.pooled, {options.sequences.count(batch), width});
+  linear(backend,
+         product<T, Space>(merge_rows(function, "sequences", sequences), model.encoder,
+                           model.encoder_bias),
+         {}, {merge_rows(function, "encoded", w.encoded.view())}, w.linear);
+  forward(backend, model.backbone, std::as_const(w.encoded), {}, w.stream, options, w.backbone);
+  rms_norm(backend, {merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
+           {.epsilon = c.epsilon}, {merge_rows(function, "normed", w.normed.view())}, w.norm);
+  mean_over_time(backend, {w.normed, options.sequences}, {}, {w.pooled}, w.mean);
 }
 
-/// Gradients of the mean loss whose gradient by the logits stands in w.logits.
-template <class T, class Mixer>
-void classifier_backward(const Cpu& backend, const SequenceClassifierWeights<T, Mixer>& weights,
-                         const View<const T, 3>& sequences,
-                         const SequenceClassifierOptions<T, Mixer>& options,
-                         SequenceClassifierWeights<T, Mixer>& gradients,
-                         SequenceClassifierWorkspace<T, Mixer>& w) {
-  const Index batch = sequences.extent(0), length = sequences.extent(1);
-  const Index width = weights.encoder.extent(0);
-  if (gradients.config != weights.config)
-    gradients = SequenceClassifierWeights<T, Mixer>(weights.config);
-  w.dpooled.resize({batch, width});
-  linear_backward<T>(backend, w.pooled, weights.head, w.logits,
-                     {.x = w.dpooled, .weight = gradients.head, .bias = gradients.head_bias},
-                     w.linear);
-  const T share = length > 0 ? T(1) / static_cast<T>(length) : T(0);
-  parallel_for(backend, batch, [&](Index b) {
-    const auto each = (array(&w.dpooled(b, 0), width) * share).eval();
-    for (Index t = 0; t < length; ++t) array(&w.normed(b * length + t, 0), width) = each;
-  });
-  // From here on the stream's gradient takes the place of the stream.
-  rms_norm_backward<T>(backend, w.stream, weights.final_norm, w.inverse_rms, w.normed, w.stream,
-                       gradients.final_norm, w.norm);
-  const std::array<Index, 3> extents{batch, length, width};
-  const View<T, 3> dstream(w.stream.data(), extents);
-  for (std::size_t i = weights.layers.size(); i-- > 0;)
-    s4_block_backward<T>(
-        backend, weights.layers[i], View<const T, 3>(w.layers[i].input.data(), extents), nullptr,
-        S4BlockOptions<T, Mixer>{.mixer = options.mixer,
-                                 .epsilon = options.epsilon,
-                                 .dropout = options.dropout,
-                                 .layer = static_cast<Index>(i)},
-        w.layers[i].block, dstream, nullptr, gradients.layers[i], dstream, nullptr, w.block);
-  linear_backward<T>(
-      backend, merge_rows("classifier_loss", "sequences", sequences), weights.encoder, w.stream,
-      {.x = {}, .weight = gradients.encoder, .bias = gradients.encoder_bias}, w.linear);
+/// Gradients of a loss whose gradient by the logits stands in w.logits.
+template <class Backend, class Layer>
+void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>& model,
+                         const InputOf<Layer>& sequences, const OptionsOf<Layer>& options,
+                         SequenceClassifier<Layer>& gradients,
+                         SequenceClassifierScratch<Layer>& w) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "loss of SequenceClassifier";
+  resize_gradients(model, gradients);
+  resize(backend, w.dpooled, w.pooled.extents());
+  for (auto* rows : {&w.dencoded, &w.dstream, &w.dnormed})
+    resize(backend, *rows, w.stream.extents());
+  const auto rows = [&](auto& tensor) { return merge_rows(function, "rows", tensor.view()); };
+  linear_backward(backend, product<T, Space>(w.pooled, model.head, model.head_bias), {}, {w.logits},
+                  {w.dpooled, gradients.head, gradients.head_bias}, w.linear);
+  mean_over_time_backward(backend, {w.normed, options.sequences}, {}, {w.dpooled}, {w.dnormed},
+                          w.mean);
+  rms_norm_backward(backend, {rows(std::as_const(w.stream)), model.norm},
+                    {.epsilon = model.config.epsilon}, {rows(std::as_const(w.dnormed))},
+                    {rows(w.dstream), gradients.norm}, w.norm);
+  backward(backend, model.backbone, std::as_const(w.encoded), {}, std::as_const(w.dstream),
+           w.dencoded, gradients.backbone, options, w.backbone);
+  linear_backward(backend,
+                  product<T, Space>(merge_rows(function, "sequences", sequences), model.encoder,
+                                    model.encoder_bias),
+                  {}, {rows(std::as_const(w.dencoded))},
+                  {{}, gradients.encoder, gradients.encoder_bias}, w.linear);
 }
 
 }  // namespace detail
 
-/// Scores of every class for whole sequences:
-///
-///   x = encoder(u);  x ← block(x) for each layer;  logits = head(mean over time of rms_norm(x)).
-///
-/// A number that is NaN or infinite spoils all scores of its sequence, and of no other.
+/// Scores of every class for whole sequences. A number that is NaN or infinite spoils all scores of
+/// its sequence, and of no other. Packed sequences, given as options.sequences, are classified each
+/// by itself.
 ///
 /// @param sequences (batch, length, inputs), rows evenly spaced
-/// @param logits (batch, classes), rows contiguous
-/// @throws ShapeError, and what the mixer throws
-template <class T, class Mixer>
-void classifier_forward(const Cpu& backend, const SequenceClassifierWeights<T, Mixer>& weights,
-                        const View<const T, 3>& sequences, const View<T, 2>& logits,
-                        const SequenceClassifierOptions<T, Mixer>& options,
-                        SequenceClassifierWorkspace<T, Mixer>& workspace) {
-  constexpr const char* function = "classifier_forward";
+/// @param logits (sequences, classes), rows contiguous
+/// @throws ShapeError, and as the layers
+template <class Backend, class Layer>
+void forward(const Backend& backend, const SequenceClassifier<Layer>& model,
+             const InputOf<SequenceClassifier<Layer>>& sequences,
+             const View<std::type_identity_t<typename Layer::value_type>, 2,
+                        typename Layer::space>& logits,
+             const OptionsOf<SequenceClassifier<Layer>>& options,
+             ScratchOf<SequenceClassifier<Layer>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "forward of SequenceClassifier";
   detail::check_shape(function, "logits", logits,
-                      std::array<Index, 2>{sequences.extent(0), weights.head.extent(0)});
-  detail::classifier_backbone(function, backend, weights, sequences, options, false, workspace);
-  linear_forward<T>(backend, workspace.pooled, weights.head, weights.head_bias, logits);
+                      shape(options.sequences.count(sequences.extent(0)), model.config.classes));
+  auto inference = options;
+  inference.keep = false;
+  detail::run_classifier(function, backend, model, sequences, inference, scratch);
+  linear(backend, detail::product<T, Space>(scratch.pooled, model.head, model.head_bias), {},
+         {logits}, scratch.linear);
 }
 
-/// Mean cross-entropy of the labels in nats, and its gradient by every weight.
+/// Mean cross-entropy of the labels in nats, and its gradient by every weight. A label of −100
+/// counts for nothing.
 ///
-/// @param labels (batch), in [0, classes)
-/// @param gradients overwritten; null: loss only
-/// Memory: about 8 · width numbers per step and block, and what the mixer saves.
-/// @throws ShapeError, DomainError for a label out of range, and what the mixer throws
-template <class T, class Mixer>
-double classifier_loss(const Cpu& backend, const SequenceClassifierWeights<T, Mixer>& weights,
-                       const View<const T, 3>& sequences, const View<const Token, 1>& labels,
-                       std::type_identity_t<SequenceClassifierWeights<T, Mixer>>* gradients,
-                       const SequenceClassifierOptions<T, Mixer>& options,
-                       SequenceClassifierWorkspace<T, Mixer>& workspace) {
-  constexpr const char* function = "classifier_loss";
-  const Index batch = sequences.extent(0), classes = weights.head.extent(0);
-  detail::check_shape(function, "labels", labels, std::array<Index, 1>{batch});
-  const View<const Token, 2> targets(labels.data(), {batch, 1}, {labels.stride(0), 1});
-  detail::check_tokens(function, "labels", targets, classes);
-  detail::classifier_backbone(function, backend, weights, sequences, options, gradients != nullptr,
-                              workspace);
-  workspace.logits.resize({batch, classes});
-  linear_forward<T>(backend, workspace.pooled, weights.head, weights.head_bias, workspace.logits);
-  const double loss =
-      cross_entropy<T>(backend, workspace.logits, targets,
-                       gradients ? workspace.logits.view() : View<T, 2>(), workspace.loss);
+/// @param labels (sequences), in [0, classes)
+/// @param gradients overwritten; absent: the loss only
+/// Memory: what the layers keep, and 6 · width numbers a step.
+/// @throws ShapeError, DomainError for a label out of range, and as the layers
+template <class Backend, class Layer>
+double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
+            const InputOf<SequenceClassifier<Layer>>& sequences,
+            const std::type_identity_t<View<const Token, 1, typename Layer::space>>& labels,
+            std::type_identity_t<Maybe<SequenceClassifier<Layer>>> gradients,
+            const OptionsOf<SequenceClassifier<Layer>>& options,
+            ScratchOf<SequenceClassifier<Layer>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "loss of SequenceClassifier";
+  const Index count = options.sequences.count(sequences.extent(0));
+  const Index classes = model.config.classes;
+  detail::check_shape(function, "labels", labels, shape(count));
+  const View<const Token, 2, Space> targets(labels.data(), {count, 1}, {labels.stride(0), 1});
+  const CrossEntropyOptions rule;
+  detail::check_tokens(function, "labels", targets, classes, &rule.ignore);
+  auto kept = options;
+  kept.keep = static_cast<bool>(gradients);
+  detail::run_classifier(function, backend, model, sequences, kept, scratch);
+  resize(backend, scratch.logits, {count, classes});
+  linear(backend, detail::product<T, Space>(scratch.pooled, model.head, model.head_bias), {},
+         {scratch.logits}, scratch.linear);
+  const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
+  const double nats =
+      cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits}, scratch.loss);
   if (gradients)
-    detail::classifier_backward(backend, weights, sequences, options, *gradients, workspace);
-  return loss;
+    detail::classifier_backward(backend, model, sequences, kept, *gradients, scratch);
+  return nats;
 }
 
-/// What a classifier carries from one step to the next, for each of `batch` streams: a plain value,
-/// before the first step when made.
-template <class T, class Mixer = S4dMixer>
-struct SequenceClassifierState {
-  std::vector<typename Mixer::template State<T>> layers;
-  Tensor<T, 2> sum;  ///< (batch, width): of the normed stream over the steps so far
-  Index steps = 0;
+/// A classifier made ready to run step by step: after each step, the scores of the sequence so far.
+/// It refers to the model, which must outlive it.
+template <class Layer>
+class SequenceClassifierStepper {
+  using T = typename Layer::value_type;
+  using State = typename SequenceClassifier<Layer>::State;
 
-  SequenceClassifierState() = default;
-  SequenceClassifierState(const SequenceClassifierConfig<Mixer>& config, Index batch)
-      : layers(static_cast<std::size_t>(config.layers),
-               typename Mixer::template State<T>(config.mixer, batch)),
-        sum({batch, config.mixer.width}) {}
-};
+ public:
+  /// @throws as the steppers of the layers
+  explicit SequenceClassifierStepper(const SequenceClassifier<Layer>& model, Index batch = 1,
+                                     const LayerOptions<>& options = {})
+      : model_(&model),
+        backbone_(model.backbone, batch, options),
+        encoded_({batch, model.config.width()}),
+        stream_(encoded_.extents()) {}
+  SequenceClassifierStepper(const SequenceClassifier<Layer>&&, Index = 1,
+                            const LayerOptions<>& = {}) = delete;
 
-/// What classifier_step needs beside the weights: the options, and room for a batch.
-template <class T, class Mixer = S4dMixer>
-struct SequenceClassifierStepScratch {
-  T epsilon;
-  Tensor<T, 2> stream, normed;  ///< (batch, width)
-  std::vector<S4BlockStepScratch<T, Mixer>> blocks;
-
-  /// Of the options the mixer's and epsilon count: a step knows no dropout.
-  /// @throws as the mixer's scratch
-  SequenceClassifierStepScratch(const SequenceClassifierWeights<T, Mixer>& weights, Index batch,
-                                const SequenceClassifierOptions<T, Mixer>& options = {})
-      : epsilon(options.epsilon),
-        stream({batch, weights.encoder.extent(0)}),
-        normed({batch, weights.encoder.extent(0)}) {
-    S4BlockOptions<T, Mixer> block;
-    block.mixer = options.mixer;
-    block.epsilon = options.epsilon;
-    blocks.reserve(weights.layers.size());
-    for (const auto& layer : weights.layers) blocks.emplace_back(layer, batch, block);
+  /// Follows weights that have changed. @throws ShapeError
+  void update(const SequenceClassifier<Layer>& model) {
+    backbone_.update(model.backbone);
+    model_ = &model;
   }
-};
 
-/// One step of every stream on the calling thread: logits are those of classifier_forward for the
-/// steps so far, with the options of the scratch. Nothing is allocated. A shape that does not fit
-/// ends the program with a ShapeError.
-///
-/// @param input (batch, inputs), logits (batch, classes), rows contiguous
-/// @param scratch made for this batch, and weights of these sizes and any values
-template <class T, class Mixer>
-void classifier_step(const SequenceClassifierWeights<T, Mixer>& weights,
-                     const View<const T, 2>& input, SequenceClassifierState<T, Mixer>& state,
-                     const View<T, 2>& logits,
-                     SequenceClassifierStepScratch<T, Mixer>& scratch) noexcept {
-  const Index batch = input.extent(0), width = weights.encoder.extent(0);
-  const std::size_t layers = weights.layers.size();
-  detail::check_or_terminate([&] {
-    constexpr std::string_view function = "classifier_step";
-    detail::check_shape(function, "input", input, std::array{batch, weights.encoder.extent(1)});
-    detail::check_adjacent(function, "input", input);
-    detail::check_shape(function, "logits", logits, std::array{batch, weights.head.extent(0)});
-    detail::check_adjacent(function, "logits", logits);
-    detail::check_shape(function, "state", state.sum, std::array{batch, width});
-    detail::check_shape(function, "scratch", scratch.stream, std::array{batch, width});
-    if (state.layers.size() != layers || scratch.blocks.size() != layers)
-      detail::throw_shape(function, "state or scratch", "of another number of layers",
-                          std::to_string(layers));
-  });
-  linear_step<T>(input, weights.encoder, weights.encoder_bias, scratch.stream);
-  for (std::size_t i = 0; i < layers; ++i)
-    s4_block_step<T>(weights.layers[i], scratch.stream, state.layers[i], scratch.stream,
-                     scratch.blocks[i]);
-  const T share = T(1) / static_cast<T>(++state.steps);
-  for (Index b = 0; b < batch; ++b) {
-    detail::rms_norm_row(&scratch.stream(b, 0), weights.final_norm.data(), width, scratch.epsilon,
-                         &scratch.normed(b, 0));
-    auto sum = detail::array(&state.sum(b, 0), width);
-    sum += detail::array(&scratch.normed(b, 0), width);
-    detail::array(&scratch.normed(b, 0), width) = share * sum;
+  /// One step of every sequence of the batch on the calling thread: logits are those of forward for
+  /// the steps so far. Nothing is allocated. A shape that does not fit ends the program with its
+  /// sentence.
+  /// @param input (batch, inputs), logits (batch, classes), rows contiguous
+  friend void step(SequenceClassifierStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, State& state,
+                   const std::type_identity_t<View<T, 2>>& logits) noexcept {
+    stepper.advance(input, state, logits);
   }
-  linear_step<T>(scratch.normed, weights.head, weights.head_bias, logits);
-}
+
+ private:
+  void advance(const View<const T, 2>& input, State& state, const View<T, 2>& logits) noexcept {
+    const auto& c = model_->config;
+    const Index batch = encoded_.extent(0), width = encoded_.extent(1);
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "step of SequenceClassifier";
+      detail::check_shape(function, "input", input, shape(batch, c.inputs));
+      detail::check_shape(function, "logits", logits, shape(batch, c.classes));
+      detail::check_shape(function, "state", state.sum, encoded_.extents());
+    });
+    linear_step(detail::product<T, Host>(input, model_->encoder, model_->encoder_bias), {},
+                encoded_.view());
+    step(backbone_, encoded_, state.backbone, stream_);
+    rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = c.epsilon},
+                  encoded_.view());
+    const T share = T(1) / static_cast<T>(++state.steps);
+    for (Index b = 0; b < batch; ++b)
+      for (Index i = 0; i < width; ++i) {
+        state.sum(b, i) += encoded_(b, i);
+        encoded_(b, i) = share * state.sum(b, i);
+      }
+    linear_step(detail::product<T, Host>(encoded_, model_->head, model_->head_bias), {}, logits);
+  }
+
+  const SequenceClassifier<Layer>* model_;
+  StackStepper<Layer> backbone_;
+  Tensor<T, 2> encoded_, stream_;
+};
 
 }  // namespace ssm

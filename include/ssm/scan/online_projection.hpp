@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -11,6 +10,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
@@ -68,14 +68,19 @@ class OnlineProjection {
     samples_ = 0;
   }
 
-  /// c_n of one stream.
+  /// c_n of one stream. A stream or n out of range ends the program.
   [[nodiscard]] T coefficient(Index stream, Index n) const noexcept {
+    detail::check_or_terminate([&] {
+      check_index("stream", stream, streams_);
+      check_index("n", n, state_);
+    });
     return scaled(stream, n) * static_cast<T>(detail::legendre_scale(n));
   }
 
   /// What the past of one stream looked like at x = s/t, the fraction of it gone by then: the first
-  /// sample at 0, the last at 1. Cost: O(N).
+  /// sample at 0, the last at 1. A stream out of range ends the program. Cost: O(N).
   [[nodiscard]] T reconstruct(Index stream, double x) const noexcept {
+    detail::check_or_terminate([&] { check_index("stream", stream, streams_); });
     const double z = 2 * x - 1;
     double sum = 0, p = 1, before = 0;
     for (Index n = 0; n < state_; ++n) {
@@ -89,11 +94,13 @@ class OnlineProjection {
   }
 
   /// Takes one sample of every stream: the first sets c = [u, 0, …], and after t of them the next
-  /// moves c by a step of 1/t of the method. No allocation, no lock, no exception.
+  /// moves c by a step of 1/t of the method. No allocation, no lock, no exception: a shape that
+  /// does not fit ends the program with a ShapeError.
   /// @param u (streams)
   /// Cost: O(N) a stream.
   void step(const std::type_identity_t<View<const T, 1>>& u) noexcept {
-    assert(u.extent(0) == streams_);
+    detail::check_or_terminate(
+        [&] { detail::check_shape("OnlineProjection", "u", u, std::array{streams_}); });
     advance(View<const T, 2>(u.data(), {1, streams_}, {0, u.stride(0)}), 0, groups_,
             tables_.data());
     ++samples_;
@@ -103,6 +110,7 @@ class OnlineProjection {
   /// @param u (length, streams)
   /// @throws ShapeError
   void project(const Cpu& backend, const std::type_identity_t<View<const T, 2>>& u) {
+    detail::check_given("OnlineProjection", "u", u, "(length, streams)");
     detail::check_shape("OnlineProjection", "u", u, std::array{u.extent(0), streams_});
     const Index runs = std::min<Index>(groups_, backend.thread_count());
     reserve(runs);
@@ -126,6 +134,15 @@ class OnlineProjection {
   struct Step {
     T h, m, implicit_h;
   };
+
+  static void check_index(std::string_view argument, Index i, Index count) {
+    if (i < 0 || i >= count) throw_index(argument, i, count);
+  }
+  [[noreturn, gnu::cold, gnu::noinline]] static void throw_index(std::string_view argument, Index i,
+                                                                 Index count) {
+    detail::throw_domain("OnlineProjection", argument, std::to_string(i),
+                         "from 0 to " + std::to_string(count - 1));
+  }
 
   /// Where state n stands in the tables: by itself, or lane by lane in runs of rows_.
   [[nodiscard]] Index position(Index n) const noexcept {
@@ -248,9 +265,13 @@ class OnlineProjection {
 /// @param samples t ≥ 1, how many are in c already
 /// @param u the next sample
 /// @param c (state), moved
+/// @throws DomainError when samples < 1, ShapeError when c is empty
 /// Cost: O(N³).
 inline void online_projection_reference(Discretization method, Index samples, double u,
                                         Eigen::VectorXd& c) {
+  constexpr std::string_view name = "online_projection_reference";
+  if (samples < 1) detail::throw_domain(name, "samples", std::to_string(samples), "at least 1");
+  if (c.size() < 1) detail::throw_shape(name, "c", "(0)", "at least one coefficient");
   const auto t = static_cast<double>(samples);
   const double delta = method == Discretization::zero_order_hold ? std::log1p(1 / t) : 1 / t;
   const auto system = discretize(method, hippo<double>(Hippo::legs, c.size()), delta);

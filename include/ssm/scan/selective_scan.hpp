@@ -1,11 +1,14 @@
 #pragma once
 
+#include <string_view>
 #include <type_traits>
 
-#include "ssm/scan/detail/selective_fast.hpp"
-#include "ssm/scan/selective_reference.hpp"
-#include "ssm/scan/selective_step.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/core/backend.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
+#include "ssm/scan/detail/selective_scan_fast.hpp"
+#include "ssm/scan/selective_scan_reference.hpp"
+#include "ssm/scan/selective_scan_step.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
 
@@ -13,52 +16,61 @@ namespace ssm {
 /// equations.
 ///
 /// Real A with varying B and C, the simplified hold and contiguous channels run as vector code in
-/// tiles of time; the rest takes the reference's loop. `saved`, when given, receives what
+/// tiles of time; the rest takes the reference's loop. With options.keep the scratch receives what
 /// selective_scan_backward needs: the states at every sixteenth step, nothing where the reference's
-/// loop ran. Outputs must not share memory with inputs.
-/// Cost O(batch · length · channels · state). Throws ShapeError, DomainError.
-template <class T, class K = T>
+/// loop ran, and the initial state where the final one overwrites it.
+/// Cost O(batch · length · channels · state); the same bits for every number of threads; allocates
+/// while the scratch grows.
+/// @throws ShapeError for shapes that do not fit, for groups that do not divide the channels or
+///   differ between B and C, for outputs that share memory with each other or with inputs (but
+///   final_state with initial_state) or whose stride is 0; DomainError for offsets that run
+///   backward or past the end, and for a hold that S6 does not know
+template <class T, class K>
 void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
-                    const SelectiveScanOptions& options, const SelectiveScanOutputs<T, K>& outputs,
-                    SelectiveScanWorkspace<T, K>& workspace,
-                    SelectiveScanSaved<T, K>* saved = nullptr) {
+                    const SelectiveScanOptions& options,
+                    const std::type_identity_t<SelectiveScanOutputs<T, K>>& outputs,
+                    SelectiveScanScratch<T, K>& scratch) {
   if constexpr (std::is_same_v<T, K>) {
-    const auto sizes = detail::check_selective_inputs("selective_scan", inputs);
-    detail::check_selective_outputs("selective_scan", outputs, inputs, sizes);
+    constexpr std::string_view function = "selective_scan";
+    const auto sizes = detail::check_selective_inputs(function, inputs, options);
+    detail::check_selective_outputs(function, outputs, inputs, sizes);
     if (sizes.channels > 0 && detail::is_fast_case(inputs, options) &&
-        detail::is_contiguous_in_channels(outputs.y))
-      return detail::SelectiveFast<T>(inputs, options, sizes)
-          .forward(backend, outputs, workspace, saved);
+        detail::is_contiguous_in_channels(outputs.y)) {
+      detail::begin_selective_call(inputs, options, outputs, sizes, scratch);
+      detail::SelectiveFast<T>(inputs, options, sizes).forward(backend, outputs, scratch);
+      return detail::end_selective_call(inputs, options, sizes, scratch);
+    }
   }
-  if (saved) saved->states.resize({0});
-  selective_scan_reference(backend, inputs, options, outputs, workspace);
+  selective_scan_reference(backend, inputs, options, outputs, scratch);
 }
 
 /// Gradients of a scalar loss through selective_scan with the same inputs and options, from what it
-/// saved. States between the saved ones are recomputed, tile by tile. The same bits for any number
-/// of threads: sums over channels and sequences run over fixed pieces in a fixed order.
-/// Cost about three forward passes. Throws ShapeError, DomainError.
-template <class T, class K = T>
-void selective_scan_backward(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
-                             const SelectiveScanOptions& options,
-                             const SelectiveScanSaved<T, K>& saved,
-                             const SelectiveScanOutputGradients<T, K>& output_gradients,
-                             const SelectiveScanInputGradients<T, K>& input_gradients,
-                             SelectiveScanWorkspace<T, K>& workspace) {
+/// kept in the scratch, which stays there: backward may run again. States between the kept ones are
+/// recomputed, tile by tile. The same bits for any number of threads: sums over channels and
+/// sequences run over fixed pieces in a fixed order.
+/// Cost about three forward passes.
+/// @throws ShapeError, DomainError as selective_scan; ShapeError for a scratch of another call, or
+///   of one without options.keep
+template <class T, class K>
+void selective_scan_backward(
+    const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
+    const SelectiveScanOptions& options,
+    const std::type_identity_t<SelectiveScanOutputGradients<T, K>>& output_gradients,
+    const std::type_identity_t<SelectiveScanInputGradients<T, K>>& input_gradients,
+    SelectiveScanScratch<T, K>& scratch) {
   if constexpr (std::is_same_v<T, K>) {
-    const char* function = "selective_scan_backward";
-    const auto sizes = detail::check_selective_inputs(function, inputs);
-    detail::check_selective_gradients(function, output_gradients, input_gradients, inputs, sizes);
-    if (saved.states.size() > 0 && sizes.channels > 0 && detail::is_fast_case(inputs, options) &&
+    const auto sizes = detail::check_selective_backward(inputs, options, output_gradients,
+                                                        input_gradients, scratch);
+    if (scratch.kept.size() > 0 && sizes.channels > 0 && detail::is_fast_case(inputs, options) &&
         detail::is_contiguous_in_channels(output_gradients.y) &&
         detail::is_contiguous_in_channels(input_gradients.u) &&
         detail::is_contiguous_in_channels(input_gradients.delta) &&
         detail::is_contiguous_in_channels(input_gradients.z))
       return detail::SelectiveFast<T>(inputs, options, sizes)
-          .backward(backend, saved, output_gradients, input_gradients, workspace);
+          .backward(backend, output_gradients, input_gradients, scratch);
   }
   selective_scan_reference_backward(backend, inputs, options, output_gradients, input_gradients,
-                                    workspace);
+                                    scratch);
 }
 
 }  // namespace ssm

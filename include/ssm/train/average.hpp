@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
+#include <utility>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/parallel.hpp"
@@ -9,24 +11,25 @@
 
 namespace ssm {
 
-/// Step `step` = 1, 2, … of an exponential moving average of the weights:
+/// Step `step` = 1, 2, … of an exponential moving average of the weights of any layer or model:
 ///
 ///     average ← average + (1 − d) (weights − average),   d = min(decay, step/(step + 9)).
 ///
 /// The smaller d of the first steps keeps the average from remembering the initial weights.
-/// Throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when the arguments differ.
-template <class T, template <class, class...> class Weights, class... Rest>
-void update_average(const Cpu& cpu, Weights<T, Rest...>& average,
-                    const Weights<T, Rest...>& weights, Index step, double decay) {
+/// @throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when the arguments differ
+template <class Model>
+void update_average(const Cpu& backend, Model& average, const Model& weights, Index step,
+                    double decay) {
   if (!(decay >= 0 && decay < 1))
     detail::throw_domain("update_average", "decay", std::to_string(decay), "in [0, 1)");
   if (step < 1) detail::throw_domain("update_average", "step", std::to_string(step), "at least 1");
+  detail::check_same_parameters("update_average", "average", std::as_const(average), weights);
   const auto a = detail::cut(average);
   const auto w = detail::cut(weights);
-  detail::check_same_pieces("update_average", "average", a, w);
   const auto age = static_cast<double>(step);
+  using T = typename Model::value_type;
   const T rate = static_cast<T>(1 - std::min(decay, age / (age + 9)));
-  parallel_for(cpu, static_cast<Index>(w.size()), [&](Index i) {
+  parallel_for(backend, static_cast<Index>(w.size()), [&](Index i) {
     const auto p = static_cast<std::size_t>(i);
     for (Index j = 0; j < w[p].count; ++j) a[p].data[j] += rate * (w[p].data[j] - a[p].data[j]);
   });

@@ -1,82 +1,102 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
-#include <span>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "ssm/core/backend.hpp"
-#include "ssm/train/adamw.hpp"
+#include "ssm/core/parameters.hpp"
 #include "ssm/train/average.hpp"
 #include "ssm/train/clip.hpp"
+#include "ssm/train/optimizer.hpp"
 #include "ssm/train/schedule.hpp"
-#include "ssm/train/text_streams.hpp"
 
 namespace ssm {
 
-struct TrainingOptions {
-  Index batch = 16;  ///< parallel streams
-  StreamOptions streams;
-  CosineSchedule schedule;
-  AdamWOptions adamw;   ///< its learning rate is the schedule's
-  double max_norm = 1;  ///< gradients are clipped to it
-  double dropout = 0;   ///< probability, on what each block reads
+struct TrainerOptions {
+  CosineSchedule schedule = {};
+  AdamWOptions adamw = {};  ///< its learning rate is the schedule's
+  double max_norm = 1;  ///< gradients are clipped to it; infinity: never
   double average = 0;   ///< decay of the moving average of the weights; 0: none is kept
 };
 
-/// All that a training run carries from step to step: a plain value, and what a checkpoint keeps.
-template <class Weights, class State>
-struct TrainingState {
-  Weights weights;
-  Weights first_moment;   ///< of AdamW, zero at the start
-  Weights second_moment;  ///< of AdamW, zero at the start
-  Weights average;        ///< a copy of the weights at the start; unused without averaging
-  State carried;          ///< the model's state of every stream
-  TextStreams streams;
-  Index step = 0;  ///< steps done
-
-  /// The weights to evaluate and to ship.
-  [[nodiscard]] const Weights& best(const TrainingOptions& options) const noexcept {
-    return options.average > 0 ? average : weights;
-  }
-};
-
-/// What one step saw.
+/// What one step of training saw.
 struct TrainingReport {
-  double loss = 0;           ///< mean nats per token, before the update
+  double loss = 0;           ///< before the update
   double gradient_norm = 0;  ///< before clipping
   double learning_rate = 0;
   bool finite = true;  ///< false: loss or norm is NaN or infinite, and no weight was changed
 };
 
-/// One step of training on bytes.
+/// Trains any layer or model: its weights, the optimizer, the average, and room for the gradients.
 ///
-/// `loss(tokens, targets, carried, gradients)` returns the mean loss, moves `carried` on and
-/// overwrites `gradients`; `reset(carried, b)` zeroes the state of stream b. `batch` and
-/// `gradients` are scratch, gradients with the sizes of the weights.
-template <class T, template <class> class Weights, class State, class Loss, class Reset>
-TrainingReport training_step(const Cpu& cpu, std::span<const unsigned char> text,
-                             const TrainingOptions& options,
-                             TrainingState<Weights<T>, State>& state, Weights<T>& gradients,
-                             TextStreams::Batch& batch, Loss&& loss, Reset&& reset) {
-  state.streams.read(text, state.step, options.streams, batch);
-  for (std::size_t b = 0; b < batch.fresh.size(); ++b)
-    if (batch.fresh[b]) reset(state.carried, static_cast<Index>(b));
+///     ssm::Trainer trainer(model, {.schedule = {.peak = 3e-3, .steps = 1000}});
+///     while (trainer.steps() < 1000)
+///       trainer.step(ssm::cpu, [&](const auto& model, auto& gradients) {
+///         return loss(ssm::cpu, model, inputs, labels, gradients, {}, scratch);
+///       });
+template <class Model>
+class Trainer {
+ public:
+  using Groups = std::function<ParameterGroup(std::string_view, bool)>;
 
-  TrainingReport report;
-  report.learning_rate = options.schedule(state.step);
-  report.loss = loss(batch.tokens.view(), batch.targets.view(), state.carried, gradients);
-  report.gradient_norm = clip_gradients(cpu, gradients, options.max_norm);
-  report.finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
-  if (!report.finite) return report;
+  Model model;            ///< as trained so far
+  Model average;          ///< moving average of its weights; unused without averaging
+  Optimizer<Model> optimizer;
+  TrainerOptions options;
+  Groups groups = DefaultGroups();
 
-  ++state.step;
-  AdamWOptions adamw = options.adamw;
-  adamw.learning_rate = report.learning_rate;
-  adamw_step(cpu, state.weights, gradients, state.first_moment, state.second_moment, state.step,
-             adamw);
-  if (options.average > 0)
-    update_average(cpu, state.average, state.weights, state.step, options.average);
-  return report;
-}
+  Trainer() = default;
+  /// A run at its beginning. @throws DomainError for options that no run could have
+  explicit Trainer(Model start, const TrainerOptions& o = {})
+      : model(std::move(start)), average(model), optimizer(model), options(o), gradients_(model) {
+    check();
+  }
+
+  /// Steps done so far.
+  [[nodiscard]] Index steps() const noexcept { return optimizer.step; }
+  /// The weights to evaluate and to ship.
+  [[nodiscard]] const Model& best() const noexcept { return options.average > 0 ? average : model; }
+  /// The gradients of the last step, as clipped.
+  [[nodiscard]] const Model& gradients() const noexcept { return gradients_; }
+
+  /// One step. `loss(model, gradients)` returns the mean loss and overwrites the gradients.
+  template <class Loss>
+  TrainingReport step(const Cpu& backend, Loss&& loss) {
+    TrainingReport report;
+    report.learning_rate = options.schedule(optimizer.step);
+    report.loss = loss(std::as_const(model), gradients_);
+    report.gradient_norm = clip_gradients(backend, gradients_, options.max_norm);
+    report.finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
+    if (!report.finite) return report;
+    AdamWOptions adamw = options.adamw;
+    adamw.learning_rate = report.learning_rate;
+    optimizer_step(backend, model, gradients_, optimizer, adamw, groups);
+    if (options.average > 0)
+      update_average(backend, average, model, optimizer.step, options.average);
+    return report;
+  }
+
+ private:
+  void check() const {
+    const auto require = [](const char* name, double value, bool valid, const char* want) {
+      if (!valid) detail::throw_domain("Trainer", name, std::to_string(value), want);
+    };
+    require("max_norm", options.max_norm, options.max_norm > 0, "positive");
+    require("average", options.average, options.average >= 0 && options.average < 1, "in [0, 1)");
+    require("schedule.peak", options.schedule.peak,
+            options.schedule.peak >= 0 && std::isfinite(options.schedule.peak),
+            "finite, at least 0");
+    require("schedule.final_fraction", options.schedule.final_fraction,
+            options.schedule.final_fraction >= 0 && std::isfinite(options.schedule.final_fraction),
+            "finite, at least 0");
+    require("schedule.warmup", static_cast<double>(options.schedule.warmup),
+            options.schedule.warmup >= 0, "at least 0");
+  }
+
+  Model gradients_;
+};
 
 }  // namespace ssm

@@ -10,7 +10,7 @@
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
 #include "ssm/scan/detail/small_product.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 /// A diagonal time-invariant system over chunks of `chunk` steps, as matrices.
 ///

@@ -3,46 +3,35 @@
 #include <algorithm>
 #include <complex>
 #include <cstddef>
-#include <vector>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/parallel.hpp"
-#include "ssm/core/tensor.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
 #include "ssm/scan/detail/chunk_tables.hpp"
 #include "ssm/scan/detail/time_tiles.hpp"
-#include "ssm/scan/diagonal_recurrence.hpp"
+#include "ssm/scan/diagonal_scan_types.hpp"
 
 namespace ssm {
-
-/// Scratch of the diagonal scan. It grows to the largest call it has served.
-template <class T>
-struct DiagonalScanWorkspace {
-  struct Thread {
-    Tensor<T, 1> narrow;
-    Tensor<double, 1> wide;
-  };
-  std::vector<Thread> threads;
-};
 
 namespace detail {
 
 /// Calls body(first, count, scratch) for blocks of channels that share the lines of a row in
 /// memory, fewer where threads would be idle.
-template <class T, class Body>
-void for_channel_blocks(const Cpu& backend, Index channels, DiagonalScanWorkspace<T>& workspace,
+template <class T, class K, class Body>
+void for_channel_blocks(const Cpu& backend, Index channels, DiagonalScanScratch<T, K>& scratch,
                         const Body& body) {
   const Index threads = backend.thread_count();
   const Index block = std::clamp<Index>((channels + threads - 1) / threads, 1, lanes<T>);
   const Index blocks = (channels + block - 1) / block, runs = std::min(blocks, threads);
-  if (static_cast<Index>(workspace.threads.size()) < runs)
-    workspace.threads.resize(static_cast<std::size_t>(runs));
+  if (static_cast<Index>(scratch.threads.size()) < runs)
+    scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
     for (Index i = blocks * run / runs; i < blocks * (run + 1) / runs; ++i)
       body(i * block, std::min(block, channels - i * block),
-           workspace.threads[static_cast<std::size_t>(run)]);
+           scratch.threads[static_cast<std::size_t>(run)]);
   });
 }
 
@@ -58,21 +47,18 @@ class ChunkedScan {
   static constexpr Index tile_rows = 32, tile_steps = tile_rows * L;
 
  public:
-  ChunkedScan(Discretization method, const DiagonalRecurrenceInputs<T, K>& in,
-              const View<const T, 1>& delta, bool reversed, Index first, Index count,
-              typename DiagonalScanWorkspace<T>::Thread& scratch)
-      : method_(method),
+  ChunkedScan(const DiagonalScanInputs<T, K>& in, const DiagonalScanOptions& options, Index first,
+              Index count, typename DiagonalScanScratch<T, K>::Thread& scratch)
+      : method_(options.method),
         in_(in),
-        delta_(delta),
-        reversed_(reversed),
         first_(first),
         count_(count),
         shape_{in.lambda.extent(1)},
         scratch_(scratch) {}
 
-  void forward(const DiagonalRecurrenceOutputs<T, K>& out) {
+  void forward(const DiagonalScanOutputs<T, K>& out) {
     prepare(false);
-    for (Index s = 0; s < sequence_count(in_); ++s) {
+    for (Index s = 0; s < in_.sequences.count(in_.u.extent(0)); ++s) {
       select(s);
       load_states(in_.initial_state, s, rows_);
       if (length_ == 0) store_states(out.final_state, s, rows_, row_buffer());
@@ -101,7 +87,7 @@ class ChunkedScan {
   template <class OutputGradients, class InputGradients>
   void backward(const OutputGradients& dout, const InputGradients& din) {
     prepare(true);
-    for (Index s = 0; s < sequence_count(in_); ++s) {
+    for (Index s = 0; s < in_.sequences.count(in_.u.extent(0)); ++s) {
       select(s);
       const Index tiles = (length_ + tile_steps - 1) / tile_steps;
       load_states(in_.initial_state, s, rows_);
@@ -132,7 +118,7 @@ class ChunkedScan {
  private:
   /// Turns to one sequence.
   void select(Index sequence) noexcept {
-    const auto [row, begin, end] = sequence_steps(in_, sequence);
+    const auto [row, begin, end] = span_of(in_.sequences, sequence, in_.u.extent(1));
     row_ = row;
     begin_ = begin;
     length_ = end - begin;
@@ -142,10 +128,8 @@ class ChunkedScan {
   void prepare(bool gradients) {
     const Index N = shape_.modes;
     Index longest = 0;
-    for (Index s = 0; s < sequence_count(in_); ++s) {
-      const auto [row, begin, end] = sequence_steps(in_, s);
-      longest = std::max(longest, end - begin);
-    }
+    for (Index s = 0; s < in_.sequences.count(in_.u.extent(0)); ++s)
+      longest = std::max(longest, span_of(in_.sequences, s, in_.u.extent(1)).length());
     const Index tiles = (longest + tile_steps - 1) / tile_steps;
     const Index tables = Tables::size(shape_, gradients), sums = Gradients::size(shape_);
     Index size = count_ * (tables + row_buffer() + tile_steps);
@@ -359,7 +343,7 @@ class ChunkedScan {
   [[nodiscard]] View<U, 2> block_of(const View<U, 3>& view, Index begin,
                                     Index steps) const noexcept {
     const View<U, 2> sequence = view[row_].slice(0, begin_, length_).slice(1, first_, count_);
-    return (reversed_ ? sequence.reversed(0) : sequence).slice(0, begin, steps);
+    return (in_.sequences.reversed ? sequence.reversed(0) : sequence).slice(0, begin, steps);
   }
 
   /// States of the block into the first row of each channel.
@@ -399,7 +383,7 @@ class ChunkedScan {
       return static_cast<K>(value.real());
   }
   [[nodiscard]] double delta_of(Index c) const noexcept {
-    return static_cast<double>(delta_(first_ + c));
+    return static_cast<double>(in_.delta.constant(first_ + c));
   }
   [[nodiscard]] ChunkSystem system_of(Index c) const noexcept {
     ChunkSystem system =
@@ -428,13 +412,11 @@ class ChunkedScan {
   }
 
   Discretization method_;
-  const DiagonalRecurrenceInputs<T, K>& in_;
-  const View<const T, 1>& delta_;
-  bool reversed_;
+  const DiagonalScanInputs<T, K>& in_;
   Index first_, count_;
   Index row_ = 0, begin_ = 0, length_ = 0;  // of the sequence at hand
   Shape shape_;
-  typename DiagonalScanWorkspace<T>::Thread& scratch_;
+  typename DiagonalScanScratch<T, K>::Thread& scratch_;
   Index table_size_ = 0;
   T *tables_ = nullptr, *rows_ = nullptr, *out_ = nullptr, *leaving_ = nullptr;
   T *gradient_rows_ = nullptr, *sums_ = nullptr, *edges_ = nullptr;

@@ -5,7 +5,7 @@
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
-#include "ssm/scan/detail/selective_kernel.hpp"
+#include "ssm/scan/detail/selective_scan_kernel.hpp"
 
 /// Tiles of a sequence, channels side by side in memory, as rows of time and back.
 namespace ssm::detail {

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <array>
+#include <complex>
+#include <string_view>
+
+#include "ssm/core/checks.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+/// A diagonal plus low-rank model of every channel by itself, A = Λ − P P*, one of every conjugate
+/// pair given. The output is truncated: C̃ = C (I − A_bar^L) for the length L of the kernel
+/// (s4_truncate), which is what S4 trains.
+template <class T, class Space = Host>
+struct S4KernelInputs {
+  View<const std::complex<T>, 2, Space> lambda;  ///< Λ (channels, state/2), 1/s
+  View<const std::complex<T>, 3, Space> P;       ///< (channels, state/2, rank), optional: rank 0
+  View<const std::complex<T>, 2, Space> B;       ///< (channels, state/2)
+  View<const std::complex<T>, 2, Space> C;       ///< C̃ (channels, state/2)
+  View<const T, 1, Space> delta;                 ///< Δ (channels), s
+};
+
+/// There is nothing to choose: the bilinear step is what S4 is defined by.
+struct S4KernelOptions {};
+
+/// What s4_kernel writes: memory that is no input's.
+template <class T, class Space = Host>
+struct S4KernelOutputs {
+  View<T, 2, Space> kernel;  ///< K (channels, L), any L
+};
+
+template <class T, class Space = Host>
+struct S4KernelOutputGradients {
+  View<const T, 2, Space> kernel;  ///< ∂K (channels, L)
+};
+
+/// Gradients that backward overwrites; absent ones are skipped. Shapes are those of the inputs. The
+/// gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
+template <class T, class Space = Host>
+struct S4KernelInputGradients {
+  View<std::complex<T>, 2, Space> lambda = {};
+  View<std::complex<T>, 3, Space> P = {};
+  View<std::complex<T>, 2, Space> B = {};
+  View<std::complex<T>, 2, Space> C = {};
+  View<T, 1, Space> delta = {};
+};
+
+/// Scratch of the S4 kernel. It grows to the largest call it has served, and keeps nothing of a
+/// model from one call to the next. Defined with the operation of each space.
+template <class T, class Space = Host>
+struct S4KernelScratch;
+
+namespace detail {
+
+template <class T, class Space>
+[[nodiscard]] Index s4_rank(const S4KernelInputs<T, Space>& model) noexcept {
+  return model.P ? model.P.extent(2) : 0;
+}
+
+template <class T, class Space>
+void check_s4_model(std::string_view name, const S4KernelInputs<T, Space>& model) {
+  check_given(name, "lambda", model.lambda, "(channels, state/2)");
+  const std::array shape = model.lambda.extents();
+  if (model.P) check_given(name, "P", model.P, "(channels, state/2, rank)");
+  check_optional_shape(name, "P", model.P, std::array{shape[0], shape[1], s4_rank(model)});
+  check_shape(name, "B", model.B, shape);
+  check_shape(name, "C", model.C, shape);
+  check_shape(name, "delta", model.delta, std::array{shape[0]});
+}
+
+/// Throws where what is written shares memory with a model.
+template <class View, class T, class Space>
+void check_apart_from_s4_model(std::string_view name, std::string_view argument,
+                               const View& written, const S4KernelInputs<T, Space>& model) {
+  check_no_overlap(name, argument, written, "lambda", model.lambda);
+  check_no_overlap(name, argument, written, "P", model.P);
+  check_no_overlap(name, argument, written, "B", model.B);
+  check_no_overlap(name, argument, written, "C", model.C);
+  check_no_overlap(name, argument, written, "delta", model.delta);
+}
+
+template <class T, class Space>
+void check_s4_gradients(std::string_view name, const S4KernelInputs<T, Space>& model,
+                        const S4KernelInputGradients<T, Space>& gradients) {
+  const std::array shape = model.lambda.extents();
+  check_optional_output_shape(name, "gradient of lambda", gradients.lambda, shape);
+  check_optional_output_shape(name, "gradient of P", gradients.P,
+                              std::array{shape[0], shape[1], s4_rank(model)});
+  check_optional_output_shape(name, "gradient of B", gradients.B, shape);
+  check_optional_output_shape(name, "gradient of C", gradients.C, shape);
+  check_optional_output_shape(name, "gradient of delta", gradients.delta, std::array{shape[0]});
+  check_apart_from_s4_model(name, "gradient of lambda", gradients.lambda, model);
+  check_apart_from_s4_model(name, "gradient of P", gradients.P, model);
+  check_apart_from_s4_model(name, "gradient of B", gradients.B, model);
+  check_apart_from_s4_model(name, "gradient of C", gradients.C, model);
+  check_apart_from_s4_model(name, "gradient of delta", gradients.delta, model);
+}
+
+}  // namespace detail
+}  // namespace ssm

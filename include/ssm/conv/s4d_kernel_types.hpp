@@ -1,0 +1,125 @@
+#pragma once
+
+#include <array>
+#include <complex>
+#include <string_view>
+
+#include "ssm/core/checks.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/discretization.hpp"
+
+/// What the kernels of diagonal models, s4d_kernel and dss_kernel, read and write.
+namespace ssm {
+
+/// A diagonal model of every channel by itself, h' = Λ h + B u, y = 2 Re(C h): one mode of every
+/// conjugate pair.
+template <class T, class Space = Host>
+struct DiagonalKernelInputs {
+  View<const std::complex<T>, 2, Space> lambda;  ///< Λ (channels, state/2), 1/s
+  View<const T, 1, Space> delta;                 ///< Δ (channels), s
+  View<const std::complex<T>, 2, Space> B;       ///< (channels, state/2), optional: 1 when absent
+  View<const std::complex<T>, 2, Space> C;       ///< (channels, state/2)
+};
+
+/// Of s4d_kernel.
+struct DiagonalKernelOptions {
+  Discretization method = Discretization::zero_order_hold;  ///< or bilinear
+};
+
+/// Of dss_kernel.
+struct DssKernelOptions {
+  Index length =
+      0;  ///< L, the steps over which powers are normalized; 0: as many as the kernel has
+};
+
+/// What a kernel operation writes: memory that is no input's.
+template <class T, class Space = Host>
+struct DiagonalKernelOutputs {
+  View<T, 2, Space> kernel;  ///< K (channels, length), any length
+};
+
+template <class T, class Space = Host>
+struct DiagonalKernelOutputGradients {
+  View<const T, 2, Space> kernel;  ///< ∂K (channels, length)
+};
+
+/// Gradients that backward overwrites; absent ones are skipped. Shapes are those of the inputs. The
+/// gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
+template <class T, class Space = Host>
+struct DiagonalKernelInputGradients {
+  View<std::complex<T>, 2, Space> lambda = {};
+  View<T, 1, Space> delta = {};
+  View<std::complex<T>, 2, Space> B = {};
+  View<std::complex<T>, 2, Space> C = {};
+};
+
+/// Scratch of the kernels and of s4d_pass_state. It grows to the largest call it has served, and
+/// keeps nothing from one call to the next. Defined with the operations of each space.
+template <class T, class Space = Host>
+struct DiagonalKernelScratch;
+
+namespace detail {
+
+template <class T, class Space>
+void check_diagonal_model(std::string_view name, const DiagonalKernelInputs<T, Space>& model) {
+  check_given(name, "lambda", model.lambda, "(channels, state/2)");
+  const std::array shape = model.lambda.extents();
+  check_shape(name, "delta", model.delta, std::array{shape[0]});
+  check_optional_shape(name, "B", model.B, shape);
+  check_shape(name, "C", model.C, shape);
+}
+
+/// Throws where what is written shares memory with a model.
+template <class View, class T, class Space>
+void check_apart_from_model(std::string_view name, std::string_view argument, const View& written,
+                            const DiagonalKernelInputs<T, Space>& model) {
+  check_no_overlap(name, argument, written, "lambda", model.lambda);
+  check_no_overlap(name, argument, written, "delta", model.delta);
+  check_no_overlap(name, argument, written, "B", model.B);
+  check_no_overlap(name, argument, written, "C", model.C);
+}
+
+template <class T, class Space>
+void check_diagonal_gradients(std::string_view name, const DiagonalKernelInputs<T, Space>& model,
+                              const DiagonalKernelInputGradients<T, Space>& gradients) {
+  const std::array shape = model.lambda.extents();
+  check_optional_output_shape(name, "gradient of lambda", gradients.lambda, shape);
+  check_optional_output_shape(name, "gradient of delta", gradients.delta, std::array{shape[0]});
+  check_optional_output_shape(name, "gradient of B", gradients.B, shape);
+  check_optional_output_shape(name, "gradient of C", gradients.C, shape);
+  check_apart_from_model(name, "gradient of lambda", gradients.lambda, model);
+  check_apart_from_model(name, "gradient of delta", gradients.delta, model);
+  check_apart_from_model(name, "gradient of B", gradients.B, model);
+  check_apart_from_model(name, "gradient of C", gradients.C, model);
+}
+
+/// Throws unless a kernel of any length, or its gradient, fits the model.
+template <class T, class Space, class Kernel>
+void check_diagonal_kernel(std::string_view name, const DiagonalKernelInputs<T, Space>& model,
+                           std::string_view argument, const Kernel& kernel) {
+  check_diagonal_model(name, model);
+  check_given(name, argument, kernel, "(channels, length)");
+  check_shape(name, argument, kernel, std::array{model.lambda.extent(0), kernel.extent(1)});
+}
+
+template <class T, class Space>
+void check_kernel_output(std::string_view name, const DiagonalKernelInputs<T, Space>& inputs,
+                         const DiagonalKernelOutputs<T, Space>& outputs) {
+  check_diagonal_kernel(name, inputs, "kernel", outputs.kernel);
+  check_output(name, "kernel", outputs.kernel);
+  check_apart_from_model(name, "kernel", outputs.kernel, inputs);
+}
+
+template <class T, class Space>
+void check_kernel_gradients(std::string_view name, const DiagonalKernelInputs<T, Space>& inputs,
+                            const DiagonalKernelOutputGradients<T, Space>& dout,
+                            const DiagonalKernelInputGradients<T, Space>& din) {
+  check_diagonal_kernel(name, inputs, "gradient of kernel", dout.kernel);
+  check_diagonal_gradients(name, inputs, din);
+  check_no_overlap(name, "gradient of delta", din.delta, "the gradient of kernel", dout.kernel);
+}
+
+}  // namespace detail
+}  // namespace ssm

@@ -1,0 +1,10 @@
+#pragma once
+
+/// The room io: files: safetensors, checkpoints of any layer or model (needs nlohmann_json: ssm::io).
+
+#include "ssm/io/checkpoint.hpp"
+#include "ssm/io/file.hpp"
+#include "ssm/io/model_config.hpp"
+#include "ssm/io/safetensors.hpp"
+#include "ssm/io/safetensors_header.hpp"
+#include "ssm/io/training_checkpoint.hpp"

@@ -1,0 +1,189 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/float16.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/io/file.hpp"
+#include "ssm/io/safetensors_header.hpp"
+
+/// Reading safetensors: an 8-byte little-endian length, a JSON header of that length, the raw
+/// tensors.
+namespace ssm {
+namespace detail {
+
+/// to[i] = convert(the i-th Source at `bytes`), for `count` of them.
+template <class Source, class T, class Convert>
+void convert_elements(const char* bytes, std::size_t count, T* to, Convert&& convert) {
+  for (std::size_t i = 0; i < count; ++i) {
+    Source source;
+    std::memcpy(&source, bytes + i * sizeof(Source), sizeof(Source));
+    to[i] = static_cast<T>(convert(source));
+  }
+}
+
+}  // namespace detail
+
+/// A safetensors file open for reading. The constructor reads and checks the whole header against
+/// the real size of the file; tensors are then read one by one, straight to their place, and from
+/// several threads at once if need be. A tensor of a dtype that is not known matters when it is
+/// read. Every fault of a file is a FileError that names the file and the tensor.
+class SafetensorsReader {
+ public:
+  explicit SafetensorsReader(std::filesystem::path path) : file_(std::move(path)) {
+    const std::uint64_t size = file_.size();
+    if (size < 8)
+      fail("has " + std::to_string(size) + " bytes, too few for the 8-byte header length");
+    std::uint64_t length = 0;
+    file_.read(reinterpret_cast<char*>(&length), sizeof(length), 0);
+    if (length > size - 8)
+      fail("says that its header has " + std::to_string(length) + " bytes, but only " +
+           std::to_string(size - 8) + " follow");
+    if (length > detail::largest_safetensors_header)
+      fail("says that its header has " + std::to_string(length) + " bytes, expected at most " +
+           std::to_string(detail::largest_safetensors_header));
+    std::string text(static_cast<std::size_t>(length), '\0');
+    file_.read(text.data(), text.size(), 8);
+    data_ = 8 + length;
+    header_ = detail::parse_safetensors_header(file_.path(), text, size - data_);
+  }
+
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return file_.path(); }
+  [[nodiscard]] const std::map<std::string, SafetensorsEntry>& tensors() const noexcept {
+    return header_.tensors;
+  }
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
+    return header_.metadata;
+  }
+  [[nodiscard]] bool contains(const std::string& name) const {
+    return header_.tensors.count(name) != 0;
+  }
+  /// What the header says of a tensor. Throws FileError when there is none of that name.
+  [[nodiscard]] const SafetensorsEntry& entry(const std::string& name) const {
+    const auto found = header_.tensors.find(name);
+    if (found == header_.tensors.end()) fail("has no tensor " + detail::in_quotes(name));
+    return found->second;
+  }
+
+  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float and double; an
+  /// integer T wants its own dtype, and std::uint8_t takes BOOL as well. Throws FileError for
+  /// another shape or dtype, and for NaN and infinity unless they are allowed.
+  template <class T, std::size_t Rank>
+  [[nodiscard]] Tensor<T, Rank> read(const std::string& name, const std::array<Index, Rank>& shape,
+                                     NonFinite non_finite = NonFinite::reject) const {
+    const std::vector<Index> extents(shape.begin(), shape.end());
+    check(name, extents);
+    check_dtype<T>(name, entry(name));  // before memory is taken: of others the shape is only words
+    Tensor<T, Rank> tensor(shape);
+    read_into(name, extents, tensor.data(), non_finite);
+    return tensor;
+  }
+
+  /// The same into memory that is there, for a shape of any rank.
+  template <class T>
+  void read_into(const std::string& name, const std::vector<Index>& shape, T* to,
+                 NonFinite non_finite = NonFinite::reject) const {
+    check(name, shape);
+    check_dtype<T>(name, entry(name));
+    Index count = 1;
+    for (Index extent : shape) count *= extent;
+    read_elements(name, entry(name), to, static_cast<std::size_t>(count), non_finite);
+  }
+
+  /// Throws FileError unless there is a tensor of that name and shape.
+  void check(const std::string& name, const std::vector<Index>& shape) const {
+    const SafetensorsEntry& found = entry(name);
+    if (found.shape != shape)
+      fail("tensor " + detail::in_quotes(name) + " is " + detail::to_string(found.shape) +
+           ", expected " + detail::to_string(shape));
+  }
+
+  /// Reads a tensor of the given rank and whatever shape the file has.
+  template <class T, std::size_t Rank>
+  [[nodiscard]] Tensor<T, Rank> read(const std::string& name,
+                                     NonFinite non_finite = NonFinite::reject) const {
+    const SafetensorsEntry& found = entry(name);
+    if (found.shape.size() != Rank)
+      fail("tensor " + detail::in_quotes(name) + " is " + detail::to_string(found.shape) +
+           ", expected " + std::to_string(Rank) + " extents");
+    std::array<Index, Rank> shape{};
+    std::copy(found.shape.begin(), found.shape.end(), shape.begin());
+    return read<T>(name, shape, non_finite);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const { detail::throw_file(path(), what); }
+
+  template <class T>
+  void check_dtype(const std::string& name, const SafetensorsEntry& entry) const {
+    constexpr bool real = std::floating_point<T>;
+    const auto is = [&](DType dtype) { return entry.dtype == dtype; };
+    if (is(detail::dtype_of<T>()) || (std::same_as<T, std::uint8_t> && is(DType::BOOL)) ||
+        (real && (is(DType::F16) || is(DType::BF16) || is(DType::F32) || is(DType::F64))))
+      return;
+    fail("tensor " + detail::in_quotes(name) + " is of dtype " +
+         detail::in_quotes(entry.dtype_name) + ", expected " +
+         (real ? "F16, BF16, F32 or F64" : std::string(detail::facts(detail::dtype_of<T>()).name)));
+  }
+
+  template <class T>
+  void read_elements(const std::string& name, const SafetensorsEntry& entry, T* to,
+                     std::size_t count, NonFinite non_finite) const {
+    if (detail::facts(entry.dtype).bytes == sizeof(T)) {  // the same type, or BOOL as a byte
+      file_.read(reinterpret_cast<char*>(to), count * sizeof(T), data_ + entry.begin);
+    } else if constexpr (std::floating_point<T>) {
+      read_converted(entry, to, count);
+    }
+    if constexpr (std::floating_point<T>) {
+      if (non_finite == NonFinite::allow) return;
+      const T* bad = std::find_if_not(to, to + count, [](T x) { return std::isfinite(x); });
+      if (bad != to + count)
+        fail("tensor " + detail::in_quotes(name) + " has " +
+             (std::isnan(*bad) ? "NaN" : "infinity") + " at element " + std::to_string(bad - to) +
+             ", expected finite numbers");
+    }
+  }
+
+  template <class T>
+  void read_converted(const SafetensorsEntry& entry, T* to, std::size_t count) const {
+    constexpr std::size_t chunk = 8192;
+    std::array<char, chunk * 8> bytes;
+    const std::size_t size = detail::facts(entry.dtype).bytes;
+    for (std::size_t done = 0; done < count; done += chunk) {
+      const std::size_t now = std::min(chunk, count - done);
+      file_.read(bytes.data(), now * size, data_ + entry.begin + done * size);
+      const char* from = bytes.data();
+      switch (entry.dtype) {
+        case DType::F16:
+          detail::convert_elements<std::uint16_t>(from, now, to + done, half_to_float);
+          break;
+        case DType::BF16:
+          detail::convert_elements<std::uint16_t>(from, now, to + done, bfloat16_to_float);
+          break;
+        case DType::F32:
+          detail::convert_elements<float>(from, now, to + done, [](float x) { return x; });
+          break;
+        default:  // F64
+          detail::convert_elements<double>(from, now, to + done, [](double x) { return x; });
+      }
+    }
+  }
+
+  detail::InputFile file_;
+  std::uint64_t data_ = 0;
+  SafetensorsHeader header_;
+};
+
+}  // namespace ssm

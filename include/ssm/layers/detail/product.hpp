@@ -1,0 +1,22 @@
+#pragma once
+
+#include <utility>
+
+#include "ssm/core/view.hpp"
+#include "ssm/layers/linear_types.hpp"
+
+namespace ssm::detail {
+
+/// How a matrix of a layer is seen by the product that reads it.
+template <class Matrix>
+using MatrixView = decltype(std::declval<const Matrix&>().view());
+
+/// What `linear` reads: x and a matrix of any kind, and perhaps a bias.
+template <class T, class Space, class Matrix>
+[[nodiscard]] LinearInputs<T, Space, MatrixView<Matrix>> product(
+    const View<const T, 2, Space>& x, const Matrix& matrix,
+    const View<const T, 1, Space>& bias = {}) {
+  return {x, matrix.view(), bias};
+}
+
+}  // namespace ssm::detail

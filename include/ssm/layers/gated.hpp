@@ -1,0 +1,216 @@
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
+#include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/gelu_glu.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/layers/residual.hpp"
+
+namespace ssm {
+
+template <class Layer, class Matrix>
+class GatedStepper;
+
+template <class Layer>
+struct GatedConfig {
+  typename Layer::Config mixer = {};
+
+  [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
+  friend bool operator==(const GatedConfig&, const GatedConfig&) = default;
+};
+
+/// What a forward pass of a gated layer leaves for backward, and room for both; rows = batch ·
+/// length.
+template <class Layer>
+struct GatedScratch {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+
+  typename Layer::Scratch mixer;
+  TensorIn<T, 2, Space> mixed;       ///< (rows, width): output of the mixer
+  TensorIn<T, 2, Space> activated;   ///< (rows, width): after GELU and dropout
+  TensorIn<T, 2, Space> projected;   ///< (rows, 2 · width)
+  TensorIn<T, 2, Space> drows;       ///< (rows, width): gradients
+  TensorIn<T, 2, Space> dprojected;  ///< (rows, 2 · width)
+  LinearScratch<T, Space> linear;
+  GeluScratch<T, Space> gelu;
+  GluScratch<T, Space> glu;
+  DropoutScratch<T, Space> dropout;
+};
+
+/// Any layer with the gate that S4 puts behind its mixers (Gu, Goel & Ré 2022, appendix, and its
+/// code), which lets channels meet:
+///
+///   output = glu(weight · dropout(gelu(mixer(input))) + bias),  glu([a, b]) = a σ(b).
+template <class Layer, class Matrix = TensorIn<typename Layer::value_type, 2, typename Layer::space>>
+struct Gated {
+  using value_type = typename Layer::value_type;
+  using space = typename Layer::space;
+  using Config = GatedConfig<Layer>;
+  using State = typename Layer::State;
+  using Scratch = GatedScratch<Layer>;
+  using Stepper = GatedStepper<Layer, Matrix>;
+
+  Config config;
+  Layer mixer;
+  Matrix weight;                        ///< (2 · width, width)
+  TensorIn<value_type, 1, space> bias;  ///< (2 · width)
+
+  Gated() = default;
+  /// All zero. @throws as the mixer
+  explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
+    weight.resize({2 * c.width(), c.width()});
+    bias.resize({2 * c.width()});
+  }
+};
+
+/// The block of S4: a residual block around a gated layer.
+template <class Layer>
+using S4Block = Residual<Gated<Layer>>;
+
+template <class Layer, class Matrix, class Visit>
+void parameters(Gated<Layer, Matrix>& layer, Visit&& visit) {
+  const Index width = layer.config.width();
+  parameters(layer.mixer, visit);
+  visit("glu.weight", layer.weight, shape(2 * width, width), true);
+  visit("glu.bias", layer.bias, shape(2 * width), false);
+}
+
+template <class Layer, class Matrix>
+[[nodiscard]] StateOf<Layer> make_state(const Gated<Layer, Matrix>& layer, Index sequences) {
+  return make_state(layer.mixer, sequences);
+}
+
+/// The mixer by draw(mixer, seed), the projection U(±1/√width), no bias.
+template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
+void initialize(Gated<Layer>& layer, std::uint64_t seed, const Draw& draw) {
+  draw(layer.mixer, seed);
+  detail::InitialDraws(~seed).uniform(layer.weight,
+                                      1 / std::sqrt(static_cast<double>(layer.config.width())));
+  layer.bias.fill(typename Layer::value_type(0));
+}
+/// The same, the mixer by its own rule.
+template <class Layer>
+void initialize(Gated<Layer>& layer, std::uint64_t seed, Index depth = 1) {
+  initialize(layer, seed, [&](Layer& mixer, std::uint64_t s) { initialize(mixer, s, depth); });
+}
+
+/// Runs a gated layer over sequences. Cost per step: 2 · width² multiply-adds beside the mixer.
+/// @param input, output (batch, length, width), rows evenly spaced
+/// @throws as the mixer
+template <class Backend, class Layer, class Matrix>
+void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
+             const InputOf<Gated<Layer, Matrix>>& input, Maybe<StateOf<Gated<Layer, Matrix>>> state,
+             const OutputOf<Gated<Layer, Matrix>>& output,
+             const OptionsOf<Gated<Layer, Matrix>>& options,
+             ScratchOf<Gated<Layer, Matrix>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "forward of Gated";
+  detail::check_layer_call(function, layer, input, output, options);
+  const Index rows = input.extent(0) * input.extent(1), width = layer.config.width();
+  const auto y = detail::merge_rows(function, "output", output);
+  resize(backend, scratch.mixed, {rows, width});
+  resize(backend, scratch.activated, {rows, width});
+  resize(backend, scratch.projected, {rows, 2 * width});
+  auto inner = options;
+  inner.dropout = options.dropout.of(0);
+  forward(backend, layer.mixer, input, state,
+          OutputOf<Layer>(scratch.mixed.data(), input.extents()), inner, scratch.mixer);
+  gelu(backend, {scratch.mixed}, {}, {scratch.activated}, scratch.gelu);
+  dropout(backend, {scratch.activated}, options.dropout.of(1), {scratch.activated}, scratch.dropout);
+  linear(backend, detail::product<T, Space>(scratch.activated, layer.weight, layer.bias), {},
+         {scratch.projected}, scratch.linear);
+  glu(backend, {scratch.projected}, {}, {y}, scratch.glu);
+}
+
+/// Gradients of forward. @throws as the mixer
+template <class Backend, class Layer, class Matrix>
+void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
+              const InputOf<Gated<Layer, Matrix>>& input,
+              Maybe<StateOf<Gated<Layer, Matrix>>> dstate,
+              const InputOf<Gated<Layer, Matrix>>& doutput,
+              const OutputOf<Gated<Layer, Matrix>>& dinput,
+              std::type_identity_t<Gated<Layer, Matrix>>& gradients,
+              const OptionsOf<Gated<Layer, Matrix>>& options,
+              ScratchOf<Gated<Layer, Matrix>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "backward of Gated";
+  detail::check_layer_call(function, layer, input, dinput, options);
+  detail::check_shape(function, "doutput", doutput, input.extents());
+  const Index rows = input.extent(0) * input.extent(1), width = layer.config.width();
+  const auto dy = detail::merge_rows(function, "doutput", doutput);
+  detail::check_shape(function, "scratch", scratch.projected, shape(rows, 2 * width));
+  resize_gradients(layer, gradients);
+  resize(backend, scratch.drows, {rows, width});
+  resize(backend, scratch.dprojected, {rows, 2 * width});
+  glu_backward(backend, {scratch.projected}, {}, {dy}, {scratch.dprojected}, scratch.glu);
+  linear_backward(backend, detail::product<T, Space>(scratch.activated, layer.weight, layer.bias),
+                  {}, {scratch.dprojected}, {scratch.drows, gradients.weight, gradients.bias},
+                  scratch.linear);
+  dropout(backend, {scratch.drows}, options.dropout.of(1), {scratch.drows}, scratch.dropout);
+  gelu_backward(backend, {scratch.mixed}, {}, {scratch.drows}, {scratch.drows}, scratch.gelu);
+  auto inner = options;
+  inner.dropout = options.dropout.of(0);
+  backward(backend, layer.mixer, input, dstate,
+           InputOf<Layer>(std::as_const(scratch.drows).data(), input.extents()), dinput,
+           gradients.mixer, inner, scratch.mixer);
+}
+
+/// A gated layer made ready to run step by step. It refers to the layer, which must outlive it.
+template <class Layer, class Matrix>
+class GatedStepper {
+  using T = typename Layer::value_type;
+
+ public:
+  explicit GatedStepper(const Gated<Layer, Matrix>& layer, Index batch = 1,
+                        const LayerOptions<>& options = {})
+      : layer_(&layer),
+        mixer_(layer.mixer, batch, options),
+        mixed_({batch, layer.config.width()}),
+        projected_({batch, 2 * layer.config.width()}) {}
+  GatedStepper(const Gated<Layer, Matrix>&&, Index = 1, const LayerOptions<>& = {}) = delete;
+
+  /// Follows weights that have changed. @throws ShapeError
+  void update(const Gated<Layer, Matrix>& layer) {
+    mixer_.update(layer.mixer);
+    layer_ = &layer;
+  }
+
+  /// One step of every sequence of the batch on the calling thread, without dropout.
+  friend void step(GatedStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
+                   StateOf<Layer>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(input, state, output);
+  }
+
+ private:
+  void advance(const View<const T, 2>& input, StateOf<Layer>& state,
+               const View<T, 2>& output) noexcept {
+    detail::check_or_terminate([&] {
+      detail::check_shape("step of Gated", "input", input, mixed_.extents());
+      detail::check_shape("step of Gated", "output", output, mixed_.extents());
+    });
+    step(mixer_, input, state, mixed_);
+    gelu_step(GeluInputs<T>{mixed_}, {}, mixed_.view());
+    linear_step(detail::product<T, Host>(mixed_, layer_->weight, layer_->bias), {},
+                projected_.view());
+    glu_step(GluInputs<T>{projected_}, {}, output);
+  }
+
+  const Gated<Layer, Matrix>* layer_;
+  StepperOf<Layer> mixer_;
+  Tensor<T, 2> mixed_, projected_;
+};
+
+}  // namespace ssm

@@ -1,0 +1,198 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "ssm/layers/layer.hpp"
+
+namespace ssm {
+
+template <class First, class... Rest>
+class OneOfStepper;
+
+namespace detail {
+
+/// Calls body(index) with the index of the alternative that a variant holds, as a constant.
+template <class Variant, class Body>
+decltype(auto) with_index(const Variant& variant, const Body& body) {
+  const auto search = [&]<std::size_t I>(const auto& self,
+                                         std::integral_constant<std::size_t, I> index)
+      -> decltype(body(index)) {
+    if constexpr (I + 1 < std::variant_size_v<Variant>)
+      if (variant.index() != I) return self(self, std::integral_constant<std::size_t, I + 1>());
+    return body(index);
+  };
+  return search(search, std::integral_constant<std::size_t, 0>());
+}
+
+}  // namespace detail
+
+/// The configuration of a layer of one of several kinds.
+template <class First, class... Rest>
+struct OneOfConfig {
+  std::variant<typename First::Config, typename Rest::Config...> kind;
+
+  [[nodiscard]] Index width() const noexcept {
+    return std::visit([](const auto& config) { return width_of(config); }, kind);
+  }
+  friend bool operator==(const OneOfConfig&, const OneOfConfig&) = default;
+};
+
+/// The state of a layer of one of several kinds.
+template <class First, class... Rest>
+struct OneOfState {
+  std::variant<typename First::State, typename Rest::State...> kind;
+};
+
+template <class First, class... Rest, class Visit>
+void tensors(OneOfState<First, Rest...>& state, Visit&& visit) {
+  std::visit([&](auto& kind) { tensors(kind, visit); }, state.kind);
+}
+
+/// A layer of one of several kinds, chosen when it is made: what lets a stack mix them.
+///
+///     using Mixed = ssm::OneOf<ssm::Mamba<float>, ssm::S4d<float>>;
+///     Mixed layer({ssm::S4dConfig{.width = 64}});
+template <class First, class... Rest>
+struct OneOf {
+  using value_type = typename First::value_type;
+  using space = typename First::space;
+  using Config = OneOfConfig<First, Rest...>;
+  using State = OneOfState<First, Rest...>;
+  using Scratch = std::tuple<typename First::Scratch, typename Rest::Scratch...>;
+  using Stepper = OneOfStepper<First, Rest...>;
+  static_assert((std::is_same_v<value_type, typename Rest::value_type> && ...),
+                "layers that stand for each other compute in the same type");
+
+  Config config;
+  std::variant<First, Rest...> kind;
+
+  OneOf() = default;
+  /// All zero, of the kind that the configuration is of. @throws as that kind
+  explicit OneOf(const Config& c) : config(c) {
+    detail::with_index(c.kind, [&](auto index) {
+      kind.template emplace<index>(std::get<index>(c.kind));
+    });
+  }
+};
+
+template <class First, class... Rest, class Visit>
+void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {
+  std::visit([&](auto& kind) { parameters(kind, visit); }, layer.kind);
+}
+
+template <class First, class... Rest>
+[[nodiscard]] OneOfState<First, Rest...> make_state(const OneOf<First, Rest...>& layer,
+                                                    Index sequences) {
+  OneOfState<First, Rest...> state;
+  detail::with_index(layer.kind, [&](auto index) {
+    state.kind.template emplace<index>(make_state(std::get<index>(layer.kind), sequences));
+  });
+  return state;
+}
+
+/// Each kind by its own rule.
+template <class First, class... Rest>
+void initialize(OneOf<First, Rest...>& layer, std::uint64_t seed, Index depth = 1) {
+  std::visit([&](auto& kind) { initialize(kind, seed, depth); }, layer.kind);
+}
+
+namespace detail {
+
+/// The state of the alternative `I`, if there is one.
+template <std::size_t I, class First, class... Rest>
+[[nodiscard]] auto state_of_kind(std::string_view function, Maybe<OneOfState<First, Rest...>> state,
+                                 std::string_view argument) {
+  using Kind = std::variant_alternative_t<I, decltype(state->kind)>;
+  if (!state) return Maybe<Kind>();
+  if (state->kind.index() != I)
+    throw_shape(function, argument, "of another kind of layer", "one made by make_state");
+  return Maybe<Kind>(std::get<I>(state->kind));
+}
+
+}  // namespace detail
+
+/// Runs the layer that it is. @throws as that kind, and ShapeError for a state of another
+template <class Backend, class First, class... Rest>
+void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
+             const InputOf<OneOf<First, Rest...>>& input,
+             Maybe<StateOf<OneOf<First, Rest...>>> state,
+             const OutputOf<OneOf<First, Rest...>>& output,
+             const OptionsOf<OneOf<First, Rest...>>& options,
+             ScratchOf<OneOf<First, Rest...>>& scratch) {
+  detail::with_index(layer.kind, [&](auto index) {
+    forward(backend, std::get<index>(layer.kind), input,
+            detail::state_of_kind<index>("forward of OneOf", state, "state"), output, options,
+            std::get<index>(scratch));
+  });
+}
+
+/// Gradients of forward. @throws as the kind that it is
+template <class Backend, class First, class... Rest>
+void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
+              const InputOf<OneOf<First, Rest...>>& input,
+              Maybe<StateOf<OneOf<First, Rest...>>> dstate,
+              const InputOf<OneOf<First, Rest...>>& doutput,
+              const OutputOf<OneOf<First, Rest...>>& dinput,
+              std::type_identity_t<OneOf<First, Rest...>>& gradients,
+              const OptionsOf<OneOf<First, Rest...>>& options,
+              ScratchOf<OneOf<First, Rest...>>& scratch) {
+  resize_gradients(layer, gradients);
+  detail::with_index(layer.kind, [&](auto index) {
+    backward(backend, std::get<index>(layer.kind), input,
+             detail::state_of_kind<index>("backward of OneOf", dstate, "dstate"), doutput, dinput,
+             std::get<index>(gradients.kind), options, std::get<index>(scratch));
+  });
+}
+
+/// The stepper of the layer that it is.
+template <class First, class... Rest>
+class OneOfStepper {
+  using T = typename First::value_type;
+  using Layer = OneOf<First, Rest...>;
+
+ public:
+  explicit OneOfStepper(const Layer& layer, Index batch = 1, const LayerOptions<>& options = {})
+      : kind_(detail::with_index(layer.kind, [&](auto index) {
+          return Kinds(std::in_place_index<index>, std::get<index>(layer.kind), batch, options);
+        })) {}
+  OneOfStepper(const Layer&&, Index = 1, const LayerOptions<>& = {}) = delete;
+
+  /// Follows weights that have changed. @throws ShapeError, also for a layer of another kind
+  void update(const Layer& layer) {
+    if (layer.kind.index() != kind_.index())
+      detail::throw_shape("OneOfStepper", "layer", "of another kind", "the kind it was made for");
+    detail::with_index(layer.kind, [&](auto index) {
+      std::get<index>(kind_).update(std::get<index>(layer.kind));
+    });
+  }
+
+  friend void step(OneOfStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
+                   OneOfState<First, Rest...>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(input, state, output);
+  }
+
+ private:
+  using Kinds = std::variant<StepperOf<First>, StepperOf<Rest>...>;
+
+  void advance(const View<const T, 2>& input, OneOfState<First, Rest...>& state,
+               const View<T, 2>& output) noexcept {
+    detail::check_or_terminate([&] {
+      if (state.kind.index() != kind_.index())
+        detail::throw_shape("step of OneOf", "state", "of another kind of layer",
+                            "one made by make_state");
+    });
+    detail::with_index(kind_, [&](auto index) {
+      step(*std::get_if<index>(&kind_), input, *std::get_if<index>(&state.kind), output);
+    });
+  }
+
+  Kinds kind_;
+};
+
+}  // namespace ssm

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/layer.hpp"
+
+namespace ssm {
+
+/// A layer, or a stack of them, at work on a stream: a sample or a block in, the same out. It owns
+/// the layer, its state, and all room; what it does after it was made neither allocates, locks nor
+/// throws, so that it may run in a real-time callback.
+///
+///     ssm::Streamer amp(ssm::load<Amp>("amp.safetensors"));
+///     float y = amp(x);
+///     amp(block, block);
+///
+/// A misuse ends the program with a sentence. One thread at a time may call it; streamers that share
+/// nothing run side by side.
+template <SequenceLayer Layer>
+class Streamer {
+ public:
+  using T = typename Layer::value_type;
+
+  /// @param options the rate counts: at 2, samples come half as often as in training
+  /// @throws ShapeError, and DomainError for a layer that has no step, as one of two directions
+  explicit Streamer(Layer layer, const LayerOptions<>& options = {})
+      : layer_(std::make_unique<Layer>(std::move(layer))),
+        stepper_(*layer_, Index{1}, options),
+        state_(make_state(*layer_, 1)) {}
+
+  [[nodiscard]] Index width() const noexcept { return width_of(layer_->config); }
+  [[nodiscard]] const Layer& layer() const noexcept { return *layer_; }
+  /// All that the stream so far has left: a plain value, to be kept and put back.
+  [[nodiscard]] const typename Layer::State& state() const noexcept { return state_; }
+  [[nodiscard]] typename Layer::State& state() noexcept { return state_; }
+
+  /// The next sample of a layer of one channel.
+  T operator()(T sample) noexcept {
+    T result = T(0);
+    step(stepper_, View<const T, 2>(&sample, {1, 1}), state_, View<T, 2>(&result, {1, 1}));
+    return result;
+  }
+
+  /// The next samples of a layer of one channel, in and out of the same length; may be the same
+  /// memory.
+  void operator()(std::span<const T> input, std::span<T> output) noexcept {
+    detail::check_or_terminate([&] {
+      if (input.size() != output.size())
+        detail::throw_shape("Streamer", "output", std::to_string(output.size()) + " samples",
+                            std::to_string(input.size()));
+    });
+    for (std::size_t t = 0; t < input.size(); ++t) output[t] = (*this)(input[t]);
+  }
+
+  /// The next steps of a layer of any width: input, output (length, width); may be the same memory.
+  void operator()(const std::type_identity_t<View<const T, 2>>& input,
+                  const std::type_identity_t<View<T, 2>>& output) noexcept {
+    detail::check_or_terminate([&] {
+      const auto extents = shape(input.extent(0), width());
+      detail::check_shape("Streamer", "input", input, extents);
+      detail::check_shape("Streamer", "output", output, extents);
+    });
+    for (Index t = 0; t < input.extent(0); ++t)
+      step(stepper_, input.slice(0, t, 1), state_, output.slice(0, t, 1));
+  }
+
+  /// Forgets the stream: the next sample is the first. Allocates nothing.
+  void reset() noexcept {
+    tensors(state_, [](std::string_view, auto& tensor) {
+      tensor.fill(typename std::remove_reference_t<decltype(tensor)>::value_type(0));
+    });
+  }
+
+ private:
+  std::unique_ptr<Layer> layer_;  // whose address the stepper knows
+  typename Layer::Stepper stepper_;
+  typename Layer::State state_;
+};
+
+}  // namespace ssm

@@ -1,0 +1,309 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/layers/cross_entropy.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
+#include "ssm/layers/embedding.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/layers/mamba.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/rms_norm.hpp"
+#include "ssm/layers/stack.hpp"
+
+namespace ssm {
+
+template <class Layer>
+class LanguageModelStepper;
+
+template <class Layer>
+struct LanguageModelConfig {
+  Index vocab = 256;
+  StackConfig<Layer> backbone = {};
+  double epsilon = 1e-5;  ///< of the final norm
+
+  [[nodiscard]] Index width() const noexcept { return backbone.width(); }
+  friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
+};
+
+/// What a forward pass of a language model leaves for backward, and room for both; rows = batch ·
+/// length.
+template <class Layer>
+struct LanguageModelScratch {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+
+  TensorIn<T, 3, Space> embedded, stream;  ///< (batch, length, width): before and after the layers
+  TensorIn<T, 2, Space> normed;            ///< (rows, width): what the head reads
+  TensorIn<T, 2, Space> logits;            ///< (rows, vocab), where only the loss is wanted
+  TensorIn<T, 2, Space> dlogits;           ///< (rows, vocab): gradient of the loss
+  TensorIn<T, 3, Space> dstream, dembedded;
+  TensorIn<T, 2, Space> dnormed;
+  StackScratch<Layer> backbone;
+  EmbeddingScratch<T, Space> embedding;
+  RmsNormScratch<T, Space> norm;
+  LinearScratch<T, Space> linear;
+  CrossEntropyScratch<T, Space> loss;
+};
+
+/// A language model over layers of any kind, its head tied to the embedding; its weights, or their
+/// gradient:
+///
+///   x = embedding(tokens);  x ← layer(x) for each layer;  logits = rms_norm(x) · embeddingᵀ.
+template <class Layer>
+struct LanguageModel {
+  using value_type = typename Layer::value_type;
+  using space = typename Layer::space;
+  using Config = LanguageModelConfig<Layer>;
+  using State = StackState<Layer>;
+  using Scratch = LanguageModelScratch<Layer>;
+  using Stepper = LanguageModelStepper<Layer>;
+
+  Config config;
+  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width), also the head
+  Stack<Layer> backbone;
+  TensorIn<value_type, 1, space> norm;  ///< (width)
+
+  LanguageModel() = default;
+  /// All zero. @throws DomainError without a vocabulary or a width, and as the layers
+  explicit LanguageModel(const Config& c) : config(c), backbone(c.backbone) {
+    if (c.vocab < 1)
+      detail::throw_domain("LanguageModel", "vocab", std::to_string(c.vocab), "at least 1");
+    if (c.width() < 1)
+      detail::throw_domain("LanguageModel", "width", std::to_string(c.width()), "at least 1");
+    embedding.resize({c.vocab, c.width()});
+    norm.resize({c.width()});
+  }
+};
+
+/// The language model of Mamba (Gu & Dao 2023, section 3.4).
+template <class T>
+using MambaLM = LanguageModel<Residual<Mamba<T>>>;
+
+/// The configuration of a Mamba language model of `layers` blocks alike.
+template <class T = float>
+[[nodiscard]] LanguageModelConfig<Residual<Mamba<T>>> mamba_lm_config(Index vocab, Index layers,
+                                                                    const MambaConfig& block,
+                                                                    double epsilon = 1e-5) {
+  return {vocab, {layers, {block, epsilon}}, epsilon};
+}
+
+/// The parameters, under the names of state-spaces/mamba.
+template <class Layer, class Visit>
+void parameters(LanguageModel<Layer>& model, Visit&& visit) {
+  const auto& c = model.config;
+  visit("backbone.embedding.weight", model.embedding, shape(c.vocab, c.width()), true);
+  parameters(model.backbone, within("backbone.", visit));
+  visit("backbone.norm_f.weight", model.norm, shape(c.width()), false);
+}
+
+/// A state of zeros: what the model knows before the first token of each sequence.
+template <class Layer>
+[[nodiscard]] StackState<Layer> make_state(const LanguageModel<Layer>& model, Index sequences) {
+  return make_state(model.backbone, sequences);
+}
+
+/// The embedding normal with deviation 0.02, a norm of 1, the layers by their own rules. The same
+/// seed gives the same weights everywhere.
+template <class Layer>
+void initialize(LanguageModel<Layer>& model, std::uint64_t seed) {
+  using T = typename Layer::value_type;
+  detail::InitialDraws draws(seed);
+  for (T& x : model.embedding) x = static_cast<T>(0.02 * draws.normal());
+  model.norm.fill(T(1));
+  initialize(model.backbone, seed);
+}
+
+namespace detail {
+
+/// From tokens to what the head reads, in scratch.normed.
+template <class Backend, class Layer>
+void run_backbone(std::string_view function, const Backend& backend,
+                  const LanguageModel<Layer>& model,
+                  const View<const Token, 2, typename Layer::space>& tokens,
+                  Maybe<StackState<Layer>> state, const OptionsOf<Layer>& options,
+                  LanguageModelScratch<Layer>& w) {
+  const Index batch = tokens.extent(0), length = tokens.extent(1), width = model.config.width();
+  check_sequences(function, options.sequences, batch, length);
+  check_shape(function, "embedding", model.embedding, shape(model.config.vocab, width));
+  const std::array<Index, 3> extents{batch, length, width};
+  resize(backend, w.embedded, extents);
+  resize(backend, w.stream, extents);
+  resize(backend, w.normed, {batch * length, width});
+  embedding(backend, {tokens, model.embedding}, {}, {w.embedded}, w.embedding);
+  forward(backend, model.backbone, std::as_const(w.embedded), state, w.stream, options, w.backbone);
+  rms_norm(backend, {merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
+           {.epsilon = model.config.epsilon}, {w.normed}, w.norm);
+}
+
+}  // namespace detail
+
+/// Logits of the next token after each token.
+///
+/// @param tokens (batch, length)
+/// @param state before the first token, becomes that after the last, so that a long prompt may come
+///   in any number of calls; absent: zero, and not wanted
+/// @param logits (batch, length, vocab), rows evenly spaced; absent where only the state is wanted
+/// @throws ShapeError, and DomainError for a token outside the vocabulary; the state is then as it
+///   was
+template <class Backend, class Layer>
+void forward(const Backend& backend, const LanguageModel<Layer>& model,
+             const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
+             Maybe<StateOf<LanguageModel<Layer>>> state,
+             const OutputOf<LanguageModel<Layer>>& logits,
+             const OptionsOf<LanguageModel<Layer>>& options,
+             ScratchOf<LanguageModel<Layer>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "forward of LanguageModel";
+  detail::check_optional_shape(function, "logits", logits,
+                               shape(tokens.extent(0), tokens.extent(1), model.config.vocab));
+  const auto rows = logits ? detail::merge_rows(function, "logits", logits) : View<T, 2, Space>();
+  detail::run_backbone(function, backend, model, tokens, state, options, scratch);
+  if (rows)
+    linear(backend, detail::product<T, Space>(scratch.normed, model.embedding), {}, {rows},
+           scratch.linear);
+}
+
+/// Gradients of forward by every weight.
+/// @param dlogits (batch, length, vocab), rows evenly spaced
+/// @param gradients overwritten
+/// @throws as forward, and ShapeError for a scratch that forward did not fill with keep
+template <class Backend, class Layer>
+void backward(const Backend& backend, const LanguageModel<Layer>& model,
+              const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
+              Maybe<StateOf<LanguageModel<Layer>>> dstate,
+              const InputOf<LanguageModel<Layer>>& dlogits,
+              std::type_identity_t<LanguageModel<Layer>>& gradients,
+              const OptionsOf<LanguageModel<Layer>>& options,
+              ScratchOf<LanguageModel<Layer>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "backward of LanguageModel";
+  LanguageModelScratch<Layer>& w = scratch;
+  const Index batch = tokens.extent(0), length = tokens.extent(1), width = model.config.width();
+  const std::array<Index, 3> extents{batch, length, width};
+  detail::check_shape(function, "dlogits", dlogits, shape(batch, length, model.config.vocab));
+  detail::check_shape(function, "scratch", w.stream, extents);
+  resize_gradients(model, gradients);
+  resize(backend, w.dnormed, {batch * length, width});
+  resize(backend, w.dstream, extents);
+  resize(backend, w.dembedded, extents);
+  linear_backward(backend, detail::product<T, Space>(w.normed, model.embedding), {},
+                  {detail::merge_rows(function, "dlogits", dlogits)},
+                  {w.dnormed, gradients.embedding, {}}, w.linear);
+  rms_norm_backward(
+      backend, {detail::merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
+      {.epsilon = model.config.epsilon}, {w.dnormed},
+      {detail::merge_rows(function, "dstream", w.dstream.view()), gradients.norm}, w.norm);
+  backward(backend, model.backbone, std::as_const(w.embedded), dstate, std::as_const(w.dstream),
+           w.dembedded, gradients.backbone, options, w.backbone);
+  embedding_backward(backend, {tokens, model.embedding}, {}, {w.dembedded}, {gradients.embedding},
+                     w.embedding);
+}
+
+/// Mean cross-entropy of the targets in nats per token, and its gradient by every weight. A target
+/// of −100 counts for nothing.
+///
+/// @param tokens, targets (batch, length)
+/// @param state as in forward; the gradient takes it as a constant (truncated backpropagation
+///   through time)
+/// @param gradients overwritten; absent: the loss only
+/// Memory: what the layers keep, and width + vocab numbers a token.
+/// @throws as forward
+template <class Backend, class Layer>
+double loss(const Backend& backend, const LanguageModel<Layer>& model,
+            const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
+            const std::type_identity_t<View<const Token, 2, typename Layer::space>>& targets,
+            Maybe<StateOf<LanguageModel<Layer>>> state,
+            std::type_identity_t<Maybe<LanguageModel<Layer>>> gradients,
+            const OptionsOf<LanguageModel<Layer>>& options,
+            ScratchOf<LanguageModel<Layer>>& scratch) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  constexpr std::string_view function = "loss of LanguageModel";
+  detail::check_shape(function, "targets", targets, tokens.extents());
+  const CrossEntropyOptions rule;
+  detail::check_tokens(function, "targets", targets, model.config.vocab, &rule.ignore);
+  auto kept = options;
+  kept.keep = static_cast<bool>(gradients);
+  detail::run_backbone(function, backend, model, tokens, state, kept, scratch);
+  resize(backend, scratch.logits, {tokens.size(), model.config.vocab});
+  linear(backend, detail::product<T, Space>(scratch.normed, model.embedding), {}, {scratch.logits},
+         scratch.linear);
+  const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
+  const double nats = cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits},
+                                    scratch.loss);
+  if (gradients)
+    backward(backend, model, tokens, {},
+             View<const T, 3, Space>(std::as_const(scratch.logits).data(),
+                                     {tokens.extent(0), tokens.extent(1), model.config.vocab}),
+             *gradients, kept, scratch);
+  return nats;
+}
+
+/// A language model made ready to run token by token. It refers to the model, which must outlive
+/// it; after the weights have changed, call update.
+template <class Layer>
+class LanguageModelStepper {
+  using T = typename Layer::value_type;
+
+ public:
+  /// @throws as the steppers of the layers
+  explicit LanguageModelStepper(const LanguageModel<Layer>& model, Index batch = 1,
+                                const LayerOptions<>& options = {})
+      : model_(&model),
+        backbone_(model.backbone, batch, options),
+        embedded_({batch, model.config.width()}),
+        stream_(embedded_.extents()) {}
+  LanguageModelStepper(const LanguageModel<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
+
+  /// Follows weights that have changed. @throws ShapeError
+  void update(const LanguageModel<Layer>& model) {
+    backbone_.update(model.backbone);
+    model_ = &model;
+  }
+
+  /// One token of every sequence of the batch on the calling thread: `state` moves on, logits are
+  /// those of the next token. Equals forward of length 1 up to rounding. Nothing is allocated. A
+  /// token or a shape that does not fit ends the program with its sentence; require_tokens throws
+  /// it instead, before the step.
+  /// @param tokens (batch), logits (batch, vocab), rows contiguous
+  friend void step(LanguageModelStepper& stepper, const View<const Token, 1>& tokens,
+                   StackState<Layer>& state,
+                   const std::type_identity_t<View<T, 2>>& logits) noexcept {
+    stepper.advance(tokens, state, logits);
+  }
+
+ private:
+  void advance(const View<const Token, 1>& tokens, StackState<Layer>& state,
+               const View<T, 2>& logits) noexcept {
+    const Index batch = embedded_.extent(0), width = embedded_.extent(1);
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "step of LanguageModel";
+      detail::check_shape(function, "tokens", tokens, shape(batch));
+      detail::check_shape(function, "logits", logits, shape(batch, model_->config.vocab));
+      detail::check_tokens(function, "tokens",
+                           View<const Token, 2>(tokens.data(), {batch, 1}, {tokens.stride(0), 1}),
+                           model_->config.vocab);
+    });
+    for (Index b = 0; b < batch; ++b)
+      std::copy_n(&model_->embedding(Index{tokens(b)}, 0), width, &embedded_(b, 0));
+    step(backbone_, embedded_, state, stream_);
+    rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = model_->config.epsilon},
+                  embedded_.view());
+    linear_step(detail::product<T, Host>(embedded_, model_->embedding), {}, logits);
+  }
+
+  const LanguageModel<Layer>* model_;
+  StackStepper<Layer> backbone_;
+  Tensor<T, 2> embedded_, stream_;
+};
+
+}  // namespace ssm

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/models/language_model.hpp"
+#include "ssm/models/sampling.hpp"
+
+namespace ssm {
+
+/// A language model that writes: it reads a prompt, however long, in constant memory, and then gives
+/// token after token, each in constant time. It owns the model, its state and all room.
+///
+///     ssm::TextGenerator writer(ssm::load_mamba_lm("kjv"), {.temperature = 0.8});
+///     writer.read("In the beginning");
+///     std::cout << writer.write(1000);
+///
+/// With a vocabulary of 256 a token is a byte; other vocabularies are read and written as tokens.
+template <class Layer>
+class TextGenerator {
+ public:
+  using Model = LanguageModel<Layer>;
+  using T = typename Layer::value_type;
+
+  /// @param backend threads that read the prompt
+  /// @throws DomainError for sampling options out of range
+  explicit TextGenerator(Model model, const SamplingOptions& sampling = {}, const Cpu& backend = cpu)
+      : backend_(backend),
+        model_(std::make_unique<Model>(std::move(model))),
+        stepper_(*model_, Index{1}),
+        state_(make_state(*model_, 1)),
+        sampler_(model_->config.vocab, sampling),
+        logits_({1, model_->config.vocab}),
+        token_({1}) {}
+
+  [[nodiscard]] const Model& model() const noexcept { return *model_; }
+  /// All that the model remembers of what it has read and written: a plain value.
+  [[nodiscard]] const StackState<Layer>& state() const noexcept { return state_; }
+  /// Logits (1, vocab) of the next token.
+  [[nodiscard]] View<const T, 2> logits() const noexcept { return logits_.view(); }
+
+  /// Reads a text byte by byte, after what came before.
+  /// @throws DomainError unless a token is a byte
+  void read(std::string_view text) {
+    check_bytes("read");
+    std::vector<Token> tokens(text.size());
+    std::transform(text.begin(), text.end(), tokens.begin(),
+                   [](char c) { return static_cast<Token>(static_cast<unsigned char>(c)); });
+    read(View<const Token, 1>(tokens.data(), {static_cast<Index>(tokens.size())}));
+  }
+
+  /// Reads tokens, in pieces, so that a long prompt takes no more memory than a short one.
+  /// @throws DomainError for a token outside the vocabulary; what was read before stays read
+  void read(const View<const Token, 1>& tokens) {
+    constexpr Index piece = 1024;
+    const Index count = tokens.extent(0);
+    const View<const Token, 2> row(tokens.data(), {1, count}, {0, tokens.stride(0)});
+    require_tokens(row, model_->config.vocab);
+    for (Index t = 0; t < count; ++t) sampler_.observe(tokens(t));
+    // The last token is a step of its own, whose logits are those of what comes next.
+    LayerOptions<> options;
+    options.keep = false;
+    for (Index at = 0; at + 1 < count; at += piece)
+      forward(backend_, *model_, row.slice(1, at, std::min(piece, count - 1 - at)), state_, {},
+              options, scratch_);
+    if (count == 0) return;
+    token_(0) = tokens(count - 1);
+    step(stepper_, token_.view(), state_, logits_);
+    started_ = true;
+  }
+
+  /// Draws the next token, and makes it part of what was read.
+  /// @throws DomainError before anything was read, and for logits that are no numbers
+  Token next() {
+    if (!started_)
+      detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
+    token_(0) = sampler_(std::as_const(logits_).view()[0]);
+    step(stepper_, token_.view(), state_, logits_);
+    return token_(0);
+  }
+
+  /// The next `bytes` bytes of text.
+  /// @throws DomainError as next, and unless a token is a byte
+  [[nodiscard]] std::string write(std::size_t bytes) {
+    check_bytes("write");
+    std::string text(bytes, '\0');
+    for (char& c : text) c = static_cast<char>(static_cast<unsigned char>(next()));
+    return text;
+  }
+
+ private:
+  void check_bytes(const char* function) const {
+    if (model_->config.vocab != 256)
+      detail::throw_domain(std::string("TextGenerator::") + function, "vocabulary",
+                           std::to_string(model_->config.vocab) + " tokens",
+                           "256, one for each byte (tokens of others are read as tokens)");
+  }
+
+  Cpu backend_;
+  std::unique_ptr<Model> model_;  // whose address the stepper knows
+  LanguageModelStepper<Layer> stepper_;
+  StackState<Layer> state_;
+  Sampler sampler_;
+  LanguageModelScratch<Layer> scratch_;
+  Tensor<T, 2> logits_;
+  Tensor<Token, 1> token_;
+  bool started_ = false;
+};
+
+template <class Layer>
+TextGenerator(LanguageModel<Layer>) -> TextGenerator<Layer>;
+template <class Layer>
+TextGenerator(LanguageModel<Layer>, SamplingOptions) -> TextGenerator<Layer>;
+
+}  // namespace ssm

@@ -1,0 +1,154 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+
+#include "ssm/core/checks.hpp"
+#include "ssm/core/float16.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/phi.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/hold.hpp"
+
+namespace ssm {
+
+/// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
+/// input, (batch, length, groups, state): channel c then uses group c·groups/channels. A single
+/// step has no length: Rank is 3, and the varying form (batch, groups, state).
+/// Exactly one of the two is present. K is const for an input, not for its gradient; V is how the
+/// varying form is kept.
+template <class K, std::size_t Rank = 4, class V = K, class Space = Host>
+struct Selective {
+  View<K, 2, Space> constant;
+  View<V, Rank, Space> varying;
+
+  Selective() = default;
+  Selective(const View<K, 2, Space>& view) : constant(view) {}
+  Selective(const View<V, Rank, Space>& view) : varying(view) {}
+  template <class Source>
+  requires std::convertible_to<Source, View<K, 2, Space>> Selective(Source&& source)
+      : constant(source) {}
+  template <class Source>
+  requires std::convertible_to<Source, View<V, Rank, Space>> Selective(Source&& source)
+      : varying(source) {}
+};
+
+namespace detail {
+
+/// How B and C that depend on the input are kept: as u is, or as A is where that is complex.
+template <class T, class K>
+using Varying = std::conditional_t<std::is_same_v<K, Real<K>>, T, K>;
+
+}  // namespace detail
+
+/// What the selective scan reads. T is how sequences are kept: float or double, and on a GPU also
+/// Half or Bfloat16. K is the type of states and of A: Arithmetic<T>, or std::complex of it for a
+/// complex A (then y = 2 Re C·x). An absent view means: no such term.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanInputs {
+  using Varying = detail::Varying<T, K>;
+
+  View<const T, 3, Space> u;      ///< (batch, length, channels)
+  View<const T, 3, Space> delta;  ///< (batch, length, channels), before bias and softplus
+  View<const K, 2, Space> A;      ///< (channels, state), Re A < 0 for a stable system
+  Selective<const K, 4, const Varying, Space> B;  ///< (channels, state) or
+                                                  ///< (batch, length, groups, state)
+  Selective<const K, 4, const Varying, Space> C;  ///< (channels, state) or
+                                                  ///< (batch, length, groups, state)
+  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
+  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional: Δ = delta + delta_bias
+  View<const T, 3, Space> z;  ///< (batch, length, channels), optional: y ← y · silu(z)
+  View<const K, 3, Space>
+      initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  Sequences<Space> sequences = {};
+};
+
+/// How the selective scan, and a step of it, is to run.
+struct SelectiveScanOptions {
+  bool softplus = false;         ///< Δ ← softplus(Δ)
+  Hold hold = Hold::simplified;  ///< or zero_order
+  bool keep = true;  ///< backward will follow: the scratch keeps what that needs. No step reads it
+};
+
+/// What the selective scan writes, in memory of its own: none that it reads.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanOutputs {
+  View<T, 3, Space> y;            ///< (batch, length, channels)
+  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional, may be the memory of
+                                  ///< the initial state
+};
+
+/// Gradients of a scalar loss that backward reads.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanOutputGradients {
+  View<const T, 3, Space> y;  ///< (batch, length, channels)
+  View<const K, 3, Space>
+      final_state;  ///< (sequences, channels, state), optional: zero when absent
+};
+
+/// Gradients that backward overwrites, each with the shape of its input, in memory of their own;
+/// absent ones are skipped. The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanInputGradients {
+  using Varying = detail::Varying<T, K>;
+
+  View<T, 3, Space> u;
+  View<T, 3, Space> delta;
+  View<K, 2, Space> A;
+  Selective<K, 4, Varying, Space> B;
+  Selective<K, 4, Varying, Space> C;
+  View<Real<K>, 1, Space> D;
+  View<Real<K>, 1, Space> delta_bias;
+  View<T, 3, Space> z;
+  View<K, 3, Space> initial_state;  ///< may be the memory of the gradient of final_state
+};
+
+/// What one step of the selective scan reads: the inputs of the scan without time. T and K are
+/// those of SelectiveScanInputs.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanStepInputs {
+  using Varying = detail::Varying<T, K>;
+
+  View<const T, 2, Space> u;                      ///< (batch, channels)
+  View<const T, 2, Space> delta;                  ///< (batch, channels), before bias and softplus
+  View<const K, 2, Space> A;                      ///< (channels, state)
+  Selective<const K, 3, const Varying, Space> B;  ///< (channels, state) or (batch, groups, state)
+  Selective<const K, 3, const Varying, Space> C;  ///< (channels, state) or (batch, groups, state)
+  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
+  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional
+  View<const T, 2, Space> z;  ///< (batch, channels), optional: y ← y · silu(z)
+};
+
+/// What the selective scan leaves for its backward, and all room that the two need. It grows to the
+/// largest call it has served; its members are private to the library.
+template <class T, class K = Arithmetic<T>, class Space = Host>
+struct SelectiveScanScratch;
+
+template <class T, class K>
+struct SelectiveScanScratch<T, K, Host> {
+  detail::KeptCall<6> call;  ///< batch, length, channels, state, groups, sequences
+  Tensor<K, 1> kept;         ///< the states that backward starts from, one set a tile of time
+  Tensor<K, 1> initial;      ///< (sequences, channels, state), where the call overwrote it
+  Tensor<K, 1> states;
+  Tensor<K, 1> partials;
+  Tensor<T, 1> tiles;
+};
+
+namespace detail {
+
+/// True for an absent view and for one whose last extent has stride 1.
+template <class AnyView>
+[[nodiscard]] bool is_contiguous_in_channels(const AnyView& view) noexcept {
+  return !view || view.extent(view.rank - 1) <= 1 || view.stride(view.rank - 1) == 1;
+}
+
+/// Half of a complex state's conjugate pairs is stored, so the output counts each twice.
+template <class K>
+inline constexpr Real<K> output_scale = std::is_same_v<K, Real<K>> ? 1 : 2;
+
+}  // namespace detail
+
+}  // namespace ssm

@@ -1,0 +1,21 @@
+#pragma once
+
+/// The room system: StateSpace, companion forms, analysis, design, HiPPO.
+
+#include "ssm/system/balanced_truncation.hpp"
+#include "ssm/system/companion.hpp"
+#include "ssm/system/controllability.hpp"
+#include "ssm/system/dplr.hpp"
+#include "ssm/system/frequency_response.hpp"
+#include "ssm/system/gramian.hpp"
+#include "ssm/system/hippo.hpp"
+#include "ssm/system/interconnection.hpp"
+#include "ssm/system/linearize.hpp"
+#include "ssm/system/lqr.hpp"
+#include "ssm/system/lyapunov.hpp"
+#include "ssm/system/mass_spring_damper.hpp"
+#include "ssm/system/pole_placement.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/riccati.hpp"
+#include "ssm/system/state_space.hpp"
+#include "ssm/system/transfer_function.hpp"

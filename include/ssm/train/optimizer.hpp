@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/train/pieces.hpp"
+
+namespace ssm {
+
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;         ///< decay of the first moment per step, in [0, 1)
+  double beta2 = 0.95;        ///< decay of the second moment per step, in [0, 1)
+  double epsilon = 1e-8;      ///< added to the root of the second moment, > 0
+  double weight_decay = 0.1;  ///< λ
+};
+
+/// Adam with decoupled weight decay for any layer or model: its moments, and how far it has come.
+/// A plain value.
+template <class Model>
+struct Optimizer {
+  Model first_moment, second_moment;  ///< zero at the start
+  Index step = 0;                     ///< steps done
+
+  Optimizer() = default;
+  /// For a model of these sizes, before its first step.
+  explicit Optimizer(const Model& model) : first_moment(model) {
+    zero_parameters(first_moment);
+    second_moment = first_moment;
+  }
+};
+
+/// One step of AdamW (Loshchilov & Hutter 2019, algorithm 2, with λ scaled by the learning rate).
+/// With t = 1, 2, … the number of this step:
+///
+///     m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,
+///     w ← w − η r · ( m/(1 − β₁^t) / (√(v/(1 − β₂^t)) + ε) + λ d w ),
+///
+/// η the learning rate, r and d the factors that `groups` gives to a parameter.
+///
+/// @param gradients of the model's configuration
+/// @param groups a function of (name, decay); see DefaultGroups
+/// @throws DomainError for options out of range, ShapeError when the arguments differ in size
+/// Cost: one pass over the parameters, and a short list of their pieces. Bits do not depend on the
+/// number of threads.
+template <class Model, class Groups = DefaultGroups>
+void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
+                    Optimizer<Model>& optimizer, const AdamWOptions& options,
+                    const Groups& groups = {}) {
+  using T = typename Model::value_type;
+  constexpr const char* function = "optimizer_step";
+  const auto check = [&](const char* argument, double value, bool valid, const char* want) {
+    if (!valid) detail::throw_domain(function, argument, std::to_string(value), want);
+  };
+  const auto fraction = [](double x) { return x >= 0 && x < 1; };
+  const auto finite = [](double x) { return std::isfinite(x) && x >= 0; };
+  check("step", static_cast<double>(optimizer.step), optimizer.step >= 0, "at least 0");
+  check("learning_rate", options.learning_rate, finite(options.learning_rate),
+        "finite, at least 0");
+  check("beta1", options.beta1, fraction(options.beta1), "in [0, 1)");
+  check("beta2", options.beta2, fraction(options.beta2), "in [0, 1)");
+  check("epsilon", options.epsilon, options.epsilon > 0, "positive");
+  check("weight_decay", options.weight_decay, finite(options.weight_decay), "finite, at least 0");
+  detail::check_same_parameters(function, "gradients", gradients, std::as_const(model));
+  detail::check_same_parameters(function, "optimizer.first_moment", optimizer.first_moment,
+                                std::as_const(model));
+  detail::check_same_parameters(function, "optimizer.second_moment", optimizer.second_moment,
+                                std::as_const(model));
+
+  const auto w = detail::cut(model, groups);
+  const auto g = detail::cut(gradients);
+  const auto m = detail::cut(optimizer.first_moment);
+  const auto v = detail::cut(optimizer.second_moment);
+  const auto power = static_cast<double>(++optimizer.step);
+  const T beta1 = static_cast<T>(options.beta1),
+          one_minus_beta1 = static_cast<T>(1 - options.beta1);
+  const T beta2 = static_cast<T>(options.beta2),
+          one_minus_beta2 = static_cast<T>(1 - options.beta2);
+  const double scale = options.learning_rate / (1 - std::pow(options.beta1, power));
+  const T scale2 = static_cast<T>(1 / (1 - std::pow(options.beta2, power)));
+  const T epsilon = static_cast<T>(options.epsilon);
+  parallel_for(backend, static_cast<Index>(w.size()), [&](Index i) {
+    const auto p = static_cast<std::size_t>(i);
+    const ParameterGroup& group = w[p].group;
+    const T rate = static_cast<T>(scale * group.learning_rate);
+    const T keep = T(1) - static_cast<T>(options.learning_rate * group.learning_rate *
+                                         options.weight_decay * group.weight_decay);
+    for (Index j = 0; j < w[p].count; ++j) {
+      const T gradient = g[p].data[j];
+      const T first = beta1 * m[p].data[j] + one_minus_beta1 * gradient;
+      const T second = beta2 * v[p].data[j] + one_minus_beta2 * gradient * gradient;
+      m[p].data[j] = first;
+      v[p].data[j] = second;
+      w[p].data[j] = keep * w[p].data[j] - rate * first / (std::sqrt(scale2 * second) + epsilon);
+    }
+  });
+}
+
+}  // namespace ssm

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/layers/dropout.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/states.hpp"
+#include "ssm/train/text_streams.hpp"
+#include "ssm/train/trainer.hpp"
+
+namespace ssm {
+
+struct TextTrainerOptions {
+  Index batch = 16;  ///< parallel streams
+  StreamOptions streams = {};
+  TrainerOptions trainer = {};
+  double dropout = 0;  ///< probability, on what each layer adds
+};
+
+/// Trains a language model on the bytes of a text, by truncated backpropagation through time: at
+/// every step each of `batch` streams reads on from the state in which it stopped.
+///
+/// `Model` is a LanguageModel or has its functions: make_state, tensors of its state, and
+/// loss(backend, model, tokens, targets, state, gradients, options, scratch).
+template <class Model>
+class TextTrainer {
+ public:
+  TextTrainerOptions options;
+  Trainer<Model> trainer;
+  typename Model::State carried;  ///< the model's state of every stream
+  TextStreams streams;
+
+  TextTrainer() = default;
+  /// A run at its beginning. @throws DomainError for options that no run could have
+  explicit TextTrainer(Model start, const TextTrainerOptions& o)
+      : options(o),
+        trainer(std::move(start), o.trainer),
+        carried(make_state(trainer.model, check(o).batch)),
+        streams(o.batch) {}
+
+  [[nodiscard]] Index steps() const noexcept { return trainer.steps(); }
+
+  /// One step on the next bytes of every stream. A step whose loss is not finite changes no weight,
+  /// and the streams whose state it spoiled start afresh.
+  /// @throws DomainError unless the text has at least length + 1 bytes
+  TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
+    streams.read(text, trainer.steps(), options.streams, batch_);
+    for (std::size_t b = 0; b < batch_.fresh.size(); ++b)
+      if (batch_.fresh[b]) reset_sequence(carried, static_cast<Index>(b));
+    LayerOptions<> how;
+    how.dropout = {options.dropout,
+                   options.streams.seed + static_cast<std::uint64_t>(trainer.steps())};
+    const TrainingReport report = trainer.step(backend, [&](const Model& model, Model& gradients) {
+      return loss(backend, model, batch_.tokens.view(), batch_.targets.view(), carried, gradients,
+                  how, scratch_);
+    });
+    if (!report.finite) reset_spoiled();
+    return report;
+  }
+
+ private:
+  /// Options that can train, save and go on.
+  static const TextTrainerOptions& check(const TextTrainerOptions& o) {
+    const auto require = [](const char* name, double value, bool valid, const char* want) {
+      if (!valid) detail::throw_domain("TextTrainer", name, std::to_string(value), want);
+    };
+    require("batch", static_cast<double>(o.batch), o.batch >= 1, "at least 1");
+    require("length", static_cast<double>(o.streams.length), o.streams.length >= 1, "at least 1");
+    require("latest_of", static_cast<double>(o.streams.latest_of), o.streams.latest_of >= 1,
+            "at least 1");
+    require("rename", o.streams.rename, o.streams.rename >= 0 && o.streams.rename <= 1,
+            "in [0, 1]");
+    require("dropout", o.dropout, o.dropout >= 0 && o.dropout < 1, "in [0, 1)");
+    return o;
+  }
+
+  void reset_spoiled() {
+    for (Index b = 0; b < options.batch; ++b) {
+      bool finite = true;
+      tensors(carried, [&](std::string_view, auto& tensor) {
+        const Index size = tensor.size() / options.batch;
+        for (Index i = b * size; i < (b + 1) * size; ++i)
+          finite = finite && std::isfinite(std::abs(tensor.data()[i]));
+      });
+      if (!finite) reset_sequence(carried, b);
+    }
+  }
+
+  TextStreams::Batch batch_;
+  typename Model::Scratch scratch_;
+};
+
+}  // namespace ssm

@@ -1,0 +1,105 @@
+#include "ssm/models/text_generator.hpp"
+
+#include <string>
+
+#include "ssm/train/text_trainer.hpp"
+#include "support/catch.hpp"
+
+using namespace ssm;
+
+namespace {
+
+MambaLM<float> model_of(std::uint64_t seed, Index vocab = 256) {
+  MambaLM<float> model(mamba_lm_config(vocab, 2, {.width = 8, .state = 4}));
+  initialize(model, seed);
+  return model;
+}
+
+const std::string text = [] {
+  std::string t;
+  for (int i = 0; i < 40; ++i) t += "the cat sat on the mat. ";
+  return t;
+}();
+std::span<const unsigned char> bytes() {
+  return {reinterpret_cast<const unsigned char*>(text.data()), text.size()};
+}
+
+}  // namespace
+
+TEST_CASE("a generator writes the same after a prompt in one piece as after one in many") {
+  TextGenerator whole(model_of(1), {.seed = 7}), parts(model_of(1), {.seed = 7});
+  const std::string prompt(2500, 'x');
+  whole.read(prompt + "abc");
+  parts.read(prompt);
+  parts.read("");
+  parts.read("ab");
+  parts.read("c");
+  CHECK(whole.write(40) == parts.write(40));
+}
+
+TEST_CASE("a generator refuses to write before it has read, and words that are no bytes") {
+  TextGenerator writer(model_of(2));
+  CHECK_THROWS_AS(writer.next(), DomainError);
+  TextGenerator tokens(model_of(2, 300));
+  CHECK_THROWS_AS(tokens.read("abc"), DomainError);
+  Tensor<Token, 1> prompt({2});
+  prompt(1) = 299;
+  tokens.read(prompt.view());
+  CHECK(tokens.next() < 300);
+  prompt(1) = 300;
+  CHECK_THROWS_AS(tokens.read(prompt.view()), DomainError);
+}
+
+TEST_CASE("a few steps of training learn a repeated text") {
+  MambaLM<float> model(mamba_lm_config(256, 1, {.width = 16, .state = 4}));
+  initialize(model, 3);
+  TextTrainerOptions options{.batch = 4, .streams = {.length = 24}};
+  options.trainer.schedule = {.peak = 1e-2, .warmup = 5, .steps = 120};
+  options.trainer.average = 0.9;
+  TextTrainer<MambaLM<float>> trainer(model, options);
+  double first = 0, last = 0;
+  for (int i = 0; i < 120; ++i) {
+    last = trainer.step(cpu, bytes()).loss;
+    if (i == 0) first = last;
+  }
+  CHECK(trainer.steps() == 120);
+  CHECK(last < 0.3 * first);
+  TextGenerator writer(trainer.trainer.best(), {.temperature = 0});
+  writer.read("the cat sat on the ");
+  CHECK(writer.write(3) == "mat");
+}
+
+TEST_CASE("a step whose loss is not finite is forgotten: sound weights go on") {
+  TextTrainerOptions options{.batch = 2, .streams = {.length = 16}};
+  TextTrainer<MambaLM<float>> trainer(model_of(4), options);
+  CHECK(trainer.step(cpu, bytes()).finite);
+  auto& weight = trainer.trainer.model.backbone.layers[0].mixer.in_proj(0, 0);
+  const float sound = weight;
+  weight = std::numeric_limits<float>::quiet_NaN();
+  CHECK_FALSE(trainer.step(cpu, bytes()).finite);
+  CHECK(trainer.steps() == 1);
+  weight = sound;
+  for (int i = 0; i < 5; ++i) CHECK(trainer.step(cpu, bytes()).finite);
+}
+
+TEST_CASE("options that no run could have are refused when it is made") {
+  const auto make = [](const TextTrainerOptions& options) {
+    TextTrainer<MambaLM<float>>(model_of(5), options);
+  };
+  TextTrainerOptions options;
+  make(options);
+  options.streams.latest_of = 0;
+  CHECK_THROWS_AS(make(options), DomainError);
+  options = {};
+  options.batch = 0;
+  CHECK_THROWS_AS(make(options), DomainError);
+  options = {};
+  options.dropout = 1;
+  CHECK_THROWS_AS(make(options), DomainError);
+  options = {};
+  options.streams.rename = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_AS(make(options), DomainError);
+  options = {};
+  options.trainer.max_norm = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_AS(make(options), DomainError);
+}

@@ -1,0 +1,735 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <complex>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ssm/layers/layer.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/contains.hpp"
+#include "support/count_allocations.hpp"
+#include "support/finite_difference.hpp"
+#include "support/last_words.hpp"
+#include "support/precision.hpp"
+
+/// The laws that every SequenceLayer keeps, each a function of a layer with any weights:
+///
+///     test::check_layer_laws(draw<double>({.width = 3, .state = 8}), {.rounding = 40});
+///     test::check_precision(draw<float>(config), S4d<double>(config), {});
+///
+/// It replaces operator new: one source file of a program includes it.
+namespace ssm::test {
+
+/// What a layer promises beyond the concept, and how exactly it computes.
+struct LayerLaws {
+  bool states = true;       ///< takes a state; a layer of two directions has none
+  bool steps = true;        ///< a stepper can be made
+  bool packs = true;        ///< takes packed sequences
+  bool reverses = true;     ///< takes sequences whose time runs backward
+  bool causal = true;       ///< no output knows of later inputs
+  bool rates = true;        ///< has a Δ, and so a rate
+  bool rates_train = true;  ///< has gradients at other rates than 1
+  bool any_state = true;    ///< a state may hold any numbers, not only those that inputs lead to
+  Index batch = 2;
+  Index length = 25;        ///< of most sequences, at least 11
+  Index fd_length = 7;      ///< of those for finite differences, at least 3
+  Index long_length = 300;  ///< of those that are cut over threads
+  double rounding = 40;     ///< two ways to compute the same: this · length · epsilon
+  double gradient = 1e-8;   ///< finite differences
+  double precision = 16;    ///< float against double: this · √length · epsilon of float
+  std::vector<Index> precision_lengths = {1, 40, 600};
+};
+
+/// What a pass is given. The states count only for layers that have some.
+template <class L>
+struct Given {
+  using T = typename L::value_type;
+  Tensor<T, 3> u, dy;
+  StateOf<L> before, dafter;
+};
+
+/// What a pass gives.
+template <class L>
+struct Passed {
+  using T = typename L::value_type;
+  Tensor<T, 3> y, du;
+  StateOf<L> after, dbefore;
+  L gradients;
+};
+
+namespace detail {
+
+template <class State>
+void add_state(Results& results, const std::string& name, State state) {
+  tensors(state, [&](const auto& part, auto& tensor) {
+    add_result(results, name + "." + std::string(part), tensor);
+  });
+}
+
+/// Positions [begin, begin + count) of an extent, by themselves.
+template <class T, std::size_t Rank>
+Tensor<T, Rank> cut(const Tensor<T, Rank>& whole, std::size_t dimension, Index begin, Index count) {
+  auto extents = whole.extents();
+  Index outer = 1, inner = 1;
+  for (std::size_t i = 0; i < Rank; ++i)
+    (i < dimension ? outer : inner) *= i == dimension ? 1 : extents[i];
+  const Index extent = extents[dimension];
+  extents[dimension] = count;
+  Tensor<T, Rank> part(extents);
+  for (Index i = 0; i < outer; ++i)
+    std::copy_n(whole.data() + (i * extent + begin) * inner, count * inner,
+                part.data() + i * count * inner);
+  return part;
+}
+
+/// The state of one sequence.
+template <class State>
+State cut_state(const State& whole, Index sequence) {
+  State part = whole;
+  tensors(part, [&](const auto&, auto& tensor) { tensor = cut(tensor, 0, sequence, 1); });
+  return part;
+}
+
+/// The state of a batch, sequence by sequence.
+template <class T>
+Tensor<T, 3> mirrored(const Tensor<T, 3>& x) {
+  Tensor<T, 3> to(x.extents());
+  for (Index b = 0; b < x.extent(0); ++b)
+    for (Index t = 0; t < x.extent(1); ++t)
+      for (Index c = 0; c < x.extent(2); ++c) to(b, t, c) = x(b, x.extent(1) - 1 - t, c);
+  return to;
+}
+
+/// Step t of a sequence, (batch, width).
+template <class T>
+View<T, 2> at_step(const View<T, 3>& x, Index t) {
+  const View<T, 3> step = x.slice(1, t, 1);
+  return {step.data(), {x.extent(0), x.extent(2)}, {x.stride(0), x.stride(2)}};
+}
+
+inline void add_to(Results& sum, const Results& terms) {
+  if (sum.empty()) {
+    sum = terms;
+    return;
+  }
+  for (std::size_t i = 0; i < terms.size(); ++i)
+    for (Index k = 0; k < terms[i].second.size(); ++k)
+      sum[i].second.data()[k] += terms[i].second.data()[k];
+}
+
+inline bool same_bits(const Results& a, const Results& b) {
+  bool same = a.size() == b.size();
+  for (std::size_t i = 0; same && i < a.size(); ++i)
+    same = a[i].first == b[i].first && test::same_bits(a[i].second, b[i].second);
+  return same;
+}
+
+}  // namespace detail
+
+/// Numbers that float holds; with `any_state` false those to which inputs lead.
+template <class L>
+StateOf<L> draw_state(const L& layer, Index sequences, std::uint64_t seed, const LayerLaws& laws) {
+  using T = typename L::value_type;
+  StateOf<L> state = make_state(layer, sequences);
+  if (laws.any_state) {
+    tensors(state, [&](const auto&, auto& tensor) {
+      using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+      tensor = float_normal<K>(seed++, tensor.extents());
+    });
+    return state;
+  }
+  const auto u = float_normal<T>(seed, std::array<Index, 3>{sequences, 5, width_of(layer.config)});
+  Tensor<T, 3> y(u.extents());
+  ScratchOf<L> scratch;
+  forward(cpu(1), layer, InputOf<L>(u), Maybe<StateOf<L>>(state), OutputOf<L>(y), OptionsOf<L>{},
+          scratch);
+  return state;
+}
+
+template <class L>
+Given<L> draw_given(const L& layer, Index batch, Index length, Index sequences, std::uint64_t seed,
+                    const LayerLaws& laws) {
+  using T = typename L::value_type;
+  const std::array<Index, 3> extents{batch, length, width_of(layer.config)};
+  Given<L> given{float_normal<T>(seed, extents), float_normal<T>(seed + 1, extents), {}, {}};
+  if (!laws.states) return given;
+  given.before = draw_state(layer, sequences, seed + 2, laws);
+  given.dafter = make_state(layer, sequences);
+  tensors(given.dafter, [&](const auto&, auto& tensor) {
+    using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    tensor = float_normal<K>(seed += 20, tensor.extents());
+  });
+  return given;
+}
+template <class L>
+Given<L> draw_given(const L& layer, Index length, std::uint64_t seed, const LayerLaws& laws) {
+  return draw_given(layer, laws.batch, length, laws.batch, seed, laws);
+}
+
+/// forward alone, with the state in place.
+template <class L>
+Tensor<typename L::value_type, 3> run_forward(const L& layer,
+                                              const Tensor<typename L::value_type, 3>& u,
+                                              Maybe<StateOf<L>> state, const OptionsOf<L>& options,
+                                              ScratchOf<L>& scratch, int threads = 1) {
+  Tensor<typename L::value_type, 3> y(u.extents());
+  forward(cpu(threads), layer, InputOf<L>(u), state, OutputOf<L>(y), options, scratch);
+  return y;
+}
+
+/// forward and backward, with the states in place.
+template <class L>
+Passed<L> run(const L& layer, const Given<L>& given, const LayerLaws& laws,
+              const OptionsOf<L>& options = {}, int threads = 1) {
+  Passed<L> passed{
+      {}, Tensor<typename L::value_type, 3>(given.u.extents()), given.before, given.dafter, {}};
+  ScratchOf<L> scratch;
+  const auto maybe = [&](StateOf<L>& state) {
+    return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+  };
+  passed.y = run_forward(layer, given.u, maybe(passed.after), options, scratch, threads);
+  backward(cpu(threads), layer, InputOf<L>(given.u), maybe(passed.dbefore), InputOf<L>(given.dy),
+           OutputOf<L>(passed.du), passed.gradients, options, scratch);
+  return passed;
+}
+
+template <class L>
+Results results_of(const Passed<L>& passed) {
+  Results results;
+  add_result(results, "output", passed.y);
+  add_result(results, "the gradient of input", passed.du);
+  detail::add_state(results, "state", passed.after);
+  detail::add_state(results, "the gradient of state", passed.dbefore);
+  add_results(results, passed.gradients);
+  return results;
+}
+
+/// That two ways to compute the same agree.
+inline void check_agree(const Results& got, const Results& want, double bound) {
+  const auto [error, where] = largest_error(got, want, 1);
+  INFO("the largest error is in: " << where);
+  CHECK(error <= bound);
+}
+
+template <class L>
+double rounding_bound(const LayerLaws& laws, Index length) {
+  using T = typename L::value_type;
+  return laws.rounding * static_cast<double>(length) *
+         static_cast<double>(std::numeric_limits<T>::epsilon());
+}
+
+/// Changes every weight a little.
+template <class L>
+void move_parameters(L& layer) {
+  parameters(layer, [](const auto&, auto& tensor, const auto&, bool) {
+    for (Index i = 0; i < tensor.size(); ++i)
+      tensor.data()[i] +=
+          static_cast<typename L::value_type>(0.01 * static_cast<double>(1 + i % 3));
+  });
+}
+
+// --- The laws -----------------------------------------------------------------------------------
+
+/// Step = forward, at any rate; a stepper follows weights that have changed; no step allocates.
+template <SequenceLayer L>
+void check_step(L layer, const LayerLaws& laws) {
+  using T = typename L::value_type;
+  for (const double rate : {1.0, 2.0}) {
+    if (rate != 1 && !laws.rates) continue;
+    INFO("step at rate " << rate);
+    OptionsOf<L> options;
+    options.rate = rate;
+    const auto given = draw_given(layer, laws.length, 100, laws);
+    StepperOf<L> stepper(layer, laws.batch, options);
+    for (int pass = 0; pass < 2; ++pass) {
+      StateOf<L> after = given.before, state = given.before;
+      ScratchOf<L> scratch;
+      Results want, got;
+      add_result(want, "output",
+                 run_forward(layer, given.u, Maybe<StateOf<L>>(after), options, scratch));
+      detail::add_state(want, "state", after);
+      Tensor<T, 3> y(given.u.extents());
+      long allocations = 0;
+      for (Index t = 0; t < laws.length; ++t) {
+        const auto now = detail::at_step(given.u.view(), t);
+        const auto out = detail::at_step(y.view(), t);
+        allocations += allocations_of([&] { step(stepper, now, state, out); });
+      }
+      CHECK(allocations == 0);
+      add_result(got, "output", y);
+      detail::add_state(got, "state", state);
+      check_agree(got, want, rounding_bound<L>(laws, laws.length));
+      move_parameters(layer);
+      stepper.update(layer);
+    }
+  }
+}
+
+/// A sequence cut anywhere and resumed, state and gradients carried over in place.
+template <SequenceLayer L>
+void check_split(const L& layer, const LayerLaws& laws) {
+  const Index length = laws.length;
+  const auto given = draw_given(layer, length, 200, laws);
+  const auto whole = results_of(run(layer, given, laws));
+  for (const Index at : {Index(0), Index(1), length / 2, length - 1, length}) {
+    INFO("cut at " << at << " of " << length);
+    std::array<Given<L>, 2> parts;
+    std::array<Tensor<typename L::value_type, 3>, 2> y, du;
+    std::array<ScratchOf<L>, 2> scratch;
+    std::array<L, 2> gradients;
+    StateOf<L> state = given.before, dstate = given.dafter;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Index begin = i == 0 ? 0 : at, count = i == 0 ? at : length - at;
+      parts[i].u = detail::cut(given.u, 1, begin, count);
+      parts[i].dy = detail::cut(given.dy, 1, begin, count);
+      y[i] = run_forward(layer, parts[i].u, Maybe<StateOf<L>>(state), {}, scratch[i]);
+    }
+    for (std::size_t i = 2; i-- > 0;) {
+      du[i].resize(parts[i].u.extents());
+      backward(cpu(1), layer, InputOf<L>(parts[i].u), Maybe<StateOf<L>>(dstate),
+               InputOf<L>(parts[i].dy), OutputOf<L>(du[i]), gradients[i], OptionsOf<L>{},
+               scratch[i]);
+    }
+    Passed<L> both{Tensor<typename L::value_type, 3>(given.u.extents()),
+                   Tensor<typename L::value_type, 3>(given.u.extents()), state, dstate,
+                   gradients[0]};
+    for (Index b = 0; b < given.u.extent(0); ++b)
+      for (Index t = 0; t < length; ++t)
+        for (Index c = 0; c < given.u.extent(2); ++c) {
+          const std::size_t i = t < at ? 0 : 1;
+          both.y(b, t, c) = y[i](b, i == 0 ? t : t - at, c);
+          both.du(b, t, c) = du[i](b, i == 0 ? t : t - at, c);
+        }
+    auto sum = results_of(both);
+    Results second;
+    add_results(second, gradients[1]);
+    for (std::size_t i = 0; i < second.size(); ++i) {
+      auto& to = sum[sum.size() - second.size() + i].second;
+      for (Index k = 0; k < to.size(); ++k) to.data()[k] += second[i].second.data()[k];
+    }
+    check_agree(sum, whole, rounding_bound<L>(laws, length));
+  }
+}
+
+/// Packed sequences, among them an empty one and one of a single step, give what each gives by
+/// itself, and the sum of the gradients of the weights.
+template <SequenceLayer L>
+void check_packed(const L& layer, const LayerLaws& laws) {
+  const std::array<Index, 5> ends{0, 9, 9, 10, laws.length};
+  Tensor<Index, 1> offsets({5});
+  std::copy(ends.begin(), ends.end(), offsets.begin());
+  for (const bool reversed : {false, true}) {
+    if (reversed && !laws.reverses) continue;
+    INFO("packed, reversed " << reversed);
+    const auto given = draw_given(layer, 1, laws.length, 4, 300, laws);
+    OptionsOf<L> options;
+    options.sequences = {offsets, reversed};
+    const auto all = run(layer, given, laws, options, 2);
+    const double bound = rounding_bound<L>(laws, laws.length);
+    Results sum, gradients;
+    for (Index s = 0; s < 4; ++s) {
+      INFO("sequence " << s);
+      const Index begin = ends[static_cast<std::size_t>(s)];
+      const Index count = ends[static_cast<std::size_t>(s + 1)] - begin;
+      const auto take = [&](const auto& x) { return detail::cut(x, 1, begin, count); };
+      const auto take_state = [&](const StateOf<L>& state) {
+        return laws.states ? detail::cut_state(state, s) : state;
+      };
+      const Given<L> part{take(given.u), take(given.dy), take_state(given.before),
+                          take_state(given.dafter)};
+      OptionsOf<L> alone;
+      alone.sequences.reversed = reversed;
+      const auto want = run(layer, part, laws, alone);
+      Results got, wanted, terms;
+      add_result(got, "output", take(all.y));
+      add_result(got, "the gradient of input", take(all.du));
+      detail::add_state(got, "state", take_state(all.after));
+      detail::add_state(got, "the gradient of state", take_state(all.dbefore));
+      add_result(wanted, "output", want.y);
+      add_result(wanted, "the gradient of input", want.du);
+      detail::add_state(wanted, "state", want.after);
+      detail::add_state(wanted, "the gradient of state", want.dbefore);
+      check_agree(got, wanted, bound);
+      add_results(terms, want.gradients);
+      detail::add_to(sum, terms);
+    }
+    add_results(gradients, all.gradients);
+    check_agree(gradients, sum, bound);
+  }
+}
+
+/// A layer whose time runs backward is the layer of the mirrored input.
+template <SequenceLayer L>
+void check_reversal(const L& layer, const LayerLaws& laws) {
+  for (const Index length : {Index(1), laws.length}) {
+    INFO("mirrored, of length " << length);
+    auto given = draw_given(layer, length, 400, laws);
+    OptionsOf<L> options;
+    options.sequences.reversed = true;
+    auto got = run(layer, given, laws, options);
+    got.y = detail::mirrored(got.y);
+    got.du = detail::mirrored(got.du);
+    given.u = detail::mirrored(given.u);
+    given.dy = detail::mirrored(given.dy);
+    check_agree(results_of(got), results_of(run(layer, given, laws)),
+                rounding_bound<L>(laws, length));
+  }
+}
+
+/// An output knows of no later input, and of its own.
+template <SequenceLayer L>
+void check_causality(const L& layer, const LayerLaws& laws) {
+  auto given = draw_given(layer, laws.length, 500, laws);
+  const auto before = run(layer, given, laws);
+  for (const Index at : {Index(0), laws.length / 2, laws.length - 1}) {
+    INFO("the input changes at step " << at);
+    auto changed = given;
+    for (Index c = 0; c < given.u.extent(2); ++c) changed.u(0, at, c) += 1;
+    const auto after = run(layer, changed, laws);
+    const double scale = 1 + relative_error(after.y, Tensor<double, 3>(after.y.extents()), 1);
+    double early = 0, now = 0, others = 0;
+    for (Index b = 0; b < given.u.extent(0); ++b)
+      for (Index t = 0; t <= at; ++t)
+        for (Index c = 0; c < given.u.extent(2); ++c) {
+          double& largest = b > 0 ? others : t < at ? early : now;
+          largest = std::max(largest,
+                             static_cast<double>(std::abs(after.y(b, t, c) - before.y(b, t, c))));
+        }
+    CHECK(early <= rounding_bound<L>(laws, laws.length) * scale);
+    CHECK(others == 0);
+    CHECK(now > 1e-6);
+  }
+}
+
+/// The gradients by every weight, the input and the initial state, with a gradient by the final
+/// state, against finite differences in double.
+template <SequenceLayer L>
+requires std::same_as<typename L::value_type, double>
+void check_gradients(L layer, const LayerLaws& laws) {
+  Tensor<Index, 1> offsets({4});
+  const std::array<Index, 4> ends{0, 2, 2, laws.fd_length};
+  std::copy(ends.begin(), ends.end(), offsets.begin());
+  enum class Time { plain, backward, packed };
+  for (const Time time : {Time::plain, Time::backward, Time::packed}) {
+    if ((time == Time::backward && !laws.reverses) || (time == Time::packed && !laws.packs))
+      continue;
+    for (const Index length : {Index(0), Index(1), laws.fd_length}) {
+      if (time != Time::plain && length != laws.fd_length) continue;
+      INFO("gradients of length " << length << ", time " << static_cast<int>(time));
+      const bool packed = time == Time::packed;
+      auto given =
+          draw_given(layer, packed ? 1 : laws.batch, length, packed ? 3 : laws.batch, 600, laws);
+      OptionsOf<L> options;
+      options.rate = laws.rates && laws.rates_train ? 1.5 : 1;
+      options.sequences.reversed = time == Time::backward;
+      if (packed) options.sequences.offsets = offsets;
+      auto passed = run(layer, given, laws, options, 2);
+      ScratchOf<L> scratch;
+      const auto loss = [&] {
+        StateOf<L> state = given.before;
+        const auto y = run_forward(layer, given.u,
+                                   laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>(),
+                                   options, scratch);
+        double sum = dot(y, given.dy);
+        Results after, slopes;
+        if (laws.states) {
+          detail::add_state(after, "", state);
+          detail::add_state(slopes, "", given.dafter);
+        }
+        for (std::size_t i = 0; i < after.size(); ++i)
+          for (Index k = 0; k < after[i].second.size(); ++k)
+            sum += (std::conj(slopes[i].second.data()[k]) * after[i].second.data()[k]).real();
+        return sum;
+      };
+      CHECK(gradient_error(loss, given.u, passed.du) < laws.gradient);
+      parameters(layer, [&](const auto& name, auto& tensor, const auto&, bool) {
+        parameters(passed.gradients, [&](const auto& its, auto& gradient, const auto&, bool) {
+          if constexpr (std::same_as<decltype(tensor), decltype(gradient)>)
+            if (std::string(name) == std::string(its)) {
+              INFO("by " << name);
+              CHECK(gradient_error(loss, tensor, gradient) < laws.gradient);
+            }
+        });
+      });
+      if (!laws.states) continue;
+      tensors(given.before, [&](const auto& name, auto& tensor) {
+        tensors(passed.dbefore, [&](const auto& its, auto& gradient) {
+          if constexpr (std::same_as<decltype(tensor), decltype(gradient)>)
+            if (std::string(name) == std::string(its)) {
+              INFO("by state " << name);
+              CHECK(gradient_error(loss, tensor, gradient) < laws.gradient);
+            }
+        });
+      });
+    }
+  }
+}
+
+/// Without a gradient by the final state, and without any state, backward is that of zeros.
+template <SequenceLayer L>
+void check_absent_states(const L& layer, const LayerLaws& laws) {
+  auto given = draw_given(layer, laws.length, 700, laws);
+  given.before = make_state(layer, laws.batch);
+  given.dafter = make_state(layer, laws.batch);
+  const auto want = run(layer, given, laws);
+  LayerLaws none = laws;
+  none.states = false;
+  const auto got = run(layer, given, none);
+  const double bound = rounding_bound<L>(laws, laws.length);
+  CHECK(relative_error(got.y, want.y, 1) <= bound);
+  CHECK(relative_error(got.du, want.du, 1) <= bound);
+  Results some, all;
+  add_results(some, got.gradients);
+  add_results(all, want.gradients);
+  check_agree(some, all, bound);
+}
+
+/// The same bits for every number of threads.
+template <SequenceLayer L>
+void check_threads(const L& layer, const LayerLaws& laws) {
+  const auto given = draw_given(layer, laws.long_length, 800, laws);
+  const auto one = results_of(run(layer, given, laws));
+  CHECK(detail::same_bits(one, results_of(run(layer, given, laws, {}, 3))));
+}
+
+/// A forward pass that keeps nothing gives the same bits, and so does a scratch that served a
+/// larger call.
+template <SequenceLayer L>
+void check_scratch(const L& layer, const LayerLaws& laws) {
+  const auto given = draw_given(layer, laws.length, 900, laws);
+  const auto larger = draw_given(layer, laws.batch + 1, laws.length, laws.batch + 1, 910, laws);
+  const auto want = run(layer, given, laws);
+  const auto maybe = [&](StateOf<L>& state) {
+    return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+  };
+  ScratchOf<L> scratch;
+  for (const bool keep : {true, false, true}) {
+    INFO("keep " << keep);
+    OptionsOf<L> options;
+    options.keep = keep;
+    StateOf<L> others = larger.before;
+    run_forward(layer, larger.u, maybe(others), options, scratch);
+    Passed<L> got{
+        {}, Tensor<typename L::value_type, 3>(given.u.extents()), given.before, given.dafter, {}};
+    got.y = run_forward(layer, given.u, maybe(got.after), options, scratch);
+    CHECK(same_bits(got.y, want.y));
+    Results state, wanted;
+    detail::add_state(state, "state", got.after);
+    detail::add_state(wanted, "state", want.after);
+    CHECK(detail::same_bits(state, wanted));
+    if (!keep) continue;
+    backward(cpu(1), layer, InputOf<L>(given.u), maybe(got.dbefore), InputOf<L>(given.dy),
+             OutputOf<L>(got.du), got.gradients, options, scratch);
+    CHECK(detail::same_bits(results_of(got), results_of(want)));
+  }
+}
+
+/// No step changes nothing; an empty batch is one.
+template <SequenceLayer L>
+void check_empty(const L& layer, const LayerLaws& laws) {
+  const auto given = draw_given(layer, 0, 1000, laws);
+  const auto got = run(layer, given, laws);
+  Results results, want;
+  detail::add_state(results, "state", got.after);
+  detail::add_state(results, "the gradient of state", got.dbefore);
+  detail::add_state(want, "state", given.before);
+  detail::add_state(want, "the gradient of state", given.dafter);
+  check_agree(results, want, laws.rounding * std::numeric_limits<double>::epsilon());
+  add_results(results = {}, got.gradients);
+  for (const auto& [name, gradient] : results) {
+    INFO(name);
+    for (const auto& x : gradient) CHECK(x == 0.0);
+  }
+  run(layer, draw_given(layer, 0, laws.length, 0, 1010, laws), laws);
+}
+
+/// What is not a number stays in its own sequence.
+template <SequenceLayer L>
+void check_nan(const L& layer, const LayerLaws& laws) {
+  auto given = draw_given(layer, laws.length, 1100, laws);
+  const auto want = run(layer, given, laws);
+  given.u(0, laws.length / 2, 0) = std::numeric_limits<typename L::value_type>::quiet_NaN();
+  const auto got = run(layer, given, laws);
+  CHECK(same_bits(detail::cut(got.y, 0, 1, laws.batch - 1),
+                  detail::cut(want.y, 0, 1, laws.batch - 1)));
+  bool spoiled = false;
+  for (Index c = 0; c < given.u.extent(2); ++c)
+    spoiled = spoiled || !std::isfinite(got.y(0, laws.length / 2, c));
+  CHECK(spoiled);
+}
+
+/// Wrong shapes, weights, options and scratches are refused by name, and in a step they end the
+/// program.
+template <SequenceLayer L>
+void check_refusals(const L& layer, const LayerLaws& laws) {
+  using T = typename L::value_type;
+  const Index batch = laws.batch, width = width_of(layer.config);
+  const auto given = draw_given(layer, laws.length, 1200, laws);
+  const Tensor<T, 3> wide({batch, laws.length, width + 1}), longer({batch, laws.length + 1, width});
+  ScratchOf<L> scratch;
+  const auto go = [&](const L& model, const Tensor<T, 3>& u, Tensor<T, 3> y,
+                      Maybe<StateOf<L>> state, const OptionsOf<L>& options) {
+    forward(cpu(1), model, InputOf<L>(u), state, OutputOf<L>(y), options, scratch);
+  };
+  const auto refuse_options = [&](const OptionsOf<L>& options, Index rows) {
+    const auto part = detail::cut(given.u, 0, 0, rows);
+    CHECK_THROWS_AS(go(layer, part, part, {}, options), DomainError);
+  };
+  CHECK_THROWS_AS(go(layer, wide, given.u, {}, {}), ShapeError);
+  CHECK_THROWS_AS(go(layer, given.u, longer, {}, {}), ShapeError);
+  CHECK_THROWS_AS(go(layer, given.u, wide, {}, {}), ShapeError);
+  {
+    Tensor<T, 3> y(given.u.extents());
+    CHECK_THROWS_AS(forward(cpu(1), layer, InputOf<L>(), Maybe<StateOf<L>>(), OutputOf<L>(y),
+                            OptionsOf<L>{}, scratch),
+                    ShapeError);
+    CHECK_THROWS_AS(forward(cpu(1), layer, InputOf<L>(given.u), Maybe<StateOf<L>>(), OutputOf<L>(),
+                            OptionsOf<L>{}, scratch),
+                    ShapeError);
+  }
+  StateOf<L> state = make_state(layer, batch), rows = make_state(layer, batch + 1);
+  if (laws.states)
+    CHECK_THROWS_AS(go(layer, given.u, given.u, rows, {}), ShapeError);
+  else
+    CHECK_THROWS_AS(go(layer, given.u, given.u, state, {}), DomainError);
+  std::size_t count = 0;
+  parameters(layer, [&](const auto&, const auto&, const auto&, bool) { ++count; });
+  for (std::size_t wrong = 0; wrong < count; ++wrong) {
+    L broken = layer;
+    std::size_t i = 0;
+    parameters(broken, [&](const auto& name, auto& tensor, const auto&, bool) {
+      if (i++ != wrong) return;
+      INFO("a wrong " << name);
+      auto extents = tensor.extents();
+      ++extents[0];
+      tensor.resize(extents);
+    });
+    CHECK_THROWS_AS(go(broken, given.u, given.u, {}, {}), ShapeError);
+  }
+
+  // Sequences and rates.
+  Tensor<Index, 1> offsets({3});
+  offsets(1) = 2;
+  offsets(2) = laws.length;
+  OptionsOf<L> options;
+  options.sequences.offsets = offsets;
+  if (laws.packs) {
+    CHECK_THROWS_AS(go(layer, given.u, given.u, {}, options), ShapeError);
+    for (const auto& [middle, last] : {std::pair<Index, Index>{laws.length + 1, laws.length},
+                                       {2, laws.length - 1},
+                                       {-1, laws.length}}) {
+      offsets(1) = middle;
+      offsets(2) = last;
+      refuse_options(options, 1);
+    }
+  } else {
+    refuse_options(options, 1);
+  }
+  options = {};
+  options.sequences.reversed = true;
+  if (!laws.reverses) refuse_options(options, batch);
+  CHECK_THROWS_AS(StepperOf<L>(layer, batch, options), DomainError);
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double rate : {0.0, -1.0, std::numeric_limits<double>::infinity(), nan, 2.0}) {
+    if (rate == 2 && laws.rates) continue;
+    options = {};
+    options.rate = rate;
+    refuse_options(options, batch);
+    CHECK_THROWS_AS(StepperOf<L>(layer, batch, options), DomainError);
+  }
+
+  // A scratch that holds no forward pass of this call.
+  L gradients;
+  Tensor<T, 3> du(given.u.extents());
+  const auto back = [&](const Tensor<T, 3>& u, const Tensor<T, 3>& dy, Tensor<T, 3> to,
+                        Maybe<StateOf<L>> dstate, ScratchOf<L>& from) {
+    backward(cpu(1), layer, InputOf<L>(u), dstate, InputOf<L>(dy), OutputOf<L>(to), gradients,
+             OptionsOf<L>{}, from);
+  };
+  ScratchOf<L> fresh;
+  CHECK_THROWS_AS(back(given.u, given.dy, du, {}, fresh), ShapeError);
+  go(layer, given.u, du, {}, {});
+  CHECK_THROWS_AS(back(longer, longer, longer, {}, scratch), ShapeError);
+  go(layer, given.u, du, {}, {});
+  CHECK_THROWS_AS(back(given.u, wide, du, {}, scratch), ShapeError);
+  CHECK_THROWS_AS(back(given.u, given.dy, longer, {}, scratch), ShapeError);
+  if (laws.states) {
+    CHECK_THROWS_AS(back(given.u, given.dy, du, rows, scratch), ShapeError);
+  } else {
+    CHECK_THROWS_AS(back(given.u, given.dy, du, state, scratch), DomainError);
+  }
+  options = {};
+  options.keep = false;
+  ScratchOf<L> unkept;
+  forward(cpu(1), layer, InputOf<L>(given.u), Maybe<StateOf<L>>(), OutputOf<L>(du), options,
+          unkept);
+  CHECK_THROWS_AS(back(given.u, given.dy, du, {}, unkept), ShapeError);
+
+  // Steps.
+  if (!laws.steps) {
+    CHECK_THROWS_AS(StepperOf<L>(layer, batch, OptionsOf<L>{}), DomainError);
+    return;
+  }
+  static_assert(!std::constructible_from<StepperOf<L>, L, Index, const OptionsOf<L>&>,
+                "a stepper points at its layer, which must not be a temporary");
+  const auto words = [&](Index columns, Index out_rows, StateOf<L> its) {
+    return last_words([&] {
+      StepperOf<L> stepper(layer, batch, OptionsOf<L>{});
+      const Tensor<T, 2> now({batch, columns});
+      Tensor<T, 2> out({out_rows, width});
+      step(stepper, now.view(), its, out.view());
+    });
+  };
+  CHECK(words(width, batch, state).empty());
+  CHECK_THAT(words(width + 1, batch, state), contains("expected"));
+  CHECK_THAT(words(width, batch + 1, state), contains("expected"));
+  CHECK_THAT(words(width, batch, rows), contains("expected"));
+}
+
+/// All of these that a layer promises.
+template <SequenceLayer L>
+requires std::same_as<typename L::value_type, double>
+void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
+  if (laws.steps) check_step(layer, laws);
+  if (laws.states) check_split(layer, laws);
+  if (laws.states) check_absent_states(layer, laws);
+  if (laws.packs) check_packed(layer, laws);
+  if (laws.reverses) check_reversal(layer, laws);
+  if (laws.causal) check_causality(layer, laws);
+  check_gradients(layer, laws);
+  check_threads(layer, laws);
+  check_scratch(layer, laws);
+  check_empty(layer, laws);
+  check_nan(layer, laws);
+  check_refusals(layer, laws);
+}
+
+/// Outputs, states and gradients in float are those in double of the same weights, states and
+/// inputs, whatever the length.
+/// @param wide a layer of the same configuration, whose weights are overwritten
+template <SequenceLayer Narrow, SequenceLayer Wide>
+void check_precision(const Narrow& narrow, Wide wide, const LayerLaws& laws) {
+  assign(narrow, wide);
+  for (const Index length : laws.precision_lengths) {
+    const auto got = results_of(run(narrow, draw_given(narrow, length, 1300, laws), laws));
+    const auto want = results_of(run(wide, draw_given(wide, length, 1300, laws), laws));
+    const auto [error, where] = largest_error(got, want);
+    INFO("float against double: " << where << ", length " << length);
+    CHECK(error < laws.precision * static_cast<double>(std::numeric_limits<float>::epsilon()) *
+                      std::sqrt(static_cast<double>(length)));
+  }
+}
+
+}  // namespace ssm::test
