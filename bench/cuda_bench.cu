@@ -7,7 +7,7 @@
 #include <string>
 
 #include "ssm/cuda/selective_scan.hpp"
-#include "ssm/cuda/selective_step.hpp"
+#include "ssm/cuda/selective_scan_step.hpp"
 
 /// The selective scan on a device, beside what the device can do at all. An item is one channel at
 /// one step, with all its states. Times are those of the device, between two events.
@@ -38,7 +38,7 @@ void measure(benchmark::State& state, const Work& work) {
   cudaEvent_t begin, end;
   check(cudaEventCreate(&begin));
   check(cudaEventCreate(&end));
-  work();  // workspaces grow, kernels load
+  work();  // scratch grows, kernels load
   for (auto _ : state) {
     check(cudaEventRecord(begin));
     work();
@@ -60,9 +60,7 @@ DeviceTensor<T, Rank> filled(const std::array<Index, Rank>& extents, float low, 
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     value = T(low + (high - low) * static_cast<float>(seed >> 40) * 0x1p-24f);
   }
-  auto result = ssm::to_device(cuda, host);
-  ssm::synchronize(cuda);
-  return result;
+  return ssm::to_device(cuda, host);
 }
 
 /// A scan with softplus, D and a gate.
@@ -72,8 +70,7 @@ struct Scan {
   DeviceTensor<Bfloat16, 4> B, C, dB, dC;
   DeviceTensor<float, 2> A, dA;
   DeviceTensor<float, 1> D, bias, dD, dbias;
-  ssm::SelectiveScanWorkspace<Bfloat16, float, Device> workspace;
-  ssm::SelectiveScanSaved<Bfloat16, float, Device> saved;
+  ssm::SelectiveScanScratch<Bfloat16, float, Device> scratch;
 
   Scan(Index b, Index l, Index c, Index n) : batch(b), length(l), channels(c), state(n) {
     const std::array<Index, 3> rows{b, l, c};
@@ -93,16 +90,14 @@ struct Scan {
     in.D = D, in.delta_bias = bias, in.z = z;
     return in;
   }
-  void forward(bool saves) {
-    ssm::selective_scan<Bfloat16>(cuda, inputs(), {.softplus = true}, {y, {}}, workspace,
-                                  saves ? &saved : nullptr);
+  void forward(bool keep) {
+    ssm::selective_scan(cuda, inputs(), {.softplus = true, .keep = keep}, {y}, scratch);
   }
   void backward() {
     ssm::SelectiveScanInputGradients<Bfloat16, float, Device> gradients;
     gradients.u = du, gradients.delta = ddelta, gradients.A = dA, gradients.B.varying = dB;
     gradients.C.varying = dC, gradients.D = dD, gradients.delta_bias = dbias, gradients.z = dz;
-    ssm::selective_scan_backward<Bfloat16>(cuda, inputs(), {.softplus = true}, saved, {dy, {}},
-                                           gradients, workspace);
+    ssm::selective_scan_backward(cuda, inputs(), {.softplus = true}, {dy}, gradients, scratch);
   }
   void count(benchmark::State& s, Index sequences) const {
     s.SetItemsProcessed(s.iterations() * batch * length * channels);
@@ -162,7 +157,7 @@ void step(benchmark::State& state, Index batch) {
   DeviceTensor<Bfloat16, 2> y(cuda, {batch, channels});
   ssm::SelectiveScanStepInputs<Bfloat16, float, Device> in;
   in.u = u, in.delta = u, in.A = A, in.B.varying = B, in.C.varying = B;
-  measure(state, [&] { ssm::selective_scan_step<Bfloat16>(cuda, in, {.softplus = true}, x, y); });
+  measure(state, [&] { ssm::selective_scan_step(cuda, in, {.softplus = true}, x, y); });
   state.SetItemsProcessed(state.iterations() * batch * channels);
   state.SetBytesProcessed(state.iterations() * batch * channels * states * 8);
 }

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstddef>
-#include <type_traits>
+#include <cstdint>
+#include <string>
 
 #include "block.hpp"
 #include "complex.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm::kernels {
@@ -21,16 +24,19 @@ struct Array {
   explicit Array(const View<K, static_cast<std::size_t>(Rank), Space>& view)
       : data(reinterpret_cast<T*>(view.data())), present(static_cast<bool>(view)) {
     static_assert(sizeof(K) == sizeof(T));
+    if (reinterpret_cast<std::uintptr_t>(view.data()) % alignof(T) !=
+        0)  // a complex number's parts
+      ssm::detail::throw_shape("ssm::cuda", "the address of complex numbers",
+                               std::to_string(reinterpret_cast<std::uintptr_t>(view.data())),
+                               "a multiple of " + std::to_string(alignof(T)));
     for (std::size_t i = 0; i < static_cast<std::size_t>(Rank); ++i) stride[i] = view.stride(i);
   }
 
-  /// A view (rows, steps, …) in the order of time: reversed, from its last step on.
+  /// A view (rows, steps, …) in the order of time.
   template <class K, class Space>
-  Array(const View<K, static_cast<std::size_t>(Rank), Space>& view, bool reversed) : Array(view) {
-    if (!reversed || !present || view.size() == 0) return;
-    data += (view.extent(1) - 1) * stride[1];
-    stride[1] = -stride[1];
-  }
+  Array(const View<K, static_cast<std::size_t>(Rank), Space>& view,
+        const Sequences<Space>& sequences)
+      : Array(ssm::detail::in_time(view, sequences)) {}
 
   template <class... Is>
   SSM_DEVICE T& operator()(Is... at) const {

@@ -1,4 +1,4 @@
-#include "causal_conv.hpp"
+#include "causal_conv_launch.hpp"
 
 SSM_CAUSAL_CONV(float)
 SSM_CAUSAL_CONV(double)

@@ -1,8 +1,6 @@
-#include "diagonal_scan.hpp"
+#include "diagonal_launch.hpp"
 
 SSM_DIAGONAL_SCAN(float, float)
 SSM_DIAGONAL_SCAN(double, double)
 SSM_DIAGONAL_SCAN(float, std::complex<float>)
 SSM_DIAGONAL_SCAN(double, std::complex<double>)
-SSM_S4D_KERNEL(float)
-SSM_S4D_KERNEL(double)

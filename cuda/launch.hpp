@@ -17,9 +17,10 @@ constexpr Index shared_size(Index count) {
 
 #ifdef __CUDACC__
 
+/// Of what a call returned: cudaGetLastError may tell of errors that are not ours.
 inline void check(const char* function, const char* call, cudaError_t error) {
   if (error == cudaSuccess) return;
-  static_cast<void>(cudaGetLastError());  // else the next call would report it again
+  static_cast<void>(cudaGetLastError());  // the call left it there too
   throw CudaError(std::string(function) + ": " + call + " failed: " + cudaGetErrorString(error));
 }
 
@@ -27,6 +28,15 @@ template <class Kernel>
 __global__ void __launch_bounds__(Kernel::most_threads) run(const __grid_constant__ Kernel kernel) {
   Block block;
   kernel(block);
+}
+
+/// The most shared memory that a block may ask for.
+inline int most_shared_bytes(const char* function) {
+  int device = 0, bytes = 0;
+  check(function, "cudaGetDevice", cudaGetDevice(&device));
+  check(function, "cudaDeviceGetAttribute",
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes;
 }
 
 #endif
@@ -41,13 +51,16 @@ void launch(const Cuda& backend, const char* function, Index blocks, int threads
                              "less than 2^31");
 #ifdef __CUDACC__
   constexpr Index without_asking = 48 * 1024;
-  if (shared_bytes > without_asking)
+  if (shared_bytes > without_asking)  // always for the same, whatever another thread launches
     check(function, "cudaFuncSetAttribute",
           cudaFuncSetAttribute(run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)));
-  run<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
-        static_cast<std::size_t>(shared_bytes), backend.stream>>>(kernel);
-  check(function, "the launch of a kernel", cudaGetLastError());
+                               most_shared_bytes(function)));
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
+  config.stream = backend.stream;
+  check(function, "the launch of a kernel", cudaLaunchKernelEx(&config, run<Kernel>, kernel));
 #else
   static_cast<void>(backend);
   emulate(blocks, threads, shared_bytes, kernel);

@@ -1,4 +1,4 @@
-#include "linear_scan.hpp"
+#include "linear_launch.hpp"
 
 SSM_LINEAR_SCAN(float)
 SSM_LINEAR_SCAN(double)

@@ -1,3 +1,4 @@
+#include <string>
 #include <utility>
 
 #include "launch.hpp"
@@ -8,13 +9,43 @@ namespace ssm {
 
 using kernels::check;
 
+namespace {
+
+/// For where nobody can be told of an error: it is not left for the next caller to find.
+void forget(cudaError_t error) noexcept {
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+}
+
+bool is_captured(const Cuda& backend) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check("DeviceBuffer", "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
+int current_device() {
+  int device = 0;
+  check("DeviceBuffer", "cudaGetDevice", cudaGetDevice(&device));
+  return device;
+}
+
+/// Lets `after` go on when `before` has done what it was given so far.
+void wait(const Cuda& after, const Cuda& before) {
+  cudaEvent_t event = nullptr;
+  check("DeviceBuffer", "cudaEventCreateWithFlags",
+        cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  cudaError_t error = cudaEventRecord(event, before.stream);
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(after.stream, event, 0);
+  forget(cudaEventDestroy(event));  // the driver keeps it for as long as a stream waits for it
+  check("DeviceBuffer", "waiting for the stream that it served before", error);
+}
+
+}  // namespace
+
 int device_count() noexcept {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());
-    return 0;
-  }
-  return count;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  forget(error);
+  return error == cudaSuccess ? count : 0;
 }
 
 void synchronize(const Cuda& backend) {
@@ -25,26 +56,48 @@ Stream::Stream() {
   check("Stream", "cudaStreamCreateWithFlags",
         cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
 }
-Stream::~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
+Stream::~Stream() { forget(cudaStreamDestroy(stream_)); }
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) static_cast<void>(cudaFreeAsync(data_, backend_.stream));
+  if (data_ == nullptr) return;
+  int device = device_;
+  forget(cudaGetDevice(&device));
+  if (device != device_) forget(cudaSetDevice(device_));
+  for (void* memory : of_graphs_) forget(cudaFreeAsync(memory, backend_.stream));
+  forget(cudaFreeAsync(data_, backend_.stream));
+  if (device != device_) forget(cudaSetDevice(device));
 }
 
 void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
-  if (bytes <= size_) return data_;
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check("DeviceBuffer", "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
-  if (status != cudaStreamCaptureStatusNone)
-    throw CudaError("DeviceBuffer: it holds " + std::to_string(size_) + " bytes, expected " +
-                    std::to_string(bytes) +
-                    ": it cannot grow while its stream is captured; run the operation once before");
+  if (bytes == 0) return data_;
+  const int device = current_device();
+  if (data_ != nullptr && device != device_)
+    throw CudaError("DeviceBuffer: its memory is on device " + std::to_string(device_) +
+                    ", expected on the current one, " + std::to_string(device));
+  if (is_captured(backend)) {
+    if (bytes > size_)
+      throw CudaError(
+          "DeviceBuffer: it holds " + std::to_string(size_) + " bytes, expected " +
+          std::to_string(bytes) +
+          ": it cannot grow while its stream is captured; run the operation once before");
+    in_graph_ = true;
+    return data_;
+  }
+  if (bytes <= size_) {
+    if (backend.stream != backend_.stream) wait(backend, backend_);
+    backend_ = backend;
+    return data_;
+  }
+  if (in_graph_) of_graphs_.reserve(of_graphs_.size() + 1);
   void* grown = nullptr;
   check("DeviceBuffer", "cudaMallocAsync", cudaMallocAsync(&grown, bytes, backend.stream));
   void* const before = std::exchange(data_, grown);
-  size_ = bytes;
   const Cuda backend_before = std::exchange(backend_, backend);
-  if (before != nullptr)
+  size_ = bytes;
+  device_ = device;
+  if (std::exchange(in_graph_, false))
+    of_graphs_.push_back(before);
+  else if (before != nullptr)
     check("DeviceBuffer", "cudaFreeAsync", cudaFreeAsync(before, backend_before.stream));
   return data_;
 }

@@ -25,7 +25,7 @@ struct SelectivePieceAdjoints {
     const Shared<E> C = block.shared<E>(tile_steps * at.slice());
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> C_constant = load_states(in.C_constant, at);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index sequence = sequences.before(at.begin());
     const bool stops = sequence + 1 < sequences.count && sequences.start(sequence + 1) < at.end();
     Index end = stops ? sequences.start(sequence + 1) : at.end();
@@ -84,7 +84,7 @@ struct SelectiveCarryBack {
     const Index n = i % shape.state, channel = i / shape.state % shape.channels;
     const Index row = i / shape.state / shape.channels;
     const E exponent = in.A(channel, n) * log2_e<Real<E>>;
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     E g = gradients.final_state.present
               ? gradients.final_state(sequences.number(row, sequences.before(shape.length)),
                                       channel, n)

@@ -86,7 +86,7 @@ struct SelectiveBackward {
     const LaneModes<E> modes(load_states(in.A, at, flip));
     const LaneStates<E> B_constant = load_states(in.B_constant, at, flip);
     const LaneStates<E> C_constant = load_states(in.C_constant, at, flip);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = at.begin(), end = at.end();
     const bool last = at.piece + 1 == shape.cuts.count;
     LaneStates<E> dA = no_states<E>(), dB_sum = no_states<E>(), dC_sum = no_states<E>();

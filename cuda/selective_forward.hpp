@@ -42,7 +42,7 @@ struct SelectiveForward {
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
     const LaneStates<E> C_constant = load_states(in.C_constant, at);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = at.begin(), end = at.end();
     Index sequence = sequences.before(begin);
     LaneStates<E> x = entries != nullptr
@@ -213,7 +213,7 @@ struct SelectivePieceEnds {
     const Shared<E> B = block.shared<E>(tile_steps * at.slice());
     const LaneModes<E> modes(load_states(in.A, at));
     const LaneStates<E> B_constant = load_states(in.B_constant, at);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index sequence = sequences.before(at.end());
     const bool restarts = sequence > 0 && sequences.start(sequence) >= at.begin();
     const Index begin = restarts ? sequences.start(sequence) : at.begin();

@@ -17,12 +17,13 @@ struct SelectiveGradients {
 
   template <class K>
   SelectiveGradients(const SelectiveScanOutputGradients<T, K, Device>& out,
-                     const SelectiveScanInputGradients<T, K, Device>& in, bool reversed)
-      : y(out.y, reversed),
+                     const SelectiveScanInputGradients<T, K, Device>& in,
+                     const Sequences<Device>& sequences)
+      : y(out.y, sequences),
         final_state(out.final_state),
-        u(in.u, reversed),
-        delta(in.delta, reversed),
-        z(in.z, reversed),
+        u(in.u, sequences),
+        delta(in.delta, sequences),
+        z(in.z, sequences),
         initial_state(in.initial_state) {}
 };
 

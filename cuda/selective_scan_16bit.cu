@@ -1,4 +1,4 @@
-#include "selective_scan.hpp"
+#include "selective_launch.hpp"
 
 SSM_SELECTIVE_SCAN(ssm::Half, float)
 SSM_SELECTIVE_SCAN(ssm::Bfloat16, float)

@@ -1,4 +1,4 @@
-#include "selective_scan.hpp"
+#include "selective_launch.hpp"
 
 SSM_SELECTIVE_SCAN(double, double)
 SSM_SELECTIVE_SCAN(double, std::complex<double>)

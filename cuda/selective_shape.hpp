@@ -3,9 +3,9 @@
 #include "arrays.hpp"
 #include "launch.hpp"
 #include "math.hpp"
-#include "sequences.hpp"
-#include "ssm/scan/selective_checks.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "row_sequences.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm::kernels {
 
@@ -34,21 +34,19 @@ inline constexpr Real<E> output_scale = is_complex<E> ? 2 : 1;
 /// one piece of the time of one row, and one slice of the states where a warp cannot hold them all.
 struct SelectiveShape {
   Index rows, length, channels, state, groups;
-  Sequences sequences;
+  RowSequences sequences;
   Cuts cuts;
   int lanes = 1, block_channels = full_width;
   Index group_channels, panels, slices;
 
-  SelectiveShape(const ssm::detail::SelectiveSizes& sizes,
-                 const View<const Index, 1, Device>& offsets, bool reversed, Index granularity,
-                 int most_lanes = warp, int most_threads = 256)
+  SelectiveShape(const ssm::detail::SelectiveSizes& sizes, const Sequences<Device>& time,
+                 Index granularity, int most_lanes = warp, int most_threads = 256)
       : rows(sizes.batch),
         length(sizes.length),
         channels(sizes.channels),
         state(sizes.state),
         groups(sizes.groups),
-        sequences{offsets.data(), offsets ? offsets.stride(0) : 1, offsets ? sizes.sequences : 1,
-                  sizes.length, reversed},
+        sequences(time, sizes.length),
         group_channels(channels / groups) {
     while (lanes < most_lanes && lanes * lane_states < state) lanes *= 2;
     if (lanes * full_width > most_threads) block_channels = most_threads / lanes;
@@ -227,14 +225,14 @@ struct SelectiveArguments {
   template <class K>
   SelectiveArguments(const SelectiveScanInputs<T, K, Device>& in,
                      const SelectiveScanOptions& options)
-      : u(in.u, options.reversed),
-        delta(in.delta, options.reversed),
-        z(in.z, options.reversed),
+      : u(in.u, in.sequences),
+        delta(in.delta, in.sequences),
+        z(in.z, in.sequences),
         A(in.A),
         B_constant(in.B.constant),
         C_constant(in.C.constant),
-        B(in.B.varying, options.reversed),
-        C(in.C.varying, options.reversed),
+        B(in.B.varying, in.sequences),
+        C(in.C.varying, in.sequences),
         D(in.D),
         delta_bias(in.delta_bias),
         initial_state(in.initial_state),

@@ -1,4 +1,4 @@
-#include "selective_step.hpp"
+#include "selective_step_launch.hpp"
 
 SSM_SELECTIVE_STEP(float, float)
 SSM_SELECTIVE_STEP(double, double)

@@ -7,5 +7,6 @@
 #include "ssm/cuda/diagonal_scan.hpp"
 #include "ssm/cuda/linear_scan.hpp"
 #include "ssm/cuda/memory.hpp"
+#include "ssm/cuda/s4d_kernel.hpp"
 #include "ssm/cuda/selective_scan.hpp"
-#include "ssm/cuda/selective_step.hpp"
+#include "ssm/cuda/selective_scan_step.hpp"

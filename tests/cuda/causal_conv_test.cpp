@@ -19,10 +19,10 @@ using test::widened_download;
 namespace {
 
 /// The convolution and its gradients on the device against those on the CPU, in place where the
-/// final state may be the initial one.
+/// final states may be the initial ones, and so for their gradients.
 template <class T>
 double device_error(Index batch, Index length, Index channels, Index width,
-                    const std::vector<Index>& packed, CausalConvOptions options) {
+                    const std::vector<Index>& packed, CausalConvOptions options, bool reversed) {
   using R = Arithmetic<T>;
   Random random(7);
   const Index sequences = packed.empty() ? batch : static_cast<Index>(packed.size()) - 1;
@@ -35,35 +35,37 @@ double device_error(Index batch, Index length, Index channels, Index width,
   std::copy(packed.begin(), packed.end(), offsets.begin());
 
   const auto on_x = rounded_upload<T>(x), on_dy = rounded_upload<T>(dy);
-  const auto on_initial = rounded_upload<T>(initial), on_dfinal = rounded_upload<T>(dfinal);
+  const auto on_initial = rounded_upload<T>(initial);
+  auto on_adjoint = rounded_upload<T>(dfinal);
   auto state = rounded_upload<T>(initial);
   const auto on_weight = to_device(cuda, weight);
   const auto on_bias = to_device(cuda, bias);
   const auto on_offsets = to_device(cuda, offsets);
 
-  CausalConvInputs<R> in{x, weight, bias, initial, {}};
-  if (!packed.empty()) in.offsets = offsets;
+  CausalConvInputs<R> in{x, weight, bias, initial};
+  in.sequences.reversed = reversed;
+  if (!packed.empty()) in.sequences.offsets = offsets;
   Tensor<R, 3> y(rows), final_state(states), dx(rows), dinitial(states);
   Tensor<R, 2> dweight(weight.extents());
   Tensor<R, 1> dbias({channels});
-  CausalConvWorkspace<R> workspace;
-  causal_conv_forward<R>(cpu, in, options, {y, final_state}, workspace);
-  causal_conv_backward<R>(cpu, in, options, {dy, dfinal}, {dx, dweight, dbias, dinitial},
-                          workspace);
+  CausalConvScratch<R> scratch;
+  causal_conv(cpu, in, options, {y, final_state}, scratch);
+  causal_conv_backward(cpu, in, options, {dy, dfinal}, {dx, dweight, dbias, dinitial}, scratch);
 
-  CausalConvInputs<T, Device> on_in{on_x, on_weight, on_bias, state, {}};
-  if (!packed.empty()) on_in.offsets = on_offsets;
-  DeviceTensor<T, 3> on_y(cuda, rows), on_dx(cuda, rows), on_dinitial(cuda, states);
+  CausalConvInputs<T, Device> on_in{on_x, on_weight, on_bias, state};
+  on_in.sequences.reversed = reversed;
+  if (!packed.empty()) on_in.sequences.offsets = on_offsets;
+  DeviceTensor<T, 3> on_y(cuda, rows), on_dx(cuda, rows);
   DeviceTensor<R, 2> on_dweight(cuda, weight.extents());
   DeviceTensor<R, 1> on_dbias(cuda, {channels});
-  CausalConvWorkspace<T, Device> on_workspace;
-  causal_conv_forward<T>(cuda, on_in, options, {on_y, state}, on_workspace);
+  CausalConvScratch<T, Device> on_scratch;
+  causal_conv(cuda, on_in, options, {on_y, state}, on_scratch);
   on_in.initial_state = on_initial;
-  causal_conv_backward<T>(cuda, on_in, options, {on_dy, on_dfinal},
-                          {on_dx, on_dweight, on_dbias, on_dinitial}, on_workspace);
+  causal_conv_backward(cuda, on_in, options, {on_dy, on_adjoint},
+                       {on_dx, on_dweight, on_dbias, on_adjoint}, on_scratch);
   auto got_y = y, got_final = final_state, got_dx = dx, got_dinitial = dinitial;
   widened_download(got_y, on_y), widened_download(got_final, state);
-  widened_download(got_dx, on_dx), widened_download(got_dinitial, on_dinitial);
+  widened_download(got_dx, on_dx), widened_download(got_dinitial, on_adjoint);
   return std::max({relative_error(got_y, y), relative_error(got_final, final_state),
                    relative_error(got_dx, dx), relative_error(got_dinitial, dinitial),
                    relative_error(to_host(cuda, on_dweight), dweight),
@@ -85,7 +87,7 @@ TEMPLATE_TEST_CASE("a convolution on a device and its gradients are those of the
         CAPTURE(silu, reversed, width);
         const auto error = [&](Index batch, Index length, Index channels,
                                const std::vector<Index>& packed = {}) {
-          return device_error<TestType>(batch, length, channels, width, packed, {silu, reversed});
+          return device_error<TestType>(batch, length, channels, width, packed, {silu}, reversed);
         };
         for (const Index length : {0, 1, 3, 9}) CHECK(error(2, length, 3) <= tolerance<TestType>);
         CHECK(error(1, 300, 2) <= tolerance<TestType>);
@@ -112,11 +114,13 @@ TEMPLATE_TEST_CASE("a step of the convolution on a device is that of the CPU, in
     const auto on_slots = to_device(cuda, slots);
     auto on_states = rounded_upload<TestType>(states);
     auto on_y = rounded_upload<TestType>(y);
-    causal_conv_step<TestType>(cuda, on_x, on_weight, on_bias, {.silu = true}, on_states, on_y,
-                               on_slots);
-    for (const Index b : {0, 2})
-      causal_conv_step<R>(x.view().slice(0, b, 1), weight, bias, {.silu = true},
-                          states.view().slice(0, slots(b), 1), want.view().slice(0, b, 1));
+    const CausalConvStepInputs<TestType, Device> on_in{on_x, on_weight, on_bias};
+    causal_conv_step(cuda, on_in, {.silu = true}, on_states, on_y, on_slots);
+    for (const Index b : {0, 2}) {
+      const CausalConvStepInputs<R> in{x.view().slice(0, b, 1), weight, bias};
+      causal_conv_step(in, {.silu = true}, states.view().slice(0, slots(b), 1),
+                       want.view().slice(0, b, 1));
+    }
     auto got = states;
     widened_download(y, on_y), widened_download(got, on_states);
     CHECK(relative_error(y, want) <= tolerance<TestType>);

@@ -1,9 +1,9 @@
 #include "ssm/cuda/diagonal_scan.hpp"
 
+#include <algorithm>
 #include <complex>
 #include <limits>
 
-#include "ssm/conv/diagonal_kernel.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 #include "support/catch.hpp"
@@ -35,20 +35,20 @@ double device_error(Discretization method, std::array<Index, 3> rows, Index stat
   const auto initial = random.normal<K>(states);
   Tensor<T, 3> y(rows);
   Tensor<K, 3> final_state(states);
-  DiagonalRecurrenceWorkspace<K> workspace;
-  DiagonalRecurrenceInputs<T, K> in{u, lambda, B, C, D, initial};
-  if (reversed) in.u = u.view().reversed(1);
-  recurrence<T, K>(cpu, method, in, delta,
-                   {reversed ? y.view().reversed(1) : y.view(), final_state}, workspace);
+  DiagonalScanInputs<T, K> in{u, lambda, delta, B, C, D, initial};
+  in.sequences.reversed = reversed;
+  DiagonalScanScratch<T, K> scratch;
+  recurrence(cpu, in, {method}, {y, final_state}, scratch);
 
   auto on_u = to_device(cuda, u);
   auto on_initial = to_device(cuda, initial);
   const auto on_lambda = to_device(cuda, lambda), on_B = to_device(cuda, B),
              on_C = to_device(cuda, C);
   const auto on_D = to_device(cuda, D), on_delta = to_device(cuda, delta);
-  DeviceBuffer scratch;
-  diagonal_scan<T, K>(cuda, method, {on_u, on_lambda, on_B, on_C, on_D, on_initial}, on_delta,
-                      {reversed}, {on_u, on_initial}, scratch);
+  DiagonalScanInputs<T, K, Device> on_in{on_u, on_lambda, on_delta, on_B, on_C, on_D, on_initial};
+  on_in.sequences.reversed = reversed;
+  DiagonalScanScratch<T, K, Device> on_scratch;
+  diagonal_scan(cuda, on_in, {method}, {on_u, on_initial}, on_scratch);
   return std::max(relative_error(to_host(cuda, on_u), y),
                   relative_error(to_host(cuda, on_initial), final_state));
 }
@@ -74,30 +74,17 @@ TEMPLATE_TEST_CASE("the diagonal scan on a device, in place, is the recurrence o
     }
 }
 
-TEMPLATE_TEST_CASE("the kernel of S4D on a device is that of the CPU", "", float, double) {
-  Random random(6);
-  using K = std::complex<TestType>;
-  for (const Index length : {0, 1, 15, 16, 100, 1000}) {
-    CAPTURE(length);
-    const auto lambda = random.normal<K, 2>({3, 9}, 0.3, -0.5);
-    const auto B = random.normal<K, 2>({3, 9}), C = random.normal<K, 2>({3, 9});
-    const auto delta = random.normal<TestType, 1>({3}, 0.002, 0.02);
-    const auto on_lambda = to_device(cuda, lambda), on_B = to_device(cuda, B),
-               on_C = to_device(cuda, C);
-    const auto on_delta = to_device(cuda, delta);
-    for (const Discretization method : {Discretization::zero_order_hold, Discretization::bilinear})
-      for (const bool with_B : {false, true}) {
-        Tensor<TestType, 2> want({3, length});
-        DiagonalKernelWorkspace<TestType> workspace;
-        DiagonalKernelInputs<TestType> in{lambda, delta, {}, C};
-        DiagonalKernelInputs<TestType, Device> on_in{on_lambda, on_delta, {}, on_C};
-        if (with_B) in.B = B, on_in.B = on_B;
-        s4d_kernel(cpu, method, in, want, workspace);
-        DeviceTensor<TestType, 2> got(cuda, {3, length});
-        s4d_kernel(cuda, method, on_in, got);
-        const double bound = 100 * static_cast<double>(std::numeric_limits<TestType>::epsilon()) *
-                             (1 + static_cast<double>(length) / 100);
-        CHECK(relative_error(to_host(cuda, got), want) <= bound);
-      }
-  }
+TEST_CASE("the diagonal scan on a device refuses packed sequences and a step size that varies") {
+  const DeviceTensor<float, 3> u(cuda, {1, 4, 3});
+  const DeviceTensor<float, 2> mode(cuda, {3, 2});
+  const DeviceTensor<float, 1> delta(cuda, {3});
+  const DeviceTensor<Index, 1> offsets(cuda, {2});
+  DeviceTensor<float, 3> y(cuda, {1, 4, 3});
+  DiagonalScanScratch<float, float, Device> scratch;
+  DiagonalScanInputs<float, float, Device> in{u, mode, delta, mode, mode};
+  CHECK_NOTHROW(diagonal_scan(cuda, in, {}, {y}, scratch));
+  in.sequences.offsets = offsets;
+  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y}, scratch), ShapeError);
+  in.sequences.offsets = {}, in.delta = u;
+  CHECK_THROWS_AS(diagonal_scan(cuda, in, {}, {y}, scratch), ShapeError);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ssm/core/phi.hpp"
+#include "ssm/scan/linear_scan.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/device_case.hpp"
@@ -30,31 +31,30 @@ double device_error(std::array<Index, 3> shape, const std::vector<Index>& packed
   std::copy(packed.begin(), packed.end(), offsets.begin());
 
   LinearScanInputs<K> in{a, b, initial};
-  if (!packed.empty()) in.offsets = offsets;
+  in.sequences.reversed = reversed;
+  if (!packed.empty()) in.sequences.offsets = offsets;
   Tensor<K, 3> x(shape), da(shape), db(shape);
   Tensor<K, 2> final_state(states), dinitial(states);
-  LinearScanWorkspace<K> workspace;
-  linear_scan(cpu, in, {reversed}, {x, final_state}, workspace);
-  linear_scan_backward(cpu, in, {reversed}, x, {dx, dfinal}, {da, db, dinitial}, workspace);
+  LinearScanScratch<K> scratch;
+  linear_scan(cpu, in, {}, {x, final_state}, scratch);
+  linear_scan_backward(cpu, in, {}, {dx, dfinal}, {da, db, dinitial}, scratch);
 
-  const auto on_a = to_device(cuda, a), on_dx = to_device(cuda, dx);
+  const auto on_a = to_device(cuda, a);
   auto on_b = to_device(cuda, b);         // x takes the memory of b
   auto state = to_device(cuda, initial);  // the final state takes that of the initial one
-  const auto on_initial = to_device(cuda, initial), on_dfinal = to_device(cuda, dfinal);
   const auto on_offsets = to_device(cuda, offsets);
   auto on_da = to_device(cuda, da), on_db = to_device(cuda, dx);
-  auto on_dinitial = to_device(cuda, dinitial);
+  auto adjoint = to_device(cuda, dfinal);  // and so do the gradients
   LinearScanInputs<K, Device> on_in{on_a, on_b, state};
-  if (!packed.empty()) on_in.offsets = on_offsets;
-  LinearScanWorkspace<K, Device> on_workspace;
-  linear_scan(cuda, on_in, {reversed}, {on_b, state}, on_workspace);
-  on_in.initial_state = on_initial;
-  linear_scan_backward(cuda, on_in, {reversed}, on_b, {on_db, on_dfinal},
-                       {on_da, on_db, on_dinitial}, on_workspace);
+  on_in.sequences.reversed = reversed;
+  if (!packed.empty()) on_in.sequences.offsets = on_offsets;
+  LinearScanScratch<K, Device> on_scratch;
+  linear_scan(cuda, on_in, {}, {on_b, state}, on_scratch);
+  linear_scan_backward(cuda, on_in, {}, {on_db, adjoint}, {on_da, on_db, adjoint}, on_scratch);
   return std::max(
       {relative_error(to_host(cuda, on_b), x), relative_error(to_host(cuda, state), final_state),
        relative_error(to_host(cuda, on_da), da), relative_error(to_host(cuda, on_db), db),
-       relative_error(to_host(cuda, on_dinitial), dinitial)});
+       relative_error(to_host(cuda, adjoint), dinitial)});
 }
 
 }  // namespace
@@ -77,4 +77,16 @@ TEMPLATE_TEST_CASE("a linear scan on a device, in place, and its gradients are t
     CHECK(device_error<TestType>({1, 0, 3}, {0, 0, 0}, reversed) <= tolerance);
     CHECK(device_error<TestType>({1, 700, 5}, {0, 128, 128, 300, 411, 700}, reversed) <= tolerance);
   }
+}
+
+TEST_CASE("gradients of a linear scan on a device take the scratch of that scan alone") {
+  const DeviceTensor<float, 3> a(cuda, {2, 4, 3});
+  DeviceTensor<float, 3> x(cuda, {2, 4, 3}), db(cuda, {2, 4, 3});
+  LinearScanInputs<float, Device> in{a, a};
+  LinearScanScratch<float, Device> scratch;
+  CHECK_THROWS_AS(linear_scan_backward(cuda, in, {}, {}, {{}, db}, scratch), ShapeError);
+  linear_scan(cuda, in, {}, {x}, scratch);
+  CHECK_NOTHROW(linear_scan_backward(cuda, in, {}, {}, {{}, db}, scratch));
+  in.sequences.reversed = true;
+  CHECK_THROWS_AS(linear_scan_backward(cuda, in, {}, {}, {{}, db}, scratch), ShapeError);
 }

@@ -1,5 +1,7 @@
 #include "ssm/cuda/memory.hpp"
 
+#include <array>
+#include <type_traits>
 #include <utility>
 
 #include "support/catch.hpp"
@@ -36,6 +38,30 @@ TEST_CASE("a device tensor that is moved from has no elements, and what it held 
   third = std::move(to);
   CHECK(to.size() == 0);
   CHECK(test::same_bits(to_host(cuda, third), host));
+}
+
+TEST_CASE("a device tensor is resized where the backend computes, and keeps its memory for less") {
+  TensorIn<float, 2, Cuda::space> tensor;
+  STATIC_REQUIRE(std::is_same_v<decltype(tensor), DeviceTensor<float, 2>>);
+  STATIC_REQUIRE(std::is_same_v<decltype(tensor)::space, Device>);
+  CHECK(tensor.size() == 0);
+  resize(cuda, tensor, {4, 3});
+  const float* const memory = tensor.data();
+  CHECK(memory != nullptr);
+  resize(cuda, tensor, {2, 5});
+  CHECK(tensor.data() == memory);
+  CHECK(tensor.extents() == std::array<Index, 2>{2, 5});
+  CHECK_THROWS_AS(resize(cuda, tensor, {2, -5}), ShapeError);
+  CHECK(tensor.extents() == std::array<Index, 2>{2, 5});
+  resize(cuda, tensor, {0, 5});
+  CHECK(tensor.size() == 0);
+}
+
+TEST_CASE("an array on its way to a device may be a temporary") {
+  test::Random random(2), again(2);
+  const auto host = again.normal<double, 1>({1000});
+  const auto device = to_device(cuda, random.normal<double, 1>({1000}));
+  CHECK(test::same_bits(to_host(cuda, device), host));
 }
 
 TEST_CASE("a buffer grows, keeps its memory for less, and never shrinks") {

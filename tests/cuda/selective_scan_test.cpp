@@ -56,7 +56,8 @@ class DeviceCase {
       in.C.varying = C_;
     if (case_.sizes.gated) in.z = z_;
     in.initial_state = initial_;
-    if (!case_.sizes.offsets.empty()) in.offsets = offsets_;
+    if (!case_.sizes.offsets.empty()) in.sequences.offsets = offsets_;
+    in.sequences.reversed = case_.sizes.reversed;
     return in;
   }
   ssm::SelectiveScanInputGradients<T, K, ssm::Device> gradients() {
@@ -75,17 +76,23 @@ class DeviceCase {
     return out;
   }
 
-  /// Forward and backward, and what came of them to the case.
-  void run() {
+  /// Forward and backward, and what came of them to the case; in place, the final states take the
+  /// memory of the initial ones, and so do their gradients.
+  void run(bool in_place = false) {
     const auto& options = case_.sizes.options;
-    ssm::selective_scan<T, K>(ssm::cuda, inputs(), options, {y_, final_}, workspace_, &saved_);
-    ssm::selective_scan_backward<T, K>(ssm::cuda, inputs(), options, saved_, {dy_, dfinal_},
-                                       gradients(), workspace_);
-    download(case_.y, y_), download(case_.final, final_), download(case_.du, du_);
+    const auto in = inputs();
+    auto out = gradients();
+    auto& final = in_place ? initial_ : final_;
+    if (in_place) out.initial_state = dfinal_;
+    ssm::selective_scan(ssm::cuda, in, options, {y_, final}, scratch_);
+    download(case_.final, final);
+    ssm::selective_scan_backward(ssm::cuda, in, options, {dy_, dfinal_}, out, scratch_);
+    download(case_.y, y_), download(case_.du, du_);
     download(case_.ddelta, ddelta_), download(case_.dz, dz_), download(case_.dA, dA_);
     download(case_.dD, dD_), download(case_.dbias, dbias_), download(case_.dB, dB_);
     download(case_.dC, dC_), download(case_.dB_constant, dB_constant_);
-    download(case_.dC_constant, dC_constant_), download(case_.dinitial, dinitial_);
+    download(case_.dC_constant, dC_constant_);
+    download(case_.dinitial, in_place ? dfinal_ : dinitial_);
   }
 
  private:
@@ -105,8 +112,7 @@ class DeviceCase {
   Array<R, 1> D_, bias_, dD_, dbias_;
   Array<K, 3> initial_, dfinal_, final_, dinitial_;
   Array<Index, 1> offsets_;
-  ssm::SelectiveScanWorkspace<T, K, ssm::Device> workspace_;
-  ssm::SelectiveScanSaved<T, K, ssm::Device> saved_;
+  ssm::SelectiveScanScratch<T, K, ssm::Device> scratch_;
 };
 
 template <class T>
@@ -118,10 +124,10 @@ constexpr double epsilon_of_storage<Bfloat16> = 0x1p-7;
 
 /// The device's run of a case against the formula in double on the same numbers.
 template <class T, class K>
-double error_of(const Sizes& sizes, std::uint64_t seed) {
+double error_of(const Sizes& sizes, std::uint64_t seed, bool in_place = false) {
   using Wide = std::conditional_t<std::is_same_v<K, ssm::Real<K>>, double, std::complex<double>>;
   SelectiveCase<ssm::Real<K>, K> device(sizes, seed);
-  DeviceCase<T, K>(device).run();
+  DeviceCase<T, K>(device).run(in_place);
   SelectiveCase<double, Wide> reference(sizes, seed);
   reference.take_inputs(device);
   reference.run_reference();
@@ -144,7 +150,7 @@ std::vector<Sizes> edges() {
     s.channels = channels;
     s.state = state;
     s.groups = groups;
-    s.options.reversed = all.size() % 2 == 1;
+    s.reversed = all.size() % 2 == 1;
     s.gated = all.size() % 3 != 0;
     all.push_back(s);
   };
@@ -157,15 +163,19 @@ std::vector<Sizes> edges() {
   add(1, 40, 17, 40, 1);
   add(1, 20, 5, 100, 1);
   add(2, 19, 6, 131, 2);
-  add(1, 300, 5, 6, 1);    // cut into pieces
-  add(2, 700, 2, 130, 1);  // cut and sliced
+  add(1, 300, 5, 6, 1);                   // cut into pieces
+  add(2, 700, 2, 130, 1);                 // cut and sliced
+  for (const Index length : {64, 320}) {  // whole tiles of whole panels, whole rows and cut ones
+    add(1, length, 32, 16, 1);
+    all.back().gated = true;
+  }
   add(0, 5, 4, 1, 1);
   add(2, 5, 3, 0, 1);
   const auto pack = [&](std::vector<Index> offsets, Index channels, Index state) {
     add(1, offsets.back(), channels, state, 1);
     all.back().offsets = offsets;
     all.push_back(all.back());
-    all.back().options.reversed = !all.back().options.reversed;
+    all.back().reversed = !all.back().reversed;
   };
   pack({0, 1, 1, 18, 50, 50, 66}, 40, 16);
   pack({0, 0, 0, 7, 7}, 3, 3);
@@ -198,7 +208,7 @@ TEMPLATE_TEST_CASE("every option of the scan on a device equals the formula in d
     s.constant_B = (bits & 1) != 0;
     s.constant_C = (bits & 2) != 0;
     s.options.hold = (bits & 4) != 0 ? Hold::zero_order : Hold::simplified;
-    s.options.reversed = (bits & 8) != 0;
+    s.reversed = (bits & 8) != 0;
     s.options.softplus = (bits & 16) != 0;
     s.gated = bits % 3 != 0;
     if (bits % 3 == 0) {
@@ -211,6 +221,14 @@ TEMPLATE_TEST_CASE("every option of the scan on a device equals the formula in d
     const auto seed = static_cast<std::uint64_t>(bits);
     CHECK(error_of<TestType, TestType>(s, seed) <= tolerance<TestType, TestType>(s));
     CHECK(error_of<TestType, K>(s, seed) <= tolerance<TestType, K>(s));
+  }
+}
+
+TEST_CASE("final states of a scan on a device, and gradients, take the memory of initial ones") {
+  std::uint64_t seed = 40;
+  for (const Sizes& s : edges()) {
+    INFO(name_of(s));
+    CHECK(error_of<float, float>(s, ++seed, true) <= tolerance<float, float>(s));
   }
 }
 
@@ -250,19 +268,18 @@ TEST_CASE("a scan on a device, split in time, hands on its state and its adjoint
   };
   auto early = part(0, 19), late = part(19, 26);
   late.initial_state = between;
-  ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
-  ssm::SelectiveScanSaved<float, float, ssm::Device> saved_early, saved_late;
-  ssm::selective_scan<float>(ssm::cuda, early, s.options, {y.view().slice(1, 0, 19), between},
-                             workspace, &saved_early);
-  ssm::selective_scan<float>(ssm::cuda, late, s.options, {y.view().slice(1, 19, 26), final_state},
-                             workspace, &saved_late);
+  ssm::SelectiveScanScratch<float, float, ssm::Device> scratch_early, scratch_late;
+  ssm::selective_scan(ssm::cuda, early, s.options, {y.view().slice(1, 0, 19), between},
+                      scratch_early);
+  ssm::selective_scan(ssm::cuda, late, s.options, {y.view().slice(1, 19, 26), final_state},
+                      scratch_late);
   ssm::SelectiveScanInputGradients<float, float, ssm::Device> of_late, of_early;
   of_late.u = du.view().slice(1, 19, 26), of_late.initial_state = adjoint;
   of_early.u = du.view().slice(1, 0, 19), of_early.initial_state = dinitial;
-  ssm::selective_scan_backward<float>(ssm::cuda, late, s.options, saved_late,
-                                      {dy.view().slice(1, 19, 26), dfinal}, of_late, workspace);
-  ssm::selective_scan_backward<float>(ssm::cuda, early, s.options, saved_early,
-                                      {dy.view().slice(1, 0, 19), adjoint}, of_early, workspace);
+  ssm::selective_scan_backward(ssm::cuda, late, s.options, {dy.view().slice(1, 19, 26), dfinal},
+                               of_late, scratch_late);
+  ssm::selective_scan_backward(ssm::cuda, early, s.options, {dy.view().slice(1, 0, 19), adjoint},
+                               of_early, scratch_early);
   const double bound = ssm::test::selective_tolerance<float>(s);
   CHECK(ssm::test::relative_error(to_host(ssm::cuda, y), c.y) <= bound);
   CHECK(ssm::test::relative_error(to_host(ssm::cuda, final_state), c.final) <= bound);
@@ -306,7 +323,7 @@ TEST_CASE("a number that is not finite shows in all that follows, across pieces 
   CHECK(c.y(0, 899, 1) == c.y(0, 899, 1));
 }
 
-TEST_CASE("a device refuses the shapes that the CPU refuses, and what another call saved") {
+TEST_CASE("a device refuses the shapes that the CPU refuses, and the scratch of another call") {
   Sizes s;
   s.batch = 2;
   s.length = 3;
@@ -317,10 +334,10 @@ TEST_CASE("a device refuses the shapes that the CPU refuses, and what another ca
   const auto message = [&](auto&& change) {
     auto in = device.inputs();
     change(in);
-    ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
+    ssm::SelectiveScanScratch<float, float, ssm::Device> scratch;
     ssm::DeviceTensor<float, 3> y(ssm::cuda, {2, 3, 4});
     try {
-      ssm::selective_scan<float>(ssm::cuda, in, s.options, {y, {}}, workspace);
+      ssm::selective_scan(ssm::cuda, in, s.options, {y}, scratch);
     } catch (const ssm::ShapeError& error) {
       return std::string(error.what());
     }
@@ -330,12 +347,29 @@ TEST_CASE("a device refuses the shapes that the CPU refuses, and what another ca
   CHECK(message([](auto& in) { in.A = in.A.slice(0, 0, 3); }) ==
         "selective_scan: A is (3, 2), expected (4, 2)");
   const ssm::DeviceTensor<Index, 1> offsets(ssm::cuda, {3});
-  CHECK(message([&](auto& in) { in.offsets = offsets; }) ==
+  CHECK(message([&](auto& in) { in.sequences.offsets = offsets; }) ==
         "selective_scan: offsets is given with batch 2, expected packed sequences in a batch of 1");
-  ssm::SelectiveScanWorkspace<float, float, ssm::Device> workspace;
-  ssm::SelectiveScanSaved<float, float, ssm::Device> nothing;
   const ssm::DeviceTensor<float, 3> dy(ssm::cuda, {2, 3, 4});
-  CHECK_THROWS_AS(ssm::selective_scan_backward<float>(ssm::cuda, device.inputs(), s.options,
-                                                      nothing, {dy, {}}, {}, workspace),
-                  ssm::ShapeError);
+  ssm::DeviceTensor<float, 3> y(ssm::cuda, {2, 3, 4});
+  ssm::SelectiveScanScratch<float, float, ssm::Device> scratch;
+  auto in = device.inputs();
+  auto options = s.options;
+  const auto backward = [&] {
+    ssm::selective_scan_backward(ssm::cuda, in, options, {dy}, {}, scratch);
+  };
+  const auto forward = [&](bool keep) {
+    options.keep = keep;
+    ssm::selective_scan(ssm::cuda, in, options, {y}, scratch);
+  };
+  CHECK_THROWS_AS(backward(), ssm::ShapeError);
+  forward(true);
+  CHECK_NOTHROW(backward());
+  options.softplus = false;
+  CHECK_THROWS_AS(backward(), ssm::ShapeError);
+  options.softplus = true;
+  in.sequences.reversed = true;
+  CHECK_THROWS_AS(backward(), ssm::ShapeError);
+  in.sequences.reversed = false;
+  forward(false);
+  CHECK_THROWS_AS(backward(), ssm::ShapeError);
 }

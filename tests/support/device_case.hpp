@@ -20,9 +20,7 @@ DeviceTensor<U, Rank> rounded_upload(Tensor<From, Rank>& tensor) {
       rounded.data()[i] = U(tensor.data()[i]);
       tensor.data()[i] = static_cast<From>(rounded.data()[i]);
     }
-    DeviceTensor<U, Rank> result = to_device(cuda, rounded);
-    synchronize(cuda);  // before `rounded` goes
-    return result;
+    return to_device(cuda, rounded);
   }
 }
 

@@ -16,6 +16,7 @@ Stream::~Stream() = default;
 
 DeviceBuffer::~DeviceBuffer() { ::operator delete(data_); }
 void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
+  if (bytes == 0) return data_;
   backend_ = backend;
   if (bytes > size_) {
     ::operator delete(std::exchange(data_, nullptr));

@@ -116,6 +116,14 @@ class LongConv {
     }
   }
 
+  template <std::size_t Most>
+  void add_inputs(OverlapChecks<Most>& memory) const noexcept {
+    memory.input("u", in.u);
+    memory.input("kernel", in.kernel);
+    memory.input("D", in.D);
+    memory.input("initial_state", in.initial_state);
+  }
+
   /// Calls body(s, span) for every sequence with w ready for its plan; enter() once it is, leave()
   /// when the plan is left.
   template <class Body, class Enter, class Leave>
@@ -280,16 +288,10 @@ void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongCo
   const auto& [y, final_state] = outputs;
   detail::check_output_shape(name, "y", y, inputs.u.extents());
   detail::check_optional_output_shape(name, "final_state", final_state, conv.states);
-  detail::check_same_or_apart(name, "y", y, "u", inputs.u);
-  detail::check_no_overlap(name, "y", y, "kernel", inputs.kernel);
-  detail::check_no_overlap(name, "y", y, "D", inputs.D);
-  detail::check_no_overlap(name, "y", y, "initial_state", inputs.initial_state);
-  detail::check_no_overlap(name, "final_state", final_state, "u", inputs.u);
-  detail::check_no_overlap(name, "final_state", final_state, "kernel", inputs.kernel);
-  detail::check_no_overlap(name, "final_state", final_state, "D", inputs.D);
-  detail::check_same_or_apart(name, "final_state", final_state, "initial_state",
-                              inputs.initial_state);
-  detail::check_no_overlap(name, "final_state", final_state, "y", y);
+  detail::OverlapChecks<6> memory(name);
+  conv.add_inputs(memory);
+  memory.output("y", y, "u");
+  memory.output("final_state", final_state, "initial_state");
   detail::for_conv_channels(backend, conv.channels, scratch, [&](Index c, auto& w) {
     const T D = inputs.D ? inputs.D(c) : T(0);
     const auto convolve = [&](Index s, const detail::SequenceSpan& span) {
@@ -336,20 +338,14 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
   detail::check_optional_output_shape(name, "gradient of D", din.D, std::array{conv.channels});
   detail::check_optional_output_shape(name, "gradient of initial_state", din.initial_state,
                                       conv.states);
-  const auto apart = [&](std::string_view argument, const auto& gradient) {
-    detail::check_no_overlap(name, argument, gradient, "u", inputs.u);
-    detail::check_no_overlap(name, argument, gradient, "kernel", inputs.kernel);
-    detail::check_no_overlap(name, argument, gradient, "D", inputs.D);
-    detail::check_no_overlap(name, argument, gradient, "initial_state", inputs.initial_state);
-  };
-  apart("gradient of u", din.u);
-  apart("gradient of kernel", din.kernel);
-  apart("gradient of D", din.D);
-  apart("gradient of initial_state", din.initial_state);
-  detail::check_same_or_apart(name, "gradient of u", din.u, "the gradient of y", dout.y);
-  detail::check_same_or_apart(name, "gradient of initial_state", din.initial_state,
-                              "the gradient of final_state", dout.final_state);
-  detail::check_no_overlap(name, "gradient of kernel", din.kernel, "the gradient of y", dout.y);
+  detail::OverlapChecks<10> memory(name);
+  conv.add_inputs(memory);
+  memory.input("the gradient of y", dout.y);
+  memory.input("the gradient of final_state", dout.final_state);
+  memory.output("gradient of u", din.u, "the gradient of y");
+  memory.output("gradient of kernel", din.kernel);
+  memory.output("gradient of D", din.D);
+  memory.output("gradient of initial_state", din.initial_state, "the gradient of final_state");
   detail::for_conv_channels(backend, conv.channels, scratch, [&](Index c, auto& w) {
     w.dtaps.resize({inputs.kernel.extent(1)});
     w.dtaps.fill(T(0));

@@ -4,32 +4,39 @@
 
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/memory.hpp"
-#include "ssm/scan/linear_scan.hpp"
+#include "ssm/scan/linear_scan_types.hpp"
 
 namespace ssm {
 
-/// Scratch of the linear scan on a device. It grows to the largest call it has served.
 template <class K>
-struct LinearScanWorkspace<K, Device> {
+struct LinearScanScratch<K, Device> {
+  detail::KeptCall<4> call;    ///< batch, length, channels, sequences
+  View<const K, 3, Device> x;  ///< what forward wrote, in its caller's memory
+  DeviceTensor<K, 2> initial;  ///< (sequences, channels), where the call overwrote it
   DeviceBuffer memory;
 };
 
-/// The linear scan x_t = a_t x_{t−1} + b_t over device views, with the equations, options, aliases
-/// and errors of that over host views; K is float, double or their complex. Lanes lie across
-/// channels; time is cut where batch and channels alone would leave the device idle, and then a and
-/// b are read twice. Offsets are not checked. Throws ShapeError, CudaError.
+/// The linear scan x_t = a_t x_{t−1} + b_t over device views, with the equations, aliases and
+/// errors of that over host views; K is float, double or their complex. Lanes lie across channels;
+/// time is cut where batch and channels alone would leave the device idle, and then a and b are
+/// read twice. The values of offsets are not checked, as reading them would wait for the device:
+/// wrong ones give wrong numbers, and touch no memory beyond the arguments.
+/// @throws ShapeError, CudaError
 template <class K>
 void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
-                 const LinearScanOptions& options, const LinearScanOutputs<K, Device>& outputs,
-                 LinearScanWorkspace<K, Device>& workspace);
+                 const LinearScanOptions& options,
+                 const std::type_identity_t<LinearScanOutputs<K, Device>>& outputs,
+                 LinearScanScratch<K, Device>& scratch);
 
-/// The gradients of linear_scan, from what it wrote to x.
+/// The gradients of the linear_scan that filled `scratch` with these inputs; it reads the x that
+/// one wrote where it stands.
+/// @throws ShapeError, also for a scratch of another call; CudaError
 template <class K>
-void linear_scan_backward(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
-                          const LinearScanOptions& options,
-                          const std::type_identity_t<View<const K, 3, Device>>& x,
-                          const LinearScanOutputGradients<K, Device>& output_gradients,
-                          const LinearScanInputGradients<K, Device>& input_gradients,
-                          LinearScanWorkspace<K, Device>& workspace);
+void linear_scan_backward(
+    const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
+    const LinearScanOptions& options,
+    const std::type_identity_t<LinearScanOutputGradients<K, Device>>& output_gradients,
+    const std::type_identity_t<LinearScanInputGradients<K, Device>>& input_gradients,
+    LinearScanScratch<K, Device>& scratch);
 
 }  // namespace ssm

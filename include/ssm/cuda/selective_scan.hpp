@@ -1,24 +1,19 @@
 #pragma once
 
-#include <array>
+#include <type_traits>
 
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/memory.hpp"
-#include "ssm/scan/selective_types.hpp"
+#include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
 
-/// States at every few steps, and the shape of the call that saved them.
+/// It serves one stream at a time.
 template <class T, class K>
-struct SelectiveScanSaved<T, K, Device> {
-  DeviceBuffer states;
-  std::array<Index, 4> shape{};  ///< batch, length, channels, state
-};
-
-/// Scratch memory of forward and backward on a device. It grows to the largest call it has served,
-/// and serves one stream at a time.
-template <class T, class K>
-struct SelectiveScanWorkspace<T, K, Device> {
+struct SelectiveScanScratch<T, K, Device> {
+  detail::KeptCall<6> call;    ///< batch, length, channels, state, groups, sequences
+  DeviceBuffer kept;           ///< the states at every few steps
+  DeviceTensor<K, 3> initial;  ///< (sequences, channels, state), where the call overwrote it
   DeviceBuffer memory;
 };
 
@@ -27,26 +22,27 @@ struct SelectiveScanWorkspace<T, K, Device> {
 /// in Arithmetic<T>. Any strides, length, number of channels and of states; 64-bit indices.
 ///
 /// States stay in registers, lanes lie across channels, and B and C are read once a block of
-/// channels; time is cut where batch and channels alone would leave the device idle. Offsets are
-/// not checked, as reading them would wait for the device: wrong ones give wrong numbers, and touch
-/// no memory beyond the arguments. The exponential of float is the device's own, with an error of
-/// 2 ulp. Throws ShapeError, CudaError.
-template <class T, class K = Arithmetic<T>>
+/// channels; time is cut where batch and channels alone would leave the device idle. The values of
+/// offsets are not checked, as reading them would wait for the device: wrong ones give wrong
+/// numbers, and touch no memory beyond the arguments. The exponential of float is the device's own,
+/// with an error of 2 ulp.
+/// @throws ShapeError, CudaError
+template <class T, class K>
 void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
                     const SelectiveScanOptions& options,
-                    const SelectiveScanOutputs<T, K, Device>& outputs,
-                    SelectiveScanWorkspace<T, K, Device>& workspace,
-                    SelectiveScanSaved<T, K, Device>* saved = nullptr);
+                    const std::type_identity_t<SelectiveScanOutputs<T, K, Device>>& outputs,
+                    SelectiveScanScratch<T, K, Device>& scratch);
 
-/// Gradients of a scalar loss through that selective_scan, from what it saved. Gradients of B and C
-/// that vary are summed over panels of 32 channels, in a fixed order: the scratch holds one share
-/// of them a panel. Throws ShapeError, also for what another shape saved, and CudaError.
-template <class T, class K = Arithmetic<T>>
-void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
-                             const SelectiveScanOptions& options,
-                             const SelectiveScanSaved<T, K, Device>& saved,
-                             const SelectiveScanOutputGradients<T, K, Device>& output_gradients,
-                             const SelectiveScanInputGradients<T, K, Device>& input_gradients,
-                             SelectiveScanWorkspace<T, K, Device>& workspace);
+/// Gradients of a scalar loss through the selective_scan that filled `scratch` with these inputs
+/// and options, keep among them. Gradients of B and C that vary are summed over panels of 32
+/// channels, in a fixed order: the scratch holds one share of them a panel.
+/// @throws ShapeError, also for a scratch of another call; CudaError
+template <class T, class K>
+void selective_scan_backward(
+    const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
+    const SelectiveScanOptions& options,
+    const std::type_identity_t<SelectiveScanOutputGradients<T, K, Device>>& output_gradients,
+    const std::type_identity_t<SelectiveScanInputGradients<T, K, Device>>& input_gradients,
+    SelectiveScanScratch<T, K, Device>& scratch);
 
 }  // namespace ssm

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -12,8 +13,6 @@
 #include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/embedding.hpp"
 #include "ssm/layers/linear.hpp"
-#include "ssm/layers/mamba.hpp"
-#include "ssm/layers/residual.hpp"
 #include "ssm/layers/rms_norm.hpp"
 #include "ssm/layers/stack.hpp"
 
@@ -81,18 +80,6 @@ struct LanguageModel {
     norm.resize({c.width()});
   }
 };
-
-/// The language model of Mamba (Gu & Dao 2023, section 3.4).
-template <class T>
-using MambaLM = LanguageModel<Residual<Mamba<T>>>;
-
-/// The configuration of a Mamba language model of `layers` blocks alike.
-template <class T = float>
-[[nodiscard]] LanguageModelConfig<Residual<Mamba<T>>> mamba_lm_config(Index vocab, Index layers,
-                                                                    const MambaConfig& block,
-                                                                    double epsilon = 1e-5) {
-  return {vocab, {layers, {block, epsilon}}, epsilon};
-}
 
 /// The parameters, under the names of state-spaces/mamba.
 template <class Layer, class Visit>

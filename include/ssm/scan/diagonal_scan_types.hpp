@@ -42,9 +42,9 @@ struct DiagonalScanInputs {
                                       ///< also takes (batch, length, channels)
   View<const K, 2, Space> B;          ///< (channels, state)
   View<const K, 2, Space> C;          ///< (channels, state)
-  View<const T, 1, Space> D;          ///< (channels), optional: y += D u
-  View<const K, 3, Space>
-      initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const T, 1, Space> D = {};     ///< (channels), optional: y += D u
+  View<const K, 3, Space> initial_state =
+      {};  ///< (sequences, channels, state), optional: zero when absent
   Sequences<Space> sequences = {};
 };
 
@@ -56,30 +56,30 @@ struct DiagonalScanOptions {
 /// where it is to follow, outputs take no memory of theirs.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanOutputs {
-  View<T, 3, Space> y;            ///< (batch, length, channels), may be the memory of u
-  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional, may be the memory of
-                                  ///< the initial state
+  View<T, 3, Space> y;                 ///< (batch, length, channels), may be the memory of u
+  View<K, 3, Space> final_state = {};  ///< (sequences, channels, state), optional, may be the
+                                       ///< memory of the initial state
 };
 
 /// Gradients of a scalar loss that backward reads.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, channels)
-  View<const K, 3, Space>
-      final_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const K, 3, Space> final_state =
+      {};  ///< (sequences, channels, state), optional: zero when absent
 };
 
 /// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
 /// The gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanInputGradients {
-  View<T, 3, Space> u;  ///< may be the memory of the gradient of y
-  View<K, 2, Space> lambda;
-  View<T, 1, Space> delta;
-  View<K, 2, Space> B;
-  View<K, 2, Space> C;
-  View<T, 1, Space> D;
-  View<K, 3, Space> initial_state;  ///< may be the memory of the gradient of final_state
+  View<T, 3, Space> u = {};  ///< may be the memory of the gradient of y
+  View<K, 2, Space> lambda = {};
+  View<T, 1, Space> delta = {};
+  View<K, 2, Space> B = {};
+  View<K, 2, Space> C = {};
+  View<T, 1, Space> D = {};
+  View<K, 3, Space> initial_state = {};  ///< may be the memory of the gradient of final_state
 };
 
 /// All room that diagonal systems need. It grows to the largest call it has served; its members are

@@ -11,10 +11,10 @@ namespace ssm {
 /// A stride of 0 repeats: a time-invariant `a` is a (channels) row with strides {0, 0, 1}.
 template <class K, class Space = Host>
 struct LinearScanInputs {
-  View<const K, 3, Space> a;              ///< (batch, length, channels), channels adjacent
-  View<const K, 3, Space> b;              ///< (batch, length, channels), channels adjacent
-  View<const K, 2, Space> initial_state;  ///< x_{−1} (sequences, channels), optional: zero when
-                                          ///< absent
+  View<const K, 3, Space> a;                   ///< (batch, length, channels), channels adjacent
+  View<const K, 3, Space> b;                   ///< (batch, length, channels), channels adjacent
+  View<const K, 2, Space> initial_state = {};  ///< x_{−1} (sequences, channels), optional: zero
+                                               ///< when absent
   Sequences<Space> sequences = {};
 };
 
@@ -26,26 +26,26 @@ template <class K, class Space = Host>
 struct LinearScanOutputs {
   View<K, 3, Space> x;  ///< (batch, length, channels), channels adjacent; may be the memory of b.
                         ///< Backward reads it
-  View<K, 2, Space> final_state;  ///< (sequences, channels), optional, may be the memory of the
-                                  ///< initial state
+  View<K, 2, Space> final_state = {};  ///< (sequences, channels), optional, may be the memory of
+                                       ///< the initial state
 };
 
 /// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
 /// is ∂/∂Re k + i ∂/∂Im k.
 template <class K, class Space = Host>
 struct LinearScanOutputGradients {
-  View<const K, 3, Space> x;            ///< (batch, length, channels), optional
-  View<const K, 2, Space> final_state;  ///< (sequences, channels), optional
+  View<const K, 3, Space> x = {};            ///< (batch, length, channels), optional
+  View<const K, 2, Space> final_state = {};  ///< (sequences, channels), optional
 };
 
 /// Gradients that backward overwrites; absent ones are skipped.
 template <class K, class Space = Host>
 struct LinearScanInputGradients {
-  View<K, 3, Space> a;  ///< (batch, length, channels)
-  View<K, 3, Space> b;  ///< (batch, length, channels), may be the memory of the gradient
-                        ///< of x
-  View<K, 2, Space> initial_state;  ///< (sequences, channels), may be the memory of the gradient of
-                                    ///< final_state
+  View<K, 3, Space> a = {};  ///< (batch, length, channels)
+  View<K, 3, Space> b = {};  ///< (batch, length, channels), may be the memory of the gradient
+                             ///< of x
+  View<K, 2, Space> initial_state = {};  ///< (sequences, channels), may be the memory of the
+                                         ///< gradient of final_state
 };
 
 /// What the linear scan leaves for its backward, and all room that the two need. It grows to the

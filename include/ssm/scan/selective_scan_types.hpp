@@ -58,11 +58,11 @@ struct SelectiveScanInputs {
                                                   ///< (batch, length, groups, state)
   Selective<const K, 4, const Varying, Space> C;  ///< (channels, state) or
                                                   ///< (batch, length, groups, state)
-  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
-  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional: Δ = delta + delta_bias
-  View<const T, 3, Space> z;  ///< (batch, length, channels), optional: y ← y · silu(z)
-  View<const K, 3, Space>
-      initial_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const Real<K>, 1, Space> D = {};           ///< (channels), optional: y += D u
+  View<const Real<K>, 1, Space> delta_bias = {};  ///< (channels), optional: Δ = delta + delta_bias
+  View<const T, 3, Space> z = {};  ///< (batch, length, channels), optional: y ← y · silu(z)
+  View<const K, 3, Space> initial_state =
+      {};  ///< (sequences, channels, state), optional: zero when absent
   Sequences<Space> sequences = {};
 };
 
@@ -76,17 +76,17 @@ struct SelectiveScanOptions {
 /// What the selective scan writes, in memory of its own: none that it reads.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputs {
-  View<T, 3, Space> y;            ///< (batch, length, channels)
-  View<K, 3, Space> final_state;  ///< (sequences, channels, state), optional, may be the memory of
-                                  ///< the initial state
+  View<T, 3, Space> y;                 ///< (batch, length, channels)
+  View<K, 3, Space> final_state = {};  ///< (sequences, channels, state), optional, may be the
+                                       ///< memory of the initial state
 };
 
 /// Gradients of a scalar loss that backward reads.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, channels)
-  View<const K, 3, Space>
-      final_state;  ///< (sequences, channels, state), optional: zero when absent
+  View<const K, 3, Space> final_state =
+      {};  ///< (sequences, channels, state), optional: zero when absent
 };
 
 /// Gradients that backward overwrites, each with the shape of its input, in memory of their own;
@@ -95,15 +95,15 @@ template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputGradients {
   using Varying = detail::Varying<T, K>;
 
-  View<T, 3, Space> u;
-  View<T, 3, Space> delta;
-  View<K, 2, Space> A;
-  Selective<K, 4, Varying, Space> B;
-  Selective<K, 4, Varying, Space> C;
-  View<Real<K>, 1, Space> D;
-  View<Real<K>, 1, Space> delta_bias;
-  View<T, 3, Space> z;
-  View<K, 3, Space> initial_state;  ///< may be the memory of the gradient of final_state
+  View<T, 3, Space> u = {};
+  View<T, 3, Space> delta = {};
+  View<K, 2, Space> A = {};
+  Selective<K, 4, Varying, Space> B = {};
+  Selective<K, 4, Varying, Space> C = {};
+  View<Real<K>, 1, Space> D = {};
+  View<Real<K>, 1, Space> delta_bias = {};
+  View<T, 3, Space> z = {};
+  View<K, 3, Space> initial_state = {};  ///< may be the memory of the gradient of final_state
 };
 
 /// What one step of the selective scan reads: the inputs of the scan without time. T and K are
@@ -117,9 +117,9 @@ struct SelectiveScanStepInputs {
   View<const K, 2, Space> A;                      ///< (channels, state)
   Selective<const K, 3, const Varying, Space> B;  ///< (channels, state) or (batch, groups, state)
   Selective<const K, 3, const Varying, Space> C;  ///< (channels, state) or (batch, groups, state)
-  View<const Real<K>, 1, Space> D;                ///< (channels), optional: y += D u
-  View<const Real<K>, 1, Space> delta_bias;       ///< (channels), optional
-  View<const T, 2, Space> z;  ///< (batch, channels), optional: y ← y · silu(z)
+  View<const Real<K>, 1, Space> D = {};           ///< (channels), optional: y += D u
+  View<const Real<K>, 1, Space> delta_bias = {};  ///< (channels), optional
+  View<const T, 2, Space> z = {};  ///< (batch, channels), optional: y ← y · silu(z)
 };
 
 /// What the selective scan leaves for its backward, and all room that the two need. It grows to the

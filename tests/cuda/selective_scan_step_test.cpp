@@ -1,10 +1,10 @@
-#include "ssm/cuda/selective_step.hpp"
+#include "ssm/cuda/selective_scan_step.hpp"
 
 #include <complex>
 #include <limits>
 #include <string>
 
-#include "ssm/scan/selective_step.hpp"
+#include "ssm/scan/selective_scan_step.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/device_case.hpp"
@@ -20,7 +20,7 @@ namespace {
 /// CPU's step of one row after the other.
 template <class T, class K>
 double step_error(Index batch, Index channels, Index state, Index groups, bool constant,
-                  SelectiveScanStepOptions options, std::uint64_t seed) {
+                  SelectiveScanOptions options, std::uint64_t seed) {
   using R = Real<K>;
   using V = detail::Varying<T, K>;
   Random random(seed);
@@ -53,7 +53,7 @@ double step_error(Index batch, Index channels, Index state, Index groups, bool c
     in.B.constant = dB_constant, in.C.constant = dB_constant;
   else
     in.B.varying = dB, in.C.varying = dC;
-  selective_scan_step<T, K>(cuda, in, options, dstates, dy, dslots);
+  selective_scan_step(cuda, in, options, dstates, dy, dslots);
   test::widened_download(y, dy);
   const auto got = to_host(cuda, dstates);
 
@@ -67,8 +67,7 @@ double step_error(Index batch, Index channels, Index state, Index groups, bool c
       one.B.constant = B_constant, one.C.constant = C_constant;
     else
       one.B.varying = B.view().slice(0, b, 1), one.C.varying = C.view().slice(0, b, 1);
-    selective_scan_step<R, K>(one, options, states.view().slice(0, slot, 1),
-                              want.view().slice(0, b, 1));
+    selective_scan_step(one, options, states.view().slice(0, slot, 1), want.view().slice(0, b, 1));
   }
   return std::max(test::relative_error(y, want), test::relative_error(got, states));
 }
@@ -109,8 +108,8 @@ TEST_CASE("a step on a device says which argument is wrong") {
     in.u = u, in.delta = u, in.A = A, in.B.varying = B, in.C.varying = B;
     change(in);
     try {
-      selective_scan_step<float>(cuda, in, {}, states, y,
-                                 with_slots ? slots.view() : View<const Index, 1, Device>());
+      selective_scan_step(cuda, in, {}, states, y,
+                          with_slots ? slots.view() : View<const Index, 1, Device>());
     } catch (const ShapeError& error) {
       return std::string(error.what());
     }

@@ -3,8 +3,8 @@
 #include "arrays.hpp"
 #include "launch.hpp"
 #include "math.hpp"
+#include "row_sequences.hpp"
 #include "scratch.hpp"
-#include "sequences.hpp"
 #include "ssm/cuda/causal_conv.hpp"
 
 namespace ssm {
@@ -20,17 +20,16 @@ struct ConvArguments {
   Array<const R, 2> weight;
   Array<const R, 1> bias;
   Array<const T, 3> initial_state;
-  Sequences sequences;
+  RowSequences sequences;
   Index rows, channels, width;
   bool silu;
 
   ConvArguments(const CausalConvInputs<T, Device>& in, const CausalConvOptions& options)
-      : x(in.x, options.reversed),
+      : x(in.x, in.sequences),
         weight(in.weight),
         bias(in.bias),
         initial_state(in.initial_state),
-        sequences{in.offsets.data(), in.offsets ? in.offsets.stride(0) : 1,
-                  in.offsets ? in.offsets.extent(0) - 1 : 1, in.x.extent(1), options.reversed},
+        sequences(in.sequences, in.x.extent(1)),
         rows(in.x.extent(0)),
         channels(in.x.extent(2)),
         width(in.weight.extent(1)),
@@ -245,28 +244,29 @@ struct ConvStep {
 }  // namespace kernels
 
 template <class T>
-void causal_conv_forward(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
-                         const CausalConvOptions& options,
-                         const CausalConvOutputs<T, Device>& outputs,
-                         CausalConvWorkspace<T, Device>&) {
+void causal_conv(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
+                 const CausalConvOptions& options,
+                 const std::type_identity_t<CausalConvOutputs<T, Device>>& outputs,
+                 CausalConvScratch<T, Device>&) {
   using namespace kernels;
-  const char* function = "causal_conv_forward";
+  const char* function = "causal_conv";
   ssm::detail::check_causal_conv(function, inputs);
   ssm::detail::check_causal_conv_outputs(function, inputs, outputs);
   const ConvArguments<T> in(inputs, options);
   launch_elementwise(backend, function, inputs.x.size(),
-                     ConvForward<T>{in, Array<T, 3>(outputs.y, options.reversed)});
+                     ConvForward<T>{in, Array<T, 3>(outputs.y, inputs.sequences)});
   if (outputs.final_state && in.width > 1)
     launch_elementwise(backend, function, outputs.final_state.extent(0) * in.channels,
                        ConvFinalState<T>{in, Array<T, 3>(outputs.final_state)});
 }
 
 template <class T>
-void causal_conv_backward(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
-                          const CausalConvOptions& options,
-                          const CausalConvOutputGradients<T, Device>& output_gradients,
-                          const CausalConvInputGradients<T, Device>& din,
-                          CausalConvWorkspace<T, Device>& workspace) {
+void causal_conv_backward(
+    const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
+    const CausalConvOptions& options,
+    const std::type_identity_t<CausalConvOutputGradients<T, Device>>& output_gradients,
+    const std::type_identity_t<CausalConvInputGradients<T, Device>>& din,
+    CausalConvScratch<T, Device>& scratch) {
   using namespace kernels;
   using R = Arithmetic<T>;
   const char* function = "causal_conv_backward";
@@ -274,69 +274,88 @@ void causal_conv_backward(const Cuda& backend, const CausalConvInputs<T, Device>
   ssm::detail::check_causal_conv_gradients(function, inputs, output_gradients, din);
   constexpr Index piece_steps = 256;
   const ConvArguments<T> in(inputs, options);
+  const Sequences<Device>& time = inputs.sequences;
   const Index row_pieces = (in.sequences.length + piece_steps - 1) / piece_steps;
   const Index pieces = in.rows * row_pieces, taps = (in.width + 1) * in.channels;
+  // Of a sequence shorter than the state, the two overlap.
+  const bool overwritten =
+      ssm::detail::is_same_memory(din.initial_state, output_gradients.final_state);
   struct Arrays {
     R *g, *shares;
+    T* dfinal;
   };
-  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
-    return Arrays{s.array<R>(inputs.x.size()), s.array<R>(pieces * taps)};
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
+    return Arrays{s.array<R>(inputs.x.size()), s.array<R>(pieces * taps),
+                  overwritten ? s.array<T>(din.initial_state.size()) : nullptr};
   });
-  const Array<const T, 3> dfinal(output_gradients.final_state);
-  launch_elementwise(
-      backend, function, inputs.x.size(),
-      ConvPreGradient<T>{in, Array<const T, 3>(output_gradients.y, options.reversed), arrays.g});
+  const Array<const T, 3> dfinal =
+      overwritten ? copy_elements(backend, function, output_gradients.final_state, arrays.dfinal)
+                  : Array<const T, 3>(output_gradients.final_state);
+  launch_elementwise(backend, function, inputs.x.size(),
+                     ConvPreGradient<T>{in, Array<const T, 3>(output_gradients.y, time), arrays.g});
   if (din.x)
-    launch_elementwise(
-        backend, function, din.x.size(),
-        ConvInputGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.x, options.reversed)});
+    launch_elementwise(backend, function, din.x.size(),
+                       ConvInputGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.x, time)});
+  if (din.weight || din.bias) {
+    launch_elementwise(backend, function, pieces * taps,
+                       ConvWeightShares<T>{in, arrays.g, arrays.shares, piece_steps, row_pieces});
+    launch_elementwise(backend, function, taps,
+                       ConvSumShares<T>{arrays.shares, pieces, in.channels, in.width,
+                                        Array<R, 2>(din.weight), Array<R, 1>(din.bias)});
+  }
   if (din.initial_state)
     launch_elementwise(backend, function, din.initial_state.size(),
                        ConvStateGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.initial_state)});
-  if (!din.weight && !din.bias) return;
-  launch_elementwise(backend, function, pieces * taps,
-                     ConvWeightShares<T>{in, arrays.g, arrays.shares, piece_steps, row_pieces});
-  launch_elementwise(backend, function, taps,
-                     ConvSumShares<T>{arrays.shares, pieces, in.channels, in.width,
-                                      Array<R, 2>(din.weight), Array<R, 1>(din.bias)});
 }
 
+namespace detail {
+
+/// What the step on the CPU asks, and that `states` has a place for every row.
 template <class T>
-void causal_conv_step(const Cuda& backend, const View<const T, 2, Device>& x,
-                      const View<const Arithmetic<T>, 2, Device>& weight,
-                      const View<const Arithmetic<T>, 1, Device>& bias,
-                      const CausalConvOptions& options, const View<T, 3, Device>& states,
-                      const View<T, 2, Device>& y, const View<const Index, 1, Device>& slots) {
+void check_device_step(const CausalConvStepInputs<T, Device>& in, const View<T, 3, Device>& states,
+                       const View<T, 2, Device>& y, const View<const Index, 1, Device>& slots) {
+  const char* function = "causal_conv_step";
+  check_given(function, "x", in.x, "(batch, channels)");
+  check_given(function, "weight", in.weight, "(channels, width)");
+  check_given(function, "states", states, "(slots, width - 1, channels)");
+  const Index rows = in.x.extent(0), channels = in.x.extent(1), width = in.weight.extent(1);
+  if (width < 1) throw_shape(function, "weight", "of width 0", "at least one tap");
+  check_shape(function, "weight", in.weight, std::array<Index, 2>{channels, width});
+  check_optional_shape(function, "bias", in.bias, std::array<Index, 1>{channels});
+  check_optional_shape(function, "slots", slots, std::array<Index, 1>{rows});
+  check_output_shape(function, "states", states,
+                     std::array<Index, 3>{slots ? states.extent(0) : rows, width - 1, channels});
+  check_output_shape(function, "y", y, in.x.extents());
+}
+
+}  // namespace detail
+
+template <class T>
+void causal_conv_step(const Cuda& backend, const CausalConvStepInputs<T, Device>& inputs,
+                      const CausalConvOptions& options,
+                      const std::type_identity_t<View<T, 3, Device>>& states,
+                      const std::type_identity_t<View<T, 2, Device>>& y,
+                      const View<const Index, 1, Device>& slots) {
   using namespace kernels;
   using R = Arithmetic<T>;
-  const char* function = "causal_conv_step";
-  const Index rows = x.extent(0), channels = x.extent(1), width = weight.extent(1);
-  if (width < 1) ssm::detail::throw_shape(function, "weight", "of width 0", "at least one tap");
-  ssm::detail::check_shape(function, "weight", weight, std::array<Index, 2>{channels, width});
-  ssm::detail::check_optional_shape(function, "bias", bias, std::array<Index, 1>{channels});
-  ssm::detail::check_shape(function, "y", y, x.extents());
-  ssm::detail::check_optional_shape(function, "slots", slots, std::array<Index, 1>{rows});
-  ssm::detail::check_shape(
-      function, "states", states,
-      std::array<Index, 3>{slots ? states.extent(0) : rows, width - 1, channels});
-  launch_elementwise(
-      backend, function, x.size(),
-      ConvStep<T>{Array<const T, 2>(x), Array<const R, 2>(weight), Array<const R, 1>(bias),
-                  Array<T, 3>(states), Array<T, 2>(y), Array<const Index, 1>(slots), channels,
-                  width, states.extent(0), options.silu});
+  ssm::detail::check_device_step(inputs, states, y, slots);
+  launch_elementwise(backend, "causal_conv_step", inputs.x.size(),
+                     ConvStep<T>{Array<const T, 2>(inputs.x), Array<const R, 2>(inputs.weight),
+                                 Array<const R, 1>(inputs.bias), Array<T, 3>(states),
+                                 Array<T, 2>(y), Array<const Index, 1>(slots), inputs.x.extent(1),
+                                 inputs.weight.extent(1), states.extent(0), options.silu});
 }
 
 }  // namespace ssm
 
-#define SSM_CAUSAL_CONV(T)                                                                       \
-  template void ssm::causal_conv_forward<T>(                                                     \
-      const Cuda&, const CausalConvInputs<T, Device>&, const CausalConvOptions&,                 \
-      const CausalConvOutputs<T, Device>&, CausalConvWorkspace<T, Device>&);                     \
-  template void ssm::causal_conv_backward<T>(                                                    \
-      const Cuda&, const CausalConvInputs<T, Device>&, const CausalConvOptions&,                 \
-      const CausalConvOutputGradients<T, Device>&, const CausalConvInputGradients<T, Device>&,   \
-      CausalConvWorkspace<T, Device>&);                                                          \
-  template void ssm::causal_conv_step<T>(                                                        \
-      const Cuda&, const View<const T, 2, Device>&, const View<const Arithmetic<T>, 2, Device>&, \
-      const View<const Arithmetic<T>, 1, Device>&, const CausalConvOptions&,                     \
+#define SSM_CAUSAL_CONV(T)                                                                      \
+  template void ssm::causal_conv(const Cuda&, const CausalConvInputs<T, Device>&,               \
+                                 const CausalConvOptions&, const CausalConvOutputs<T, Device>&, \
+                                 CausalConvScratch<T, Device>&);                                \
+  template void ssm::causal_conv_backward(                                                      \
+      const Cuda&, const CausalConvInputs<T, Device>&, const CausalConvOptions&,                \
+      const CausalConvOutputGradients<T, Device>&, const CausalConvInputGradients<T, Device>&,  \
+      CausalConvScratch<T, Device>&);                                                           \
+  template void ssm::causal_conv_step(                                                          \
+      const Cuda&, const CausalConvStepInputs<T, Device>&, const CausalConvOptions&,            \
       const View<T, 3, Device>&, const View<T, 2, Device>&, const View<const Index, 1, Device>&);

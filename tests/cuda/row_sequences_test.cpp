@@ -28,8 +28,8 @@ TEST_CASE("offsets that are wrong stay within the arrays of a device") {
       cuda, random.normal<float, 3>(std::array<Index, 3>{sequences, width - 1, channels}));
   const auto weight =
       to_device(cuda, random.normal<float, 2>(std::array<Index, 2>{channels, width}));
-  DeviceTensor<float, 3> y(cuda, rows), dx(cuda, rows), final_state(cuda, states.extents()),
-      final_past(cuda, past.extents());
+  DeviceTensor<float, 3> y(cuda, rows), dx(cuda, rows), db(cuda, rows),
+      final_state(cuda, states.extents()), final_past(cuda, past.extents());
   DeviceTensor<float, 2> final_end(cuda, ends.extents()), dweight(cuda, weight.extents());
   DeviceTensor<float, 4> dB(cuda, coefficients.extents());
 
@@ -41,35 +41,29 @@ TEST_CASE("offsets that are wrong stay within the arrays of a device") {
       offset = kinds[draw() % 4];
     }
     const auto offsets = to_device(cuda, host);
-    const bool reversed = trial % 2 == 1;
+    const Sequences<Device> time{offsets, trial % 2 == 1};
 
-    LinearScanInputs<float, Device> linear{sequence, sequence, ends};
-    linear.offsets = offsets;
-    LinearScanWorkspace<float, Device> linear_workspace;
-    linear_scan(cuda, linear, {reversed}, {y, final_end}, linear_workspace);
-    linear_scan_backward(cuda, linear, {reversed}, y, {sequence, ends}, {dx, y, final_end},
-                         linear_workspace);
+    const LinearScanInputs<float, Device> linear{sequence, sequence, ends, time};
+    LinearScanScratch<float, Device> linear_scratch;
+    linear_scan(cuda, linear, {}, {y, final_end}, linear_scratch);
+    linear_scan_backward(cuda, linear, {}, {sequence, ends}, {dx, db, final_end}, linear_scratch);
 
-    const CausalConvInputs<float, Device> conv{sequence, weight, {}, past, offsets};
-    CausalConvOptions conv_options;
-    conv_options.reversed = reversed;
-    CausalConvWorkspace<float, Device> conv_workspace;
-    causal_conv_forward<float>(cuda, conv, conv_options, {y, final_past}, conv_workspace);
-    causal_conv_backward<float>(cuda, conv, conv_options, {sequence, past},
-                                {dx, dweight, {}, final_past}, conv_workspace);
+    const CausalConvInputs<float, Device> conv{sequence, weight, {}, past, time};
+    CausalConvScratch<float, Device> conv_scratch;
+    causal_conv(cuda, conv, {}, {y, final_past}, conv_scratch);
+    causal_conv_backward(cuda, conv, {}, {sequence, past}, {dx, dweight, {}, final_past},
+                         conv_scratch);
 
     SelectiveScanInputs<float, float, Device> scan;
     scan.u = sequence, scan.delta = sequence, scan.z = sequence, scan.A = A;
     scan.B.varying = coefficients, scan.C.varying = coefficients;
-    scan.initial_state = states, scan.offsets = offsets;
-    const SelectiveScanOptions options{.softplus = true, .reversed = reversed};
-    SelectiveScanWorkspace<float, float, Device> workspace;
-    SelectiveScanSaved<float, float, Device> saved;
-    selective_scan<float>(cuda, scan, options, {y, final_state}, workspace, &saved);
+    scan.initial_state = states, scan.sequences = time;
+    const SelectiveScanOptions options{.softplus = true};
+    SelectiveScanScratch<float, float, Device> scratch;
+    selective_scan(cuda, scan, options, {y, final_state}, scratch);
     SelectiveScanInputGradients<float, float, Device> gradients;
     gradients.u = dx, gradients.B.varying = dB, gradients.initial_state = final_state;
-    selective_scan_backward<float>(cuda, scan, options, saved, {sequence, states}, gradients,
-                                   workspace);
+    selective_scan_backward(cuda, scan, options, {sequence, states}, gradients, scratch);
   }
   synchronize(cuda);
   CHECK(to_host(cuda, y).size() == length * channels);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "block.hpp"
+#include "ssm/core/sequences.hpp"
 
 namespace ssm::kernels {
 
@@ -10,12 +11,20 @@ namespace ssm::kernels {
 ///
 /// Offsets come from device memory unchecked: whatever they hold, positions stay within the row and
 /// sequence numbers within [0, count).
-struct Sequences {
-  const Index* offsets = nullptr;  ///< (count + 1), null: each row is one sequence
-  Index stride = 1;                ///< of the offsets
-  Index count = 1;                 ///< sequences of a row
-  Index length = 0;
-  bool reversed = false;
+struct RowSequences {
+  const Index* offsets;  ///< (count + 1), null: each row is one sequence
+  Index stride;          ///< of the offsets
+  Index count;           ///< sequences of a row
+  Index length;          ///< steps of a row
+  bool reversed;
+
+  /// As an operation takes them, of rows of `row_length` steps.
+  RowSequences(const Sequences<Device>& sequences, Index row_length)
+      : offsets(sequences.offsets.data()),
+        stride(sequences.offsets ? sequences.offsets.stride(0) : 1),
+        count(sequences.count(1)),
+        length(row_length),
+        reversed(sequences.reversed) {}
 
   SSM_DEVICE Index start(Index k) const {
     if (offsets == nullptr || k == 0) return 0;

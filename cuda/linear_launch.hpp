@@ -3,9 +3,10 @@
 #include "arrays.hpp"
 #include "launch.hpp"
 #include "math.hpp"
+#include "row_sequences.hpp"
 #include "scratch.hpp"
-#include "sequences.hpp"
 #include "ssm/cuda/linear_scan.hpp"
+#include "ssm/scan/detail/linear_scan_checks.hpp"
 
 namespace ssm {
 namespace kernels {
@@ -14,7 +15,7 @@ namespace kernels {
 /// channel, neighbouring threads on neighbouring channels. Backward runs it on time turned round.
 struct LinearShape {
   Index rows, channels;
-  Sequences sequences;
+  RowSequences sequences;
   Cuts cuts;
 
   SSM_HOST_DEVICE Index threads() const { return rows * cuts.count * channels; }
@@ -40,7 +41,7 @@ struct LinearPieceEnds {
   SSM_DEVICE void operator()(Index i) const {
     Index row, piece, c;
     shape.place(i, row, piece, c);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = shape.begin(piece), end = shape.end(piece), k = sequences.before(end);
     const bool restarts = k > 0 && sequences.start(k) >= begin;
     E x(Real<E>(0)), decay(Real<E>(restarts ? 0 : 1));
@@ -87,7 +88,7 @@ struct LinearForward {
   SSM_DEVICE void operator()(Index i) const {
     Index row, piece, c;
     shape.place(i, row, piece, c);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = shape.begin(piece), end = shape.end(piece);
     Index k = sequences.before(begin);
     const auto first_state = [&] {
@@ -128,7 +129,7 @@ struct LinearPieceAdjoints {
   SSM_DEVICE void operator()(Index i) const {
     Index row, piece, c;
     shape.place(i, row, piece, c);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = shape.begin(piece), end = shape.end(piece), k = sequences.before(begin);
     const bool stops = k + 1 < sequences.count && sequences.start(k + 1) < end;
     E g(Real<E>(0)), decay(Real<E>(stops ? 0 : 1));
@@ -176,7 +177,7 @@ struct LinearBackward {
   SSM_DEVICE void operator()(Index i) const {
     Index row, piece, c;
     shape.place(i, row, piece, c);
-    const Sequences& sequences = shape.sequences;
+    const RowSequences& sequences = shape.sequences;
     const Index begin = shape.begin(piece), end = shape.end(piece);
     const bool last = piece + 1 == shape.cuts.count;
     Index k = last ? sequences.count - 1 : sequences.before(end);
@@ -213,123 +214,119 @@ struct LinearBackward {
   }
 };
 
-template <class E>
-struct CopyStates {
-  Array<E, 2> to;
-  const E* from;
-  Index channels;
-
-  SSM_DEVICE void operator()(Index i) const { to(i / channels, i % channels) = from[i]; }
-};
-
 template <class K>
-LinearShape linear_shape(const LinearScanInputs<K, Device>& in, const LinearScanOptions& options) {
+LinearShape linear_shape(const LinearScanInputs<K, Device>& in) {
   const auto [rows, length, channels] = in.b.extents();
-  LinearShape shape{};
-  shape.rows = rows;
-  shape.channels = channels;
-  shape.sequences = {in.offsets.data(), in.offsets ? in.offsets.stride(0) : 1,
-                     in.offsets ? in.offsets.extent(0) - 1 : 1, length, options.reversed};
-  shape.cuts = plan_cuts(length, (rows * channels + warp - 1) / warp, 1);
-  return shape;
+  return {rows, channels, RowSequences(in.sequences, length),
+          plan_cuts(length, (rows * channels + warp - 1) / warp, 1)};
 }
 
 }  // namespace kernels
 
 template <class K>
 void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
-                 const LinearScanOptions& options, const LinearScanOutputs<K, Device>& outputs,
-                 LinearScanWorkspace<K, Device>& workspace) {
+                 const LinearScanOptions&,
+                 const std::type_identity_t<LinearScanOutputs<K, Device>>& outputs,
+                 LinearScanScratch<K, Device>& scratch) {
   using namespace kernels;
   using E = Element<K>;
   const char* function = "linear_scan";
   ssm::detail::check_linear_scan_inputs(function, inputs);
-  ssm::detail::check_sequence(function, "x", outputs.x, inputs.b.extents());
+  ssm::detail::check_linear_scan_outputs(function, inputs, outputs);
+  scratch.call.drop();
   const auto states = ssm::detail::state_shape(inputs);
-  ssm::detail::check_optional_shape(function, "final_state", outputs.final_state, states);
+  const LinearShape shape = linear_shape(inputs);
+  const bool cut = shape.cuts.count > 1;
+  struct Arrays {
+    E *entries, *decays;
+  };
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
+    return Arrays{cut ? s.array<E>(shape.threads()) : nullptr,
+                  cut ? s.array<E>(shape.threads()) : nullptr};
+  });
+  const Sequences<Device>& time = inputs.sequences;
+  const Array<const E, 3> a(inputs.a, time), b(inputs.b, time);
+  Array<const E, 2> initial(inputs.initial_state);
+  // Backward needs the initial states, and so do other pieces when one writes the final ones.
+  const bool overwritten = ssm::detail::is_same_memory(outputs.final_state, inputs.initial_state);
+  resize(backend, scratch.initial, overwritten ? states : std::array<Index, 2>{});
+  if (overwritten)
+    initial = copy_elements(backend, function, inputs.initial_state,
+                            reinterpret_cast<E*>(scratch.initial.data()));
+  scratch.x = outputs.x;
+  scratch.call.keep(ssm::detail::linear_scan_call(inputs),
+                    ssm::detail::linear_scan_variant(inputs));
   if (states[0] == 0) return;
 
-  const LinearShape shape = linear_shape(inputs, options);
-  const bool cut = shape.cuts.count > 1;
-  // Another piece may still have to read the initial states when one writes the final ones.
-  const bool copies = cut && outputs.final_state && inputs.initial_state;
-  struct Arrays {
-    E *entries, *decays, *final_state;
-  };
-  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
-    return Arrays{cut ? s.array<E>(shape.threads()) : nullptr,
-                  cut ? s.array<E>(shape.threads()) : nullptr,
-                  copies ? s.array<E>(states[0] * states[1]) : nullptr};
-  });
-  const Array<const E, 3> a(inputs.a, options.reversed), b(inputs.b, options.reversed);
-  const Array<const E, 2> initial(inputs.initial_state);
-  const Array<E, 2> final_state(outputs.final_state);
   if (cut) {
     launch_elementwise(backend, function, shape.threads(),
                        LinearPieceEnds<E>{shape, a, b, initial, arrays.entries, arrays.decays});
     launch_elementwise(backend, function, shape.rows * shape.channels,
                        LinearCarry<E>{shape, initial, arrays.entries, arrays.decays});
   }
-  Array<E, 2> finals = final_state;
-  if (copies) {
-    finals.data = arrays.final_state;
-    finals.stride[0] = shape.channels;
-    finals.stride[1] = 1;
-  }
-  launch_elementwise(
-      backend, function, shape.threads(),
-      LinearForward<E>{shape, a, b, initial, Array<E, 3>(outputs.x, options.reversed), finals,
-                       arrays.entries});
-  if (copies)
-    launch_elementwise(backend, function, states[0] * states[1],
-                       CopyStates<E>{final_state, arrays.final_state, shape.channels});
+  launch_elementwise(backend, function, shape.threads(),
+                     LinearForward<E>{shape, a, b, initial, Array<E, 3>(outputs.x, time),
+                                      Array<E, 2>(outputs.final_state), arrays.entries});
 }
 
 template <class K>
-void linear_scan_backward(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
-                          const LinearScanOptions& options,
-                          const std::type_identity_t<View<const K, 3, Device>>& x,
-                          const LinearScanOutputGradients<K, Device>& output_gradients,
-                          const LinearScanInputGradients<K, Device>& input_gradients,
-                          LinearScanWorkspace<K, Device>& workspace) {
+void linear_scan_backward(
+    const Cuda& backend, const LinearScanInputs<K, Device>& inputs, const LinearScanOptions&,
+    const std::type_identity_t<LinearScanOutputGradients<K, Device>>& output_gradients,
+    const std::type_identity_t<LinearScanInputGradients<K, Device>>& input_gradients,
+    LinearScanScratch<K, Device>& scratch) {
   using namespace kernels;
   using E = Element<K>;
   const char* function = "linear_scan_backward";
-  ssm::detail::check_linear_scan_gradients(function, inputs, x, output_gradients, input_gradients);
+  ssm::detail::check_linear_scan_inputs(function, inputs);
+  scratch.call.check(function, "linear_scan", ssm::detail::linear_scan_call(inputs),
+                     ssm::detail::linear_scan_variant(inputs));
+  ssm::detail::check_linear_scan_gradients(function, inputs, scratch.x, output_gradients,
+                                           input_gradients);
   if (ssm::detail::state_shape(inputs)[0] == 0) return;
 
-  const LinearShape shape = linear_shape(inputs, options);
+  const LinearShape shape = linear_shape(inputs);
   const bool cut = shape.cuts.count > 1;
+  // Another piece may still have to read the gradients of final states when one writes those of
+  // initial ones.
+  const bool overwritten = cut && ssm::detail::is_same_memory(input_gradients.initial_state,
+                                                              output_gradients.final_state);
   struct Arrays {
-    E *exits, *decays;
+    E *exits, *decays, *dfinal;
   };
-  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
     return Arrays{cut ? s.array<E>(shape.threads()) : nullptr,
-                  cut ? s.array<E>(shape.threads()) : nullptr};
+                  cut ? s.array<E>(shape.threads()) : nullptr,
+                  overwritten ? s.array<E>(output_gradients.final_state.size()) : nullptr};
   });
-  const Array<const E, 3> a(inputs.a, options.reversed), dx(output_gradients.x, options.reversed);
-  const Array<const E, 2> dfinal(output_gradients.final_state);
+  const Sequences<Device>& time = inputs.sequences;
+  const Array<const E, 3> a(inputs.a, time), dx(output_gradients.x, time);
+  const Array<const E, 2> initial = scratch.initial.size() > 0
+                                        ? Array<const E, 2>(scratch.initial.view())
+                                        : Array<const E, 2>(inputs.initial_state);
+  const Array<const E, 2> dfinal =
+      overwritten ? copy_elements(backend, function, output_gradients.final_state, arrays.dfinal)
+                  : Array<const E, 2>(output_gradients.final_state);
   if (cut) {
     launch_elementwise(backend, function, shape.threads(),
                        LinearPieceAdjoints<E>{shape, a, dx, dfinal, arrays.exits, arrays.decays});
     launch_elementwise(backend, function, shape.rows * shape.channels,
                        LinearCarryBack<E>{shape, dfinal, arrays.exits, arrays.decays});
   }
-  launch_elementwise(backend, function, shape.threads(),
-                     LinearBackward<E>{shape, a, Array<const E, 3>(x, options.reversed), dx,
-                                       Array<const E, 2>(inputs.initial_state), dfinal,
-                                       Array<E, 3>(input_gradients.a, options.reversed),
-                                       Array<E, 3>(input_gradients.b, options.reversed),
-                                       Array<E, 2>(input_gradients.initial_state), arrays.exits});
+  launch_elementwise(
+      backend, function, shape.threads(),
+      LinearBackward<E>{shape, a, Array<const E, 3>(scratch.x, time), dx, initial, dfinal,
+                        Array<E, 3>(input_gradients.a, time), Array<E, 3>(input_gradients.b, time),
+                        Array<E, 2>(input_gradients.initial_state), arrays.exits});
 }
 
 }  // namespace ssm
 
-#define SSM_LINEAR_SCAN(K)                                                                         \
-  template void ssm::linear_scan<K>(const Cuda&, const LinearScanInputs<K, Device>&,               \
-                                    const LinearScanOptions&, const LinearScanOutputs<K, Device>&, \
-                                    LinearScanWorkspace<K, Device>&);                              \
-  template void ssm::linear_scan_backward<K>(                                                      \
-      const Cuda&, const LinearScanInputs<K, Device>&, const LinearScanOptions&,                   \
-      const View<const K, 3, Device>&, const LinearScanOutputGradients<K, Device>&,                \
-      const LinearScanInputGradients<K, Device>&, LinearScanWorkspace<K, Device>&);
+#define SSM_LINEAR_SCAN(K)                                                                      \
+  template void ssm::linear_scan(const Cuda&, const LinearScanInputs<K, Device>&,               \
+                                 const LinearScanOptions&, const LinearScanOutputs<K, Device>&, \
+                                 LinearScanScratch<K, Device>&);                                \
+  template void ssm::linear_scan_backward(                                                      \
+      const Cuda&, const LinearScanInputs<K, Device>&, const LinearScanOptions&,                \
+      const LinearScanOutputGradients<K, Device>&, const LinearScanInputGradients<K, Device>&,  \
+      LinearScanScratch<K, Device>&);

@@ -1,67 +1,13 @@
 #pragma once
 
+#include "modes.hpp"
 #include "scratch.hpp"
 #include "selective_shape.hpp"
 #include "ssm/cuda/diagonal_scan.hpp"
+#include "ssm/scan/detail/diagonal_scan_checks.hpp"
 
 namespace ssm {
 namespace kernels {
-
-/// A mode discretized, x_t = a x_{t−1} + b (B u_t).
-template <class E>
-struct Mode {
-  E a, b;
-};
-
-template <class E>
-struct WideOf {
-  using type = double;
-};
-template <class T>
-struct WideOf<Complex<T>> {
-  using type = Complex<double>;
-};
-template <class E>
-using Wide = typename WideOf<E>::type;
-
-SSM_DEVICE double widened(float x) { return x; }
-SSM_DEVICE double widened(double x) { return x; }
-template <class T>
-SSM_DEVICE Complex<double> widened(Complex<T> x) {
-  return {x.re, x.im};
-}
-template <class E>
-SSM_DEVICE E narrowed(double x) {
-  return E(x);
-}
-template <class E>
-SSM_DEVICE E narrowed(Complex<double> x) {
-  return {Real<E>(x.re), Real<E>(x.im)};
-}
-
-template <class W>
-SSM_DEVICE Mode<W> discretized(Discretization method, W lambda, double delta) {
-  const W one(1.0), z = lambda * delta;
-  switch (method) {
-    case Discretization::zero_order_hold:
-      return {expm1_of(z) + one, phi1(z) * delta};
-    case Discretization::bilinear:
-      return {quotient(one + z * 0.5, one - z * 0.5), quotient(W(delta), one - z * 0.5)};
-    case Discretization::forward_euler:
-      return {one + z, W(delta)};
-    default:
-      return {quotient(one, one - z), quotient(W(delta), one - z)};  // backward Euler
-  }
-}
-
-/// a^n by squaring.
-template <class W>
-SSM_DEVICE W power(W a, Index n) {
-  W result(1.0);
-  for (; n > 0; n /= 2, a = a * a)
-    if (n % 2 == 1) result = result * a;
-  return result;
-}
 
 /// The scan of a piece, and where `ends` is given only its end, from zero.
 template <class T, class E>
@@ -164,78 +110,46 @@ struct DiagonalJoinSlices {
   }
 };
 
-/// Sixteen values of a channel's kernel, 2 Re Σ C B g z^l.
-template <class T>
-struct S4dKernel {
-  static constexpr int run = 16;
-
-  Discretization method;
-  Array<const Complex<T>, 2> lambda, B, C;
-  Array<const T, 1> delta;
-  Array<T, 2> K;
-  Index modes, length, runs;
-
-  SSM_DEVICE void operator()(Index i) const {
-    using W = Complex<double>;
-    const Index c = i / runs, first = i % runs * run;
-    double sum[run] = {};
-    for (Index n = 0; n < modes; ++n) {
-      const Mode<W> mode =
-          discretized(method, widened(lambda(c, n)), static_cast<double>(delta(c)));
-      W value = widened(C(c, n)) * mode.b * power(mode.a, first);
-      if (B.present) value = value * widened(B(c, n));
-      SSM_UNROLL
-      for (int l = 0; l < run; ++l) {
-        sum[l] += value.re;
-        value = value * mode.a;
-      }
-    }
-    for (int l = 0; l < run && first + l < length; ++l) K(c, first + l) = T(2 * sum[l]);
-  }
-};
-
 }  // namespace kernels
 
 template <class T, class K>
-void diagonal_scan(const Cuda& backend, Discretization method,
-                   const DiagonalRecurrenceInputs<T, K, Device>& inputs,
-                   const std::type_identity_t<View<const T, 1, Device>>& delta,
+void diagonal_scan(const Cuda& backend, const DiagonalScanInputs<T, K, Device>& inputs,
                    const DiagonalScanOptions& options,
-                   const DiagonalRecurrenceOutputs<T, K, Device>& outputs,
-                   DeviceBuffer& workspace) {
+                   const std::type_identity_t<DiagonalScanOutputs<T, K, Device>>& outputs,
+                   DiagonalScanScratch<T, K, Device>& scratch) {
   using namespace kernels;
   using E = Element<K>;
   const char* function = "diagonal_scan";
   const auto [rows, length, channels] = inputs.u.extents();
-  ssm::detail::check_diagonal_inputs(function, method, inputs);
-  if (inputs.offsets)
+  const Sequences<Device>& time = inputs.sequences;
+  ssm::detail::check_diagonal_inputs(function, inputs, options);
+  ssm::detail::check_constant(function, inputs.delta);
+  if (time.offsets)
     ssm::detail::throw_shape(function, "offsets", "given",
                              "none: on a device each row is one sequence");
-  ssm::detail::check_shape(function, "delta", delta, std::array<Index, 1>{channels});
   ssm::detail::check_diagonal_outputs(function, inputs, outputs);
   if (channels == 0 || rows == 0) return;
 
-  const SelectiveShape shape({rows, length, channels, inputs.lambda.extent(1), 1, rows}, {},
-                             options.reversed, 1);
+  const SelectiveShape shape({rows, length, channels, inputs.lambda.extent(1), 1, rows}, time, 1);
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   struct Arrays {
     E* entries;
     T* partial_y;
   };
-  const Arrays arrays = lay_out(backend, workspace, [&](Scratch& s) {
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
     return Arrays{cut ? s.array<E>(shape.cuts.count * shape.states()) : nullptr,
                   sliced ? s.array<T>(shape.slices * inputs.u.size()) : nullptr};
   });
   DiagonalForward<T, E> forward{shape,
-                                method,
-                                Array<const T, 3>(inputs.u, options.reversed),
+                                options.method,
+                                Array<const T, 3>(inputs.u, time),
                                 Array<const E, 2>(inputs.lambda),
                                 Array<const E, 2>(inputs.B),
                                 Array<const E, 2>(inputs.C),
                                 Array<const T, 1>(inputs.D),
-                                Array<const T, 1>(delta),
+                                Array<const T, 1>(inputs.delta.constant),
                                 Array<const E, 3>(inputs.initial_state),
-                                Array<T, 3>(outputs.y, options.reversed),
+                                Array<T, 3>(outputs.y, time),
                                 Array<E, 3>(outputs.final_state),
                                 arrays.entries,
                                 arrays.entries,
@@ -243,7 +157,7 @@ void diagonal_scan(const Cuda& backend, Discretization method,
   if (cut) {
     launch(backend, function, shape.blocks(), shape.threads(), 0, forward);
     launch_elementwise(backend, function, shape.states(),
-                       DiagonalCarry<T, E>{shape, method, forward.lambda, forward.delta,
+                       DiagonalCarry<T, E>{shape, options.method, forward.lambda, forward.delta,
                                            forward.initial_state, arrays.entries});
   }
   forward.ends = nullptr;
@@ -254,32 +168,9 @@ void diagonal_scan(const Cuda& backend, Discretization method,
                                              shape.slices, rows, length, channels});
 }
 
-template <class T>
-void s4d_kernel(const Cuda& backend, Discretization method,
-                const DiagonalKernelInputs<T, Device>& inputs,
-                const std::type_identity_t<View<T, 2, Device>>& K) {
-  using namespace kernels;
-  const char* function = "s4d_kernel";
-  ssm::detail::check_diagonal_kernel(function, inputs, View<const T, 2, Device>(K), "K");
-  if (method != Discretization::zero_order_hold && method != Discretization::bilinear)
-    ssm::detail::throw_domain(function, "method", "an Euler method", "zero_order_hold or bilinear");
-  const Index length = K.extent(1), runs = (length + S4dKernel<T>::run - 1) / S4dKernel<T>::run;
-  launch_elementwise(
-      backend, function, K.extent(0) * runs,
-      S4dKernel<T>{method, Array<const Complex<T>, 2>(inputs.lambda),
-                   Array<const Complex<T>, 2>(inputs.B), Array<const Complex<T>, 2>(inputs.C),
-                   Array<const T, 1>(inputs.delta), Array<T, 2>(K), inputs.lambda.extent(1), length,
-                   runs});
-}
-
 }  // namespace ssm
 
-#define SSM_DIAGONAL_SCAN(T, K)                                                   \
-  template void ssm::diagonal_scan<T, K>(                                         \
-      const Cuda&, Discretization, const DiagonalRecurrenceInputs<T, K, Device>&, \
-      const View<const T, 1, Device>&, const DiagonalScanOptions&,                \
-      const DiagonalRecurrenceOutputs<T, K, Device>&, DeviceBuffer&);
-#define SSM_S4D_KERNEL(T)                                                  \
-  template void ssm::s4d_kernel<T>(const Cuda&, Discretization,            \
-                                   const DiagonalKernelInputs<T, Device>&, \
-                                   const View<T, 2, Device>&);
+#define SSM_DIAGONAL_SCAN(T, K)                                                         \
+  template void ssm::diagonal_scan(                                                     \
+      const Cuda&, const DiagonalScanInputs<T, K, Device>&, const DiagonalScanOptions&, \
+      const DiagonalScanOutputs<T, K, Device>&, DiagonalScanScratch<T, K, Device>&);

@@ -6,6 +6,7 @@
 #include "selective_backward.hpp"
 #include "selective_forward.hpp"
 #include "ssm/cuda/selective_scan.hpp"
+#include "ssm/scan/detail/selective_scan_checks.hpp"
 
 namespace ssm {
 namespace kernels {
@@ -36,33 +37,43 @@ void with_kernels(bool general, const SelectiveShape& shape, const Body& body) {
 template <class T, class K>
 void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
                     const SelectiveScanOptions& options,
-                    const SelectiveScanOutputs<T, K, Device>& outputs,
-                    SelectiveScanWorkspace<T, K, Device>& workspace,
-                    SelectiveScanSaved<T, K, Device>* saved) {
+                    const std::type_identity_t<SelectiveScanOutputs<T, K, Device>>& outputs,
+                    SelectiveScanScratch<T, K, Device>& scratch) {
   using namespace kernels;
   using E = Element<K>;
   using R = kernels::Real<E>;
   const char* function = "selective_scan";
-  const auto sizes = ssm::detail::check_selective_inputs(function, inputs);
+  const auto sizes = ssm::detail::check_selective_inputs(function, inputs, options);
   ssm::detail::check_selective_outputs(function, outputs, inputs, sizes);
+  scratch.call.drop();
+  const SelectiveShape shape(sizes, inputs.sequences, 32);
+  const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   E* states = nullptr;
-  if (saved != nullptr) {
+  if (options.keep) {
     const Index tiles = (sizes.length + saved_steps<E> - 1) / saved_steps<E>;
-    states = static_cast<E*>(saved->states.reserve(
-        backend,
-        ssm::detail::bytes_of<E, 4>(function, {sizes.batch, tiles, sizes.channels, sizes.state})));
-    saved->shape = {sizes.batch, sizes.length, sizes.channels, sizes.state};
+    states = static_cast<E*>(scratch.kept.reserve(
+        backend, ssm::detail::tensor_bytes<E, 4>(
+                     function, {sizes.batch, tiles, sizes.channels, sizes.state})));
   }
+  auto read = inputs;
+  const bool overwritten = (options.keep || cut) &&
+                           ssm::detail::is_same_memory(outputs.final_state, inputs.initial_state);
+  resize(backend, scratch.initial, overwritten ? sizes.states() : std::array<Index, 3>{});
+  if (overwritten) {
+    copy_elements(backend, function, inputs.initial_state,
+                  reinterpret_cast<E*>(scratch.initial.data()));
+    read.initial_state = scratch.initial.view();
+  }
+  if (options.keep)
+    scratch.call.keep(sizes.call(), ssm::detail::selective_variant(inputs, options));
   if (sizes.channels == 0 || sizes.sequences == 0) return;
 
-  const SelectiveArguments<T, E> in(inputs, options);
-  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32);
-  const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
+  const SelectiveArguments<T, E> in(read, options);
   struct Arrays {
     E* entries;
     R *totals, *partial_y;
   };
-  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
     return Arrays{cut ? s.array<E>(shape.cuts.count * shape.states()) : nullptr,
                   cut ? s.array<R>(shape.cuts.count * shape.rows * shape.channels) : nullptr,
                   sliced ? s.array<R>(shape.slices * inputs.u.size()) : nullptr};
@@ -79,52 +90,54 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                          SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
     }
     launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
-           Forward{in, shape, steps, Array<T, 3>(outputs.y, options.reversed),
+           Forward{in, shape, steps, Array<T, 3>(outputs.y, inputs.sequences),
                    Array<E, 3>(outputs.final_state), arrays.entries, states, arrays.partial_y});
   });
   if (sliced)
     launch_elementwise(
         backend, function, inputs.u.size(),
-        SelectiveJoinSlices<T, E>{in, Array<T, 3>(outputs.y, options.reversed), arrays.partial_y,
+        SelectiveJoinSlices<T, E>{in, Array<T, 3>(outputs.y, inputs.sequences), arrays.partial_y,
                                   shape.slices, shape.rows, shape.length, shape.channels});
 }
 
 template <class T, class K>
-void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
-                             const SelectiveScanOptions& options,
-                             const SelectiveScanSaved<T, K, Device>& saved,
-                             const SelectiveScanOutputGradients<T, K, Device>& output_gradients,
-                             const SelectiveScanInputGradients<T, K, Device>& input_gradients,
-                             SelectiveScanWorkspace<T, K, Device>& workspace) {
+void selective_scan_backward(
+    const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
+    const SelectiveScanOptions& options,
+    const std::type_identity_t<SelectiveScanOutputGradients<T, K, Device>>& output_gradients,
+    const std::type_identity_t<SelectiveScanInputGradients<T, K, Device>>& input_gradients,
+    SelectiveScanScratch<T, K, Device>& scratch) {
   using namespace kernels;
   using E = Element<K>;
   using R = kernels::Real<E>;
   using V = typename SelectiveArguments<T, E>::V;
   const char* function = "selective_scan_backward";
-  const auto sizes = ssm::detail::check_selective_inputs(function, inputs);
+  const auto sizes = ssm::detail::check_selective_inputs(function, inputs, options);
   ssm::detail::check_selective_gradients(function, output_gradients, input_gradients, inputs,
                                          sizes);
-  const std::array<Index, 4> wanted{sizes.batch, sizes.length, sizes.channels, sizes.state};
-  if (saved.shape != wanted)
-    ssm::detail::throw_shape(function, "saved",
-                             "of a call with " + ssm::detail::to_string(saved.shape),
-                             ssm::detail::to_string(wanted));
+  scratch.call.check(function, "selective_scan", sizes.call(),
+                     ssm::detail::selective_variant(inputs, options));
   if (sizes.channels == 0) return;
 
-  const SelectiveArguments<T, E> in(inputs, options);
-  const SelectiveGradients<T, E> gradients(output_gradients, input_gradients, options.reversed);
+  auto read = inputs;
+  if (scratch.initial.size() > 0) read.initial_state = scratch.initial.view();
+  const SelectiveArguments<T, E> in(read, options);
+  SelectiveGradients<T, E> gradients(output_gradients, input_gradients, inputs.sequences);
   // Fewer lanes and threads than forward has, for the shared memory that they take.
-  const SelectiveShape shape(sizes, inputs.offsets, options.reversed, 32,
-                             CoefficientSums<E>::most_lanes, 128);
+  const SelectiveShape shape(sizes, inputs.sequences, 32, CoefficientSums<E>::most_lanes, 128);
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   const Index pieces = shape.rows * shape.cuts.count;
   const auto& din = input_gradients;
+  // Another piece may still have to read the gradients of final states when one writes those of
+  // initial ones.
+  const bool overwritten =
+      cut && ssm::detail::is_same_memory(din.initial_state, output_gradients.final_state);
   struct Arrays {
-    E* exits;
+    E *exits, *dfinal;
     R* totals;
     SelectivePartials<E> partials;
   };
-  const Arrays arrays = lay_out(backend, workspace.memory, [&](Scratch& s) {
+  const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
     const auto of_states = [&](bool wanted_) {
       return wanted_ ? s.array<E>(shape.cuts.count * shape.states()) : nullptr;
     };
@@ -133,6 +146,7 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
     };
     Arrays a{};
     a.exits = of_states(cut);
+    if (overwritten) a.dfinal = s.array<E>(output_gradients.final_state.size());
     a.totals = of_channels(cut);
     a.partials.A = of_states(static_cast<bool>(din.A));
     a.partials.B_constant = of_states(static_cast<bool>(din.B.constant));
@@ -146,6 +160,9 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
     return a;
   });
   const SelectivePartials<E>& partials = arrays.partials;
+  if (overwritten)
+    gradients.final_state =
+        copy_elements(backend, function, output_gradients.final_state, arrays.dfinal);
 
   if (sizes.sequences > 0) {
     with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
@@ -163,7 +180,7 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
       }
       launch(backend, function, shape.blocks(), shape.threads(), Backward::shared_bytes(shape),
              Backward{in, shape, gradients, partials, arrays.exits,
-                      static_cast<const E*>(saved.states.data())});
+                      static_cast<const E*>(scratch.kept.data())});
       if (sliced) {
         SelectiveShape one_slice = shape;
         one_slice.slices = 1;
@@ -192,7 +209,7 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
     const Index each = shape.rows * shape.length * shape.state;
     launch_elementwise(
         backend, function, to.size(),
-        SelectiveSumPanels<E, V>{Array<V, 4>(to, options.reversed),
+        SelectiveSumPanels<E, V>{Array<V, 4>(to, inputs.sequences),
                                  partials.coefficients + which * each, shape.group_panels(),
                                  shape.groups, shape.rows, shape.length, shape.state});
   };
@@ -208,12 +225,11 @@ void selective_scan_backward(const Cuda& backend, const SelectiveScanInputs<T, K
 }  // namespace ssm
 
 /// Defines the selective scan for one type of storage.
-#define SSM_SELECTIVE_SCAN(T, K)                                                                  \
-  template void ssm::selective_scan<T, K>(                                                        \
-      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&,         \
-      const SelectiveScanOutputs<T, K, Device>&, SelectiveScanWorkspace<T, K, Device>&,           \
-      SelectiveScanSaved<T, K, Device>*);                                                         \
-  template void ssm::selective_scan_backward<T, K>(                                               \
-      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&,         \
-      const SelectiveScanSaved<T, K, Device>&, const SelectiveScanOutputGradients<T, K, Device>&, \
-      const SelectiveScanInputGradients<T, K, Device>&, SelectiveScanWorkspace<T, K, Device>&);
+#define SSM_SELECTIVE_SCAN(T, K)                                                          \
+  template void ssm::selective_scan(                                                      \
+      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&, \
+      const SelectiveScanOutputs<T, K, Device>&, SelectiveScanScratch<T, K, Device>&);    \
+  template void ssm::selective_scan_backward(                                             \
+      const Cuda&, const SelectiveScanInputs<T, K, Device>&, const SelectiveScanOptions&, \
+      const SelectiveScanOutputGradients<T, K, Device>&,                                  \
+      const SelectiveScanInputGradients<T, K, Device>&, SelectiveScanScratch<T, K, Device>&);
