@@ -37,6 +37,15 @@ template <std::size_t Rank>
               "no stride of 0 in what is written");
 }
 
+template <class AnyView>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_woven(std::string_view function,
+                                                        std::string_view argument,
+                                                        const AnyView& view) {
+  throw_shape(function, argument,
+              to_string(view.extents()) + " strided as " + to_string(view.strides()),
+              "memory that holds every element once");
+}
+
 /// Throws ShapeError unless `view` is there, with no negative extent: for an argument that others
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
@@ -49,15 +58,43 @@ void check_given(std::string_view function, std::string_view argument, const Any
   check_memory(function, argument, view);
 }
 
+/// Throws ShapeError for a view that is written to and holds an element twice: unless each extent
+/// steps over all that the ones with smaller strides span.
+template <class AnyView>
+[[gnu::cold, gnu::noinline]] void check_output_in_any_order(std::string_view function,
+                                                            std::string_view argument,
+                                                            const AnyView& view) {
+  if (!view) return;
+  for (const Index extent : view.extents())
+    if (extent < 1) return;
+  std::array<std::size_t, AnyView::rank> order{};
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto step = [&](std::size_t i) {
+    return view.stride(i) < 0 ? -view.stride(i) : view.stride(i);
+  };
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return step(a) < step(b); });
+  Index span = 0;
+  for (const std::size_t i : order) {
+    if (view.extent(i) == 1) continue;
+    if (step(i) == 0) throw_repeated(function, argument, view.strides());
+    if (step(i) <= span) throw_woven(function, argument, view);
+    span += (view.extent(i) - 1) * step(i);
+  }
+}
+
 /// Throws ShapeError where elements of `view`, which is written to, share memory for want of a
 /// stride.
 template <class AnyView>
 void check_output(std::string_view function, std::string_view argument, const AnyView& view) {
-  if (!view) return;
-  bool repeated = false;
-  for (std::size_t i = 0; i < AnyView::rank; ++i)
-    repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
-  if (repeated && view.size() > 0) throw_repeated(function, argument, view.strides());
+  // One branch for rows that follow each other.
+  Index span = 0;
+  bool row_major = true;
+  for (std::size_t i = AnyView::rank; i-- > 0;) {
+    row_major = row_major & ((view.extent(i) <= 1) | (view.stride(i) > span));
+    span += (view.extent(i) - 1) * view.stride(i);
+  }
+  if (!row_major) check_output_in_any_order(function, argument, view);
 }
 
 /// check_shape and check_output of an argument that is written to.
@@ -75,14 +112,27 @@ void check_optional_output_shape(std::string_view function, std::string_view arg
   if (view) check_output_shape(function, argument, view, want);
 }
 
+template <class AnyView, std::size_t Rank>
+[[gnu::cold, gnu::noinline]] void check_rows_in_turn(std::string_view function,
+                                                     std::string_view argument, const AnyView& view,
+                                                     const std::array<Index, Rank>& extents) {
+  check_shape(function, argument, view, extents);
+  check_given(function, argument, view);
+  check_adjacent(function, argument, view);
+}
+
 /// Throws ShapeError unless a view is there, with these extents and the elements of its last one
 /// adjacent.
 template <class AnyView, std::size_t Rank>
 void check_rows(std::string_view function, std::string_view argument, const AnyView& view,
                 const std::array<Index, Rank>& extents) {
-  check_shape(function, argument, view, extents);
-  check_given(function, argument, view);
-  check_adjacent(function, argument, view);
+  static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
+  // One branch for a view that is as it should be.
+  bool good = static_cast<bool>(view) & (view.data() != nullptr) &
+              ((extents[Rank - 1] <= 1) | (view.stride(Rank - 1) == 1));
+  for (std::size_t i = 0; i < Rank; ++i)
+    good = good & (view.extent(i) == extents[i]) & (extents[i] >= 0);
+  if (!good) check_rows_in_turn(function, argument, view, extents);
 }
 
 /// The same for one that is written to.
@@ -172,10 +222,35 @@ struct Footprint {
   }
 };
 
-/// Whether two views may share an element.
+/// The bytes that a view with elements spans, gaps among them.
+struct ByteRange {
+  std::uintptr_t begin, end;
+
+  template <class AnyView>
+  explicit ByteRange(const AnyView& view) noexcept {
+    Index first = 0, last = 1;
+    for (std::size_t i = 0; i < AnyView::rank; ++i) {
+      const Index reach = (view.extent(i) - 1) * view.stride(i);
+      first += std::min<Index>(reach, 0);
+      last += std::max<Index>(reach, 0);
+    }
+    constexpr auto size = static_cast<Index>(sizeof(typename AnyView::value_type));
+    const auto at = std::bit_cast<std::uintptr_t>(view.data());
+    begin = at + static_cast<std::uintptr_t>(first * size);
+    end = at + static_cast<std::uintptr_t>(last * size);
+  }
+};
+
+template <class A, class B>
+[[nodiscard, gnu::cold, gnu::noinline]] bool elements_meet(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+}
+
+/// Whether two views may share an element. Arrays apart cost a few integers' time.
 template <class A, class B>
 [[nodiscard]] bool overlap(const A& a, const B& b) noexcept {
-  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+  const ByteRange x(a), y(b);
+  return ((x.begin < y.end) & (y.begin < x.end)) && elements_meet(a, b);
 }
 
 /// Whether element by element two views are the same.
