@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -41,7 +41,7 @@ template <std::size_t Rank>
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
 void check_given(std::string_view function, std::string_view argument, const AnyView& view,
-                 std::string_view shape) {
+                 std::string_view shape = "given") {
   if (!view) throw_absent(function, argument, shape);
   Index all = 0;
   for (const Index extent : view.extents()) all |= extent;
@@ -75,23 +75,44 @@ void check_optional_output_shape(std::string_view function, std::string_view arg
   if (view) check_output_shape(function, argument, view, want);
 }
 
-/// Where the elements of a view lie.
+/// Throws ShapeError unless a view is there, with these extents and the elements of its last one
+/// adjacent.
+template <class AnyView, std::size_t Rank>
+void check_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                const std::array<Index, Rank>& extents) {
+  check_shape(function, argument, view, extents);
+  check_given(function, argument, view);
+  check_adjacent(function, argument, view);
+}
+
+/// The same for one that is written to.
+template <class AnyView, std::size_t Rank>
+void check_output_rows(std::string_view function, std::string_view argument, const AnyView& view,
+                       const std::array<Index, Rank>& extents) {
+  check_rows(function, argument, view, extents);
+  check_output(function, argument, view);
+}
+
+/// Where the elements of a view lie. Made by `of`; without initializers, as some operations are
+/// shorter than it takes to fill a few of these with zeros.
 struct Footprint {
   static constexpr std::size_t most = 6;
 
-  const void* data = nullptr;
-  std::uintptr_t begin = 0, end = 0;  ///< bytes from the first element to the last
-  std::size_t element = 0, rank = 0;
-  std::array<Index, most> extents{}, strides{};
+  const void* data;
+  std::uintptr_t begin, end;  ///< bytes from the first element to the last
+  std::size_t element;        ///< bytes of one
+  std::size_t rank;           ///< extents that count: above 1, with a stride
+  std::array<Index, most> extents, strides;
 
   template <class AnyView>
   static Footprint of(const AnyView& view) noexcept {
     static_assert(AnyView::rank <= most);
     Footprint f;
-    if (!view || view.data() == nullptr || view.size() == 0) return f;
     f.data = view.data();
     f.element = sizeof(typename AnyView::value_type);
+    f.rank = 0;
     f.begin = f.end = std::bit_cast<std::uintptr_t>(view.data());
+    if (!view || view.data() == nullptr || view.size() == 0) return f;
     for (std::size_t i = 0; i < AnyView::rank; ++i) {
       const Index extent = view.extent(i), stride = view.stride(i);
       if (extent == 1 || stride == 0) continue;
@@ -137,8 +158,10 @@ struct Footprint {
     return begin < other.end && other.begin < end && alternates_not(other);
   }
   [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
-    return data == other.data && rank == other.rank && extents == other.extents &&
-           strides == other.strides;
+    bool same = data == other.data && rank == other.rank;
+    for (std::size_t i = 0; same && i < rank; ++i)
+      same = extents[i] == other.extents[i] && strides[i] == other.strides[i];
+    return same;
   }
 
  private:
@@ -154,6 +177,36 @@ struct Footprint {
   }
 };
 
+/// Whether two views may share an element.
+template <class A, class B>
+[[nodiscard]] bool overlap(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+}
+
+/// Whether element by element two views are the same.
+template <class A, class B>
+[[nodiscard]] bool same_elements(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).is_same(Footprint::of(b));
+}
+
+/// Throws ShapeError when `output`, which is written to, has memory in common with `other`.
+template <class Output, class Other>
+void check_no_overlap(std::string_view function, std::string_view output_name, const Output& output,
+                      std::string_view other_name, const Other& other) {
+  if (overlap(output, other))
+    throw_shape(function, output_name, "in the memory of " + std::string(other_name),
+                "memory of its own");
+}
+
+/// The same for an output that may be the memory of the other argument, element by element.
+template <class Output, class Other>
+void check_same_or_apart(std::string_view function, std::string_view output_name,
+                         const Output& output, std::string_view other_name, const Other& other) {
+  if (overlap(output, other) && !same_elements(output, other))
+    throw_shape(function, output_name, "over a part of the memory of " + std::string(other_name),
+                "all of it or memory of its own");
+}
+
 /// Throws ShapeError when an output has memory in common with an input or another output. Inputs
 /// come first, outputs after all of them; what is absent has no memory.
 template <std::size_t Most>
@@ -163,26 +216,27 @@ class OverlapChecks {
 
   template <class AnyView>
   void input(std::string_view name, const AnyView& view) noexcept {
-    if (view) add(name, Footprint::of(view));
+    if (!view) return;
+    if (count_ == Most) std::abort();  // Most is too small for the operation that asks
+    names_[count_] = name;
+    footprints_[count_++] = Footprint::of(view);
   }
   /// `same` names an argument whose very elements, in the same places, the output may be.
   template <class AnyView>
   void output(std::string_view name, const AnyView& view, std::string_view same = {}) {
     if (!view) return;
-    const Footprint footprint = Footprint::of(view);
-    for (std::size_t i = 0; i < count_; ++i)
-      if (footprint.overlaps(footprints_[i]) &&
-          !(names_[i] == same && footprint.is_same(footprints_[i])))
-        throw_shape(function_, name, "in the memory of " + std::string(names_[i]),
-                    "memory of its own");
-    add(name, footprint);
+    const std::size_t before = count_;
+    input(name, view);
+    for (std::size_t i = 0; i < before; ++i)
+      if (footprints_[before].overlaps(footprints_[i]) &&
+          !(names_[i] == same && footprints_[before].is_same(footprints_[i])))
+        throw_overlap(name, names_[i]);
   }
 
  private:
-  void add(std::string_view name, const Footprint& footprint) noexcept {
-    assert(count_ < Most);
-    names_[count_] = name;
-    footprints_[count_++] = footprint;
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_overlap(std::string_view name,
+                                                            std::string_view other) const {
+    throw_shape(function_, name, "in the memory of " + std::string(other), "memory of its own");
   }
 
   std::string_view function_;
