@@ -177,7 +177,7 @@ class LongConv {
     for (Index begin = 0; begin < length; begin += w.plan.chunk) {
       const Index count = std::min(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
-      for (Index k = 0; k < w.input.size(); ++k) w.output(k) = times(w.input(k), w.kernel(k));
+      multiply(w.input.size(), w.input.data(), w.kernel.data(), w.output.data());
       w.fft.inverse(w.plan.size, w.output.data(), w.time.data());
       std::copy_n(w.time.data() + before, count, w.y.data() + begin);
     }
@@ -201,10 +201,8 @@ class LongConv {
       const Index count = std::min(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
       transform(w, w.y.data() + begin, count, before, w.output);
-      for (Index k = 0; k < w.input.size(); ++k) {
-        w.dkernel(k) += times(w.output(k), std::conj(w.input(k)));
-        w.output(k) = times(w.output(k), std::conj(w.kernel(k)));
-      }
+      multiply_backward(w.input.size(), w.input.data(), w.kernel.data(), w.dkernel.data(),
+                        w.output.data());
       w.fft.inverse(w.plan.size, w.output.data(), w.time.data());
       axpy(before + count, T(1), w.time.data(), w.dpast.data() + begin);
     }
@@ -244,6 +242,18 @@ class LongConv {
 
   static void axpy(Index count, T a, const T* x, T* y) noexcept {
     for (Index t = 0; t < count; ++t) y[t] += a * x[t];
+  }
+  static void multiply(Index count, const std::complex<T>* a, const std::complex<T>* b,
+                       std::complex<T>* product) noexcept {
+    for (Index k = 0; k < count; ++k) product[k] = times(a[k], b[k]);
+  }
+  /// From the gradient of the product to that of a, in place; adds to that of b.
+  static void multiply_backward(Index count, const std::complex<T>* a, const std::complex<T>* b,
+                                std::complex<T>* db, std::complex<T>* gradient) noexcept {
+    for (Index k = 0; k < count; ++k) {
+      db[k] += times(gradient[k], std::conj(a[k]));
+      gradient[k] = times(gradient[k], std::conj(b[k]));
+    }
   }
   static std::complex<T> times(std::complex<T> a, std::complex<T> b) noexcept {
     return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
@@ -362,10 +372,14 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
       w.dpast.resize({before + length});
       w.dpast.fill(T(0));
       conv.backward(w, length);
+      T sum = D_gradient;
+      const T *const g = w.y.data(), *const u = w.past.data() + before;
+      T* const dpast = w.dpast.data() + before;
       for (Index t = 0; t < length; ++t) {
-        w.dpast(before + t) += D * w.y(t);
-        D_gradient += w.y(t) * w.past(before + t);
+        dpast[t] += D * g[t];
+        sum += g[t] * u[t];
       }
+      D_gradient = sum;
       const Index count = conv.states[1];
       if (dout.final_state)
         for (Index i = 0; i < count; ++i)

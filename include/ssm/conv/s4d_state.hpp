@@ -10,6 +10,7 @@
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -22,6 +23,12 @@ inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
   for (; n > 0; n /= 2, z *= z)
     if (n % 2 == 1) result *= z;
   return result;
+}
+
+template <class T>
+void add_row(const Tensor<T, 1>& row, const View<T, 1>& to) noexcept {
+  const T* const from = row.data();
+  for (Index t = 0; t < to.extent(0); ++t) to(t) += from[t];
 }
 
 }  // namespace detail
@@ -68,8 +75,8 @@ void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
           for (Index n = 0; n < modes; ++n)
             v[n] = detail::wide<T>(in.model.C, c, n) * z[n] * state(n);
           sums.expand(z, v, w.row.view().slice(0, 0, length), w);
-          const View<T, 2> y = detail::steps_of(outputs.y, span, reversed);
-          for (Index t = 0; t < length; ++t) y(t, c) += w.row(t);
+          detail::add_row(w.row,
+                          detail::channel_of(detail::steps_of(outputs.y, span, reversed), c));
         }
         if (!outputs.final_state) continue;
         const View<const T, 2> backwards = detail::steps_of(in.u, span, !reversed);
@@ -157,8 +164,7 @@ void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& i
             din.initial_state(s, c, n) = std::complex<T>(std::conj(p_h[n]));
         if (!din.u || !dout.final_state) continue;
         sums.expand(z, v, w.row.view().slice(0, 0, length), w);
-        const View<T, 2> du = detail::steps_of(din.u, span, !reversed);
-        for (Index t = 0; t < length; ++t) du(t, c) += w.row(t);
+        detail::add_row(w.row, detail::channel_of(detail::steps_of(din.u, span, !reversed), c));
       }
       if (din.model.delta) din.model.delta(c) += static_cast<T>(delta_gradient);
     });
