@@ -2,6 +2,7 @@
 
 /// The room scan: recurrences and scans over time: linear, diagonal, selective.
 
+#include "ssm/scan/decay_gradient.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
 #include "ssm/scan/linear_scan.hpp"
