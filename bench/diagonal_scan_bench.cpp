@@ -16,8 +16,8 @@
 /// floor        what the chunked form cannot avoid: its multiply-adds on data that stays in the
 ///              first-level cache
 /// convolution  the kernel by Vandermonde sums, then transforms
-/// layer        an S4D layer over short sequences in every form, which S4dForm::fastest chooses
-/// from
+/// layer        an S4D layer, forward and backward, on short sequences in every form, which
+///              S4dForm::fastest chooses from
 namespace {
 
 using ssm::Index;
@@ -77,7 +77,7 @@ struct Problem {
   void convolve(int threads) {
     kernel.resize({channels, length});
     ssm::s4d_kernel(ssm::cpu(threads), {lambda, delta, B, C}, {method}, {kernel}, kernels);
-    ssm::long_conv(ssm::cpu(threads), {u, kernel, D}, {}, {y}, conv);
+    ssm::long_conv(ssm::cpu(threads), {u, kernel, D, {}}, {}, {y, {}}, conv);
   }
 };
 
@@ -165,19 +165,19 @@ void convolution(benchmark::State& run, Index length, Index channels, Index stat
 /// The layer in one form, forward or backward.
 template <class T>
 void layer(benchmark::State& run, Index batch, Index length, Index width, Index state,
-           ssm::S4dForm form, bool backward_too) {
-  ssm::S4d<T> s4d({.width = width, .state = state, .form = form}), gradients;
-  s4d.B.fill(1);
-  s4d.C.fill(1);
+           ssm::S4dForm form, bool backward) {
+  ssm::S4d<T> model({.width = width, .state = state, .form = form}), gradients;
+  model.B.fill(1);
+  model.C.fill(1);
   Tensor<T, 3> u({batch, length, width}), y(u.extents());
   u.fill(1);
   ssm::S4dScratch<T> scratch;
-  forward(ssm::cpu(1), s4d, u, {}, y, {.keep = backward_too}, scratch);
+  ssm::forward(ssm::cpu(1), model, u, {}, y, {}, scratch);
   for (auto _ : run)
-    if (backward_too)
-      backward(ssm::cpu(1), s4d, u, {}, u, y, gradients, {}, scratch);
+    if (backward)
+      ssm::backward(ssm::cpu(1), model, u, {}, u, y, gradients, {}, scratch);
     else
-      forward(ssm::cpu(1), s4d, u, {}, y, {.keep = false}, scratch);
+      ssm::forward(ssm::cpu(1), model, u, {}, y, {.keep = false}, scratch);
   report(run, batch * length * width);
 }
 

@@ -337,7 +337,8 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
                         const LongConvInputGradients<T>& input_gradients,
                         LongConvScratch<T>& scratch) {
   constexpr std::string_view name = "long_conv_backward";
-  const auto &dout = output_gradients, &din = input_gradients;
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
   const detail::LongConv<T> conv(name, inputs, options, inputs.initial_state || din.initial_state,
                                  scratch);
   detail::check_shape(name, "gradient of y", dout.y, inputs.u.extents());

@@ -126,7 +126,9 @@ void s4_pass_state_backward(const Cpu& backend, const S4StateInputs<T>& inputs,
                             const S4StateInputGradients<T>& input_gradients,
                             S4StateScratch<T>& scratch) {
   constexpr std::string_view name = "s4_pass_state_backward";
-  const auto &in = inputs, &dout = output_gradients, &din = input_gradients;
+  const auto& in = inputs;
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
   const std::array states = detail::check_s4_state(name, in, options);
   detail::check_state_gradients(name, in, states, dout, din);
   detail::for_s4_states(

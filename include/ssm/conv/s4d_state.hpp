@@ -101,7 +101,9 @@ void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& i
                              DiagonalStateScratch<T>& scratch) {
   using Complex = std::complex<double>;
   constexpr std::string_view name = "s4d_pass_state_backward";
-  const auto &in = inputs, &dout = output_gradients, &din = input_gradients;
+  const auto& in = inputs;
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
   const std::array states = detail::check_diagonal_state(name, in);
   detail::check_state_gradients(name, in, states, dout, din);
   const Index modes = states[2], longest = detail::longest_sequence(in.sequences, in.u.extent(1));
