@@ -246,7 +246,7 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   scratch.call.check(function, "S4d forward",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   auto& [first, second] = scratch.directions;
   for (auto* own : {&first, &second}) {
     resize(backend, own->dlambda, {config.width, config.modes()});
