@@ -277,3 +277,27 @@ TEST_CASE("a layer that is there keeps what it has unless all is read") {
   Toy<float> wider({.width = 4});
   CHECK_THROWS_WITH(ssm::read_into(bad, "other.", wider), contains("expected (8, 4)"));
 }
+
+TEST_CASE(
+    "a model's file with any bytes of its header changed is loaded or refused, nothing else") {
+  using Mixed = ssm::OneOf<Residual<Mamba<float>>, Mamba<float>>;
+  using Model = ssm::LanguageModel<Mixed>;
+  const ssm::MambaConfig mamba{.width = 2, .inner = 3, .state = 1};
+  ssm::StackConfig<Mixed> stack(1, {mamba});
+  stack.layers.push_back({ssm::ResidualConfig<Mamba<float>>{mamba, 0.1}});
+  const TempDirectory directory;
+  ssm::save(directory / "good", random_layer<Model>({3, stack, 1e-5}));
+  const std::string good = ssm::test::read_bytes(directory / "good");
+  const auto config_end = static_cast<Index>(good.find("\"format\""));
+  ssm::test::Random random(3);
+  int loaded = 0, refused = 0;
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string bytes = good;
+    for (Index change = random.integer(1, 2); change > 0; --change)
+      bytes[static_cast<std::size_t>(random.integer(8, config_end))] =
+          "0123456789-.e{}[]\",:"[random.integer(0, 19)];
+    ++(complaint<Model>(directory.write("bad", bytes)).empty() ? loaded : refused);
+  }
+  CHECK(loaded + refused == 2000);
+  CHECK(refused > 1000);
+}
