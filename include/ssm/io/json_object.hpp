@@ -98,7 +98,6 @@ class JsonObject {
     return std::nan("");
   }
 
- private:
   /// A value in a few words.
   static std::string describe(const Json& json) {
     if (json.as<Json::Object>() != nullptr) return "an object";
@@ -107,6 +106,7 @@ class JsonObject {
     return text.size() <= 80 ? text : "a long list";
   }
 
+ private:
   std::filesystem::path path_;
   std::string name_;
   const Json& object_;

@@ -41,6 +41,16 @@ struct MambaConfig {
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(MambaConfig& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("inner", c.inner);
+  visit("state", c.state);
+  visit("conv_width", c.conv_width);
+  visit("dt_rank", c.dt_rank);
+}
+
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
 /// the state of the scan. A plain value; zero when made.
 template <class T, class Space = Host>

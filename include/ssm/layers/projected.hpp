@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -26,6 +27,13 @@ struct ProjectedConfig {
 
   friend bool operator==(const ProjectedConfig&, const ProjectedConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(ProjectedConfig<Layer>& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("inner", c.inner);
+}
 
 /// What a forward pass of a projected layer leaves for backward, and room for both.
 template <class Layer>
@@ -78,6 +86,13 @@ void parameters(Projected<Layer>& layer, Visit&& visit) {
   parameters(layer.inner, visit);
   visit("decoder.weight", layer.decoder, shape(outside, inside), true);
   visit("decoder.bias", layer.decoder_bias, shape(outside), false);
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(Projected<Layer>& layer, const typename Projected<Layer>::Config& config) {
+  layer.config = config;
+  configure(layer.inner, config.inner);
 }
 
 template <class Layer>

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -26,6 +27,13 @@ struct ResidualConfig {
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
   friend bool operator==(const ResidualConfig&, const ResidualConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(ResidualConfig<Layer>& c, Visit&& visit) {
+  visit("mixer", c.mixer);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a residual block leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -68,6 +76,13 @@ template <class Layer, class Visit>
 void parameters(Residual<Layer>& layer, Visit&& visit) {
   visit("norm.weight", layer.norm, shape(layer.config.width()), false);
   parameters(layer.mixer, within("mixer.", visit));
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(Residual<Layer>& layer, const typename Residual<Layer>::Config& config) {
+  layer.config = config;
+  configure(layer.mixer, config.mixer);
 }
 
 template <class Layer>

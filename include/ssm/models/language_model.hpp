@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
@@ -30,6 +31,14 @@ struct LanguageModelConfig {
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(LanguageModelConfig<Layer>& c, Visit&& visit) {
+  visit("vocab", c.vocab);
+  visit("backbone", c.backbone);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a language model leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -88,6 +97,13 @@ void parameters(LanguageModel<Layer>& model, Visit&& visit) {
   visit("backbone.embedding.weight", model.embedding, shape(c.vocab, c.width()), true);
   parameters(model.backbone, within("backbone.", visit));
   visit("backbone.norm_f.weight", model.norm, shape(c.width()), false);
+}
+
+/// Makes a model one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(LanguageModel<Layer>& model, const typename LanguageModel<Layer>::Config& config) {
+  model.config = config;
+  configure(model.backbone, config.backbone);
 }
 
 /// A state of zeros: what the model knows before the first token of each sequence.

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
@@ -34,6 +35,15 @@ struct SequenceClassifierConfig {
   friend bool operator==(const SequenceClassifierConfig&,
                          const SequenceClassifierConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(SequenceClassifierConfig<Layer>& c, Visit&& visit) {
+  visit("inputs", c.inputs);
+  visit("classes", c.classes);
+  visit("backbone", c.backbone);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a classifier leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -108,6 +118,14 @@ void parameters(SequenceClassifier<Layer>& model, Visit&& visit) {
   visit("norm.weight", model.norm, shape(c.width()), false);
   visit("head.weight", model.head, shape(c.classes, c.width()), true);
   visit("head.bias", model.head_bias, shape(c.classes), false);
+}
+
+/// Makes a model one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(SequenceClassifier<Layer>& model,
+               const typename SequenceClassifier<Layer>::Config& config) {
+  model.config = config;
+  configure(model.backbone, config.backbone);
 }
 
 /// A state before the first step.
