@@ -91,7 +91,8 @@ void check_output(std::string_view function, std::string_view argument, const An
   Index span = 0;
   bool row_major = true;
   for (std::size_t i = AnyView::rank; i-- > 0;) {
-    row_major = row_major & ((view.extent(i) <= 1) | (view.stride(i) > span));
+    const bool single = view.extent(i) <= 1, apart = view.stride(i) > span;
+    row_major = row_major & (single | apart);
     span += (view.extent(i) - 1) * view.stride(i);
   }
   if (!row_major) check_output_in_any_order(function, argument, view);
@@ -128,10 +129,13 @@ void check_rows(std::string_view function, std::string_view argument, const AnyV
                 const std::array<Index, Rank>& extents) {
   static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
   // One branch for a view that is as it should be.
-  bool good = static_cast<bool>(view) & (view.data() != nullptr) &
-              ((extents[Rank - 1] <= 1) | (view.stride(Rank - 1) == 1));
-  for (std::size_t i = 0; i < Rank; ++i)
-    good = good & (view.extent(i) == extents[i]) & (extents[i] >= 0);
+  const bool given = static_cast<bool>(view), real = view.data() != nullptr;
+  const bool single = extents[Rank - 1] <= 1, adjacent = view.stride(Rank - 1) == 1;
+  bool good = given & real & (single | adjacent);
+  for (std::size_t i = 0; i < Rank; ++i) {
+    const bool fits = view.extent(i) == extents[i], counts = extents[i] >= 0;
+    good = good & fits & counts;
+  }
   if (!good) check_rows_in_turn(function, argument, view, extents);
 }
 
