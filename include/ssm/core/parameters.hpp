@@ -46,19 +46,18 @@ template <class Visit>
 template <class Layer, class Visit>
 void parameters(const Layer& layer, Visit&& visit) {
   // The list is written once, for layers that may change; nothing is changed here.
-  parameters(const_cast<Layer&>(layer), [&](const auto& name, auto& tensor, const auto& extents,
-                                            bool decay) {
-    visit(name, std::as_const(tensor), extents, decay);
-  });
+  parameters(const_cast<Layer&>(layer),
+             [&](const auto& name, auto& tensor, const auto& extents, bool decay) {
+               visit(name, std::as_const(tensor), extents, decay);
+             });
 }
 
 /// Makes every parameter of a layer the shape that its configuration says, new elements zero.
 /// @throws ShapeError for an extent that is negative or a size that cannot be addressed
 template <class Layer>
 void resize_parameters(Layer& layer) {
-  parameters(layer, [](const auto&, auto& tensor, const auto& extents, bool) {
-    tensor.resize(extents);
-  });
+  parameters(layer,
+             [](const auto&, auto& tensor, const auto& extents, bool) { tensor.resize(extents); });
 }
 
 /// Sets every parameter to zero, as a gradient starts.

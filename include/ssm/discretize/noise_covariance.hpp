@@ -18,7 +18,7 @@ namespace detail {
 /// L Q = X Q + Q Xᵀ.
 template <class Matrix>
 Matrix noise_of_small_step(const Matrix& X, const Matrix& Q) {
-  const Index terms = std::max<Index>(18, 2 * X.rows());  // 1/19! is below epsilon
+  const Index terms = (std::max<Index>)(18, 2 * X.rows());  // 1/19! is below epsilon
   Matrix term = Q, sum = Q;
   for (Index k = 1; k <= terms; ++k) {
     const Matrix product = X * term;
@@ -37,7 +37,7 @@ Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
   using NoInput = Eigen::Matrix<double, N, 0>;
   const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
   Q = (inverse.asDiagonal() * Q * inverse.asDiagonal()).eval();
-  const double norm = std::max(one_norm(A), one_norm(A.transpose()));
+  const double norm = (std::max)(one_norm(A), one_norm(A.transpose()));
   if (!std::isfinite(norm))
     return Matrix::Constant(A.rows(), A.cols(), std::numeric_limits<double>::quiet_NaN());
 

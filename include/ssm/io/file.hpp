@@ -45,7 +45,7 @@ inline std::ifstream open_for_reading(const std::filesystem::path& path) {
 
 /// Reads a whole file of at most `limit` bytes.
 inline std::string read_file(const std::filesystem::path& path,
-                             std::uint64_t limit = std::numeric_limits<std::uint32_t>::max()) {
+                             std::uint64_t limit = (std::numeric_limits<std::uint32_t>::max)()) {
   const std::uint64_t size = regular_file_size(path);
   if (size > limit)
     throw_file(path,

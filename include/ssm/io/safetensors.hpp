@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "ssm/core/error.hpp"
+#include "ssm/core/float16.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/io/file.hpp"
-#include "ssm/core/float16.hpp"
 #include "ssm/io/safetensors_header.hpp"
 
 /// Safetensors: an 8-byte little-endian length, a JSON header of that length, the raw tensors.
@@ -183,7 +183,7 @@ class SafetensorsReader {
     std::array<char, chunk * 8> bytes;
     const std::size_t size = detail::facts(dtype).bytes;
     for (std::size_t done = 0; done < count || done == 0; done += chunk) {
-      const std::size_t now = std::min(chunk, count - done);
+      const std::size_t now = (std::min)(chunk, count - done);
       read_bytes(bytes.data(), now * size);
       const char* from = bytes.data();
       switch (dtype) {

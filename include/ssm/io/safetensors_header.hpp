@@ -151,7 +151,7 @@ class SafetensorsParser {
     return has_dtype_ = true;
   }
   bool number_unsigned(std::uint64_t value) {
-    constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    constexpr auto largest = static_cast<std::uint64_t>((std::numeric_limits<Index>::max)());
     if (place_ == Place::shape && value <= largest) {
       entry_.shape.push_back(static_cast<Index>(value));
       return true;

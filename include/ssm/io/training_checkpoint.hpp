@@ -188,14 +188,14 @@ struct MambaLMTrainer {
   MambaLMTrainingState<T> state;
   TrainingOptions options;
 
-  TrainingReport step(const Cpu& cpu, std::span<const unsigned char> text) {
+  TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
     if (gradients_.config != state.weights.config)
       gradients_ = MambaLMWeights<T>(state.weights.config);
     const auto loss = [&](const View<const Token, 2>& tokens, const View<const Token, 2>& targets,
                           MambaLMState<T>& carried, MambaLMWeights<T>& gradients) {
       const Dropout dropout{options.dropout,
                             options.streams.seed + static_cast<std::uint64_t>(state.step)};
-      return mamba_lm_loss(cpu, state.weights, tokens, targets, carried, &gradients, workspace_,
+      return mamba_lm_loss(backend, state.weights, tokens, targets, carried, &gradients, workspace_,
                            dropout);
     };
     const auto reset = [](MambaLMState<T>& carried, Index stream) {
@@ -206,7 +206,7 @@ struct MambaLMTrainer {
         }
       }
     };
-    return training_step(cpu, text, options, state, gradients_, batch_, loss, reset);
+    return training_step(backend, text, options, state, gradients_, batch_, loss, reset);
   }
 
  private:

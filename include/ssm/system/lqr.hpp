@@ -27,7 +27,8 @@ void check_semidefinite(std::string_view function, const Eigen::MatrixBase<DQ>& 
   using Limits = std::numeric_limits<double>;
   Eigen::MatrixXd lifted = (T(0.5) * (Q + Q.transpose())).template cast<double>();
   const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
-  lifted.diagonal().array() += 100 * epsilon * lifted.norm() + Limits::min();  // 0 is semidefinite
+  lifted.diagonal().array() +=
+      100 * epsilon * lifted.norm() + (Limits::min)();  // 0 is semidefinite
   if (lifted.llt().info() != Eigen::Success)
     throw_domain(function, "Q", "indefinite", "positive semidefinite");
 }

@@ -36,7 +36,8 @@ struct RiccatiEquation {
     else
       result.A /= 1 + shift;
     const double size = Q.isZero(0) ? 1 : Q.norm();
-    for (double& q : result.Q.diagonal()) q += std::min(1.0, shift / A.norm()) * (q > 0 ? q : size);
+    for (double& q : result.Q.diagonal())
+      q += (std::min)(1.0, shift / A.norm()) * (q > 0 ? q : size);
     return result;
   }
 };
@@ -67,7 +68,7 @@ std::optional<Matrix> riccati_by_sign(const Matrix& A, const Matrix& G, const Ma
   // The unit of cost that brings P near 1, as rounding leaves errors of epsilon beside [I; P].
   const double a = Z.topLeftCorner(n, n).norm(), g = Z.topRightCorner(n, n).norm();
   const double q = Z.bottomLeftCorner(n, n).norm();
-  const double unit = q > 0 ? std::min(std::sqrt(q / g), q / a) : 1;
+  const double unit = q > 0 ? (std::min)(std::sqrt(q / g), q / a) : 1;
   Z.topRightCorner(n, n) *= unit;
   Z.bottomLeftCorner(n, n) /= unit;
   scale.tail(n) *= unit;
@@ -210,7 +211,7 @@ std::optional<Doubled<Matrix>> refine_riccati(const RiccatiEquation<Matrix>& equ
     if (i > 0 && change <= goal) return P;
     if (P.high.isZero(0)) return P;
     if (i > 0 && !(change <= last / 2)) return change <= enough ? std::optional(P) : std::nullopt;
-    last = i > 0 ? change : std::max(change, 1.0);
+    last = i > 0 ? change : (std::max)(change, 1.0);
   }
   return std::nullopt;
 }
