@@ -5,10 +5,11 @@
 #include <numbers>
 #include <string>
 
-#include "ssm/conv/diagonal_kernel.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4_kernel.hpp"
+#include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/core/tensor.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
 
 /// An item is one element of the kernel of one channel.
 /// naive    the formula as a loop over modes and steps, a running power of std::complex
@@ -63,10 +64,9 @@ void s4d_fast(benchmark::State& run) {
   const Index length = run.range(0);
   const S4d<T> model(1, run.range(1));
   Tensor<T, 2> K({1, length});
-  ssm::DiagonalKernelWorkspace<T> workspace;
+  ssm::DiagonalKernelScratch<T> scratch;
   for (auto _ : run) {
-    ssm::s4d_kernel(ssm::cpu(1), ssm::Discretization::zero_order_hold, model.inputs(), K,
-                    workspace);
+    ssm::s4d_kernel(ssm::cpu(1), model.inputs(), {}, {K}, scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length);
@@ -79,11 +79,10 @@ void s4d_backward(benchmark::State& run) {
   S4d<T> gradient = model;
   Tensor<T, 2> dK({1, length});
   dK.fill(1);
-  ssm::DiagonalKernelWorkspace<T> workspace;
+  ssm::DiagonalKernelScratch<T> scratch;
   for (auto _ : run) {
-    ssm::s4d_kernel_backward<T>(ssm::cpu(1), ssm::Discretization::zero_order_hold, model.inputs(),
-                                dK, {gradient.lambda, gradient.delta, gradient.B, gradient.C},
-                                workspace);
+    ssm::s4d_kernel_backward(ssm::cpu(1), model.inputs(), {}, {dK},
+                             {gradient.lambda, gradient.delta, gradient.B, gradient.C}, scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length);
@@ -144,9 +143,9 @@ void s4_fast(benchmark::State& run) {
   const Index length = run.range(0);
   const S4<T> model(run.range(1));
   Tensor<T, 2> K({1, length});
-  ssm::S4KernelWorkspace workspace;
+  ssm::S4KernelScratch<T> scratch;
   for (auto _ : run) {
-    ssm::s4_kernel(ssm::cpu(1), model.s4_inputs(), K, workspace);
+    ssm::s4_kernel(ssm::cpu(1), model.s4_inputs(), {}, {K}, scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length);
@@ -159,11 +158,11 @@ void s4_backward(benchmark::State& run) {
   S4<T> gradient = model;
   Tensor<T, 2> dK({1, length});
   dK.fill(1);
-  ssm::S4KernelWorkspace workspace;
+  ssm::S4KernelScratch<T> scratch;
   for (auto _ : run) {
-    ssm::s4_kernel_backward<T>(
-        ssm::cpu(1), model.s4_inputs(), dK,
-        {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta}, workspace);
+    ssm::s4_kernel_backward(ssm::cpu(1), model.s4_inputs(), {}, {dK},
+                            {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta},
+                            scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length);
@@ -177,9 +176,9 @@ void conv(benchmark::State& run, ssm::ConvMethod method) {
   Tensor<T, 2> kernel({1, taps});
   u.fill(1);
   kernel.fill(T(0.01));
-  ssm::LongConvWorkspace<T> workspace;
+  ssm::LongConvScratch<T> scratch;
   for (auto _ : run) {
-    ssm::long_conv<T>(ssm::cpu(1), {u, kernel, {}, {}}, {method}, {y, {}}, workspace);
+    ssm::long_conv(ssm::cpu(1), {u, kernel}, {method}, {y}, scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length);

@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "ssm/conv/diagonal_kernel.hpp"
 #include "ssm/conv/long_conv.hpp"
+#include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
@@ -16,9 +16,8 @@
 /// floor        what the chunked form cannot avoid: its multiply-adds on data that stays in the
 ///              first-level cache
 /// convolution  the kernel by Vandermonde sums, then transforms
-/// layer        s4d_forward and s4d_backward of short sequences in every form, which
-/// S4dForm::fastest
-///              chooses from
+/// layer        an S4D layer, forward and backward, on short sequences in every form, which
+///              S4dForm::fastest chooses from
 namespace {
 
 using ssm::Index;
@@ -37,8 +36,8 @@ struct Problem {
   Tensor<T, 1> D, delta, dD, ddelta;
   Tensor<T, 2> kernel;
   ssm::DiagonalScanScratch<T, K> scan;
-  ssm::DiagonalKernelWorkspace<T> kernels;
-  ssm::LongConvWorkspace<T> conv;
+  ssm::DiagonalKernelScratch<T> kernels;
+  ssm::LongConvScratch<T> conv;
 
   Problem(Index length_, Index channels_, Index state)
       : length(length_),
@@ -77,8 +76,8 @@ struct Problem {
   }
   void convolve(int threads) {
     kernel.resize({channels, length});
-    ssm::s4d_kernel<T>(ssm::cpu(threads), method, {lambda, delta, B, C}, kernel, kernels);
-    ssm::long_conv<T>(ssm::cpu(threads), {u, kernel, D, {}}, {}, {y, {}}, conv);
+    ssm::s4d_kernel(ssm::cpu(threads), {lambda, delta, B, C}, {method}, {kernel}, kernels);
+    ssm::long_conv(ssm::cpu(threads), {u, kernel, D, {}}, {}, {y, {}}, conv);
   }
 };
 
@@ -167,18 +166,18 @@ void convolution(benchmark::State& run, Index length, Index channels, Index stat
 template <class T>
 void layer(benchmark::State& run, Index batch, Index length, Index width, Index state,
            ssm::S4dForm form, bool backward) {
-  ssm::S4dWeights<T> weights({.width = width, .state = state}), gradients;
-  weights.B.fill(1);
-  weights.C.fill(1);
+  ssm::S4d<T> model({.width = width, .state = state, .form = form}), gradients;
+  model.B.fill(1);
+  model.C.fill(1);
   Tensor<T, 3> u({batch, length, width}), y(u.extents());
   u.fill(1);
-  ssm::S4dWorkspace<T> workspace;
+  ssm::S4dScratch<T> scratch;
+  ssm::forward(ssm::cpu(1), model, u, {}, y, {}, scratch);
   for (auto _ : run)
     if (backward)
-      ssm::s4d_backward<T>(ssm::cpu(1), weights, u, nullptr, {.form = form}, u, nullptr, gradients,
-                           y, nullptr, workspace);
+      ssm::backward(ssm::cpu(1), model, u, {}, u, y, gradients, {}, scratch);
     else
-      ssm::s4d_forward<T>(ssm::cpu(1), weights, u, nullptr, y, nullptr, {.form = form}, workspace);
+      ssm::forward(ssm::cpu(1), model, u, {}, y, {.keep = false}, scratch);
   report(run, batch * length * width);
 }
 

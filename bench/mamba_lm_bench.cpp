@@ -7,8 +7,7 @@
 
 #include "naive_mamba_lm.hpp"
 #include "ssm/models/mamba_lm.hpp"
-#include "ssm/train/adamw.hpp"
-#include "ssm/train/clip.hpp"
+#include "ssm/train/trainer.hpp"
 
 /// The shipped model's sizes, with the weights of the first step of training. An item is a byte of
 /// text (for mamba_block: a step of one sequence).
@@ -17,24 +16,16 @@
 namespace {
 
 using ssm::Index;
-using ssm::MambaLMConfig;
-using ssm::MambaLMState;
-using ssm::MambaLMWeights;
 using ssm::Tensor;
 using ssm::Token;
 using ssm::View;
+using Model = ssm::MambaLM<float>;
+using Scratch = Model::Scratch;
 
-MambaLMConfig shipped() {
-  MambaLMConfig config;
-  config.width = 184;
-  config.layers = 6;
-  return config;
-}
-
-MambaLMWeights<float> initial_weights() {
-  MambaLMWeights<float> weights(shipped());
-  ssm::initialize(weights, 1);
-  return weights;
+Model initial_weights() {
+  Model model(ssm::mamba_lm_config({.width = 184, .layers = 6}));
+  ssm::initialize(model, 1);
+  return model;
 }
 
 Tensor<Token, 2> some_text(Index batch, Index length, Token shift) {
@@ -49,13 +40,14 @@ void report(benchmark::State& run, Index items) {
 }
 
 void block_naive(benchmark::State& run, Index length, int) {
-  const auto weights = initial_weights();
-  naive::Block block(weights.config.block(), length);
-  std::vector<float> y(static_cast<std::size_t>(weights.config.width));
+  const auto model = initial_weights();
+  const auto& mixer = model.backbone.layers[0].mixer;
+  naive::Block block(mixer.config, length);
+  std::vector<float> y(static_cast<std::size_t>(model.config.width()));
   block.input.fill(0.1f);
   for (auto _ : run) {
     for (Index t = 0; t < length; ++t) {
-      block.step(weights.layers[0].mixer, t, y.data());
+      block.step(mixer, t, y.data());
       benchmark::DoNotOptimize(y.data());
     }
   }
@@ -63,35 +55,33 @@ void block_naive(benchmark::State& run, Index length, int) {
 }
 
 void block_forward(benchmark::State& run, Index length, int threads) {
-  const auto weights = initial_weights();
-  Tensor<float, 3> x({1, length, weights.config.width}), y(x.extents());
+  const auto model = initial_weights();
+  Tensor<float, 3> x({1, length, model.config.width()}), y(x.extents());
   x.fill(0.1f);
-  ssm::MambaSaved<float> saved;
-  ssm::MambaWorkspace<float> workspace;
+  ssm::MambaScratch<float> scratch;
   for (auto _ : run)
-    ssm::mamba_forward<float>(ssm::cpu(threads), weights.layers[0].mixer, x, nullptr, y, nullptr,
-                              {}, saved, workspace);
+    forward(ssm::cpu(threads), model.backbone.layers[0].mixer, x, {}, y, {}, scratch);
   report(run, length);
 }
 
 /// Logits of every byte by plain loops: what prefill and decode do, one byte after the other.
 void logits_naive(benchmark::State& run, Index length, int) {
-  const auto weights = initial_weights();
-  const Index width = weights.config.width;
+  const auto model = initial_weights();
+  const auto& layers = model.backbone.layers;
+  const Index width = model.config.width();
   const auto tokens = some_text(1, length, 0);
-  std::vector<naive::Block> blocks(weights.layers.size(),
-                                   naive::Block(weights.config.block(), length));
+  std::vector<naive::Block> blocks(layers.size(), naive::Block(layers[0].mixer.config, length));
   std::vector<float> stream(static_cast<std::size_t>(width)), mixed(stream), logits(256);
   for (auto _ : run) {
     for (Index t = 0; t < length; ++t) {
-      std::copy_n(&weights.embedding(tokens(0, t), 0), width, stream.begin());
+      std::copy_n(&model.embedding(tokens(0, t), 0), width, stream.begin());
       for (std::size_t i = 0; i < blocks.size(); ++i) {
-        naive::norm(stream.data(), weights.layers[i].norm, &blocks[i].input(t, 0));
-        blocks[i].step(weights.layers[i].mixer, t, mixed.data());
+        naive::norm(stream.data(), layers[i].norm, &blocks[i].input(t, 0));
+        blocks[i].step(layers[i].mixer, t, mixed.data());
         for (std::size_t j = 0; j < stream.size(); ++j) stream[j] += mixed[j];
       }
-      naive::norm(stream.data(), weights.final_norm, mixed.data());
-      naive::linear(weights.embedding, mixed.data(), logits.data());
+      naive::norm(stream.data(), model.norm, mixed.data());
+      naive::linear(model.embedding, mixed.data(), logits.data());
       benchmark::DoNotOptimize(logits.data());
     }
   }
@@ -99,25 +89,25 @@ void logits_naive(benchmark::State& run, Index length, int) {
 }
 
 void decode(benchmark::State& run, Index batch, int) {
-  const auto weights = initial_weights();
-  MambaLMState<float> state(weights.config, batch);
-  ssm::MambaLMWorkspace<float> workspace;
+  const auto model = initial_weights();
+  Model::Stepper stepper(model, batch);
+  auto state = make_state(model, batch);
   Tensor<Token, 1> tokens({batch});
   tokens.fill(97);
-  Tensor<float, 2> logits({batch, weights.config.vocab});
-  workspace.reserve_step(weights.config, batch);
-  for (auto _ : run) ssm::mamba_lm_step<float>(weights, state, tokens, logits, workspace);
+  Tensor<float, 2> logits({batch, model.config.vocab});
+  for (auto _ : run) step(stepper, tokens, state, logits);
   report(run, batch);
 }
 
 void prefill(benchmark::State& run, Index length, int threads) {
-  const auto weights = initial_weights();
-  MambaLMState<float> state(weights.config, 1);
-  ssm::MambaLMWorkspace<float> workspace;
+  const auto model = initial_weights();
+  auto state = make_state(model, 1);
+  Scratch scratch;
   const auto tokens = some_text(1, length, 0);
-  Tensor<float, 3> logits({1, length, weights.config.vocab});
-  for (auto _ : run)
-    ssm::mamba_lm_forward<float>(ssm::cpu(threads), weights, tokens, state, logits, workspace);
+  Tensor<float, 3> logits({1, length, model.config.vocab});
+  ssm::LayerOptions<> options;
+  options.keep = false;
+  for (auto _ : run) forward(ssm::cpu(threads), model, tokens, state, logits, options, scratch);
   report(run, length);
 }
 
@@ -125,38 +115,33 @@ constexpr Index training_batch = 16;
 
 /// Forward, backward, clipping and AdamW.
 void training(benchmark::State& run, Index length, int threads) {
-  auto weights = initial_weights();
-  const auto config = weights.config;
-  MambaLMWeights<float> gradients(config), first(config), second(config);
-  MambaLMState<float> state(config, training_batch);
-  ssm::MambaLMWorkspace<float> workspace;
+  ssm::Trainer<Model> trainer(initial_weights());
+  auto state = make_state(trainer.model, training_batch);
+  Scratch scratch;
   const auto tokens = some_text(training_batch, length, 0);
   const auto targets = some_text(training_batch, length, 1);
   const ssm::Cpu cpu = ssm::cpu(threads);
-  Index step = 0;
-  for (auto _ : run) {
-    ssm::mamba_lm_loss<float>(cpu, weights, tokens, targets, state, &gradients, workspace);
-    benchmark::DoNotOptimize(ssm::clip_gradients(cpu, gradients, 1.0));
-    ssm::adamw_step(cpu, weights, gradients, first, second, ++step, {});
-  }
+  for (auto _ : run)
+    trainer.step(cpu, [&](const Model& model, Model& gradients) {
+      return loss(cpu, model, tokens, targets, state, gradients, {}, scratch);
+    });
   report(run, tokens.size());
 }
 
 /// The same step by plain loops, with the same loss and gradient up to rounding.
 void training_naive(benchmark::State& run, Index length, int) {
-  const auto weights = initial_weights();
-  MambaLMWeights<float> gradients(weights.config), want(weights.config);
+  const auto model = initial_weights();
+  Model gradients(model.config), want(model.config);
   const auto tokens = some_text(1, length, 0), targets = some_text(1, length, 1);
-  double loss = 0;
-  for (auto _ : run) loss = naive::loss(weights, tokens, targets, gradients);
+  double nats = 0;
+  for (auto _ : run) nats = naive::loss(model, tokens, targets, gradients);
 
-  MambaLMState<float> state(weights.config, 1);
-  ssm::MambaLMWorkspace<float> workspace;
-  const double wanted =
-      ssm::mamba_lm_loss<float>(ssm::cpu, weights, tokens, targets, state, &want, workspace);
-  const double norm = ssm::clip_gradients(ssm::cpu(1), gradients, 1e30);
-  const double wanted_norm = ssm::clip_gradients(ssm::cpu(1), want, 1e30);
-  if (!(std::abs(loss - wanted) <= 1e-4 * wanted) ||
+  auto state = make_state(model, 1);
+  Scratch scratch;
+  const double wanted = loss(ssm::cpu, model, tokens, targets, state, want, {}, scratch);
+  const double norm = ssm::gradient_norm(ssm::cpu(1), gradients);
+  const double wanted_norm = ssm::gradient_norm(ssm::cpu(1), want);
+  if (!(std::abs(nats - wanted) <= 1e-4 * wanted) ||
       !(std::abs(norm - wanted_norm) <= 1e-3 * wanted_norm))
     run.SkipWithError("the loops and the library disagree");
   report(run, tokens.size());
@@ -164,10 +149,10 @@ void training_naive(benchmark::State& run, Index length, int) {
 
 /// Each product y = x Wᵀ of the step, and the two that its backward takes.
 void products(benchmark::State& run, Index length, int threads) {
-  const auto weights = initial_weights();
+  const auto model = initial_weights();
   const Index rows = training_batch * length;
   const ssm::Cpu cpu = ssm::cpu(threads);
-  ssm::LinearWorkspace<float> workspace;
+  ssm::LinearScratch<float> scratch;
   struct Product {
     const Tensor<float, 2>& weight;
     Tensor<float, 2> x, y, dx, dweight;
@@ -179,16 +164,15 @@ void products(benchmark::State& run, Index length, int threads) {
                    Tensor<float, 2>({rows, weight.extent(1)}), weight});
     all.back().x.fill(0.1f);
   };
-  for (const auto& layer : weights.layers)
+  for (const auto& layer : model.backbone.layers)
     for (const auto* weight :
          {&layer.mixer.in_proj, &layer.mixer.x_proj, &layer.mixer.dt_proj, &layer.mixer.out_proj})
       add(*weight);
-  add(weights.embedding);
+  add(model.embedding);
   for (auto _ : run) {
-    for (Product& p : all) ssm::linear_forward<float>(cpu, p.x, p.weight, {}, p.y);
+    for (Product& p : all) linear(cpu, {p.x, p.weight}, {}, {p.y}, scratch);
     for (Product& p : all)
-      ssm::linear_backward<float>(cpu, p.x, p.weight, p.y,
-                                  {.x = p.dx, .weight = p.dweight, .bias = {}}, workspace);
+      linear_backward(cpu, {p.x, p.weight}, {}, {p.y}, {p.dx, p.dweight, {}}, scratch);
   }
   report(run, rows);
 }

@@ -11,7 +11,7 @@
 namespace naive {
 
 using ssm::Index;
-using ssm::MambaLMWeights;
+using Model = ssm::MambaLM<float>;
 using ssm::Tensor;
 using ssm::Token;
 
@@ -65,12 +65,12 @@ inline void norm_backward(const float* x, const Tensor<float, 1>& weight, const 
 
 /// One Mamba block over one sequence from a zero state. Rows of a step hold what backward needs.
 struct Block {
-  ssm::MambaShape s;
+  ssm::MambaConfig s;  ///< with inner and dt_rank given
   Index length;
   Tensor<float, 2> input, projected, convolved, u, parameters, delta, y, gated;
   Tensor<float, 3> x;  ///< (length + 1, inner, state)
 
-  Block(const ssm::MambaShape& shape, Index steps)
+  Block(const ssm::MambaConfig& shape, Index steps)
       : s(shape),
         length(steps),
         input({steps, s.width}),
@@ -84,7 +84,7 @@ struct Block {
         x({steps + 1, s.inner, s.state}) {}
 
   /// Step t of the rows, whose inputs from t − conv_width + 1 on have been seen.
-  void step(const ssm::MambaWeights<float>& w, Index t, float* output) {
+  void step(const ssm::Mamba<float>& w, Index t, float* output) {
     linear(w.in_proj, &input(t, 0), &projected(t, 0));
     for (Index c = 0; c < s.inner; ++c) {
       float sum = w.conv_bias(c);
@@ -113,8 +113,8 @@ struct Block {
   }
 
   /// dinput is overwritten, the gradients of the weights accumulate.
-  void backward(const ssm::MambaWeights<float>& w, const Tensor<float, 2>& doutput,
-                ssm::MambaWeights<float>& dw, Tensor<float, 2>& dinput) {
+  void backward(const ssm::Mamba<float>& w, const Tensor<float, 2>& doutput, ssm::Mamba<float>& dw,
+                Tensor<float, 2>& dinput) {
     Tensor<float, 2> dprojected(projected.extents()), du(u.extents());
     Tensor<float, 2> dx({s.inner, s.state});
     for (Index t = length - 1; t >= 0; --t) {
@@ -166,13 +166,14 @@ struct Block {
 };
 
 /// Mean cross-entropy of the targets from a zero state, nats; `gradients` overwritten.
-inline double loss(const MambaLMWeights<float>& weights, const Tensor<Token, 2>& tokens,
-                   const Tensor<Token, 2>& targets, MambaLMWeights<float>& gradients) {
-  const Index batch = tokens.extent(0), length = tokens.extent(1), width = weights.config.width;
+inline double loss(const Model& weights, const Tensor<Token, 2>& tokens,
+                   const Tensor<Token, 2>& targets, Model& gradients) {
+  const Index batch = tokens.extent(0), length = tokens.extent(1), width = weights.config.width();
+  const auto& layers = weights.backbone.layers;
   const Index vocab = weights.config.vocab;
   const auto scale = 1 / static_cast<float>(tokens.size());
-  gradients = MambaLMWeights<float>(weights.config);
-  std::vector<Block> blocks(weights.layers.size(), Block(weights.config.block(), length));
+  gradients = Model(weights.config);
+  std::vector<Block> blocks(layers.size(), Block(layers[0].mixer.config, length));
   std::vector<Tensor<float, 2>> streams(blocks.size() + 1, Tensor<float, 2>({length, width}));
   Tensor<float, 2> dstream({length, width}), dinput({length, width});
   std::vector<float> mixed(static_cast<std::size_t>(width)), normed(mixed), dnormed(mixed);
@@ -182,8 +183,8 @@ inline double loss(const MambaLMWeights<float>& weights, const Tensor<Token, 2>&
     for (Index t = 0; t < length; ++t) {
       std::copy_n(&weights.embedding(tokens(b, t), 0), width, &streams[0](t, 0));
       for (std::size_t i = 0; i < blocks.size(); ++i) {
-        norm(&streams[i](t, 0), weights.layers[i].norm, &blocks[i].input(t, 0));
-        blocks[i].step(weights.layers[i].mixer, t, mixed.data());
+        norm(&streams[i](t, 0), layers[i].norm, &blocks[i].input(t, 0));
+        blocks[i].step(layers[i].mixer, t, mixed.data());
         for (Index j = 0; j < width; ++j)
           streams[i + 1](t, j) = streams[i](t, j) + mixed[static_cast<std::size_t>(j)];
       }
@@ -191,7 +192,7 @@ inline double loss(const MambaLMWeights<float>& weights, const Tensor<Token, 2>&
     dstream.fill(0);
     for (Index t = 0; t < length; ++t) {
       const float* x = &streams.back()(t, 0);
-      norm(x, weights.final_norm, normed.data());
+      norm(x, weights.norm, normed.data());
       linear(weights.embedding, normed.data(), logits.data());
       const float highest = *std::max_element(logits.begin(), logits.end());
       float sum = 0;
@@ -203,13 +204,13 @@ inline double loss(const MambaLMWeights<float>& weights, const Tensor<Token, 2>&
       std::fill(dnormed.begin(), dnormed.end(), 0.0f);
       linear_backward(weights.embedding, normed.data(), logits.data(), dnormed.data(),
                       gradients.embedding);
-      norm_backward(x, weights.final_norm, dnormed.data(), &dstream(t, 0), gradients.final_norm);
+      norm_backward(x, weights.norm, dnormed.data(), &dstream(t, 0), gradients.norm);
     }
     for (std::size_t i = blocks.size(); i-- > 0;) {
-      blocks[i].backward(weights.layers[i].mixer, dstream, gradients.layers[i].mixer, dinput);
+      blocks[i].backward(layers[i].mixer, dstream, gradients.backbone.layers[i].mixer, dinput);
       for (Index t = 0; t < length; ++t)
-        norm_backward(&streams[i](t, 0), weights.layers[i].norm, &dinput(t, 0), &dstream(t, 0),
-                      gradients.layers[i].norm);
+        norm_backward(&streams[i](t, 0), layers[i].norm, &dinput(t, 0), &dstream(t, 0),
+                      gradients.backbone.layers[i].norm);
     }
     for (Index t = 0; t < length; ++t)
       for (Index j = 0; j < width; ++j) gradients.embedding(tokens(b, t), j) += dstream(t, j);

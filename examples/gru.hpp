@@ -1,220 +1,274 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <string>
+#include <type_traits>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
+#include "ssm/layers/step_by_forward.hpp"
 
-/// A gated recurrent unit (Cho et al. 2014, in the form of PyTorch and cuDNN), as the mixer of a
-/// block: what an SSM layer is compared with.
-///
-///   [r, z] = σ(W u + b + R h),  n = tanh(W u + b + r ⊙ (R h + c)),  h ← (1 − z) ⊙ n + z ⊙ h.
+/// What an SSM layer is compared with, and how a layer of one's own is written: all that follows is
+/// asked of a ssm::SequenceLayer, and it serves wherever one does.
 namespace gru {
 
 using ssm::Cpu;
 using ssm::Index;
+using ssm::InputOf;
+using ssm::Maybe;
+using ssm::OptionsOf;
+using ssm::OutputOf;
 using ssm::Tensor;
 using ssm::View;
 
-struct Shape {
+struct Config {
   Index width = 0;  ///< inputs, outputs and states
 
-  friend bool operator==(const Shape&, const Shape&) = default;
+  friend bool operator==(const Config&, const Config&) = default;
 };
 
 template <class T>
-struct Weights {
+struct State {
+  Tensor<T, 2> h;  ///< (sequences, width)
+};
+
+/// What forward leaves for backward, and room.
+template <class T>
+struct Scratch {
+  ssm::detail::KeptCall<3> call;
+  Tensor<T, 2> gates;               ///< (rows, 3 · width): r, z, n
+  Tensor<T, 2> rest;                ///< (rows, width): R h + c of n
+  Tensor<T, 2> before;              ///< (rows, width): h of the step before
+  Tensor<T, 2> running, recurrent;  ///< (batch, width), (batch, 3 · width): h now, and R h
+  Tensor<T, 2> dinput, drecurrent;  ///< (rows, 3 · width): gradients of W u + b and of R h
+  ssm::LinearScratch<T> linear;
+};
+
+/// A gated recurrent unit (Cho et al. 2014, in the form of PyTorch and cuDNN), or its gradient:
+///
+///   [r, z] = σ(W u + b + R h),  n = tanh(W u + b + r ⊙ (R h + c)),  h ← (1 − z) ⊙ n + z ⊙ h.
+template <class T>
+struct Gru {
+  using value_type = T;
+  using space = ssm::Host;
+  using Config = gru::Config;
+  using State = gru::State<T>;
+  using Scratch = gru::Scratch<T>;
+  using Stepper = ssm::StepByForward<Gru>;
+
+  gru::Config config;
   Tensor<T, 2> input;      ///< W (3 · width, width): r, z, n
   Tensor<T, 1> bias;       ///< b (3 · width)
   Tensor<T, 2> recurrent;  ///< R (3 · width, width)
   Tensor<T, 1> candidate;  ///< c (width)
 
-  Weights() = default;
-  explicit Weights(const Shape& s)
-      : input({3 * s.width, s.width}),
-        bias({3 * s.width}),
-        recurrent({3 * s.width, s.width}),
-        candidate({s.width}) {}
-
-  [[nodiscard]] Shape shape() const noexcept { return {candidate.extent(0)}; }
-
-  template <class F>
-  void visit(F&& f) {
-    visit_parameters(*this, f);
-  }
-  template <class F>
-  void visit(F&& f) const {
-    visit_parameters(*this, f);
-  }
-
- private:
-  template <class Self, class F>
-  static void visit_parameters(Self& self, F& f) {
-    f(std::string("input"), self.input, true);
-    f(std::string("bias"), self.bias, false);
-    f(std::string("recurrent"), self.recurrent, true);
-    f(std::string("candidate"), self.candidate, false);
-  }
+  Gru() = default;
+  explicit Gru(const gru::Config& c) : config(c) { ssm::resize_parameters(*this); }
 };
 
-/// U(±1/√width), as PyTorch draws it.
-template <class T>
-void initialize(Weights<T>& weights, std::uint64_t seed) {
-  ssm::detail::InitialDraws draws(seed);
-  const double bound = 1 / std::sqrt(static_cast<double>(weights.shape().width));
-  weights.visit([&](const std::string&, auto& tensor, bool) { draws.uniform(tensor, bound); });
+template <class T, class Visit>
+void parameters(Gru<T>& layer, Visit&& visit) {
+  const Index width = layer.config.width;
+  visit("input", layer.input, ssm::shape(3 * width, width), true);
+  visit("bias", layer.bias, ssm::shape(3 * width), false);
+  visit("recurrent", layer.recurrent, ssm::shape(3 * width, width), true);
+  visit("candidate", layer.candidate, ssm::shape(width), false);
 }
 
 template <class T>
-struct Saved {
-  Tensor<T, 2> gates;  ///< (rows, 3 · width): r, z, n
-  Tensor<T, 2> rest;   ///< (rows, width): R h + c of n
-  Tensor<T, 2> h;      ///< (rows, width)
-};
+[[nodiscard]] State<T> make_state(const Gru<T>& layer, Index sequences) {
+  return {Tensor<T, 2>({sequences, layer.config.width})};
+}
+template <class T, class Visit>
+void tensors(State<T>& state, Visit&& visit) {
+  visit("h", state.h);
+}
+
+/// U(±1/√width), as PyTorch draws it.
+template <class T>
+void initialize(Gru<T>& layer, std::uint64_t seed) {
+  ssm::detail::InitialDraws draws(seed);
+  const double bound = 1 / std::sqrt(static_cast<double>(layer.config.width));
+  parameters(layer,
+             [&](const auto&, auto& tensor, const auto&, bool) { draws.uniform(tensor, bound); });
+}
+
+namespace detail {
 
 template <class T>
-struct Workspace {
-  Tensor<T, 2> dinput, drecurrent;  ///< (rows, 3 · width): gradients of W u + b and of R h
-  Tensor<T, 2> before;              ///< (rows, width): h of the step before
-  ssm::LinearWorkspace<T> linear;
-};
+using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-struct Mixer {
-  using Shape = gru::Shape;
-  template <class T>
-  using Weights = gru::Weights<T>;
-  template <class T>
-  struct State {};  // always from a state of zeros
-  template <class T>
-  struct Options {};
-  template <class T>
-  using Saved = gru::Saved<T>;
-  template <class T>
-  using Workspace = gru::Workspace<T>;
+/// Calls body(first, count) for groups of sequences, on the threads of the backend.
+template <class Body>
+void for_sequences(const Cpu& backend, Index batch, const Body& body) {
+  constexpr Index at_once = 8;
+  const ssm::detail::Pieces pieces(batch, at_once);
+  ssm::parallel_for(backend, pieces.pieces,
+                    [&](Index i) { body(pieces.begin(i), pieces.size(i)); });
+}
 
-  template <class T>
-  static void forward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
-                      const State<T>*, const View<T, 3>& output, State<T>*, const Options<T>&,
-                      Saved<T>& saved, Workspace<T>&) {
-    const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
-    saved.gates.resize({batch * length, 3 * width});
-    saved.rest.resize({batch * length, width});
-    saved.h.resize({batch * length, width});
-    ssm::linear_forward<T>(backend, ssm::detail::merge_rows("gru", "input", input), weights.input,
-                           weights.bias, saved.gates);
-    for_sequences(backend, batch, [&](Index first, Index count) {
-      Rows<T> h = Rows<T>::Zero(count, width), recurrent(count, 3 * width);
-      const auto c = ssm::as_eigen(weights.candidate.view()).array().transpose();
-      for (Index t = 0; t < length; ++t) {
-        recurrent.noalias() = h * matrix(weights.recurrent).transpose();
-        auto gates = at_time(saved.gates, first, count, length, t);
-        auto r = gates.leftCols(width).array();
-        auto z = gates.middleCols(width, width).array();
-        auto n = gates.rightCols(width).array();
-        auto rest = at_time(saved.rest, first, count, length, t).array();
-        r = sigmoid(r + recurrent.leftCols(width).array());
-        z = sigmoid(z + recurrent.middleCols(width, width).array());
-        rest = recurrent.rightCols(width).array().rowwise() + c;
-        n = (n + r * rest).tanh();
-        h = ((T(1) - z) * n + z * h.array()).matrix();
-        at_time(saved.h, first, count, length, t) = h;
-        for (Index b = 0; b < count; ++b)
-          for (Index i = 0; i < width; ++i) output(first + b, t, i) = h(b, i);
-      }
-    });
-  }
+/// The rows of `count` sequences at one of `length` times, of an array of rows in that order.
+template <class AnyTensor>
+auto at_time(AnyTensor& rows, Index first, Index count, Index length, Index t) {
+  using Plain = Rows<std::remove_cvref_t<decltype(*rows.data())>>;
+  using Matrix =
+      std::conditional_t<std::is_const_v<std::remove_reference_t<decltype(*rows.data())>>,
+                         const Plain, Plain>;
+  const Index columns = rows.extent(1);
+  return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(rows.data() + (first * length + t) * columns,
+                                                     count, columns,
+                                                     Eigen::OuterStride<>(length * columns));
+}
+/// The rows of `count` sequences, of an array with one a sequence.
+template <class AnyTensor>
+auto at(AnyTensor& rows, Index first, Index count) {
+  return at_time(rows, first, count, 1, 0);
+}
 
-  template <class T>
-  static void backward(const Cpu& backend, const Weights<T>& weights, const View<const T, 3>& input,
-                       const State<T>*, const Options<T>&, const Saved<T>& saved,
-                       const View<const T, 3>& doutput, const State<T>*, Weights<T>& gradients,
-                       const View<T, 3>& dinput, State<T>*, Workspace<T>& w) {
-    const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
-    w.dinput.resize({batch * length, 3 * width});
-    w.drecurrent.resize({batch * length, 3 * width});
-    w.before.resize({batch * length, width});
-    for_sequences(backend, batch, [&](Index first, Index count) {
-      Rows<T> dh = Rows<T>::Zero(count, width);
-      for (Index t = length; t-- > 0;) {
-        for (Index b = 0; b < count; ++b)
-          for (Index i = 0; i < width; ++i) dh(b, i) += doutput(first + b, t, i);
-        auto before = at_time(w.before, first, count, length, t);
-        if (t > 0)
-          before = at_time(saved.h, first, count, length, t - 1);
-        else
-          before.setZero();
-        const auto gates = at_time(saved.gates, first, count, length, t);
-        const auto r = gates.leftCols(width).array();
-        const auto z = gates.middleCols(width, width).array();
-        const auto n = gates.rightCols(width).array();
-        const auto rest = at_time(saved.rest, first, count, length, t).array();
-        auto by_input = at_time(w.dinput, first, count, length, t);
-        auto by_recurrent = at_time(w.drecurrent, first, count, length, t);
-        by_input.rightCols(width) = (dh.array() * (T(1) - z) * (T(1) - n * n)).matrix();
-        by_input.middleCols(width, width) =
-            (dh.array() * (before.array() - n) * z * (T(1) - z)).matrix();
-        by_input.leftCols(width) =
-            (by_input.rightCols(width).array() * rest * r * (T(1) - r)).matrix();
-        by_recurrent = by_input;
-        by_recurrent.rightCols(width).array() *= r;
-        dh.array() *= z;
-        dh.noalias() += by_recurrent * matrix(weights.recurrent);
-      }
-    });
-    ssm::linear_backward<T>(backend, w.before, weights.recurrent, w.drecurrent,
-                            {.x = {}, .weight = gradients.recurrent, .bias = gradients.bias},
-                            w.linear);
-    std::copy_n(gradients.bias.data() + 2 * width, width, gradients.candidate.data());
-    ssm::linear_backward<T>(backend, ssm::detail::merge_rows("gru", "input", input), weights.input,
-                            w.dinput,
-                            {.x = ssm::detail::merge_rows("gru", "the gradient of input", dinput),
-                             .weight = gradients.input,
-                             .bias = gradients.bias},
-                            w.linear);
-  }
+template <class T>
+auto matrix(const Tensor<T, 2>& tensor) {
+  return Eigen::Map<const Rows<T>>(tensor.data(), tensor.extent(0), tensor.extent(1));
+}
 
- private:
-  template <class T>
-  using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class Array>
+auto sigmoid(const Array& x) {
+  using T = typename Array::Scalar;
+  return ((x * T(0.5)).tanh() + T(1)) * T(0.5);
+}
 
-  static constexpr Index sequences_at_once = 8;
+template <class T>
+void check_call(const char* function, const Gru<T>& layer, const InputOf<Gru<T>>& input,
+                const OutputOf<Gru<T>>& output, const OptionsOf<Gru<T>>& options,
+                const char* argument, const Maybe<State<T>>& state) {
+  ssm::detail::check_parameters(function, layer);
+  ssm::detail::check_layer_call(function, layer, input, output, options);
+  ssm::detail::check_plain_sequences(function, options);
+  ssm::detail::check_no_rate(function, options);
+  if (state)
+    ssm::detail::check_shape(function, argument, state->h,
+                             std::array<Index, 2>{input.extent(0), layer.config.width});
+}
 
-  /// Calls body(first, count) for groups of sequences, on the threads of the backend.
-  template <class Body>
-  static void for_sequences(const Cpu& backend, Index batch, const Body& body) {
-    const ssm::detail::Pieces pieces(batch, sequences_at_once);
-    ssm::parallel_for(backend, pieces.pieces,
-                      [&](Index i) { body(pieces.begin(i), pieces.size(i)); });
-  }
-  template <class T>
-  static auto matrix(const Tensor<T, 2>& tensor) {
-    return Eigen::Map<const Rows<T>>(tensor.data(), tensor.extent(0), tensor.extent(1));
-  }
-  /// The rows of `count` sequences at one time.
-  template <class AnyTensor>
-  static auto at_time(AnyTensor& rows, Index first, Index count, Index length, Index t) {
-    using Plain = Rows<std::remove_cvref_t<decltype(*rows.data())>>;
-    using Matrix =
-        std::conditional_t<std::is_const_v<std::remove_reference_t<decltype(*rows.data())>>,
-                           const Plain, Plain>;
-    const Index columns = rows.extent(1);
-    return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(rows.data() + (first * length + t) * columns,
-                                                       count, columns,
-                                                       Eigen::OuterStride<>(length * columns));
-  }
-  template <class Array>
-  static auto sigmoid(const Array& x) {
-    using T = typename Array::Scalar;
-    return ((x * T(0.5)).tanh() + T(1)) * T(0.5);
-  }
-};
+}  // namespace detail
+
+/// @param input, output (batch, length, width), rows evenly spaced, not the same memory
+/// @throws ShapeError, DomainError for packed sequences, time that runs backward, or a rate
+/// Cost: 6 · width² multiply-adds a step. A call of length 1 takes its rows one by one and
+/// allocates nothing in a scratch that has served one as large.
+template <class T>
+void forward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& input,
+             Maybe<ssm::StateOf<Gru<T>>> state, const OutputOf<Gru<T>>& output,
+             const OptionsOf<Gru<T>>& options, Scratch<T>& scratch) {
+  detail::check_call("Gru forward", layer, input, output, options, "state", state);
+  const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
+  const View<const T, 2> u = ssm::detail::merge_rows("Gru forward", "input", input);
+  scratch.call.drop();
+  scratch.gates.resize({batch * length, 3 * width});
+  scratch.rest.resize({batch * length, width});
+  scratch.before.resize({batch * length, width});
+  scratch.running.resize({batch, width});
+  scratch.recurrent.resize({batch, 3 * width});
+  if (state)
+    std::copy(state->h.begin(), state->h.end(), scratch.running.begin());
+  else
+    scratch.running.fill(T(0));
+  if (length == 1)
+    linear_step(ssm::LinearInputs<T>{u, layer.input, layer.bias}, {}, scratch.gates);
+  else
+    linear(backend, {u, layer.input, layer.bias}, {}, {scratch.gates}, scratch.linear);
+  detail::for_sequences(backend, batch, [&](Index first, Index count) {
+    auto h = detail::at(scratch.running, first, count);
+    auto recurrent = detail::at(scratch.recurrent, first, count);
+    const auto c = ssm::as_eigen(layer.candidate.view()).array().transpose();
+    for (Index t = 0; t < length; ++t) {
+      if (length == 1)
+        linear_step(
+            ssm::LinearInputs<T>{scratch.running.view().slice(0, first, count), layer.recurrent},
+            {}, scratch.recurrent.view().slice(0, first, count));
+      else
+        recurrent.noalias() = h * detail::matrix(layer.recurrent).transpose();
+      detail::at_time(scratch.before, first, count, length, t) = h;
+      auto gates = detail::at_time(scratch.gates, first, count, length, t);
+      auto r = gates.leftCols(width).array();
+      auto z = gates.middleCols(width, width).array();
+      auto n = gates.rightCols(width).array();
+      auto rest = detail::at_time(scratch.rest, first, count, length, t).array();
+      r = detail::sigmoid(r + recurrent.leftCols(width).array());
+      z = detail::sigmoid(z + recurrent.middleCols(width, width).array());
+      rest = recurrent.rightCols(width).array().rowwise() + c;
+      n = (n + r * rest).tanh();
+      h = ((T(1) - z) * n + z * h.array()).matrix();
+      for (Index b = 0; b < count; ++b)
+        for (Index i = 0; i < width; ++i) output(first + b, t, i) = h(b, i);
+    }
+  });
+  if (state) std::copy(scratch.running.begin(), scratch.running.end(), state->h.begin());
+  if (options.keep) scratch.call.keep(input.extents());
+}
+
+/// The gradients, of every weight and the input, overwritten; `dstate` from that by the state after
+/// the last step to that by the state before the first.
+/// @throws as forward, and ShapeError for the scratch of another call
+template <class T>
+void backward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& input,
+              Maybe<ssm::StateOf<Gru<T>>> dstate, const InputOf<Gru<T>>& doutput,
+              const OutputOf<Gru<T>>& dinput, Gru<T>& gradients, const OptionsOf<Gru<T>>& options,
+              Scratch<T>& scratch) {
+  constexpr const char* function = "Gru backward";
+  detail::check_call(function, layer, input, dinput, options, "the gradient of state", dstate);
+  ssm::detail::check_shape(function, "the gradient of output", doutput, input.extents());
+  scratch.call.check(function, "Gru forward", input.extents());
+  const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
+  ssm::resize_gradients(backend, layer, gradients);
+  scratch.dinput.resize({batch * length, 3 * width});
+  scratch.drecurrent.resize({batch * length, 3 * width});
+  scratch.running.resize({batch, width});
+  if (dstate)
+    std::copy(dstate->h.begin(), dstate->h.end(), scratch.running.begin());
+  else
+    scratch.running.fill(T(0));
+  detail::for_sequences(backend, batch, [&](Index first, Index count) {
+    auto dh = detail::at(scratch.running, first, count);
+    for (Index t = length; t-- > 0;) {
+      for (Index b = 0; b < count; ++b)
+        for (Index i = 0; i < width; ++i) dh(b, i) += doutput(first + b, t, i);
+      const auto before = detail::at_time(scratch.before, first, count, length, t).array();
+      const auto gates = detail::at_time(scratch.gates, first, count, length, t);
+      const auto r = gates.leftCols(width).array();
+      const auto z = gates.middleCols(width, width).array();
+      const auto n = gates.rightCols(width).array();
+      const auto rest = detail::at_time(scratch.rest, first, count, length, t).array();
+      auto by_input = detail::at_time(scratch.dinput, first, count, length, t);
+      auto by_recurrent = detail::at_time(scratch.drecurrent, first, count, length, t);
+      by_input.rightCols(width) = (dh.array() * (T(1) - z) * (T(1) - n * n)).matrix();
+      by_input.middleCols(width, width) = (dh.array() * (before - n) * z * (T(1) - z)).matrix();
+      by_input.leftCols(width) =
+          (by_input.rightCols(width).array() * rest * r * (T(1) - r)).matrix();
+      by_recurrent = by_input;
+      by_recurrent.rightCols(width).array() *= r;
+      dh.array() *= z;
+      dh.noalias() += by_recurrent * detail::matrix(layer.recurrent);
+    }
+  });
+  if (dstate) std::copy(scratch.running.begin(), scratch.running.end(), dstate->h.begin());
+  linear_backward(backend, {scratch.before, layer.recurrent}, {}, {scratch.drecurrent},
+                  {.weight = gradients.recurrent, .bias = gradients.bias}, scratch.linear);
+  std::copy_n(gradients.bias.data() + 2 * width, width, gradients.candidate.data());
+  linear_backward(backend, {ssm::detail::merge_rows(function, "input", input), layer.input}, {},
+                  {scratch.dinput},
+                  {.x = ssm::detail::merge_rows(function, "the gradient of input", dinput),
+                   .weight = gradients.input,
+                   .bias = gradients.bias},
+                  scratch.linear);
+}
 
 }  // namespace gru

@@ -3,8 +3,15 @@
 /// The room io: files: safetensors, checkpoints of any layer or model (needs nlohmann_json: ssm::io).
 
 #include "ssm/io/checkpoint.hpp"
+#include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
+#include "ssm/io/json.hpp"
+#include "ssm/io/json_object.hpp"
+#include "ssm/io/json_text.hpp"
 #include "ssm/io/model_config.hpp"
+#include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/io/safetensors_header.hpp"
+#include "ssm/io/safetensors_reader.hpp"
+#include "ssm/io/safetensors_writer.hpp"
 #include "ssm/io/training_checkpoint.hpp"

@@ -5,6 +5,7 @@
 #include <complex>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -32,7 +33,9 @@ struct Problem {
     kernel = random.normal<T>(std::array{channels, taps});
     D = random.normal<T>(std::array{channels});
   }
-  [[nodiscard]] LongConvInputs<T> inputs() const { return {u, kernel, D, initial_state}; }
+  [[nodiscard]] LongConvInputs<T> inputs(bool reversed = false) const {
+    return {u, kernel, D, initial_state, {{}, reversed}};
+  }
 };
 
 template <class T>
@@ -41,12 +44,12 @@ struct Result {
 };
 
 template <class T>
-Result<T> run(const LongConvInputs<T>& in, LongConvOptions options, int threads = 1) {
+Result<T> run(const LongConvInputs<T>& in, const LongConvOptions& options, int threads = 1) {
   Result<T> result;
   result.y.resize(in.u.extents());
   result.final_state.resize({in.u.extent(0), in.kernel.extent(1) - 1, in.u.extent(2)});
-  LongConvWorkspace<T> workspace;
-  long_conv<T>(cpu(threads), in, options, {result.y, result.final_state}, workspace);
+  LongConvScratch<T> scratch;
+  long_conv(cpu(threads), in, options, {result.y, result.final_state}, scratch);
   return result;
 }
 
@@ -87,11 +90,11 @@ struct Gradients {
 
 template <class T>
 Gradients<T> backward(const Problem<T>& p, const Tensor<T, 3>& dy, const Tensor<T, 3>& dstate,
-                      LongConvOptions options, int threads = 1) {
+                      const LongConvOptions& options, int threads = 1, bool reversed = false) {
   Gradients<T> out{p.u, p.initial_state, p.kernel, p.D};
-  LongConvWorkspace<T> workspace;
-  long_conv_backward<T>(cpu(threads), p.inputs(), options, {dy, dstate},
-                        {out.u, out.kernel, out.D, out.initial_state}, workspace);
+  LongConvScratch<T> scratch;
+  long_conv_backward(cpu(threads), p.inputs(reversed), options, {dy, dstate},
+                     {out.u, out.kernel, out.D, out.initial_state}, scratch);
   return out;
 }
 
@@ -131,11 +134,11 @@ TEMPLATE_TEST_CASE("a long convolution is its sum, whatever the method, the leng
         const Problem<TestType> problem(2, length, 3, taps);
         for (const bool reversed : {false, true}) {
           const auto want = reference(problem, with_past, reversed);
-          auto inputs = problem.inputs();
+          auto inputs = problem.inputs(reversed);
           if (!with_past) inputs.initial_state = {};
           for (const ConvMethod method : methods) {
             CAPTURE(length, taps, with_past, reversed, static_cast<int>(method));
-            const auto got = run<TestType>(inputs, {method, reversed});
+            const auto got = run<TestType>(inputs, {method});
             CHECK(relative_error(got.y, want.y) <= 30 * epsilon);
             CHECK(relative_error(got.final_state, want.final_state) == 0);
           }
@@ -148,13 +151,13 @@ TEST_CASE("a stream taken in pieces is the whole one") {
   const auto whole = run<double>(problem.inputs(), {});
   for (const Index piece : {1, 7, 199, 200, 1000, 2500}) {
     Tensor<double, 3> y(problem.u.extents()), state = problem.initial_state;
-    LongConvWorkspace<double> workspace;
+    LongConvScratch<double> scratch;
     for (Index t = 0; t < 2500; t += piece) {
       const Index count = std::min(piece, 2500 - t);
       auto inputs = problem.inputs();
       inputs.u = inputs.u.slice(1, t, count);
       inputs.initial_state = state;
-      long_conv<double>(cpu(1), inputs, {}, {y.view().slice(1, t, count), state}, workspace);
+      long_conv(cpu(1), inputs, {}, {y.view().slice(1, t, count), state}, scratch);
     }
     CHECK(relative_error(y, whole.y) <= 1e-13);
     CHECK(same_bits(state, whole.final_state));
@@ -171,9 +174,8 @@ TEST_CASE("a long convolution is causal, and works in place") {
     wrong += (before.y(0, t, 0) != after.y(0, t, 0)) == (t >= 700 && t < 1000) ? 0 : 1;
   CHECK(wrong == 0);
   const auto want = run<double>(problem.inputs(), {});
-  LongConvWorkspace<double> workspace;
-  long_conv<double>(cpu, problem.inputs(), {}, {problem.u.view(), problem.initial_state.view()},
-                    workspace);
+  LongConvScratch<double> scratch;
+  long_conv(cpu, problem.inputs(), {}, {problem.u.view(), problem.initial_state.view()}, scratch);
   CHECK(same_bits(problem.u, want.y));
   CHECK(same_bits(problem.initial_state, want.final_state));
 }
@@ -188,9 +190,9 @@ TEST_CASE("the gradients of the long convolution are its finite differences") {
       Random random(3);
       const auto dy = random.normal<double>(problem.u.extents());
       const auto dstate = random.normal<double>(problem.initial_state.extents());
-      const auto gradients = backward(problem, dy, dstate, {method, reversed});
+      const auto gradients = backward(problem, dy, dstate, {method}, 1, reversed);
       const auto loss = [&] {
-        const auto result = run<double>(problem.inputs(), {method, reversed});
+        const auto result = run<double>(problem.inputs(reversed), {method});
         return ssm::test::dot(result.y, dy) + ssm::test::dot(result.final_state, dstate);
       };
       CHECK(ssm::test::gradient_error(loss, problem.u, gradients.u) <= 1e-9);
@@ -228,30 +230,164 @@ TEST_CASE("gradients that are absent are zero or skipped, a state that is absent
   const auto want = backward(problem, dy, dstate, {});
   auto inputs = problem.inputs();
   inputs.initial_state = {};
-  LongConvWorkspace<double> workspace;
+  LongConvScratch<double> scratch;
   Tensor<double, 2> kernel(problem.kernel.extents());
   Tensor<double, 3> state(problem.initial_state.extents());
-  long_conv_backward<double>(cpu, inputs, {ConvMethod::fft}, {dy, {}}, {{}, kernel, {}, {}},
-                             workspace);
+  long_conv_backward(cpu, inputs, {ConvMethod::fft}, {dy, {}}, {{}, kernel, {}, {}}, scratch);
   CHECK(relative_error(kernel, want.kernel) <= 1e-13);
-  long_conv_backward<double>(cpu, inputs, {}, {dy, {}}, {{}, {}, {}, state}, workspace);
+  long_conv_backward(cpu, inputs, {}, {dy, {}}, {{}, {}, {}, state}, scratch);
   CHECK(relative_error(state, want.initial_state) <= 1e-13);
 }
 
 TEST_CASE("the long convolution names the argument that does not fit") {
   const Problem<double> problem(1, 4, 2, 3);
-  LongConvWorkspace<double> workspace;
+  LongConvScratch<double> scratch;
   Tensor<double, 3> y({1, 4, 2}), wrong({1, 4, 3});
-  CHECK_THROWS_WITH(long_conv<double>(cpu, problem.inputs(), {}, {wrong, {}}, workspace),
+  CHECK_THROWS_WITH(long_conv(cpu, problem.inputs(), {}, {wrong, {}}, scratch),
                     "long_conv: y is (1, 4, 3), expected (1, 4, 2)");
   auto inputs = problem.inputs();
   inputs.initial_state = wrong;
-  CHECK_THROWS_WITH(long_conv<double>(cpu, inputs, {}, {y, {}}, workspace),
+  CHECK_THROWS_WITH(long_conv(cpu, inputs, {}, {y, {}}, scratch),
                     "long_conv: initial_state is (1, 4, 3), expected (1, 2, 2)");
   const Tensor<double, 2> empty({2, 0});
   inputs.kernel = empty;
-  CHECK_THROWS_WITH(long_conv<double>(cpu, inputs, {}, {y, {}}, workspace),
+  CHECK_THROWS_WITH(long_conv(cpu, inputs, {}, {y, {}}, scratch),
                     "long_conv: kernel is of no taps, expected at least one tap");
+}
+
+TEST_CASE("packed sequences are convolved as they are one by one, to the last bit") {
+  const Tensor<Index, 1> offsets = [] {
+    Tensor<Index, 1> at({9});
+    std::copy_n(std::array<Index, 9>{0, 0, 700, 701, 1401, 1401, 1500, 3000, 3003}.data(), 9,
+                at.data());
+    return at;
+  }();
+  for (const ConvMethod method : methods)
+    for (const Index taps : {1, 5, 300})
+      for (const bool reversed : {false, true})
+        for (const bool with_past : {false, true}) {
+          CAPTURE(static_cast<int>(method), taps, reversed, with_past);
+          Problem<double> p(1, 3003, 2, taps);
+          Random random(5);
+          p.initial_state = random.normal<double>(std::array<Index, 3>{8, taps - 1, 2});
+          auto inputs = p.inputs();
+          if (!with_past) inputs.initial_state = {};
+          inputs.sequences = {offsets, reversed};
+          Result<double> packed{p.u, p.initial_state};
+          LongConvScratch<double> scratch;
+          long_conv(cpu(1), inputs, {method}, {packed.y, packed.final_state}, scratch);
+          const auto dy = random.normal<double>(p.u.extents());
+          const auto dstate = random.normal<double>(p.initial_state.extents());
+          Gradients<double> got{p.u, p.initial_state, p.kernel, p.D}, sum = got;
+          long_conv_backward(cpu(2), inputs, {method}, {dy, dstate},
+                             {got.u, got.kernel, got.D, got.initial_state}, scratch);
+          sum.kernel.fill(0);
+          sum.D.fill(0);
+          for (Index s = 0; s < 8; ++s) {
+            const Index begin = offsets(s), length = offsets(s + 1) - begin;
+            const auto part = [&](const auto& x) { return x.view().slice(1, begin, length); };
+            const auto state = [&](const auto& x) { return x.view().slice(0, s, 1); };
+            LongConvInputs<double> one{part(std::as_const(p.u)), p.kernel, p.D, {}, {{}, reversed}};
+            if (with_past) one.initial_state = state(std::as_const(p.initial_state));
+            Result<double> want{Tensor<double, 3>({1, length, 2}),
+                                Tensor<double, 3>({1, taps - 1, 2})};
+            long_conv(cpu(1), one, {method}, {want.y, want.final_state}, scratch);
+            Gradients<double> gradient{want.y, want.final_state, p.kernel, p.D};
+            long_conv_backward(
+                cpu(1), one, {method}, {part(std::as_const(dy)), state(std::as_const(dstate))},
+                {gradient.u, gradient.kernel, gradient.D, gradient.initial_state}, scratch);
+            Index wrong = 0;
+            const auto compare = [&](const auto& x, const auto& y) {
+              for (Index i = 0; i < x.extent(1); ++i)
+                for (Index c = 0; c < 2; ++c) wrong += x(0, i, c) == y(0, i, c) ? 0 : 1;
+            };
+            compare(part(packed.y), want.y);
+            compare(state(packed.final_state), want.final_state);
+            compare(part(got.u), gradient.u);
+            compare(state(got.initial_state), gradient.initial_state);
+            CHECK(wrong == 0);
+            for (Index i = 0; i < sum.kernel.size(); ++i)
+              sum.kernel.data()[i] += gradient.kernel.data()[i];
+            for (Index c = 0; c < 2; ++c) sum.D(c) += gradient.D(c);
+          }
+          CHECK(relative_error(got.kernel, sum.kernel) <= 1e-13);
+          CHECK(relative_error(got.D, sum.D) <= 1e-13);
+        }
+}
+
+TEST_CASE("gradients may take the place of the gradients they come from") {
+  for (const ConvMethod method : methods) {
+    const Problem<double> p(2, 500, 2, 130);
+    Random random(6);
+    auto dy = random.normal<double>(p.u.extents());
+    auto dstate = random.normal<double>(p.initial_state.extents());
+    const auto want = backward(p, dy, dstate, {method});
+    LongConvScratch<double> scratch;
+    long_conv_backward(cpu, p.inputs(), {method}, {dy, dstate}, {dy, {}, {}, dstate}, scratch);
+    CHECK(same_bits(dy, want.u));
+    CHECK(same_bits(dstate, want.initial_state));
+  }
+}
+
+TEST_CASE("a convolution that needs too long a transform is refused before it begins") {
+  double one = 1;
+  LongConvScratch<double> scratch;
+  const auto convolve = [&](Index length, Index taps, ConvMethod method) {
+    const View<double, 3> y(&one, {1, length, 1});  // nothing is read before the checks are over
+    Tensor<double, 3> elsewhere({1, 1, 1});
+    long_conv(cpu,
+              {View<const double, 3>(elsewhere.data(), {1, length, 1}, {0, 0, 0}),
+               View<const double, 2>(elsewhere.data(), {1, taps}, {0, 0})},
+              {method}, {y}, scratch);
+  };
+  const Index large = Index{1} << 29;
+  CHECK_THROWS_WITH(convolve(large, large, ConvMethod::automatic),
+                    "long_conv: taps is 536870912, expected at most 134217727 for transforms, "
+                    "the longest of which has 536870911");
+  CHECK_THROWS_WITH(convolve(large, large, ConvMethod::chunked),
+                    "long_conv: taps is 536870912, expected at most 134217727 for transforms, "
+                    "the longest of which has 536870911");
+  CHECK_THROWS_WITH(convolve(large, 1000, ConvMethod::fft),
+                    "long_conv: the length of a sequence is 536870912, expected at most 536870911 "
+                    "with the taps, the longest transform, for the method fft");
+  CHECK_THROWS_AS(convolve(Index{1} << 60, Index{1} << 60, ConvMethod::fft), DomainError);
+  CHECK(scratch.threads.empty());
+  CHECK_THROWS_WITH(RealFft<double>().forward(large, &one, nullptr),
+                    "RealFft: n is 536870912, expected at most 536870911, the longest transform");
+}
+
+TEST_CASE("the long convolution refuses memory that it would spoil") {
+  Problem<double> p(2, 8, 2, 4);
+  LongConvScratch<double> scratch;
+  Tensor<double, 3> y({2, 8, 2});
+  const auto convolve = [&](const LongConvInputs<double>& in, const LongConvOutputs<double>& out) {
+    long_conv(cpu, in, {}, out, scratch);
+  };
+  CHECK_THROWS_WITH(convolve({{}, p.kernel}, {y}),
+                    "long_conv: u is absent, expected (batch, length, channels)");
+  CHECK_THROWS_WITH(convolve({p.u, {}}, {y}),
+                    "long_conv: kernel is absent, expected (channels, taps)");
+  CHECK_THROWS_WITH(convolve({p.u, p.kernel}, {}), "long_conv: y is (0, 0, 0), expected (2, 8, 2)");
+  CHECK_THROWS_AS(convolve({p.u, p.kernel}, {View<double, 3>(nullptr, {2, 8, 2})}), ShapeError);
+  CHECK_THROWS_AS(convolve({View<const double, 3>(p.u.data(), {2, -8, 2}), p.kernel}, {y}),
+                  ShapeError);
+  CHECK_THROWS_WITH(convolve(p.inputs(), {View<double, 3>(y.data(), {2, 8, 2}, {0, 2, 1})}),
+                    "long_conv: y is strided as (0, 2, 1), expected no stride of 0 in what is "
+                    "written");
+  CHECK_THROWS_WITH(convolve(p.inputs(), {View<double, 3>(p.u).reversed(1)}),
+                    "long_conv: y is in the memory of u, expected memory of its own");
+  Tensor<Index, 1> offsets({2});
+  offsets(1) = 7;
+  auto inputs = p.inputs();
+  inputs.u = inputs.u.slice(0, 0, 1);
+  inputs.initial_state = {};
+  inputs.sequences.offsets = offsets;
+  CHECK_THROWS_WITH(convolve(inputs, {y.view().slice(0, 0, 1)}),
+                    "long_conv: the last offset is 7, expected the length, 8");
+  CHECK_THROWS_WITH(
+      long_conv_backward(cpu, p.inputs(), {}, {y}, {{}, {}, {}, p.initial_state}, scratch),
+      "long_conv_backward: gradient of initial_state is in the memory of initial_state, expected "
+      "memory of its own");
 }
 
 TEST_CASE("the gradients of the long convolution in float are those in double") {
@@ -264,9 +400,9 @@ TEST_CASE("the gradients of the long convolution in float are those in double") 
         problem.initial_state = ssm::test::float_normal<T>(5, std::array<Index, 3>{2, taps - 1, 2});
         problem.kernel = ssm::test::float_normal<T>(6, std::array<Index, 2>{2, taps});
         problem.D = ssm::test::float_normal<T>(7, std::array<Index, 1>{2});
-        const auto g = backward(problem, ssm::test::float_normal<T>(8, problem.u.extents()),
-                                ssm::test::float_normal<T>(9, problem.initial_state.extents()),
-                                {method, false});
+        const auto g =
+            backward(problem, ssm::test::float_normal<T>(8, problem.u.extents()),
+                     ssm::test::float_normal<T>(9, problem.initial_state.extents()), {method});
         ssm::test::Results results;
         ssm::test::add_result(results, "u", g.u);
         ssm::test::add_result(results, "kernel", g.kernel);

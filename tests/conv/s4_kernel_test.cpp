@@ -93,8 +93,8 @@ Dplr<double> random_form(Index modes, Index rank) {
 template <class T>
 Tensor<T, 2> kernel(const Problem<T>& problem, Index length, int threads = 1) {
   Tensor<T, 2> K({problem.lambda.extent(0), length});
-  S4KernelWorkspace workspace;
-  s4_kernel(cpu(threads), problem.inputs(), K, workspace);
+  S4KernelScratch<T> scratch;
+  s4_kernel(cpu(threads), problem.inputs(), {}, {K}, scratch);
   return K;
 }
 
@@ -152,9 +152,9 @@ struct Gradients {
 template <class T>
 Gradients<T> backward(const Problem<T>& p, const Tensor<T, 2>& dK, int threads = 1) {
   Gradients<T> out{p.lambda, p.B, p.C, p.P, p.delta};
-  S4KernelWorkspace workspace;
-  s4_kernel_backward<T>(cpu(threads), p.inputs(), dK, {out.lambda, out.P, out.B, out.C, out.delta},
-                        workspace);
+  S4KernelScratch<T> scratch;
+  s4_kernel_backward(cpu(threads), p.inputs(), {}, {dK},
+                     {out.lambda, out.P, out.B, out.C, out.delta}, scratch);
   return out;
 }
 
@@ -291,12 +291,12 @@ TEST_CASE("an S4 kernel allocates on its first call only") {
   const Problem<float> problem(random_form(5, 2), 3, 0.01);
   auto gradient = problem;
   Tensor<float, 2> K({3, 100});
-  S4KernelWorkspace workspace;
+  S4KernelScratch<float> scratch;
   const auto both = [&] {
-    s4_kernel(cpu(1), problem.inputs(), K, workspace);
-    s4_kernel_backward<float>(cpu(1), problem.inputs(), K,
-                              {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta},
-                              workspace);
+    s4_kernel(cpu(1), problem.inputs(), {}, {K}, scratch);
+    s4_kernel_backward(cpu(1), problem.inputs(), {}, {K},
+                       {gradient.lambda, gradient.P, gradient.B, gradient.C, gradient.delta},
+                       scratch);
   };
   CHECK(ssm::test::allocations_of(both) > 0);
   CHECK(ssm::test::allocations_of(both) == 0);
@@ -313,14 +313,36 @@ TEST_CASE("an empty S4 kernel has gradients of zero, and a NaN stays in its chan
 
 TEST_CASE("the S4 kernel names the argument that does not fit") {
   Problem<double> problem(random_form(3, 1), 2, 0.1);
-  S4KernelWorkspace workspace;
+  S4KernelScratch<double> scratch;
   Tensor<double, 2> K({2, 9}), wrong({3, 9});
-  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), wrong, workspace),
-                    "s4_kernel: K is (3, 9), expected (2, 9)");
+  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), {}, {wrong}, scratch),
+                    "s4_kernel: kernel is (3, 9), expected (2, 9)");
   problem.P.resize({2, 2, 1});
-  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), K, workspace),
+  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), {}, {K}, scratch),
                     "s4_kernel: P is (2, 2, 1), expected (2, 3, 1)");
   CHECK_THROWS_WITH(
       DplrStep<double>(Vector::Ones(2), Eigen::MatrixXcd::Ones(2, 1), Vector::Ones(2), 0.0),
       "DplrStep: delta is 0.000000, expected > 0");
+}
+
+TEST_CASE("the S4 kernel refuses a length that has no transform, and memory that it would spoil") {
+  Problem<double> problem(random_form(3, 1), 1, 0.1);
+  S4KernelScratch<double> scratch;
+  double one = 1;
+  const auto of_length = [&](Index length) {
+    s4_kernel(cpu, problem.inputs(), {}, {View<double, 2>(&one, {1, length})}, scratch);
+  };
+  CHECK_THROWS_WITH(of_length(Index{1} << 29),
+                    "s4_kernel: the length of the kernel is 536870912, expected at most 536870911, "
+                    "the longest transform");
+  CHECK_THROWS_WITH(of_length(268435459),
+                    "s4_kernel: the length of the kernel is 268435459, which has a prime factor "
+                    "above 50, expected at most 268435455 for such a length");
+  CHECK(scratch.threads.empty());
+  Tensor<double, 2> K({1, 9});
+  CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), {}, {}, scratch),
+                    "s4_kernel: kernel is absent, expected (channels, L)");
+  CHECK_THROWS_WITH(s4_kernel_backward(cpu, problem.inputs(), {}, {K}, {problem.lambda}, scratch),
+                    "s4_kernel_backward: gradient of lambda is in the memory of lambda, expected "
+                    "memory of its own");
 }

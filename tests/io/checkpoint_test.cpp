@@ -3,6 +3,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -17,7 +18,7 @@ using ssm::FileError;
 using ssm::Index;
 using ssm::Json;
 using ssm::MambaLMConfig;
-using ssm::MambaLMWeights;
+using Model = ssm::MambaLM<float>;
 using ssm::Tensor;
 using ssm::test::contains;
 using ssm::test::same_bits;
@@ -28,16 +29,16 @@ namespace {
 constexpr MambaLMConfig small{
     .vocab = 11, .width = 6, .layers = 2, .state = 3, .conv_width = 4, .expand = 2, .dt_rank = 2};
 
-MambaLMWeights<float> some_weights(const MambaLMConfig& config = small) {
-  MambaLMWeights<float> weights(config);
+Model some_weights(const MambaLMConfig& config = small) {
+  Model weights(ssm::mamba_lm_config<float>(config));
   ssm::initialize(weights, 5);
   return weights;
 }
 
-bool same_weights(const MambaLMWeights<float>& a, const MambaLMWeights<float>& b) {
+bool same_weights(const Model& a, const Model& b) {
   std::vector<Tensor<float, 1>> flat[2];
-  const auto flatten = [&](const MambaLMWeights<float>& weights, auto& to) {
-    weights.visit([&](const std::string&, const auto& tensor, bool) {
+  const auto flatten = [&](const Model& weights, auto& to) {
+    ssm::parameters(weights, [&](std::string_view, const auto& tensor, const auto&, bool) {
       Tensor<float, 1> line({tensor.size()});
       std::copy(tensor.begin(), tensor.end(), line.begin());
       to.push_back(line);
@@ -52,11 +53,12 @@ bool same_weights(const MambaLMWeights<float>& a, const MambaLMWeights<float>& b
 
 /// The tensors of `weights`, to be written with changes: `change` may rename, drop (return "") or
 /// keep a name.
-void save_changed(const std::filesystem::path& path, const MambaLMWeights<float>& weights,
+void save_changed(const std::filesystem::path& path, const Model& weights,
                   const std::function<std::string(const std::string&)>& change,
                   const Tensor<float, 2>* head = nullptr) {
   ssm::SafetensorsWriter file;
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+  ssm::parameters(weights, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    const std::string name(view);
     if (const std::string changed = change(name); !changed.empty())
       file.add(changed, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
@@ -116,8 +118,8 @@ TEST_CASE("matrices are stored narrow on request, all else exactly") {
   const auto loaded = ssm::load_mamba_lm(directory.path());
   CHECK(ssm::test::relative_error(loaded.embedding, weights.embedding) < 0x1p-11);
   CHECK_FALSE(same_bits(loaded.embedding, weights.embedding));
-  CHECK(same_bits(loaded.layers[1].mixer.A_log, weights.layers[1].mixer.A_log));
-  CHECK(same_bits(loaded.layers[1].mixer.dt_bias, weights.layers[1].mixer.dt_bias));
+  CHECK(same_bits(loaded.backbone.layers[1].mixer.A_log, weights.backbone.layers[1].mixer.A_log));
+  CHECK(same_bits(loaded.backbone.layers[1].mixer.dt_bias, weights.backbone.layers[1].mixer.dt_bias));
 }
 
 TEST_CASE("the -hf names and config give the same model, and so does a tied head that is stored") {
@@ -144,8 +146,8 @@ TEST_CASE("the original config pads its vocabulary and has defaults") {
       "rms_norm": true, "residual_in_fp32": true, "fused_add_norm": true,
       "pad_vocab_size_multiple": 8})");
   const auto loaded = ssm::load_mamba_lm(directory.path());
-  CHECK(loaded.config == config);
-  CHECK(loaded.layers[0].mixer.shape().dt_rank == 2);
+  CHECK(ssm::published_config(loaded.config) == config);
+  CHECK(loaded.backbone.layers[0].mixer.config.rank() == 2);
 }
 
 TEST_CASE("a model that says other things than its config is refused") {
@@ -165,7 +167,8 @@ TEST_CASE("a model that says other things than its config is refused") {
 
   const Tensor<float, 2> extra({2, 2});
   ssm::SafetensorsWriter file;
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+  ssm::parameters(weights, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    const std::string name(view);
     file.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
   file.add("backbone.layers.0.mixer.in_proj.bias", extra);
@@ -174,11 +177,12 @@ TEST_CASE("a model that says other things than its config is refused") {
              contains("tensors left over: \"backbone.layers.0.mixer.in_proj.bias\""));
 
   auto poisoned = weights;
-  poisoned.layers[0].mixer.D(4) = std::numeric_limits<float>::quiet_NaN();
+  poisoned.backbone.layers[0].mixer.D(4) = std::numeric_limits<float>::quiet_NaN();
   CHECK_THROWS_WITH(ssm::save_mamba_lm(directory.path(), poisoned),
                     contains("NaN") && contains("0.mixer.D"));
   ssm::SafetensorsWriter careless;
-  poisoned.visit([&](const std::string& name, const auto& tensor, bool) {
+  ssm::parameters(poisoned, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    const std::string name(view);
     careless.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
   careless.save(model, ssm::NonFinite::allow);
@@ -207,7 +211,7 @@ Json config_of(const TempDirectory& directory) {
 }
 
 /// A folder with a small model under a published -hf config, which has fields of both kinds.
-Json save_hf(const TempDirectory& directory, const MambaLMWeights<float>& weights) {
+Json save_hf(const TempDirectory& directory, const Model& weights) {
   save_changed(directory / "model.safetensors", weights, [](const std::string& name) {
     return name == "backbone.embedding.weight" ? "backbone.embeddings.weight" : name;
   });
@@ -339,7 +343,8 @@ TEST_CASE("tensors that are missing or left over are named, a few of them") {
   ssm::save_mamba_lm(directory.path(), weights);
   const Tensor<float, 1> bias({24});
   ssm::SafetensorsWriter file;
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+  ssm::parameters(weights, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    const std::string name(view);
     if (!name.ends_with("1.mixer.D"))
       file.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
   });

@@ -29,17 +29,19 @@ namespace {
 
 constexpr ssm::MambaLMConfig config{.width = 8, .layers = 2, .state = 4};
 
-ssm::TrainingOptions options(double average) {
-  ssm::TrainingOptions o;
+using Run = ssm::TextTrainer<ssm::MambaLM<float>>;
+
+ssm::TextTrainerOptions options(double average) {
+  ssm::TextTrainerOptions o;
   o.batch = 3;
   o.streams = {.length = 9,
                .seed = (std::uint64_t{1} << 63) + 12345,
                .jump_interval = 4,
                .latest_of = 2,
                .rename = 0.5};
-  o.schedule = {.peak = 1.0 / 300, .warmup = 2, .steps = 6, .final_fraction = 0.1};
+  o.trainer.schedule = {.peak = 1.0 / 300, .warmup = 2, .steps = 6, .final_fraction = 0.1};
   o.dropout = 0.2;
-  o.average = average;
+  o.trainer.average = average;
   return o;
 }
 
@@ -51,14 +53,9 @@ std::vector<unsigned char> some_text() {
   return text;
 }
 
-ssm::MambaLMTrainer<float> started(double average) {
-  ssm::MambaLMTrainer<float> trainer;
-  trainer.options = options(average);
-  trainer.state = ssm::start_training<float>(config, trainer.options);
-  return trainer;
-}
+Run started(double average) { return ssm::start_training<float>(config, options(average)); }
 
-double run(ssm::MambaLMTrainer<float>& trainer, int steps, int threads) {
+double run(Run& trainer, int steps, int threads) {
   const std::vector<unsigned char> text = some_text();
   double loss = 0;
   for (int i = 0; i < steps; ++i) {
@@ -76,17 +73,15 @@ TEST_CASE("a run that is saved and resumed half-way ends with the bits of one th
     const TempDirectory directory;
     auto whole = started(average);
     const double loss = run(whole, 6, 1);
-    ssm::save_training(directory / "whole", whole.state, whole.options);
+    ssm::save_training(directory / "whole", whole);
 
     auto first = started(average);
     run(first, 3, 2);
-    ssm::save_training(directory / "half-way", first.state, first.options);
+    ssm::save_training(directory / "half-way", first);
     auto checkpoint = ssm::load_training<float>(directory / "half-way");
-    ssm::MambaLMTrainer<float> second;
-    second.state = std::move(checkpoint.state);
-    second.options = checkpoint.options;
+    Run second = std::move(checkpoint.run);
     CHECK(run(second, 3, 2) == loss);
-    ssm::save_training(directory / "resumed", second.state, second.options);
+    ssm::save_training(directory / "resumed", second);
 
     // The files hold weights, moments, average, carried state, positions, step and options.
     CHECK(ssm::test::read_bytes(directory / "resumed") ==
@@ -99,36 +94,36 @@ TEST_CASE("a run that is saved and resumed half-way ends with the bits of one th
 TEST_CASE("training learns: the loss falls, and the average follows the weights") {
   auto trainer = started(0.9);
   trainer.options.dropout = 0;
-  trainer.options.schedule = {.peak = 1e-2, .warmup = 0, .steps = 1000, .final_fraction = 1};
+  trainer.options.trainer.schedule = {.peak = 1e-2, .warmup = 0, .steps = 1000, .final_fraction = 1};
   const double before = run(trainer, 1, 0);
   const double after = run(trainer, 60, 0);
   CHECK(before > 5);   // log 256 = 5.5
   CHECK(after < 2.5);  // nine equally likely bytes: log 9 = 2.2
-  CHECK(&trainer.state.best(trainer.options) == &trainer.state.average);
-  CHECK(ssm::test::relative_error(trainer.state.average.embedding,
-                                  trainer.state.weights.embedding) < 0.5);
+  CHECK(&trainer.trainer.best() == &trainer.trainer.average);
+  CHECK(ssm::test::relative_error(trainer.trainer.average.embedding,
+                                  trainer.trainer.model.embedding) < 0.5);
 }
 
 TEST_CASE("a loss that is no number changes no weight") {
   auto trainer = started(0);
   run(trainer, 1, 0);
-  trainer.state.weights.final_norm(0) = std::numeric_limits<float>::quiet_NaN();
-  const auto embedding = trainer.state.weights.embedding;
+  trainer.trainer.model.norm(0) = std::numeric_limits<float>::quiet_NaN();
+  const auto embedding = trainer.trainer.model.embedding;
   const ssm::TrainingReport report = trainer.step(ssm::cpu, some_text());
   CHECK_FALSE(report.finite);
-  CHECK(trainer.state.step == 1);
-  CHECK(ssm::test::same_bits(trainer.state.weights.embedding, embedding));
+  CHECK(trainer.steps() == 1);
+  CHECK(ssm::test::same_bits(trainer.trainer.model.embedding, embedding));
 }
 
 TEST_CASE("a checkpoint keeps its notes, and refuses to be what it is not") {
   const TempDirectory directory;
   auto trainer = started(0);
   run(trainer, 1, 0);
-  ssm::save_training(directory / "run", trainer.state, trainer.options, {{"text", "a book"}});
+  ssm::save_training(directory / "run", trainer, {{"text", "a book"}});
   CHECK(ssm::load_training<float>(directory / "run").notes ==
         std::map<std::string, std::string>{{"text", "a book"}});
 
-  ssm::save_mamba_lm(directory.path(), trainer.state.weights);
+  ssm::save_mamba_lm(directory.path(), trainer.trainer.model);
   CHECK_THROWS_AS(ssm::load_training<float>(directory / "model.safetensors"), FileError);
   CHECK_THROWS_AS(ssm::load_training<float>(directory / "missing"), FileError);
 }
@@ -136,7 +131,7 @@ TEST_CASE("a checkpoint keeps its notes, and refuses to be what it is not") {
 TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refused") {
   const TempDirectory directory;
   auto trainer = started(0.9);
-  ssm::save_training(directory / "run", trainer.state, trainer.options);
+  ssm::save_training(directory / "run", trainer);
   const std::string good = ssm::test::read_bytes(directory / "run");
   const std::size_t metadata_end = good.find("\"format\\\"") + 800;
   ssm::test::Random random(11);
@@ -158,18 +153,16 @@ TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refuse
 TEST_CASE("options at the edge of their range come back") {
   const TempDirectory directory;
   auto trainer = started(0);
-  trainer.options.max_norm = std::numeric_limits<double>::infinity();
-  trainer.options.streams.latest_of = 0;
-  ssm::save_training(directory / "run", trainer.state, trainer.options);
-  const auto loaded = ssm::load_training<float>(directory / "run").options;
-  CHECK(loaded.max_norm == trainer.options.max_norm);
-  CHECK(loaded.streams.latest_of == 0);
+  trainer.options.trainer.max_norm = std::numeric_limits<double>::infinity();
+  ssm::save_training(directory / "run", trainer);
+  const auto loaded = ssm::load_training<float>(directory / "run").run.options;
+  CHECK(loaded.trainer.max_norm == trainer.options.trainer.max_norm);
 }
 
 TEST_CASE("sizes are believed only as far as the file bears them out") {
   const TempDirectory directory;
   auto trainer = started(0.9);
-  ssm::save_training(directory / "run", trainer.state, trainer.options);
+  ssm::save_training(directory / "run", trainer);
   std::string training = ssm::SafetensorsReader(directory / "run").metadata().at("training");
   const auto swap = [&](const std::string& from, const std::string& to) {
     training.replace(training.find(from), from.size(), to);
@@ -197,9 +190,9 @@ TEST_CASE("a run killed while it saves goes on from what is no older than the mo
   auto trainer = started(0);
   // The number of the save stands in a weight.
   const auto save = [&](int number) {
-    trainer.state.step = number;
-    trainer.state.weights.final_norm(0) = static_cast<float>(number);
-    ssm::save_run(directory / "run", trainer.state, trainer.options);
+    trainer.trainer.optimizer.step = number;
+    trainer.trainer.model.norm(0) = static_cast<float>(number);
+    ssm::save_run(directory / "run", trainer);
   };
   save(0);
   for (int trial = 0; trial < 15; ++trial) {
@@ -210,11 +203,11 @@ TEST_CASE("a run killed while it saves goes on from what is no older than the mo
     ::usleep(static_cast<useconds_t>(20'000 + 3771 * trial));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    const auto run = ssm::load_training<float>(directory / "run/training.safetensors").state;
+    const auto run = ssm::load_training<float>(directory / "run/training.safetensors").run;
     const auto model = ssm::load_mamba_lm(directory / "run");
-    CHECK(run.weights.final_norm(0) == static_cast<float>(run.step));
-    CHECK((model.final_norm(0) == static_cast<float>(run.step) || run.step == 1 + 1000 * trial ||
-           model.final_norm(0) == static_cast<float>(run.step - 1)));
+    CHECK(run.trainer.model.norm(0) == static_cast<float>(run.steps()));
+    CHECK((model.norm(0) == static_cast<float>(run.steps()) || run.steps() == 1 + 1000 * trial ||
+           model.norm(0) == static_cast<float>(run.steps() - 1)));
   }
 }
 

@@ -29,7 +29,7 @@ TEST_CASE("dropout zeroes its share of the elements and keeps the mean") {
   CHECK(std::abs(sum / count - 1) <= 5 * deviation / (1 - p));
 }
 
-TEST_CASE("the same seed and layer drop the same elements, for any number of threads") {
+TEST_CASE("the same seed and part drop the same elements, for any number of threads") {
   const Tensor<float, 2> x = ssm::test::Random(1).normal<float, 2>({37, 19});
   DropoutScratch<float> scratch;
   const auto dropped = [&](int threads, const Dropout& options) {
@@ -37,18 +37,20 @@ TEST_CASE("the same seed and layer drop the same elements, for any number of thr
     ssm::dropout(cpu(threads), {y}, options, {y}, scratch);
     return y;
   };
-  const Tensor<float, 2> once = dropped(1, {0.5, 3, 2});
-  CHECK(ssm::test::same_bits(once, dropped(3, {0.5, 3, 2})));
-  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 4, 2})));
-  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, {0.5, 3, 1})));
-  CHECK(ssm::test::same_bits(x, dropped(1, {0.0, 3, 2})));
+  const Dropout three{0.5, 3}, four{0.5, 4};
+  const Tensor<float, 2> once = dropped(1, three.of(2));
+  CHECK(ssm::test::same_bits(once, dropped(3, three.of(2))));
+  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, three)));
+  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, four.of(2))));
+  CHECK_FALSE(ssm::test::same_bits(once, dropped(1, three.of(1))));
+  CHECK(ssm::test::same_bits(x, dropped(1, {0.0, 3})));
 }
 
 TEST_CASE("dropout into other memory, and its gradient, are dropout in place") {
   const Tensor<float, 2> x = ssm::test::Random(2).normal<float, 2>({37, 19});
   DropoutScratch<float> scratch;
   for (const double p : {0.0, 0.4}) {
-    const Dropout options{p, 5, 1};
+    const Dropout options{p, 5};
     Tensor<float, 2> in_place = x, y(x.extents()), dx(x.extents());
     ssm::dropout(cpu, {in_place}, options, {in_place}, scratch);
     ssm::dropout(cpu, {x}, options, {y}, scratch);

@@ -84,7 +84,7 @@ TEST_CASE("gelu and glu name the argument that they refuse") {
   CHECK_THROWS_WITH(gelu(cpu, {}, {}, {y}, gelu_scratch), test::contains("gelu: x is absent"));
   CHECK_THROWS_WITH(gelu(cpu, {x}, {}, {half}, gelu_scratch), "gelu: y is (2, 2), expected (2, 4)");
   CHECK_THROWS_WITH(gelu(cpu, {x}, {}, {View<float, 2>(y.data(), {2, 4}, {0, 1})}, gelu_scratch),
-                    test::contains("gelu: y is (2, 4) strided as (0, 1)"));
+                    test::contains("gelu: y is strided as (0, 1)"));
   CHECK_THROWS_WITH(gelu_backward(cpu, {x}, {}, {half}, {y}, gelu_scratch),
                     "gelu_backward: the gradient of y is (2, 2), expected (2, 4)");
   CHECK_THROWS_WITH(gelu_backward(cpu, {x}, {}, {x.view().reversed(0)}, {x}, gelu_scratch),

@@ -1,5 +1,6 @@
 #include "ssm/layers/linear.hpp"
 
+#include <cstdint>
 #include <limits>
 
 #include "support/catch.hpp"
@@ -11,6 +12,34 @@
 
 using namespace ssm;
 using test::Random;
+
+namespace {
+
+/// A matrix kept otherwise than as a view: numbers of a byte with one scale.
+struct ByteMatrix {
+  View<const std::int8_t, 2> numbers;
+  float scale;
+
+  [[nodiscard]] Index extent(std::size_t i) const noexcept { return numbers.extent(i); }
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(numbers); }
+};
+
+}  // namespace
+
+template <>
+struct ssm::detail::LinearProduct<float, ByteMatrix> {
+  static void run(const Cpu&, const View<const float, 2>& x, const ByteMatrix& weight,
+                  const View<float, 2>& y, Write write) {
+    for (Index i = 0; i < y.extent(0); ++i) run_row(&x(i, 0), weight, &y(i, 0), write);
+  }
+  static void run_row(const float* x, const ByteMatrix& weight, float* y, Write write) noexcept {
+    for (Index o = 0; o < weight.extent(0); ++o) {
+      float sum = 0;
+      for (Index k = 0; k < weight.extent(1); ++k) sum += weight.numbers(o, k) * x[k];
+      y[o] = weight.scale * sum + (write == Write::accumulate ? y[o] : 0);
+    }
+  }
+};
 
 namespace {
 
@@ -166,6 +195,29 @@ TEST_CASE("columns of one array may be read and written by one linear map") {
     for (Index o = 0; o < 9; ++o) CHECK(all(i, o) == (o < 4 ? want(i, o) : before(i, o)));
 }
 
+TEST_CASE("a linear map with a matrix kept in another way is that with its numbers") {
+  Random random(7);
+  const auto x = random.normal<float, 2>({6, 5});
+  const auto bias = random.normal<float, 1>({4});
+  Tensor<std::int8_t, 2> numbers({4, 5});
+  Tensor<float, 2> weight({4, 5}), y({6, 4});
+  for (Index i = 0; i < 20; ++i) {
+    numbers.data()[i] = static_cast<std::int8_t>(random.integer(-127, 127));
+    weight.data()[i] = 0.5f * numbers.data()[i];
+  }
+  const auto want = by_hand(x, weight, bias);
+  LinearScratch<float> scratch;
+  const LinearInputs<float, Host, ByteMatrix> inputs{x, {numbers, 0.5f}, bias};
+  linear(cpu, inputs, {}, {y}, scratch);
+  CHECK(test::relative_error(y, want) < 1e-6);
+  y.fill(0);
+  linear_step(inputs, {Write::accumulate}, y);
+  CHECK(test::relative_error(y, want) < 1e-6);
+  CHECK_THROWS_WITH(
+      linear(cpu, LinearInputs<float, Host, ByteMatrix>{y, {numbers, 0.5f}}, {}, {y}, scratch),
+      "linear: weight is (4, 5), expected (4, 4)");
+}
+
 TEST_CASE("a linear map names the argument that it refuses") {
   Tensor<float, 2> x({3, 4}), weight({5, 4}), y({3, 5}), dx({3, 4}), dweight({5, 4});
   Tensor<float, 1> bias({5}), dbias({5});
@@ -191,11 +243,11 @@ TEST_CASE("a linear map names the argument that it refuses") {
   refuses({x, weight}, {View<float, 2>(y.data(), {3, 5}, {1, 3})},
           "y is strided as (1, 3), expected adjacent elements in the last extent");
   refuses({x, weight}, {stuck},
-          "y is (3, 5) strided as (0, 1), expected memory that holds every element once");
+          "y is strided as (0, 1), expected no stride of 0 in what is written");
   refuses({x, weight}, {woven},
           "y is (3, 5) strided as (2, 1), expected memory that holds every element once");
   refuses({View<const float, 2>(nullptr, {3, 4}), weight}, {y},
-          "x is null with extents (3, 4), expected memory of these extents");
+          "x is a null pointer to (3, 4), expected elements");
   refuses({View<const float, 2>(x.data(), {-3, 4}), weight}, {y},
           "x is (-3, 4), expected no negative extent");
   refuses({View<const float, 2>(y.data(), {3, 4}), weight}, {y},

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ssm/layers/states.hpp"
+#include "ssm/models/mamba_lm.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"

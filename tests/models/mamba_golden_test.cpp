@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "ssm/io/checkpoint.hpp"
@@ -28,7 +29,7 @@ std::string transformers_name(const std::string& name) {
 
 template <class T>
 struct Golden {
-  MambaLMWeights<T> weights = load_mamba_lm<T>(directory);
+  MambaLM<T> weights = load_mamba_lm<T>(directory);
   SafetensorsReader expected{directory / "expected.safetensors"};
   std::string precision = std::is_same_v<T, float> ? "float32/" : "float64/";
   Tensor<T, 3> logits = expected.read<T, 3>(precision + "logits");
@@ -41,7 +42,7 @@ struct Golden {
                    [](std::int64_t token) { return static_cast<Token>(token); });
   }
 
-  void check_state(const MambaLMState<T>& state) {
+  void check_state(const typename MambaLM<T>::State& state) {
     REQUIRE(state.layers.size() == 2);
     for (std::size_t i = 0; i < state.layers.size(); ++i) {
       CAPTURE(i);
@@ -65,10 +66,10 @@ TEMPLATE_TEST_CASE("logits and final states equal those of transformers", "", fl
   const Index batch = golden.tokens.extent(0);
   for (const int threads : {1, 2}) {
     CAPTURE(threads);
-    MambaLMState<T> state(golden.weights.config, batch);
-    MambaLMWorkspace<T> workspace;
+    auto state = make_state(golden.weights, batch);
+    typename MambaLM<T>::Scratch scratch;
     Tensor<T, 3> logits(golden.logits.extents());
-    mamba_lm_forward<T>(cpu(threads), golden.weights, golden.tokens, state, logits, workspace);
+    forward(cpu(threads), golden.weights, golden.tokens, state, logits, {}, scratch);
     CHECK(test::relative_error(logits, golden.logits) <= golden.tolerance);
     golden.check_state(state);
   }
@@ -79,14 +80,14 @@ TEMPLATE_TEST_CASE("token by token, logits and final states equal those of trans
   using T = TestType;
   Golden<T> golden;
   const auto [batch, length] = golden.tokens.extents();
-  MambaLMState<T> state(golden.weights.config, batch);
-  MambaLMWorkspace<T> workspace;
+  auto state = make_state(golden.weights, batch);
+  typename MambaLM<T>::Stepper stepper(golden.weights, batch);
   Tensor<T, 3> logits(golden.logits.extents());
   Tensor<Token, 1> now({batch});
   Tensor<T, 2> next({batch, golden.logits.extent(2)});
   for (Index t = 0; t < length; ++t) {
     for (Index b = 0; b < batch; ++b) now(b) = golden.tokens(b, t);
-    mamba_lm_step<T>(golden.weights, state, now, next, workspace);
+    step(stepper, now.view(), state, next);
     for (Index b = 0; b < batch; ++b)
       for (Index v = 0; v < next.extent(1); ++v) logits(b, t, v) = next(b, v);
   }
@@ -103,18 +104,19 @@ TEMPLATE_TEST_CASE("the loss and its gradient by every weight equal those of tra
   const auto loss = golden.expected.template read<T, 1>(golden.precision + "loss");
   for (const int threads : {1, 2}) {
     CAPTURE(threads);
-    MambaLMState<T> state(golden.weights.config, batch);
-    MambaLMWorkspace<T> workspace;
-    MambaLMWeights<T> gradients = golden.weights;  // to be overwritten
+    auto state = make_state(golden.weights, batch);
+    typename MambaLM<T>::Scratch scratch;
+    MambaLM<T> gradients = golden.weights;  // to be overwritten
     const double got =
-        mamba_lm_loss<T>(cpu(threads), golden.weights, tokens.slice(1, 0, length - 1),
-                         tokens.slice(1, 1, length - 1), state, &gradients, workspace);
+        ssm::loss(cpu(threads), golden.weights, tokens.slice(1, 0, length - 1),
+                  tokens.slice(1, 1, length - 1), state, gradients, {}, scratch);
     CHECK(std::abs(got - static_cast<double>(loss(0))) <= golden.tolerance * got);
-    gradients.visit([&](const std::string& name, const auto& gradient, bool) {
+    parameters(gradients, [&](std::string_view view, const auto& gradient, const auto&, bool) {
+      const std::string name(view);
       CAPTURE(name);
       auto want = gradient;
       golden.expected.read_into(golden.precision + "gradient/" + transformers_name(name),
-                                detail::shape_in_file(name, gradient), want.data());
+                                detail::shape_in_file(name, gradient.extents()), want.data());
       CHECK(test::relative_error(gradient, want) <= golden.tolerance);
     });
   }

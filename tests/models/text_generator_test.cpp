@@ -1,7 +1,10 @@
 #include "ssm/models/text_generator.hpp"
 
+#include <limits>
+#include <span>
 #include <string>
 
+#include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
 #include "support/catch.hpp"
 

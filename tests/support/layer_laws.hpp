@@ -50,6 +50,7 @@ struct LayerLaws {
   double gradient = 1e-8;   ///< finite differences
   double precision = 16;    ///< float against double: this · √length · epsilon of float
   std::vector<Index> precision_lengths = {1, 40, 600};
+  Index precision_floor = 1;  ///< a length that rounding is at least of
 };
 
 /// What a pass is given. The states count only for layers that have some.
@@ -728,7 +729,7 @@ void check_precision(const Narrow& narrow, Wide wide, const LayerLaws& laws) {
     const auto [error, where] = largest_error(got, want);
     INFO("float against double: " << where << ", length " << length);
     CHECK(error < laws.precision * static_cast<double>(std::numeric_limits<float>::epsilon()) *
-                      std::sqrt(static_cast<double>(length)));
+                      std::sqrt(static_cast<double>(std::max(length, laws.precision_floor))));
   }
 }
 

@@ -116,6 +116,14 @@ class LongConv {
     }
   }
 
+  template <std::size_t Most>
+  void add_inputs(OverlapChecks<Most>& memory) const noexcept {
+    memory.input("u", in.u);
+    memory.input("kernel", in.kernel);
+    memory.input("D", in.D);
+    memory.input("initial_state", in.initial_state);
+  }
+
   /// Calls body(s, span) for every sequence with w ready for its plan; enter() once it is, leave()
   /// when the plan is left.
   template <class Body, class Enter, class Leave>
@@ -169,7 +177,7 @@ class LongConv {
     for (Index begin = 0; begin < length; begin += w.plan.chunk) {
       const Index count = std::min(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
-      for (Index k = 0; k < w.input.size(); ++k) w.output(k) = times(w.input(k), w.kernel(k));
+      multiply(w.input.size(), w.input.data(), w.kernel.data(), w.output.data());
       w.fft.inverse(w.plan.size, w.output.data(), w.time.data());
       std::copy_n(w.time.data() + before, count, w.y.data() + begin);
     }
@@ -193,10 +201,8 @@ class LongConv {
       const Index count = std::min(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
       transform(w, w.y.data() + begin, count, before, w.output);
-      for (Index k = 0; k < w.input.size(); ++k) {
-        w.dkernel(k) += times(w.output(k), std::conj(w.input(k)));
-        w.output(k) = times(w.output(k), std::conj(w.kernel(k)));
-      }
+      multiply_backward(w.input.size(), w.input.data(), w.kernel.data(), w.dkernel.data(),
+                        w.output.data());
       w.fft.inverse(w.plan.size, w.output.data(), w.time.data());
       axpy(before + count, T(1), w.time.data(), w.dpast.data() + begin);
     }
@@ -236,6 +242,18 @@ class LongConv {
 
   static void axpy(Index count, T a, const T* x, T* y) noexcept {
     for (Index t = 0; t < count; ++t) y[t] += a * x[t];
+  }
+  static void multiply(Index count, const std::complex<T>* a, const std::complex<T>* b,
+                       std::complex<T>* product) noexcept {
+    for (Index k = 0; k < count; ++k) product[k] = times(a[k], b[k]);
+  }
+  /// From the gradient of the product to that of a, in place; adds to that of b.
+  static void multiply_backward(Index count, const std::complex<T>* a, const std::complex<T>* b,
+                                std::complex<T>* db, std::complex<T>* gradient) noexcept {
+    for (Index k = 0; k < count; ++k) {
+      db[k] += times(gradient[k], std::conj(a[k]));
+      gradient[k] = times(gradient[k], std::conj(b[k]));
+    }
   }
   static std::complex<T> times(std::complex<T> a, std::complex<T> b) noexcept {
     return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
@@ -280,16 +298,10 @@ void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongCo
   const auto& [y, final_state] = outputs;
   detail::check_output_shape(name, "y", y, inputs.u.extents());
   detail::check_optional_output_shape(name, "final_state", final_state, conv.states);
-  detail::check_same_or_apart(name, "y", y, "u", inputs.u);
-  detail::check_no_overlap(name, "y", y, "kernel", inputs.kernel);
-  detail::check_no_overlap(name, "y", y, "D", inputs.D);
-  detail::check_no_overlap(name, "y", y, "initial_state", inputs.initial_state);
-  detail::check_no_overlap(name, "final_state", final_state, "u", inputs.u);
-  detail::check_no_overlap(name, "final_state", final_state, "kernel", inputs.kernel);
-  detail::check_no_overlap(name, "final_state", final_state, "D", inputs.D);
-  detail::check_same_or_apart(name, "final_state", final_state, "initial_state",
-                              inputs.initial_state);
-  detail::check_no_overlap(name, "final_state", final_state, "y", y);
+  detail::OverlapChecks<6> memory(name);
+  conv.add_inputs(memory);
+  memory.output("y", y, "u");
+  memory.output("final_state", final_state, "initial_state");
   detail::for_conv_channels(backend, conv.channels, scratch, [&](Index c, auto& w) {
     const T D = inputs.D ? inputs.D(c) : T(0);
     const auto convolve = [&](Index s, const detail::SequenceSpan& span) {
@@ -325,7 +337,8 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
                         const LongConvInputGradients<T>& input_gradients,
                         LongConvScratch<T>& scratch) {
   constexpr std::string_view name = "long_conv_backward";
-  const auto &dout = output_gradients, &din = input_gradients;
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
   const detail::LongConv<T> conv(name, inputs, options, inputs.initial_state || din.initial_state,
                                  scratch);
   detail::check_shape(name, "gradient of y", dout.y, inputs.u.extents());
@@ -336,20 +349,14 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
   detail::check_optional_output_shape(name, "gradient of D", din.D, std::array{conv.channels});
   detail::check_optional_output_shape(name, "gradient of initial_state", din.initial_state,
                                       conv.states);
-  const auto apart = [&](std::string_view argument, const auto& gradient) {
-    detail::check_no_overlap(name, argument, gradient, "u", inputs.u);
-    detail::check_no_overlap(name, argument, gradient, "kernel", inputs.kernel);
-    detail::check_no_overlap(name, argument, gradient, "D", inputs.D);
-    detail::check_no_overlap(name, argument, gradient, "initial_state", inputs.initial_state);
-  };
-  apart("gradient of u", din.u);
-  apart("gradient of kernel", din.kernel);
-  apart("gradient of D", din.D);
-  apart("gradient of initial_state", din.initial_state);
-  detail::check_same_or_apart(name, "gradient of u", din.u, "the gradient of y", dout.y);
-  detail::check_same_or_apart(name, "gradient of initial_state", din.initial_state,
-                              "the gradient of final_state", dout.final_state);
-  detail::check_no_overlap(name, "gradient of kernel", din.kernel, "the gradient of y", dout.y);
+  detail::OverlapChecks<10> memory(name);
+  conv.add_inputs(memory);
+  memory.input("the gradient of y", dout.y);
+  memory.input("the gradient of final_state", dout.final_state);
+  memory.output("gradient of u", din.u, "the gradient of y");
+  memory.output("gradient of kernel", din.kernel);
+  memory.output("gradient of D", din.D);
+  memory.output("gradient of initial_state", din.initial_state, "the gradient of final_state");
   detail::for_conv_channels(backend, conv.channels, scratch, [&](Index c, auto& w) {
     w.dtaps.resize({inputs.kernel.extent(1)});
     w.dtaps.fill(T(0));
@@ -366,10 +373,14 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
       w.dpast.resize({before + length});
       w.dpast.fill(T(0));
       conv.backward(w, length);
+      T sum = D_gradient;
+      const T *const g = w.y.data(), *const u = w.past.data() + before;
+      T* const dpast = w.dpast.data() + before;
       for (Index t = 0; t < length; ++t) {
-        w.dpast(before + t) += D * w.y(t);
-        D_gradient += w.y(t) * w.past(before + t);
+        dpast[t] += D * g[t];
+        sum += g[t] * u[t];
       }
+      D_gradient = sum;
       const Index count = conv.states[1];
       if (dout.final_state)
         for (Index i = 0; i < count; ++i)

@@ -88,7 +88,9 @@ void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4Kern
   constexpr std::string_view name = "s4_kernel";
   const auto shape = detail::check_s4_kernel(name, inputs, "kernel", outputs.kernel);
   detail::check_output(name, "kernel", outputs.kernel);
-  detail::check_apart_from_s4_model(name, "kernel", outputs.kernel, inputs);
+  detail::OverlapChecks<6> memory(name);
+  detail::add_inputs(memory, inputs);
+  memory.output("kernel", outputs.kernel);
   if (shape.length == 0) return;
   detail::for_s4_channels(backend, shape, inputs, scratch,
                           [&](Index c, detail::S4Channel& kernel, const auto& w) {
@@ -111,7 +113,10 @@ void s4_kernel_backward(const Cpu& backend, const S4KernelInputs<T>& inputs, con
   const auto& to = input_gradients;
   const View<const T, 2>& dkernel = output_gradients.kernel;
   const auto shape = detail::check_s4_kernel(name, inputs, "gradient of kernel", dkernel);
-  detail::check_s4_gradients(name, inputs, to);
+  detail::OverlapChecks<11> memory(name);
+  detail::add_inputs(memory, inputs);
+  memory.input("the gradient of kernel", dkernel);
+  detail::check_model_gradients(name, memory, inputs, to);
   detail::for_s4_channels(
       backend, shape, inputs, scratch, [&](Index c, detail::S4Channel& kernel, auto& w) {
         for (Index l = 0; l < shape.length; ++l) w.time(l) = static_cast<double>(dkernel(c, l));

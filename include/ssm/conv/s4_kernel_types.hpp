@@ -2,6 +2,7 @@
 
 #include <array>
 #include <complex>
+#include <cstddef>
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
@@ -71,20 +72,20 @@ void check_s4_model(std::string_view name, const S4KernelInputs<T, Space>& model
   check_shape(name, "delta", model.delta, std::array{shape[0]});
 }
 
-/// Throws where what is written shares memory with a model.
-template <class View, class T, class Space>
-void check_apart_from_s4_model(std::string_view name, std::string_view argument,
-                               const View& written, const S4KernelInputs<T, Space>& model) {
-  check_no_overlap(name, argument, written, "lambda", model.lambda);
-  check_no_overlap(name, argument, written, "P", model.P);
-  check_no_overlap(name, argument, written, "B", model.B);
-  check_no_overlap(name, argument, written, "C", model.C);
-  check_no_overlap(name, argument, written, "delta", model.delta);
+template <std::size_t Most, class T, class Space>
+void add_inputs(OverlapChecks<Most>& memory, const S4KernelInputs<T, Space>& model) noexcept {
+  memory.input("lambda", model.lambda);
+  memory.input("P", model.P);
+  memory.input("B", model.B);
+  memory.input("C", model.C);
+  memory.input("delta", model.delta);
 }
 
-template <class T, class Space>
-void check_s4_gradients(std::string_view name, const S4KernelInputs<T, Space>& model,
-                        const S4KernelInputGradients<T, Space>& gradients) {
+/// The gradients of a model, the last of what `memory` is asked.
+template <std::size_t Most, class T, class Space>
+void check_model_gradients(std::string_view name, OverlapChecks<Most>& memory,
+                           const S4KernelInputs<T, Space>& model,
+                           const S4KernelInputGradients<T, Space>& gradients) {
   const std::array shape = model.lambda.extents();
   check_optional_output_shape(name, "gradient of lambda", gradients.lambda, shape);
   check_optional_output_shape(name, "gradient of P", gradients.P,
@@ -92,11 +93,11 @@ void check_s4_gradients(std::string_view name, const S4KernelInputs<T, Space>& m
   check_optional_output_shape(name, "gradient of B", gradients.B, shape);
   check_optional_output_shape(name, "gradient of C", gradients.C, shape);
   check_optional_output_shape(name, "gradient of delta", gradients.delta, std::array{shape[0]});
-  check_apart_from_s4_model(name, "gradient of lambda", gradients.lambda, model);
-  check_apart_from_s4_model(name, "gradient of P", gradients.P, model);
-  check_apart_from_s4_model(name, "gradient of B", gradients.B, model);
-  check_apart_from_s4_model(name, "gradient of C", gradients.C, model);
-  check_apart_from_s4_model(name, "gradient of delta", gradients.delta, model);
+  memory.output("gradient of lambda", gradients.lambda);
+  memory.output("gradient of P", gradients.P);
+  memory.output("gradient of B", gradients.B);
+  memory.output("gradient of C", gradients.C);
+  memory.output("gradient of delta", gradients.delta);
 }
 
 }  // namespace detail

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <complex>
+#include <cstddef>
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
@@ -71,28 +72,28 @@ void check_diagonal_model(std::string_view name, const DiagonalKernelInputs<T, S
   check_shape(name, "C", model.C, shape);
 }
 
-/// Throws where what is written shares memory with a model.
-template <class View, class T, class Space>
-void check_apart_from_model(std::string_view name, std::string_view argument, const View& written,
-                            const DiagonalKernelInputs<T, Space>& model) {
-  check_no_overlap(name, argument, written, "lambda", model.lambda);
-  check_no_overlap(name, argument, written, "delta", model.delta);
-  check_no_overlap(name, argument, written, "B", model.B);
-  check_no_overlap(name, argument, written, "C", model.C);
+template <std::size_t Most, class T, class Space>
+void add_inputs(OverlapChecks<Most>& memory, const DiagonalKernelInputs<T, Space>& model) noexcept {
+  memory.input("lambda", model.lambda);
+  memory.input("delta", model.delta);
+  memory.input("B", model.B);
+  memory.input("C", model.C);
 }
 
-template <class T, class Space>
-void check_diagonal_gradients(std::string_view name, const DiagonalKernelInputs<T, Space>& model,
-                              const DiagonalKernelInputGradients<T, Space>& gradients) {
+/// The gradients of a model, the last of what `memory` is asked.
+template <std::size_t Most, class T, class Space>
+void check_model_gradients(std::string_view name, OverlapChecks<Most>& memory,
+                           const DiagonalKernelInputs<T, Space>& model,
+                           const DiagonalKernelInputGradients<T, Space>& gradients) {
   const std::array shape = model.lambda.extents();
   check_optional_output_shape(name, "gradient of lambda", gradients.lambda, shape);
   check_optional_output_shape(name, "gradient of delta", gradients.delta, std::array{shape[0]});
   check_optional_output_shape(name, "gradient of B", gradients.B, shape);
   check_optional_output_shape(name, "gradient of C", gradients.C, shape);
-  check_apart_from_model(name, "gradient of lambda", gradients.lambda, model);
-  check_apart_from_model(name, "gradient of delta", gradients.delta, model);
-  check_apart_from_model(name, "gradient of B", gradients.B, model);
-  check_apart_from_model(name, "gradient of C", gradients.C, model);
+  memory.output("gradient of lambda", gradients.lambda);
+  memory.output("gradient of delta", gradients.delta);
+  memory.output("gradient of B", gradients.B);
+  memory.output("gradient of C", gradients.C);
 }
 
 /// Throws unless a kernel of any length, or its gradient, fits the model.
@@ -109,7 +110,9 @@ void check_kernel_output(std::string_view name, const DiagonalKernelInputs<T, Sp
                          const DiagonalKernelOutputs<T, Space>& outputs) {
   check_diagonal_kernel(name, inputs, "kernel", outputs.kernel);
   check_output(name, "kernel", outputs.kernel);
-  check_apart_from_model(name, "kernel", outputs.kernel, inputs);
+  OverlapChecks<5> memory(name);
+  add_inputs(memory, inputs);
+  memory.output("kernel", outputs.kernel);
 }
 
 template <class T, class Space>
@@ -117,8 +120,10 @@ void check_kernel_gradients(std::string_view name, const DiagonalKernelInputs<T,
                             const DiagonalKernelOutputGradients<T, Space>& dout,
                             const DiagonalKernelInputGradients<T, Space>& din) {
   check_diagonal_kernel(name, inputs, "gradient of kernel", dout.kernel);
-  check_diagonal_gradients(name, inputs, din);
-  check_no_overlap(name, "gradient of delta", din.delta, "the gradient of kernel", dout.kernel);
+  OverlapChecks<9> memory(name);
+  add_inputs(memory, inputs);
+  memory.input("the gradient of kernel", dout.kernel);
+  check_model_gradients(name, memory, inputs, din);
 }
 
 }  // namespace detail

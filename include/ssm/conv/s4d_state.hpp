@@ -9,9 +9,8 @@
 #include "ssm/conv/s4d_state_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
-#include "ssm/core/checks.hpp"
-#include "ssm/core/error.hpp"
 #include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -24,6 +23,12 @@ inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
   for (; n > 0; n /= 2, z *= z)
     if (n % 2 == 1) result *= z;
   return result;
+}
+
+template <class T>
+void add_row(const Tensor<T, 1>& row, const View<T, 1>& to) noexcept {
+  const T* const from = row.data();
+  for (Index t = 0; t < to.extent(0); ++t) to(t) += from[t];
 }
 
 }  // namespace detail
@@ -47,8 +52,6 @@ void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
   const auto& in = inputs;
   const std::array states = detail::check_diagonal_state(name, inputs);
   detail::check_state_outputs(name, inputs, states, outputs);
-  detail::check_apart_from_model(name, "y", outputs.y, in.model);
-  detail::check_apart_from_model(name, "final_state", outputs.final_state, in.model);
   const Index modes = states[2], longest = detail::longest_sequence(in.sequences, in.u.extent(1));
   detail::with_s4d_mode(name, options.method, [&](auto mode) {
     detail::for_kernel_channels(backend, in.model, scratch, [&](Index c, Complex* z, auto& w) {
@@ -72,8 +75,8 @@ void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
           for (Index n = 0; n < modes; ++n)
             v[n] = detail::wide<T>(in.model.C, c, n) * z[n] * state(n);
           sums.expand(z, v, w.row.view().slice(0, 0, length), w);
-          const View<T, 2> y = detail::steps_of(outputs.y, span, reversed);
-          for (Index t = 0; t < length; ++t) y(t, c) += w.row(t);
+          detail::add_row(w.row,
+                          detail::channel_of(detail::steps_of(outputs.y, span, reversed), c));
         }
         if (!outputs.final_state) continue;
         const View<const T, 2> backwards = detail::steps_of(in.u, span, !reversed);
@@ -98,12 +101,11 @@ void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& i
                              DiagonalStateScratch<T>& scratch) {
   using Complex = std::complex<double>;
   constexpr std::string_view name = "s4d_pass_state_backward";
-  const auto &in = inputs, &dout = output_gradients, &din = input_gradients;
+  const auto& in = inputs;
+  const auto& dout = output_gradients;
+  const auto& din = input_gradients;
   const std::array states = detail::check_diagonal_state(name, in);
   detail::check_state_gradients(name, in, states, dout, din);
-  detail::check_diagonal_gradients(name, in.model, din.model);
-  detail::check_apart_from_model(name, "gradient of u", din.u, in.model);
-  detail::check_apart_from_model(name, "gradient of initial_state", din.initial_state, in.model);
   const Index modes = states[2], longest = detail::longest_sequence(in.sequences, in.u.extent(1));
   detail::with_s4d_mode(name, options.method, [&](auto mode) {
     detail::for_kernel_channels(backend, in.model, scratch, [&](Index c, Complex* z, auto& w) {
@@ -164,8 +166,7 @@ void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& i
             din.initial_state(s, c, n) = std::complex<T>(std::conj(p_h[n]));
         if (!din.u || !dout.final_state) continue;
         sums.expand(z, v, w.row.view().slice(0, 0, length), w);
-        const View<T, 2> du = detail::steps_of(din.u, span, !reversed);
-        for (Index t = 0; t < length; ++t) du(t, c) += w.row(t);
+        detail::add_row(w.row, detail::channel_of(detail::steps_of(din.u, span, !reversed), c));
       }
       if (din.model.delta) din.model.delta(c) += static_cast<T>(delta_gradient);
     });

@@ -78,11 +78,12 @@ void check_state_outputs(std::string_view name, const Inputs& in,
                          const std::array<Index, 3>& states, const Outputs& out) {
   check_optional_output_shape(name, "y", out.y, in.u.extents());
   check_optional_output_shape(name, "final_state", out.final_state, states);
-  check_no_overlap(name, "y", out.y, "u", in.u);
-  check_no_overlap(name, "y", out.y, "initial_state", in.initial_state);
-  check_no_overlap(name, "final_state", out.final_state, "u", in.u);
-  check_no_overlap(name, "final_state", out.final_state, "y", out.y);
-  check_same_or_apart(name, "final_state", out.final_state, "initial_state", in.initial_state);
+  OverlapChecks<9> memory(name);
+  add_inputs(memory, in.model);
+  memory.input("u", in.u);
+  memory.input("initial_state", in.initial_state);
+  memory.output("y", out.y);
+  memory.output("final_state", out.final_state, "initial_state");
 }
 
 template <class Inputs, class OutputGradients, class InputGradients>
@@ -93,17 +94,15 @@ void check_state_gradients(std::string_view name, const Inputs& in,
   check_optional_shape(name, "gradient of final_state", dout.final_state, states);
   check_optional_output_shape(name, "gradient of u", din.u, in.u.extents());
   check_optional_output_shape(name, "gradient of initial_state", din.initial_state, states);
-  check_no_overlap(name, "gradient of u", din.u, "u", in.u);
-  check_no_overlap(name, "gradient of u", din.u, "initial_state", in.initial_state);
-  check_no_overlap(name, "gradient of u", din.u, "the gradient of y", dout.y);
-  check_no_overlap(name, "gradient of u", din.u, "the gradient of final_state", dout.final_state);
-  check_no_overlap(name, "gradient of initial_state", din.initial_state, "u", in.u);
-  check_no_overlap(name, "gradient of initial_state", din.initial_state, "initial_state",
-                   in.initial_state);
-  check_no_overlap(name, "gradient of initial_state", din.initial_state, "the gradient of y",
-                   dout.y);
-  check_same_or_apart(name, "gradient of initial_state", din.initial_state,
-                      "the gradient of final_state", dout.final_state);
+  OverlapChecks<16> memory(name);
+  add_inputs(memory, in.model);
+  memory.input("u", in.u);
+  memory.input("initial_state", in.initial_state);
+  memory.input("the gradient of y", dout.y);
+  memory.input("the gradient of final_state", dout.final_state);
+  memory.output("gradient of u", din.u);
+  memory.output("gradient of initial_state", din.initial_state, "the gradient of final_state");
+  check_model_gradients(name, memory, in.model, din.model);
 }
 
 template <class T, class Space>

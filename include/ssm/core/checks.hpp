@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -37,6 +37,15 @@ template <std::size_t Rank>
               "no stride of 0 in what is written");
 }
 
+template <class AnyView>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_woven(std::string_view function,
+                                                        std::string_view argument,
+                                                        const AnyView& view) {
+  throw_shape(function, argument,
+              to_string(view.extents()) + " strided as " + to_string(view.strides()),
+              "memory that holds every element once");
+}
+
 /// Throws ShapeError unless `view` is there, with no negative extent: for an argument that others
 /// are measured by. `shape` is what its extents are called, "(batch, length, channels)".
 template <class AnyView>
@@ -49,15 +58,44 @@ void check_given(std::string_view function, std::string_view argument, const Any
   check_memory(function, argument, view);
 }
 
+/// Throws ShapeError for a view that is written to and holds an element twice: unless each extent
+/// steps over all that the ones with smaller strides span.
+template <class AnyView>
+[[gnu::cold, gnu::noinline]] void check_output_in_any_order(std::string_view function,
+                                                            std::string_view argument,
+                                                            const AnyView& view) {
+  if (!view) return;
+  for (const Index extent : view.extents())
+    if (extent < 1) return;
+  std::array<std::size_t, AnyView::rank> order{};
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto step = [&](std::size_t i) {
+    return view.stride(i) < 0 ? -view.stride(i) : view.stride(i);
+  };
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return step(a) < step(b); });
+  Index span = 0;
+  for (const std::size_t i : order) {
+    if (view.extent(i) == 1) continue;
+    if (step(i) == 0) throw_repeated(function, argument, view.strides());
+    if (step(i) <= span) throw_woven(function, argument, view);
+    span += (view.extent(i) - 1) * step(i);
+  }
+}
+
 /// Throws ShapeError where elements of `view`, which is written to, share memory for want of a
 /// stride.
 template <class AnyView>
 void check_output(std::string_view function, std::string_view argument, const AnyView& view) {
-  if (!view) return;
-  bool repeated = false;
-  for (std::size_t i = 0; i < AnyView::rank; ++i)
-    repeated = repeated || (view.stride(i) == 0 && view.extent(i) > 1);
-  if (repeated && view.size() > 0) throw_repeated(function, argument, view.strides());
+  // One branch for rows that follow each other.
+  Index span = 0;
+  bool row_major = true;
+  for (std::size_t i = AnyView::rank; i-- > 0;) {
+    const bool single = view.extent(i) <= 1, apart = view.stride(i) > span;
+    row_major = row_major & (single | apart);
+    span += (view.extent(i) - 1) * view.stride(i);
+  }
+  if (!row_major) check_output_in_any_order(function, argument, view);
 }
 
 /// check_shape and check_output of an argument that is written to.
@@ -75,14 +113,30 @@ void check_optional_output_shape(std::string_view function, std::string_view arg
   if (view) check_output_shape(function, argument, view, want);
 }
 
+template <class AnyView, std::size_t Rank>
+[[gnu::cold, gnu::noinline]] void check_rows_in_turn(std::string_view function,
+                                                     std::string_view argument, const AnyView& view,
+                                                     const std::array<Index, Rank>& extents) {
+  check_shape(function, argument, view, extents);
+  check_given(function, argument, view);
+  check_adjacent(function, argument, view);
+}
+
 /// Throws ShapeError unless a view is there, with these extents and the elements of its last one
 /// adjacent.
 template <class AnyView, std::size_t Rank>
 void check_rows(std::string_view function, std::string_view argument, const AnyView& view,
                 const std::array<Index, Rank>& extents) {
-  check_shape(function, argument, view, extents);
-  check_given(function, argument, view);
-  check_adjacent(function, argument, view);
+  static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
+  // One branch for a view that is as it should be.
+  const bool given = static_cast<bool>(view), real = view.data() != nullptr;
+  const bool single = extents[Rank - 1] <= 1, adjacent = view.stride(Rank - 1) == 1;
+  bool good = given & real & (single | adjacent);
+  for (std::size_t i = 0; i < Rank; ++i) {
+    const bool fits = view.extent(i) == extents[i], counts = extents[i] >= 0;
+    good = good & fits & counts;
+  }
+  if (!good) check_rows_in_turn(function, argument, view, extents);
 }
 
 /// The same for one that is written to.
@@ -93,35 +147,42 @@ void check_output_rows(std::string_view function, std::string_view argument, con
   check_output(function, argument, view);
 }
 
-/// Where the elements of a view lie.
+/// Where the elements of a view lie. Set by `set`; without initializers, as some operations are
+/// shorter than it takes to fill a few of these with zeros.
 struct Footprint {
   static constexpr std::size_t most = 6;
 
-  const void* data = nullptr;
-  std::uintptr_t begin = 0, end = 0;  ///< bytes from the first element to the last
-  std::size_t element = 0, rank = 0;
-  std::array<Index, most> extents{}, strides{};
+  const void* data;
+  std::uintptr_t begin, end;  ///< bytes from the first element to the last
+  std::size_t element;        ///< bytes of one
+  std::size_t rank;           ///< extents that count: above 1, with a stride
+  std::array<Index, most> extents, strides;
 
   template <class AnyView>
-  static Footprint of(const AnyView& view) noexcept {
+  void set(const AnyView& view) noexcept {
     static_assert(AnyView::rank <= most);
-    Footprint f;
-    if (!view || view.data() == nullptr || view.size() == 0) return f;
-    f.data = view.data();
-    f.element = sizeof(typename AnyView::value_type);
-    f.begin = f.end = std::bit_cast<std::uintptr_t>(view.data());
+    data = view.data();
+    element = sizeof(typename AnyView::value_type);
+    rank = 0;
+    begin = end = std::bit_cast<std::uintptr_t>(view.data());
+    if (!view || view.data() == nullptr || view.size() == 0) return;
     for (std::size_t i = 0; i < AnyView::rank; ++i) {
       const Index extent = view.extent(i), stride = view.stride(i);
       if (extent == 1 || stride == 0) continue;
-      f.extents[f.rank] = extent;
-      f.strides[f.rank++] = stride;
-      const Index length = (extent - 1) * stride * static_cast<Index>(f.element);
+      extents[rank] = extent;
+      strides[rank++] = stride;
+      const Index length = (extent - 1) * stride * static_cast<Index>(element);
       if (length < 0)
-        f.begin -= static_cast<std::uintptr_t>(-length);
+        begin -= static_cast<std::uintptr_t>(-length);
       else
-        f.end += static_cast<std::uintptr_t>(length);
+        end += static_cast<std::uintptr_t>(length);
     }
-    f.end += f.element;
+    end += element;
+  }
+  template <class AnyView>
+  static Footprint of(const AnyView& view) noexcept {
+    Footprint f;
+    f.set(view);
     return f;
   }
 
@@ -155,8 +216,10 @@ struct Footprint {
     return begin < other.end && other.begin < end && alternates_not(other);
   }
   [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
-    return data == other.data && rank == other.rank && extents == other.extents &&
-           strides == other.strides;
+    bool same = data == other.data && rank == other.rank;
+    for (std::size_t i = 0; same && i < rank; ++i)
+      same = extents[i] == other.extents[i] && strides[i] == other.strides[i];
+    return same;
   }
 
  private:
@@ -172,10 +235,35 @@ struct Footprint {
   }
 };
 
-/// Whether two views may share an element.
+/// The bytes that a view with elements spans, gaps among them.
+struct ByteRange {
+  std::uintptr_t begin, end;
+
+  template <class AnyView>
+  explicit ByteRange(const AnyView& view) noexcept {
+    Index first = 0, last = 1;
+    for (std::size_t i = 0; i < AnyView::rank; ++i) {
+      const Index reach = (view.extent(i) - 1) * view.stride(i);
+      first += std::min<Index>(reach, 0);
+      last += std::max<Index>(reach, 0);
+    }
+    constexpr auto size = static_cast<Index>(sizeof(typename AnyView::value_type));
+    const auto at = std::bit_cast<std::uintptr_t>(view.data());
+    begin = at + static_cast<std::uintptr_t>(first * size);
+    end = at + static_cast<std::uintptr_t>(last * size);
+  }
+};
+
+template <class A, class B>
+[[nodiscard, gnu::cold, gnu::noinline]] bool elements_meet(const A& a, const B& b) noexcept {
+  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+}
+
+/// Whether two views may share an element. Arrays apart cost a few integers' time.
 template <class A, class B>
 [[nodiscard]] bool overlap(const A& a, const B& b) noexcept {
-  return a && b && Footprint::of(a).overlaps(Footprint::of(b));
+  const ByteRange x(a), y(b);
+  return ((x.begin < y.end) & (y.begin < x.end)) && elements_meet(a, b);
 }
 
 /// Whether element by element two views are the same.
@@ -211,26 +299,27 @@ class OverlapChecks {
 
   template <class AnyView>
   void input(std::string_view name, const AnyView& view) noexcept {
-    if (view) add(name, Footprint::of(view));
+    if (!view) return;
+    if (count_ == Most) std::abort();  // Most is too small for the operation that asks
+    names_[count_] = name;
+    footprints_[count_++].set(view);  // in its place: a copy would wait for what was just written
   }
   /// `same` names an argument whose very elements, in the same places, the output may be.
   template <class AnyView>
   void output(std::string_view name, const AnyView& view, std::string_view same = {}) {
     if (!view) return;
-    const Footprint footprint = Footprint::of(view);
-    for (std::size_t i = 0; i < count_; ++i)
-      if (footprint.overlaps(footprints_[i]) &&
-          !(names_[i] == same && footprint.is_same(footprints_[i])))
-        throw_shape(function_, name, "in the memory of " + std::string(names_[i]),
-                    "memory of its own");
-    add(name, footprint);
+    const std::size_t before = count_;
+    input(name, view);
+    for (std::size_t i = 0; i < before; ++i)
+      if (footprints_[before].overlaps(footprints_[i]) &&
+          !(names_[i] == same && footprints_[before].is_same(footprints_[i])))
+        throw_overlap(name, names_[i]);
   }
 
  private:
-  void add(std::string_view name, const Footprint& footprint) noexcept {
-    assert(count_ < Most);
-    names_[count_] = name;
-    footprints_[count_++] = footprint;
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_overlap(std::string_view name,
+                                                            std::string_view other) const {
+    throw_shape(function_, name, "in the memory of " + std::string(other), "memory of its own");
   }
 
   std::string_view function_;

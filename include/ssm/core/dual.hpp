@@ -5,6 +5,8 @@
 #include <concepts>
 #include <type_traits>
 
+#include "ssm/core/index.hpp"
+
 namespace ssm {
 
 /// A number and its derivative in one direction: value + derivative ε with ε² = 0.

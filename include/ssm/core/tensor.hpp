@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <limits>
 #include <new>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -26,8 +27,8 @@ struct AlignedAllocator {
   AlignedAllocator(const AlignedAllocator<U>&) noexcept {}
 
   [[nodiscard]] T* allocate(std::size_t count) {
-    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
-      throw std::bad_array_new_length();
+    if (count > (std::numeric_limits<std::size_t>::max)() / sizeof(T))
+      raise<std::length_error>("Tensor: more elements than memory can address");
     return static_cast<T*>(::operator new(count * sizeof(T), alignment));
   }
   void deallocate(T* pointer, std::size_t) noexcept { ::operator delete(pointer, alignment); }

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <array>
+
+#include "ssm/core/fields.hpp"
+
 namespace ssm {
 
 /// How a continuous system becomes a discrete one; each has a function of its name.
@@ -12,6 +16,17 @@ enum class Discretization {
   impulse_invariant,
   tustin
 };
+
+/// The methods by name.
+constexpr std::array<Named<Discretization>, 7> names(Discretization) noexcept {
+  return {{{Discretization::zero_order_hold, "zero_order_hold"},
+           {Discretization::bilinear, "bilinear"},
+           {Discretization::forward_euler, "forward_euler"},
+           {Discretization::backward_euler, "backward_euler"},
+           {Discretization::first_order_hold, "first_order_hold"},
+           {Discretization::impulse_invariant, "impulse_invariant"},
+           {Discretization::tustin, "tustin"}}};
+}
 
 /// True for the methods that keep C and D. The others change them with Δ, or the meaning of the
 /// state: they are for a dense system at one Δ.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -38,7 +39,7 @@ inline void check_parameter_count(const SafetensorsReader& file, const MambaLMCo
     throw_file(file.path(), "has " + std::to_string(file.tensors().size()) +
                                 " tensors, too few for the " + std::to_string(config.layers) +
                                 " layers of its config");
-  const double count = sets * parameter_count(config);
+  const double count = sets * parameters_of(config);
   if (2 * count > bytes)
     throw_file(file.path(), "has " + whole(bytes) + " bytes of tensors, too few for the " +
                                 whole(count) + " parameters of its config");
@@ -47,15 +48,15 @@ inline void check_parameter_count(const SafetensorsReader& file, const MambaLMCo
 /// Fills weights from the tensors named `prefix` + their own name.
 template <class T>
 void read_weights(const SafetensorsReader& file, const std::string& prefix,
-                  MambaLMWeights<T>& weights) {
-  weights.visit([&](const std::string& name, auto& tensor, bool) {
-    file.read_into(prefix + name, shape_in_file(name, tensor.extents()), tensor.data());
+                  MambaLM<T>& weights) {
+  parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
+    file.read_into(prefix + std::string(name), shape_in_file(name, tensor.extents()), tensor.data());
   });
 }
 
 /// Throws FileError for an output head that is not the embedding.
 template <class T>
-void check_tied_head(const SafetensorsReader& file, const MambaLMWeights<T>& weights) {
+void check_tied_head(const SafetensorsReader& file, const MambaLM<T>& weights) {
   const auto head = file.read<T>("lm_head.weight", weights.embedding.extents());
   if (!std::equal(head.begin(), head.end(), weights.embedding.begin()))
     throw_file(file.path(),
@@ -100,14 +101,14 @@ inline MambaLMConfig read_config_of(const SafetensorsReader& file) {
 /// config, nor weights without one.
 template <class T>
 void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
-                  const MambaLMWeights<T>& weights, DType matrices) {
-  const std::string config = to_json(weights.config).text(2) + "\n";
+                  const MambaLM<T>& weights, DType matrices) {
+  const std::string config = to_json(published_config(weights.config)).text(2) + "\n";
   SafetensorsWriter file;
   file.metadata = {{"format", "pt"}, {"config", config}};
-  weights.visit([&](const std::string& name, const auto& tensor, bool) {
+  parameters(weights, [&](std::string_view name, const auto& tensor, const auto&, bool) {
     const bool matrix =
         std::remove_cvref_t<decltype(tensor)>::rank == 2 && !name.ends_with(".A_log");
-    file.add(name, shape_in_file(name, tensor.extents()), tensor.data(),
+    file.add(std::string(name), shape_in_file(name, tensor.extents()), tensor.data(),
              matrix ? matrices : dtype_of<T>());
   });
   file.save(commit, folder / "model.safetensors");
@@ -130,7 +131,7 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
 /// Throws FileError when anything is missing, left over, of another shape, not finite, or asks for
 /// something that this model does not do. Memory is taken only for sizes that the file bears out.
 template <class T = float>
-[[nodiscard]] MambaLMWeights<T> load_mamba_lm(const std::filesystem::path& path) {
+[[nodiscard]] MambaLM<T> load_mamba_lm(const std::filesystem::path& path) {
   const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
   if (directory) detail::check_model_file(path);
   const std::filesystem::path model = directory ? path / "model.safetensors" : path;
@@ -138,16 +139,16 @@ template <class T = float>
   const SafetensorsReader file(model);
   const MambaLMConfig config = detail::read_config_of(file);
   detail::check_parameter_count(file, config, 1);
-  MambaLMWeights<T> weights(config);
-  const auto in_file = [&](const std::string& name) {
+  MambaLM<T> weights(mamba_lm_config<T>(config));
+  const auto in_file = [&](std::string_view name) {
     const std::string other = "backbone.embeddings.weight";
-    return name == "backbone.embedding.weight" && file.contains(other) ? other : name;
+    return name == "backbone.embedding.weight" && file.contains(other) ? other : std::string(name);
   };
   detail::NamesInFile names(file);
-  weights.visit([&](const std::string& name, auto&, bool) { names.expect(in_file(name)); });
+  parameters(weights, [&](std::string_view name, auto&, const auto&, bool) { names.expect(in_file(name)); });
   const bool head = file.contains("lm_head.weight") && names.expect("lm_head.weight");
   names.check();
-  weights.visit([&](const std::string& name, auto& tensor, bool) {
+  parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
     file.read_into(in_file(name), detail::shape_in_file(name, tensor.extents()), tensor.data());
   });
   if (head) detail::check_tied_head(file, weights);
@@ -159,7 +160,7 @@ template <class T = float>
 /// halve the file of a float model; everything else is kept as it is. After a kill at any moment
 /// the directory holds the model before or the new one. Throws FileError.
 template <class T>
-void save_mamba_lm(const std::filesystem::path& directory, const MambaLMWeights<T>& weights,
+void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& weights,
                    DType matrices = detail::dtype_of<T>()) {
   detail::make_folder(directory);
   detail::Commit commit;

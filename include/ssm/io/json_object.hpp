@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 
 #include "ssm/core/index.hpp"
 #include "ssm/io/file.hpp"
@@ -98,7 +97,6 @@ class JsonObject {
     return std::nan("");
   }
 
- private:
   /// A value in a few words.
   static std::string describe(const Json& json) {
     if (json.as<Json::Object>() != nullptr) return "an object";
@@ -107,6 +105,7 @@ class JsonObject {
     return text.size() <= 80 ? text : "a long list";
   }
 
+ private:
   std::filesystem::path path_;
   std::string name_;
   const Json& object_;

@@ -108,11 +108,11 @@ inline Json to_json(const MambaLMConfig& config) {
 }
 
 /// The number of parameters, as a double, which no config can overflow.
-inline double parameter_count(const MambaLMConfig& config) {
-  const MambaShape s = config.block();
-  const auto width = static_cast<double>(s.width), inner = static_cast<double>(s.inner);
+inline double parameters_of(const MambaLMConfig& config) {
+  const MambaConfig s = config.block();
+  const auto width = static_cast<double>(s.width), inner = static_cast<double>(s.channels());
   const auto row = 2 * width + static_cast<double>(s.conv_width) + 1 +
-                   2 * static_cast<double>(s.dt_rank) + 2 * static_cast<double>(s.state) + 1 +
+                   2 * static_cast<double>(s.rank()) + 2 * static_cast<double>(s.state) + 1 +
                    static_cast<double>(s.state) + 1 + width;
   return static_cast<double>(config.vocab) * width + width +
          static_cast<double>(config.layers) * (inner * row + width);

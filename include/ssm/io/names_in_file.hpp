@@ -34,6 +34,11 @@ class NamesInFile {
     return there;
   }
 
+  /// Throws FileError with the first few names when any is missing, whatever else there is.
+  void check_missing() const {
+    if (!missing_.empty()) throw_file(file_.path(), "missing tensors: " + list(missing_));
+  }
+
   /// Throws FileError with the first few names when any is missing or left over.
   void check() const {
     std::vector<std::string> left_over;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/float16.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/json_text.hpp"
@@ -46,6 +47,10 @@ namespace detail {
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors are little-endian and are read and written without swapping");
+
+/// Numbers with a point, among them those kept in 16 bits.
+template <class T>
+inline constexpr bool is_real = std::floating_point<Arithmetic<T>>;
 
 struct DTypeFacts {
   DType dtype;
@@ -81,6 +86,8 @@ template <class T>
 constexpr DType dtype_of() noexcept {
   if constexpr (std::same_as<T, float>) return DType::F32;
   if constexpr (std::same_as<T, double>) return DType::F64;
+  if constexpr (std::same_as<T, Half>) return DType::F16;
+  if constexpr (std::same_as<T, Bfloat16>) return DType::BF16;
   if constexpr (std::same_as<T, std::int8_t>) return DType::I8;
   if constexpr (std::same_as<T, std::uint8_t>) return DType::U8;
   if constexpr (std::same_as<T, std::int16_t>) return DType::I16;

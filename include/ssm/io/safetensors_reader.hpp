@@ -30,7 +30,7 @@ void convert_elements(const char* bytes, std::size_t count, T* to, Convert&& con
   for (std::size_t i = 0; i < count; ++i) {
     Source source;
     std::memcpy(&source, bytes + i * sizeof(Source), sizeof(Source));
-    to[i] = static_cast<T>(convert(source));
+    to[i] = T(static_cast<Arithmetic<T>>(convert(source)));
   }
 }
 
@@ -77,15 +77,14 @@ class SafetensorsReader {
     return found->second;
   }
 
-  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float and double; an
-  /// integer T wants its own dtype, and std::uint8_t takes BOOL as well. Throws FileError for
-  /// another shape or dtype, and for NaN and infinity unless they are allowed.
+  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float, double, Half and
+  /// Bfloat16; an integer T wants its own dtype, and std::uint8_t takes BOOL as well. Throws
+  /// FileError for another shape or dtype, and for NaN and infinity unless they are allowed.
   template <class T, std::size_t Rank>
   [[nodiscard]] Tensor<T, Rank> read(const std::string& name, const std::array<Index, Rank>& shape,
                                      NonFinite non_finite = NonFinite::reject) const {
     const std::vector<Index> extents(shape.begin(), shape.end());
-    check(name, extents);
-    check_dtype<T>(name, entry(name));  // before memory is taken: of others the shape is only words
+    check<T>(name, extents);  // before memory is taken
     Tensor<T, Rank> tensor(shape);
     read_into(name, extents, tensor.data(), non_finite);
     return tensor;
@@ -95,8 +94,7 @@ class SafetensorsReader {
   template <class T>
   void read_into(const std::string& name, const std::vector<Index>& shape, T* to,
                  NonFinite non_finite = NonFinite::reject) const {
-    check(name, shape);
-    check_dtype<T>(name, entry(name));
+    check<T>(name, shape);
     Index count = 1;
     for (Index extent : shape) count *= extent;
     read_elements(name, entry(name), to, static_cast<std::size_t>(count), non_finite);
@@ -108,6 +106,13 @@ class SafetensorsReader {
     if (found.shape != shape)
       fail("tensor " + detail::in_quotes(name) + " is " + detail::to_string(found.shape) +
            ", expected " + detail::to_string(shape));
+  }
+
+  /// The same, and unless its dtype converts to T.
+  template <class T>
+  void check(const std::string& name, const std::vector<Index>& shape) const {
+    check(name, shape);
+    check_dtype<T>(name, entry(name));
   }
 
   /// Reads a tensor of the given rank and whatever shape the file has.
@@ -128,7 +133,7 @@ class SafetensorsReader {
 
   template <class T>
   void check_dtype(const std::string& name, const SafetensorsEntry& entry) const {
-    constexpr bool real = std::floating_point<T>;
+    constexpr bool real = detail::is_real<T>;
     const auto is = [&](DType dtype) { return entry.dtype == dtype; };
     if (is(detail::dtype_of<T>()) || (std::same_as<T, std::uint8_t> && is(DType::BOOL)) ||
         (real && (is(DType::F16) || is(DType::BF16) || is(DType::F32) || is(DType::F64))))
@@ -141,18 +146,20 @@ class SafetensorsReader {
   template <class T>
   void read_elements(const std::string& name, const SafetensorsEntry& entry, T* to,
                      std::size_t count, NonFinite non_finite) const {
-    if (detail::facts(entry.dtype).bytes == sizeof(T)) {  // the same type, or BOOL as a byte
+    if (entry.dtype == detail::dtype_of<T>() || entry.dtype == DType::BOOL) {
       file_.read(reinterpret_cast<char*>(to), count * sizeof(T), data_ + entry.begin);
-    } else if constexpr (std::floating_point<T>) {
+    } else if constexpr (detail::is_real<T>) {
       read_converted(entry, to, count);
     }
-    if constexpr (std::floating_point<T>) {
+    if constexpr (detail::is_real<T>) {
       if (non_finite == NonFinite::allow) return;
-      const T* bad = std::find_if_not(to, to + count, [](T x) { return std::isfinite(x); });
+      using Number = Arithmetic<T>;
+      const T* bad = std::find_if_not(to, to + count,
+                                      [](T x) { return std::isfinite(static_cast<Number>(x)); });
       if (bad != to + count)
         fail("tensor " + detail::in_quotes(name) + " has " +
-             (std::isnan(*bad) ? "NaN" : "infinity") + " at element " + std::to_string(bad - to) +
-             ", expected finite numbers");
+             (std::isnan(static_cast<Number>(*bad)) ? "NaN" : "infinity") + " at element " +
+             std::to_string(bad - to) + ", expected finite numbers");
     }
   }
 

@@ -141,6 +141,10 @@ class SafetensorsWriter {
       check_finite(path, item, reinterpret_cast<const double*>(item.data), count);
     if (item.own == DType::F32 && reject)
       check_finite(path, item, reinterpret_cast<const float*>(item.data), count);
+    if (item.own == DType::F16 && reject)
+      check_finite(path, item, reinterpret_cast<const Half*>(item.data), count);
+    if (item.own == DType::BF16 && reject)
+      check_finite(path, item, reinterpret_cast<const Bfloat16*>(item.data), count);
     if (item.stored == item.own)
       return file.write(item.data, static_cast<std::size_t>(item.bytes()));
 
@@ -165,12 +169,14 @@ class SafetensorsWriter {
   template <class T>
   static void check_finite(const std::filesystem::path& path, const Item& item, const T* elements,
                            std::size_t count) {
-    const T* bad =
-        std::find_if_not(elements, elements + count, [](T x) { return std::isfinite(x); });
+    using Number = Arithmetic<T>;
+    const T* bad = std::find_if_not(elements, elements + count,
+                                    [](T x) { return std::isfinite(static_cast<Number>(x)); });
     if (bad != elements + count)
       detail::throw_file(path, "tensor " + detail::in_quotes(item.name) + " has " +
-                                   (std::isnan(*bad) ? "NaN" : "infinity") + " at element " +
-                                   std::to_string(bad - elements) + ", expected finite numbers");
+                                   (std::isnan(static_cast<Number>(*bad)) ? "NaN" : "infinity") +
+                                   " at element " + std::to_string(bad - elements) +
+                                   ", expected finite numbers");
   }
 
   std::vector<Item> items_;

@@ -1,59 +1,53 @@
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <map>
-#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/models/mamba_lm.hpp"
-#include "ssm/train/trainer.hpp"
+#include "ssm/train/text_trainer.hpp"
 
 namespace ssm {
-
-template <class T>
-using MambaLMTrainingState = TrainingState<MambaLMWeights<T>, MambaLMState<T>>;
 
 /// A training run that can go on as if it had never stopped: bit for bit.
 template <class T>
 struct TrainingCheckpoint {
-  MambaLMTrainingState<T> state;
-  TrainingOptions options;
+  TextTrainer<MambaLM<T>> run;
   std::map<std::string, std::string> notes;  ///< the caller's own, such as which text was read
 };
 
 namespace detail {
 
-inline constexpr const char* training_format = "ssm-training-2";
+inline constexpr const char* training_format = "ssm-training-3";
 
-inline Json to_json(const TrainingOptions& o) {
+inline Json to_json(const TextTrainerOptions& o) {
+  const TrainerOptions& t = o.trainer;
   return Json::Object{{"batch", o.batch},
                       {"length", o.streams.length},
                       {"seed", o.streams.seed},
                       {"jump_interval", o.streams.jump_interval},
                       {"latest_of", o.streams.latest_of},
                       {"rename", o.streams.rename},
-                      {"schedule", Json::Object{{"peak", o.schedule.peak},
-                                                {"warmup", o.schedule.warmup},
-                                                {"steps", o.schedule.steps},
-                                                {"final_fraction", o.schedule.final_fraction}}},
-                      {"adamw", Json::Object{{"beta1", o.adamw.beta1},
-                                             {"beta2", o.adamw.beta2},
-                                             {"epsilon", o.adamw.epsilon},
-                                             {"weight_decay", o.adamw.weight_decay}}},
-                      {"max_norm", o.max_norm},
+                      {"schedule", Json::Object{{"peak", t.schedule.peak},
+                                                {"warmup", t.schedule.warmup},
+                                                {"steps", t.schedule.steps},
+                                                {"final_fraction", t.schedule.final_fraction}}},
+                      {"adamw", Json::Object{{"beta1", t.adamw.beta1},
+                                             {"beta2", t.adamw.beta2},
+                                             {"epsilon", t.adamw.epsilon},
+                                             {"weight_decay", t.adamw.weight_decay}}},
+                      {"max_norm", t.max_norm},
                       {"dropout", o.dropout},
-                      {"average", o.average}};
+                      {"average", t.average}};
 }
 
-inline TrainingOptions read_training_options(const JsonObject& json) {
-  TrainingOptions o;
+inline TextTrainerOptions read_training_options(const JsonObject& json) {
+  TextTrainerOptions o;
+  TrainerOptions& t = o.trainer;
   o.batch = json.size("batch");
   o.streams = {.length = json.size("length"),
                .seed = json.bits("seed"),
@@ -61,81 +55,68 @@ inline TrainingOptions read_training_options(const JsonObject& json) {
                .latest_of = json.count("latest_of"),
                .rename = json.number("rename")};
   const JsonObject schedule = json.object("schedule");
-  o.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
+  t.schedule = {schedule.number("peak"), schedule.count("warmup"), schedule.count("steps"),
                 schedule.number("final_fraction")};
   const JsonObject adamw = json.object("adamw");
-  o.adamw = {.learning_rate = o.schedule.peak,
+  t.adamw = {.learning_rate = t.schedule.peak,
              .beta1 = adamw.number("beta1"),
              .beta2 = adamw.number("beta2"),
              .epsilon = adamw.number("epsilon"),
              .weight_decay = adamw.number("weight_decay")};
-  o.max_norm = json.number_or_infinity("max_norm");
+  t.max_norm = json.number_or_infinity("max_norm");
   o.dropout = json.number("dropout");
-  o.average = json.number("average");
+  t.average = json.number("average");
   return o;
 }
 
-/// Calls f(name, object) for each of the four objects that have the shape of the weights.
-template <class State, class F>
-void visit_weight_sets(State& state, bool averaged, F&& f) {
-  f("weights.", state.weights);
-  f("first_moment.", state.first_moment);
-  f("second_moment.", state.second_moment);
-  if (averaged) f("average.", state.average);
-}
-
-/// Calls f(name, tensor) for every tensor that the model carries from step to step.
-template <class State, class F>
-void visit_carried(State& state, F&& f) {
-  for (std::size_t i = 0; i < state.layers.size(); ++i) {
-    const std::string layer = "carried." + std::to_string(i);
-    f(layer + ".conv", state.layers[i].conv);
-    f(layer + ".scan", state.layers[i].scan);
-  }
+/// Calls f(prefix, model) for each of the objects that have the shape of the model.
+template <class Trainer, class F>
+void visit_models(Trainer& trainer, F&& f) {
+  f("weights.", trainer.model);
+  f("first_moment.", trainer.optimizer.first_moment);
+  f("second_moment.", trainer.optimizer.second_moment);
+  if (trainer.options.average > 0) f("average.", trainer.average);
 }
 
 }  // namespace detail
 
 /// A run at its beginning: initialised weights, zero moments, every stream before its first byte.
+/// @throws DomainError for sizes that make no model and options that no run could have
 template <class T>
-[[nodiscard]] MambaLMTrainingState<T> start_training(const MambaLMConfig& config,
-                                                     const TrainingOptions& options) {
-  MambaLMTrainingState<T> state;
-  state.weights = MambaLMWeights<T>(config);
-  state.first_moment = state.second_moment = state.weights;
-  initialize(state.weights, options.streams.seed);
-  state.average = state.weights;
-  state.carried = MambaLMState<T>(config, options.batch);
-  state.streams = TextStreams(options.batch);
-  return state;
+[[nodiscard]] TextTrainer<MambaLM<T>> start_training(const MambaLMConfig& config,
+                                                     const TextTrainerOptions& options) {
+  MambaLM<T> model(mamba_lm_config<T>(config));
+  initialize(model, options.streams.seed);
+  return TextTrainer<MambaLM<T>>(std::move(model), options);
 }
 
 namespace detail {
 
 template <class T>
 void add_training(Commit& commit, const std::filesystem::path& path,
-                  const MambaLMTrainingState<T>& state, const TrainingOptions& options,
+                  const TextTrainer<MambaLM<T>>& run,
                   const std::map<std::string, std::string>& notes) {
   SafetensorsWriter file;
-  const Json run = Json::Object{
+  const Json json = Json::Object{
       {"format", training_format},
-      {"step", state.step},
-      {"config", to_json(state.weights.config)},
-      {"options", to_json(options)},
+      {"step", run.steps()},
+      {"config", to_json(published_config(run.trainer.model.config))},
+      {"options", to_json(run.options)},
   };
   file.metadata = notes;
-  file.metadata["training"] = run.text();
-  visit_weight_sets(
-      state, options.average > 0, [&](const std::string& prefix, const MambaLMWeights<T>& set) {
-        set.visit([&](const std::string& name, const auto& tensor, bool) {
-          file.add(prefix + name, shape_in_file(name, tensor.extents()), tensor.data());
-        });
-      });
-  visit_carried(state.carried,
-                [&](const std::string& name, const auto& tensor) { file.add(name, tensor); });
-  const std::vector<Index> streams{static_cast<Index>(state.streams.positions.size())};
-  file.add("streams.positions", streams, state.streams.positions.data());
-  file.add("streams.starts", streams, state.streams.starts.data());
+  file.metadata["training"] = json.text();
+  visit_models(run.trainer, [&](const std::string& prefix, const MambaLM<T>& model) {
+    parameters(model, [&](std::string_view name, const auto& tensor, const auto&, bool) {
+      file.add(prefix + std::string(name), shape_in_file(name, tensor.extents()), tensor.data());
+    });
+  });
+  auto carried = run.carried;  // listed as what may change
+  tensors(carried, [&](std::string_view name, const auto& tensor) {
+    file.add("carried." + std::string(name), tensor);
+  });
+  const std::vector<Index> streams{static_cast<Index>(run.streams.positions.size())};
+  file.add("streams.positions", streams, run.streams.positions.data());
+  file.add("streams.starts", streams, run.streams.starts.data());
   file.save(commit, path);
 }
 
@@ -143,11 +124,10 @@ void add_training(Commit& commit, const std::filesystem::path& path,
 
 /// Writes everything a run needs to go on as one safetensors file, in one step. Throws FileError.
 template <class T>
-void save_training(const std::filesystem::path& path, const MambaLMTrainingState<T>& state,
-                   const TrainingOptions& options,
+void save_training(const std::filesystem::path& path, const TextTrainer<MambaLM<T>>& run,
                    const std::map<std::string, std::string>& notes = {}) {
   detail::Commit commit;
-  detail::add_training(commit, path, state, options, notes);
+  detail::add_training(commit, path, run, notes);
   commit.finish();
 }
 
@@ -157,13 +137,13 @@ void save_training(const std::filesystem::path& path, const MambaLMTrainingState
 /// never older than the model beside it, so that going on never goes back behind a model that was
 /// saved, nor takes up another run. Throws FileError.
 template <class T>
-void save_run(const std::filesystem::path& folder, const MambaLMTrainingState<T>& state,
-              const TrainingOptions& options, const std::map<std::string, std::string>& notes = {},
+void save_run(const std::filesystem::path& folder, const TextTrainer<MambaLM<T>>& run,
+              const std::map<std::string, std::string>& notes = {},
               DType matrices = detail::dtype_of<T>()) {
   detail::make_folder(folder);
   detail::Commit commit;
-  detail::add_training(commit, folder / "training.safetensors", state, options, notes);
-  detail::add_mamba_lm(commit, folder, state.best(options), matrices);
+  detail::add_training(commit, folder / "training.safetensors", run, notes);
+  detail::add_mamba_lm(commit, folder, run.trainer.best(), matrices);
   commit.finish();
 }
 
@@ -178,67 +158,40 @@ template <class T>
   const detail::JsonObject run(path, "training", json);
   run.require("format", detail::training_format);
 
+  TextTrainerOptions options = detail::read_training_options(run.object("options"));
+  const MambaLMConfig config = detail::read_config(run.object("config"));
+  detail::check_parameter_count(file, config, options.trainer.average > 0 ? 4 : 3);
+  const Index batch = options.batch;
+  for (const char* name : {"streams.positions", "streams.starts"}) file.check(name, {batch});
+
+  MambaLM<T> model(mamba_lm_config<T>(config));
+  {  // what the streams carry must be there before memory is taken for it
+    auto carried = make_state(model, 0);
+    tensors(carried, [&](std::string_view name, const auto& tensor) {
+      file.check("carried." + std::string(name), {batch, tensor.extent(1), tensor.extent(2)});
+    });
+  }
   TrainingCheckpoint<T> checkpoint;
+  try {
+    checkpoint.run = TextTrainer<MambaLM<T>>(std::move(model), options);
+  } catch (const DomainError& error) {
+    detail::throw_file(path, error.what());
+  }
   checkpoint.notes = file.metadata();
   checkpoint.notes.erase("training");
-  checkpoint.options = detail::read_training_options(run.object("options"));
-  const MambaLMConfig config = detail::read_config(run.object("config"));
-  const bool averaged = checkpoint.options.average > 0;
-  detail::check_parameter_count(file, config, averaged ? 4 : 3);
-
-  MambaLMTrainingState<T>& state = checkpoint.state;
-  state.step = run.count("step");
-  const Index batch = checkpoint.options.batch;
-  file.check("streams.positions", {batch});
-  file.check("streams.starts", {batch});
-  state.streams = TextStreams(batch);
-  file.read_into("streams.positions", {batch}, state.streams.positions.data());
-  file.read_into("streams.starts", {batch}, state.streams.starts.data());
-  state.weights = MambaLMWeights<T>(config);
-  state.first_moment = state.second_moment = state.average = state.weights;
-  detail::visit_weight_sets(state, averaged,
-                            [&](const std::string& prefix, MambaLMWeights<T>& set) {
-                              detail::read_weights(file, prefix, set);
-                            });
-  if (!averaged) state.average = state.weights;
-  state.carried = MambaLMState<T>(config, 0);
-  detail::visit_carried(state.carried, [&](const std::string& name, auto& tensor) {
-    tensor = file.read<T>(name, std::array{batch, tensor.extent(1), tensor.extent(2)});
+  TextTrainer<MambaLM<T>>& trainer = checkpoint.run;
+  trainer.trainer.optimizer.step = run.count("step");
+  file.read_into("streams.positions", {batch}, trainer.streams.positions.data());
+  file.read_into("streams.starts", {batch}, trainer.streams.starts.data());
+  detail::visit_models(trainer.trainer, [&](const std::string& prefix, MambaLM<T>& part) {
+    detail::read_weights(file, prefix, part);
+  });
+  if (!(options.trainer.average > 0)) trainer.trainer.average = trainer.trainer.model;
+  tensors(trainer.carried, [&](std::string_view name, auto& tensor) {
+    file.read_into("carried." + std::string(name), {batch, tensor.extent(1), tensor.extent(2)},
+                   tensor.data());
   });
   return checkpoint;
 }
-
-/// One training step of a Mamba language model: training_step with mamba_lm_loss.
-template <class T>
-struct MambaLMTrainer {
-  MambaLMTrainingState<T> state;
-  TrainingOptions options;
-
-  TrainingReport step(const Cpu& cpu, std::span<const unsigned char> text) {
-    if (gradients_.config != state.weights.config)
-      gradients_ = MambaLMWeights<T>(state.weights.config);
-    const auto loss = [&](const View<const Token, 2>& tokens, const View<const Token, 2>& targets,
-                          MambaLMState<T>& carried, MambaLMWeights<T>& gradients) {
-      const Dropout dropout{options.dropout,
-                            options.streams.seed + static_cast<std::uint64_t>(state.step)};
-      return mamba_lm_loss(cpu, state.weights, tokens, targets, carried, &gradients, workspace_,
-                           dropout);
-    };
-    const auto reset = [](MambaLMState<T>& carried, Index stream) {
-      for (MambaState<T>& layer : carried.layers) {
-        for (Tensor<T, 3>* tensor : {&layer.conv, &layer.scan}) {
-          const Index size = tensor->extent(1) * tensor->extent(2);
-          std::fill_n(tensor->data() + stream * size, size, T(0));
-        }
-      }
-    };
-    return training_step(cpu, text, options, state, gradients_, batch_, loss, reset);
-  }
-
- private:
-  MambaLMWeights<T> gradients_;
-  TextStreams::Batch batch_;
-  MambaLMWorkspace<T> workspace_;
-};
 
 }  // namespace ssm

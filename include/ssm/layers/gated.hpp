@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -27,6 +28,12 @@ struct GatedConfig {
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
   friend bool operator==(const GatedConfig&, const GatedConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(GatedConfig<Layer>& c, Visit&& visit) {
+  visit("mixer", c.mixer);
+}
 
 /// What a forward pass of a gated layer leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -68,8 +75,8 @@ struct Gated {
   Gated() = default;
   /// All zero. @throws as the mixer
   explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
-    weight.resize({2 * c.width(), c.width()});
-    bias.resize({2 * c.width()});
+    detail::resize_on_host(weight, shape(2 * c.width(), c.width()));
+    detail::resize_on_host(bias, shape(2 * c.width()));
   }
 };
 
@@ -83,6 +90,13 @@ void parameters(Gated<Layer, Matrix>& layer, Visit&& visit) {
   parameters(layer.mixer, visit);
   visit("glu.weight", layer.weight, shape(2 * width, width), true);
   visit("glu.bias", layer.bias, shape(2 * width), false);
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class Layer, class Matrix>
+void configure(Gated<Layer, Matrix>& layer, const typename Gated<Layer, Matrix>::Config& config) {
+  layer.config = config;
+  configure(layer.mixer, config.mixer);
 }
 
 template <class Layer, class Matrix>
@@ -151,7 +165,7 @@ void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   const Index rows = input.extent(0) * input.extent(1), width = layer.config.width();
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   detail::check_shape(function, "scratch", scratch.projected, shape(rows, 2 * width));
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.drows, {rows, width});
   resize(backend, scratch.dprojected, {rows, 2 * width});
   glu_backward(backend, {scratch.projected}, {}, {dy}, {scratch.dprojected}, scratch.glu);

@@ -57,15 +57,15 @@ namespace detail {
 
 template <class T, class Space, class W>
 void check_linear(std::string_view function, const LinearInputs<T, Space, W>& in) {
-  check_given(function, "x", in.x, "(rows, in)");
-  check_adjacent(function, "x", in.x);
-  if (!in.weight) throw_shape(function, "weight", "absent", "(out, in)");
+  if (!in.x) throw_absent(function, "x", "(rows, in)");
+  check_rows(function, "x", in.x, in.x.extents());
+  if (!in.weight) throw_absent(function, "weight", "(out, in)");
   const std::array<Index, 2> extents{in.weight.extent(0), in.x.extent(1)};
-  const std::array<Index, 2> got{in.weight.extent(0), in.weight.extent(1)};
-  if (got[0] < 0 || !same_extents(got, extents)) throw_extents(function, "weight", got, extents);
   if constexpr (std::is_same_v<W, View<const T, 2, Space>>) {
-    check_given(function, "weight", in.weight, "(out, in)");
-    check_adjacent(function, "weight", in.weight);
+    check_rows(function, "weight", in.weight, extents);
+  } else {
+    const std::array<Index, 2> got{in.weight.extent(0), in.weight.extent(1)};
+    if (!same_extents(got, extents)) throw_extents(function, "weight", got, extents);
   }
   if (in.bias) check_rows(function, "bias", in.bias, std::array<Index, 1>{extents[0]});
 }
@@ -99,7 +99,8 @@ void check_linear_gradients(std::string_view function, const LinearInputs<T, Spa
   check("the gradient of bias", din.bias, std::array<Index, 1>{out});
   check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
   check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
-  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight",
+                   din.weight);
 }
 
 }  // namespace detail

@@ -41,6 +41,16 @@ struct MambaConfig {
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(MambaConfig& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("inner", c.inner);
+  visit("state", c.state);
+  visit("conv_width", c.conv_width);
+  visit("dt_rank", c.dt_rank);
+}
+
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
 /// the state of the scan. A plain value; zero when made.
 template <class T, class Space = Host>
@@ -332,7 +342,7 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   detail::check_shape(function, "scratch", w.y, shape(rows, c.channels()));
   Maybe<MambaState<T, Space>> before;
   if (w.stateful) before = w.before;
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, w.dprojected, {rows, 2 * c.channels()});
   resize(backend, w.du, {rows, c.channels()});
   resize(backend, w.dparameters, {rows, c.projections()});

@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/layer.hpp"
 
 namespace ssm {
@@ -41,6 +42,12 @@ struct OneOfConfig {
   }
   friend bool operator==(const OneOfConfig&, const OneOfConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class First, class... Rest, class Visit>
+void fields(OneOfConfig<First, Rest...>& c, Visit&& visit) {
+  visit("kind", c.kind);
+}
 
 /// The state of a layer of one of several kinds.
 template <class First, class... Rest>
@@ -83,6 +90,15 @@ struct OneOf {
 template <class First, class... Rest, class Visit>
 void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {
   std::visit([&](auto& kind) { parameters(kind, visit); }, layer.kind);
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class First, class... Rest>
+void configure(OneOf<First, Rest...>& layer, const typename OneOf<First, Rest...>::Config& config) {
+  layer.config = config;
+  detail::with_index(config.kind, [&](auto index) {
+    configure(layer.kind.template emplace<index>(), std::get<index>(config.kind));
+  });
 }
 
 template <class First, class... Rest>
@@ -141,7 +157,7 @@ void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               std::type_identity_t<OneOf<First, Rest...>>& gradients,
               const OptionsOf<OneOf<First, Rest...>>& options,
               ScratchOf<OneOf<First, Rest...>>& scratch) {
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   detail::with_index(layer.kind, [&](auto index) {
     backward(backend, std::get<index>(layer.kind), input,
              detail::state_of_kind<index>("backward of OneOf", dstate, "dstate"), doutput, dinput,

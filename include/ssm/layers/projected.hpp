@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -26,6 +27,13 @@ struct ProjectedConfig {
 
   friend bool operator==(const ProjectedConfig&, const ProjectedConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(ProjectedConfig<Layer>& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("inner", c.inner);
+}
 
 /// What a forward pass of a projected layer leaves for backward, and room for both.
 template <class Layer>
@@ -63,10 +71,10 @@ struct Projected {
   Projected() = default;
   /// All zero. @throws as the layer
   explicit Projected(const Config& c) : config(c), inner(c.inner) {
-    encoder.resize({width_of(c.inner), c.width});
-    encoder_bias.resize({width_of(c.inner)});
-    decoder.resize({c.width, width_of(c.inner)});
-    decoder_bias.resize({c.width});
+    detail::resize_on_host(encoder, shape(width_of(c.inner), c.width));
+    detail::resize_on_host(encoder_bias, shape(width_of(c.inner)));
+    detail::resize_on_host(decoder, shape(c.width, width_of(c.inner)));
+    detail::resize_on_host(decoder_bias, shape(c.width));
   }
 };
 
@@ -78,6 +86,13 @@ void parameters(Projected<Layer>& layer, Visit&& visit) {
   parameters(layer.inner, visit);
   visit("decoder.weight", layer.decoder, shape(outside, inside), true);
   visit("decoder.bias", layer.decoder_bias, shape(outside), false);
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(Projected<Layer>& layer, const typename Projected<Layer>::Config& config) {
+  layer.config = config;
+  configure(layer.inner, config.inner);
 }
 
 template <class Layer>
@@ -145,7 +160,7 @@ void backward(const Backend& backend, const Projected<Layer>& layer,
   detail::check_shape(function, "doutput", doutput, input.extents());
   const auto extents = detail::inner_extents(layer, input);
   detail::check_shape(function, "scratch", scratch.mixed, extents);
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.dencoded, extents);
   resize(backend, scratch.dmixed, extents);
   const auto rows = [&](const auto& view) { return detail::merge_rows(function, "rows", view); };

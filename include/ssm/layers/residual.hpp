@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -26,6 +27,13 @@ struct ResidualConfig {
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
   friend bool operator==(const ResidualConfig&, const ResidualConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(ResidualConfig<Layer>& c, Visit&& visit) {
+  visit("mixer", c.mixer);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a residual block leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -61,13 +69,22 @@ struct Residual {
 
   Residual() = default;
   /// All zero. @throws as the mixer
-  explicit Residual(const Config& c) : config(c), mixer(c.mixer) { norm.resize({c.width()}); }
+  explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
+    detail::resize_on_host(norm, shape(c.width()));
+  }
 };
 
 template <class Layer, class Visit>
 void parameters(Residual<Layer>& layer, Visit&& visit) {
   visit("norm.weight", layer.norm, shape(layer.config.width()), false);
   parameters(layer.mixer, within("mixer.", visit));
+}
+
+/// Makes a layer one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(Residual<Layer>& layer, const typename Residual<Layer>::Config& config) {
+  layer.config = config;
+  configure(layer.mixer, config.mixer);
 }
 
 template <class Layer>
@@ -131,7 +148,7 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   const auto dx = detail::merge_rows(function, "dinput", dinput);
   const Index width = layer.config.width();
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.dmixed, {x.extent(0), width});
   resize(backend, scratch.dnormed, {x.extent(0), width});
   copy_rows(backend, {dy}, {}, {scratch.dmixed}, scratch.copy);

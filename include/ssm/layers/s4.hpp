@@ -2,368 +2,266 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <complex>
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
+#include "ssm/conv/detail/sequence_view.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4_kernel.hpp"
 #include "ssm/conv/s4_state.hpp"
-#include "ssm/core/parallel.hpp"
-#include "ssm/layers/detail/step_checks.hpp"
+#include "ssm/core/checks.hpp"
+#include "ssm/core/maybe.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/add.hpp"
+#include "ssm/layers/add_next.hpp"
+#include "ssm/layers/detail/complex_views.hpp"
+#include "ssm/layers/detail/two_directions.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/s4_step.hpp"
 #include "ssm/layers/s4_weights.hpp"
-#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/sample_modes.hpp"
 
 namespace ssm {
 
-/// The state of an S4 layer. A plain value; zero when made.
+/// What an S4 layer leaves for backward, and all room that it needs, grown to its largest call.
 template <class T>
-struct S4State {
-  Tensor<std::complex<T>, 3> x;  ///< (batch, width, state/2)
+struct S4Scratch {
+  using Complex = std::complex<T>;
+  /// Gradients by the model, of one pass.
+  struct Model {
+    Tensor<Complex, 2> lambda, B, C;  ///< (width, state/2)
+    Tensor<Complex, 3> P;             ///< (width, state/2, rank)
+    Tensor<T, 1> delta;               ///< (width)
+  };
 
-  S4State() = default;
-  S4State(const S4Shape& s, Index batch) : x({batch, s.width, s.modes()}) {}
-};
-
-template <class T>
-struct S4Options {
-  T rate = T(1);  ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-};
-
-/// Scratch of an S4 layer, grown to its largest call.
-template <class T>
-struct S4Workspace {
-  Tensor<std::complex<T>, 2> lambda, dlambda, dlambda_sum;  ///< (width, state/2)
-  Tensor<std::complex<T>, 2> dB, dC;                        ///< (width, state/2)
-  Tensor<std::complex<T>, 3> dP;                            ///< (width, state/2, rank)
-  Tensor<T, 1> delta, ddelta, ddelta_sum;                   ///< (width)
-  Tensor<T, 2> kernel, dkernel;                             ///< (width, weights.length)
-  Tensor<T, 3> y, du;                                       ///< of the second direction
-  S4Weights<T> trained;                                     ///< whose output at another rate is C
-  T rate = T(1);                                            ///< of C
-  Tensor<T, 4> C;                                           ///< C̃ (directions, width, state/2, 2)
-  S4KernelWorkspace kernels;
-  S4StateWorkspace states;
-  LongConvWorkspace<T> conv;
+  detail::KeptCall<4> call;             ///< batch, length, width, sequences
+  bool stateful = false;                ///< forward started from a state
+  S4State<T> before;                    ///< that state
+  Tensor<Complex, 2> lambda;            ///< (width, state/2)
+  Tensor<T, 1> delta;                   ///< (width)
+  std::array<Tensor<T, 2>, 2> kernels;  ///< (width, config.length), of each direction
+  Tensor<T, 2> dkernel;                 ///< (width, config.length)
+  Tensor<T, 3> back, du;                ///< (batch, length, width): what the second direction gives
+  Model sum, term;                      ///< of the model, and what one pass adds to it
+  S4<T> trained;                        ///< whose output at another rate is C
+  double rate = 1;                      ///< of C
+  Tensor<T, 4> C;                       ///< C̃ (directions, width, state/2, 2)
+  SampleModesScratch<T> modes;
+  S4KernelScratch<T> kernel;
+  S4StateScratch<T> states;
+  LongConvScratch<T> conv;
+  AddNextScratch<T> next;
+  AddScratch<T> add;
 };
 
 namespace detail {
 
-/// Makes workspace.C the C̃ of the weights at another rate, unless it is that already.
+/// Makes scratch.C the C̃ of the weights at another rate, unless it is that already.
 template <class T>
-void change_rate(const S4Weights<T>& weights, T rate, S4Workspace<T>& workspace) {
-  const S4Weights<T>& old = workspace.trained;
+void change_rate(const S4<T>& layer, double rate, S4Scratch<T>& scratch) {
+  const S4<T>& old = scratch.trained;
   const auto same = [](const auto& a, const auto& b) {
     return a.extents() == b.extents() && std::equal(a.begin(), a.end(), b.begin());
   };
-  if (workspace.rate == rate && weights.length == old.length &&
-      same(weights.log_decay, old.log_decay) && same(weights.frequency, old.frequency) &&
-      same(weights.log_delta, old.log_delta) && same(weights.P, old.P) && same(weights.C, old.C))
+  if (scratch.rate == rate && layer.config == old.config && same(layer.log_decay, old.log_decay) &&
+      same(layer.frequency, old.frequency) && same(layer.log_delta, old.log_delta) &&
+      same(layer.P, old.P) && same(layer.C, old.C))
     return;
-  S4Weights<T> changed = weights;
-  s4_change_rate(changed, static_cast<double>(rate));
-  workspace.trained = weights;
-  workspace.C = std::move(changed.C);
-  workspace.rate = rate;
+  S4<T> changed = layer;
+  s4_change_rate(changed, rate);
+  scratch.trained = layer;
+  scratch.C = std::move(changed.C);
+  scratch.rate = rate;
 }
 
-/// Λ, Δ and C̃ of the weights at a rate.
+/// The model of one direction, with the Λ, Δ and C̃ that forward has loaded.
 template <class T>
-void load_s4(const S4Weights<T>& weights, T rate, S4Workspace<T>& to) {
-  to.lambda.resize(weights.log_decay.extents());
-  to.delta.resize(weights.log_delta.extents());
-  for (Index i = 0; i < to.lambda.size(); ++i)
-    to.lambda.data()[i] = {-std::exp(weights.log_decay.data()[i]), weights.frequency.data()[i]};
-  for (Index c = 0; c < to.delta.size(); ++c) to.delta(c) = rate * std::exp(weights.log_delta(c));
-  if (rate != T(1)) change_rate(weights, rate, to);
-}
-
-/// What load_s4 has loaded.
-template <class T>
-S4KernelInputs<T> s4_model(const S4Weights<T>& weights, T rate, const S4Workspace<T>& w,
+S4KernelInputs<T> s4_model(const S4<T>& layer, double rate, const S4Scratch<T>& scratch,
                            Index direction) {
-  const Tensor<T, 4>& C = rate == T(1) ? weights.C : w.C;
-  return {w.lambda, as_complex(weights.P.view()), as_complex(weights.B.view()),
-          as_complex(C.view()[direction]), w.delta};
+  const Tensor<T, 4>& C = rate == 1 ? layer.C : scratch.C;
+  return {scratch.lambda, as_complex(layer.P.view()), as_complex(layer.B.view()),
+          as_complex(C.view()[direction]), scratch.delta};
 }
 
 template <class T>
-S4Shape check_s4_call(std::string_view function, const S4Weights<T>& weights,
-                      const View<const T, 3>& input) {
-  const S4Shape s = check_s4_weights(function, weights);
-  check_shape(function, "input", input,
-              std::array<Index, 3>{input.extent(0), input.extent(1), s.width});
-  if (input.extent(1) > s.length)
-    throw_domain(function, "length", std::to_string(input.extent(1)),
-                 "at most " + std::to_string(s.length) +
+SampleModesInputs<T> s4_modes_of(const S4<T>& layer) {
+  return {layer.log_decay, layer.frequency, layer.log_delta};
+}
+
+/// @return the taps that the longest sequence meets, at least 1
+template <class T>
+Index check_s4_call(std::string_view function, const S4<T>& layer, const InputOf<S4<T>>& input,
+                    const OutputOf<S4<T>>& output, const LayerOptions<>& options,
+                    std::string_view argument, const Maybe<S4State<T>>& state) {
+  const S4Config& config = layer.config;
+  check_s4(function, layer);
+  check_layer_call(function, layer, input, output, options);
+  check_rate(function, options.rate);
+  check_direction_state(
+      function, argument, config, state,
+      std::array<Index, 3>{options.sequences.count(input.extent(0)), config.width, config.modes()});
+  const Index longest = longest_sequence(options.sequences, input.extent(1));
+  if (longest > config.length)
+    throw_domain(function, "length", std::to_string(longest),
+                 "at most " + std::to_string(config.length) +
                      ", which C is truncated for (s4_double_length doubles that, and a state "
                      "carries on from piece to piece)");
-  return s;
+  return std::max<Index>(longest, 1);
 }
 
 }  // namespace detail
 
-/// The S4 layer (Gu, Goel & Ré 2022): of every channel by itself
+/// The output of an S4 layer, for which see S4, as a convolution and, where there is one, what the
+/// state before adds to it. There is one form: the kernel by Cauchy sums, and long_conv, which
+/// takes the direct sum or a transform as the length asks. A scan would need C itself, in O(state³
+/// log length) a channel whenever the weights change; a stepper pays that once. An input that is
+/// NaN or infinite may spoil all outputs of its channel, earlier ones too, where a step spoils none
+/// before it.
 ///
-///   x′ = (Λ − P P*) x + B u,  y = C x + D u,
-///
-/// sampled by the bilinear map with Δ = rate · exp(log_delta), as a convolution and, where there is
-/// one, what the initial state adds to it. A bidirectional layer adds to y_t what the later inputs
-/// u_{t+1}, u_{t+2}, … give through the second C, time running backward. There is one form: the
-/// kernel by Cauchy sums, and long_conv, which takes the direct sum or a transform as the length
-/// asks. A scan would need C itself, in O(state³ log length) a channel whenever the weights change;
-/// s4_step and S4Recurrence pay that once. An input that is NaN or infinite may spoil all outputs
-/// of its channel, earlier ones too, where those two spoil none before it.
-///
-/// @param input, output (batch, length, width), not the same memory; length at most weights.length
-/// @param initial null: a state of zeros; final null: not wanted. The two must differ.
+/// @param input, output (batch, length, width), not the same memory; no sequence longer than
+///   config.length
+/// @param state (sequences, width, state/2), optional: moved from before the first step to after
+/// the
+///   last; absent, sequences start from rest
 /// @throws ShapeError, and DomainError for a sequence that is too long, a state of a bidirectional
-///   layer, or a rate that is not above 0
+///   layer, offsets that run backward or past the end, or a rate that is not above 0 and finite
 /// Cost: s4_kernel and long_conv, with a state s4_pass_state, at another rate s4_change_rate when
-/// the weights are not those of the last call; the same bits for every number of
-/// threads; allocates while the workspace grows.
-template <class T>
-void s4_forward(const Cpu& backend, const S4Weights<T>& weights, const View<const T, 3>& input,
-                const S4State<T>* initial, const View<T, 3>& output, S4State<T>* final,
-                const S4Options<T>& options, S4Workspace<T>& workspace) {
-  constexpr std::string_view function = "s4_forward";
-  const S4Shape s = detail::check_s4_call(function, weights, input);
-  detail::check_rate(function, options);
-  const Index batch = input.extent(0), length = input.extent(1);
-  detail::check_shape(function, "output", output, input.extents());
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  if (final) final->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "final", final);
-  detail::load_s4(weights, options.rate, workspace);
-  const auto convolve = [&](Index direction, const View<const T, 3>& u, const View<const T, 1>& D,
-                            const View<T, 3>& y) {
-    workspace.kernel.resize({s.width, s.length});
-    s4_kernel<T>(backend, detail::s4_model(weights, options.rate, workspace, direction),
-                 workspace.kernel, workspace.kernels);
-    const View<const T, 2> taps = workspace.kernel.view().slice(1, 0, u.extent(1));
-    long_conv<T>(backend, {u, taps, D, {}}, {}, {y, {}}, workspace.conv);
+/// the weights are not those of the last call; the same bits for every number of threads; allocates
+/// while the scratch grows.
+template <class Backend, class T>
+void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& input,
+             Maybe<StateOf<S4<T>>> state, const OutputOf<S4<T>>& output,
+             const OptionsOf<S4<T>>& options, S4Scratch<T>& scratch) {
+  const S4Config& config = layer.config;
+  const Index taps =
+      detail::check_s4_call("S4 forward", layer, input, output, options, "state", state);
+  scratch.call.drop();
+  scratch.stateful = bool(state);
+  if (state && options.keep) scratch.before = *state;
+  resize(backend, scratch.lambda, {config.width, config.modes()});
+  resize(backend, scratch.delta, {config.width});
+  sample_modes(backend, detail::s4_modes_of(layer), {.rate = options.rate},
+               {.lambda = scratch.lambda, .delta = scratch.delta}, scratch.modes);
+  if (options.rate != 1) detail::change_rate(layer, options.rate, scratch);
+  const auto convolve = [&](Index direction, const Sequences<Host>& sequences,
+                            const View<const T, 1>& D, const View<T, 3>& y) {
+    Tensor<T, 2>& kernel = scratch.kernels[static_cast<std::size_t>(direction)];
+    resize(backend, kernel, {config.width, config.length});
+    s4_kernel(backend, detail::s4_model(layer, options.rate, scratch, direction), {}, {kernel},
+              scratch.kernel);
+    long_conv(backend, {input, kernel.view().slice(1, 0, taps), D, {}, sequences}, {}, {y, {}},
+              scratch.conv);
   };
-  if (length > 0) convolve(0, input, weights.D, output);
-  if (initial || final)
-    s4_pass_state<T>(backend, detail::s4_model(weights, options.rate, workspace, 0), s.length,
-                     {input, initial ? initial->x.view() : View<const std::complex<T>, 3>()},
-                     {output, final ? final->x.view() : View<std::complex<T>, 3>()},
-                     workspace.states);
-  if (!s.bidirectional || length < 2) return;
-  workspace.y.resize(input.extents());
-  const View<T, 3> later = detail::before_last(workspace.y.view());
-  convolve(1, detail::after_first(input), {}, later);
-  detail::add_to<T>(later, detail::before_last(output));
+  convolve(0, options.sequences, layer.D, output);
+  if (state)
+    s4_pass_state(
+        backend,
+        {detail::s4_model(layer, options.rate, scratch, 0), input, state->x, options.sequences},
+        {config.length}, {output, state->x}, scratch.states);
+  if (config.bidirectional) {
+    resize(backend, scratch.back, input.extents());
+    convolve(1, options.sequences.turned(), {}, scratch.back);
+    add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
+  }
+  if (options.keep)
+    scratch.call.keep(
+        {input.extent(0), input.extent(1), config.width, options.sequences.count(input.extent(0))},
+        detail::variant_of(options.sequences));
 }
 
-/// The gradients of s4_forward: of every weight and the input, overwritten, and of the initial
-/// state unless `dinitial` is null. `dfinal` is the gradient of the final state, null: zero. The
-/// other arguments are those of the forward call, whose rate is 1: training at another is that of
-/// the weights that s4_change_rate makes.
-/// @throws as s4_forward, and DomainError for another rate
-/// Cost: about three times s4_forward.
-template <class T>
-void s4_backward(const Cpu& backend, const S4Weights<T>& weights, const View<const T, 3>& input,
-                 const S4State<T>* initial, const S4Options<T>& options,
-                 const View<const T, 3>& doutput, const S4State<T>* dfinal, S4Weights<T>& gradients,
-                 const View<T, 3>& dinput, S4State<T>* dinitial, S4Workspace<T>& workspace) {
+/// The gradients of an S4 layer, of every weight and the input, overwritten. The rate is 1:
+/// training at another is that of the weights that s4_change_rate makes.
+///
+/// @param dstate (sequences, width, state/2), optional: from the gradient by the state after the
+///   last step to that by the state before the first; absent, the one is zero and the other not
+///   wanted
+/// @param options, scratch those of the forward call
+/// @throws as forward, DomainError for another rate, and ShapeError for the scratch of another call
+/// Cost: about three times forward.
+template <class Backend, class T>
+void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& input,
+              Maybe<StateOf<S4<T>>> dstate, const InputOf<S4<T>>& doutput,
+              const OutputOf<S4<T>>& dinput, S4<T>& gradients, const OptionsOf<S4<T>>& options,
+              S4Scratch<T>& scratch) {
   using Complex = std::complex<T>;
-  constexpr std::string_view function = "s4_backward";
-  const S4Shape s = detail::check_s4_call(function, weights, input);
-  const Index batch = input.extent(0), length = input.extent(1);
+  constexpr std::string_view function = "S4 backward";
+  const S4Config& config = layer.config;
+  const Index taps = detail::check_s4_call(function, layer, input, dinput, options,
+                                           "the gradient of state", dstate);
+  const Index batch = input.extent(0);
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
-  detail::check_shape(function, "the gradient of input", dinput, input.extents());
-  detail::check_s4d_states(function, s, batch, "initial", initial);
-  detail::check_s4d_states(function, s, batch, "the gradient of final", dfinal);
-  if (dinitial) dinitial->x.resize({batch, s.width, s.modes()});
-  detail::check_s4d_states(function, s, batch, "the gradient of initial", dinitial);
-  if (options.rate != T(1))
+  if (options.rate != 1)
     detail::throw_domain(function, "rate", std::to_string(options.rate),
                          "1 (s4_change_rate makes weights that train at another)");
-  if (gradients.shape() != s) gradients = S4Weights<T>(s);
-  gradients.visit([](const std::string&, auto& tensor, bool) { tensor.fill(T(0)); });
-  S4Workspace<T>& w = workspace;
-  detail::load_s4(weights, T(1), w);
-  w.kernel.resize({s.width, s.length});
-  w.dkernel.resize({s.width, s.length});
-  w.dlambda.resize(w.lambda.extents());
-  w.dlambda_sum.resize(w.lambda.extents());
-  w.dlambda_sum.fill(Complex(0));
-  w.dB.resize(w.lambda.extents());
-  w.dP.resize({s.width, s.modes(), s.rank});
-  w.ddelta.resize({s.width});
-  w.ddelta_sum.resize({s.width});
-  w.ddelta_sum.fill(T(0));
-  const auto add = [](const auto& from, auto* to) {
-    for (Index i = 0; i < from.size(); ++i) to[i] += from.data()[i];
-  };
-  const auto add_model = [&] {
-    add(w.dlambda, w.dlambda_sum.data());
-    add(w.ddelta, w.ddelta_sum.data());
-    add(w.dP, detail::as_complex(gradients.P.view()).data());
-    add(w.dB, detail::as_complex(gradients.B.view()).data());
-  };
-  const auto direction_backward = [&](Index direction, const View<const T, 3>& u,
-                                      const View<const T, 1>& D, const View<const T, 3>& dy,
-                                      const View<T, 3>& du, const View<T, 1>& dD) {
-    const S4KernelInputs<T> model = detail::s4_model(weights, T(1), w, direction);
-    const Index steps = u.extent(1);
-    s4_kernel<T>(backend, model, w.kernel, w.kernels);
-    w.dkernel.fill(T(0));  // taps beyond the sequence meet no input
-    const View<const T, 2> taps = w.kernel.view().slice(1, 0, steps);
-    long_conv_backward<T>(backend, {u, taps, D, {}}, {}, {dy, {}},
-                          {du, w.dkernel.view().slice(1, 0, steps), dD, {}}, w.conv);
-    s4_kernel_backward<T>(
-        backend, model, w.dkernel,
-        {w.dlambda, w.dP, w.dB, detail::as_complex(gradients.C.view()[direction]), w.ddelta},
-        w.kernels);
-    add_model();
-  };
-  if (length > 0) direction_backward(0, input, weights.D, doutput, dinput, gradients.D);
-  if (initial || dfinal || dinitial) {
-    const auto view = [](auto* state) {
-      return state ? state->x.view() : decltype(state->x.view())();
+  scratch.call.check(function, "S4 forward",
+                     {batch, input.extent(1), config.width, options.sequences.count(batch)},
+                     detail::variant_of(options.sequences));
+  resize_gradients(backend, layer, gradients);
+  const View<Complex, 2> dB = detail::as_complex(gradients.B.view());
+  const View<Complex, 3> dP = detail::as_complex(gradients.P.view());
+  const auto dC = [&](Index d) { return detail::as_complex(gradients.C.view()[d]); };
+  auto& sum = scratch.sum;
+  auto& term = scratch.term;
+  for (auto* tensor : {&sum.lambda, &term.lambda, &term.B, &term.C})
+    resize(backend, *tensor, {config.width, config.modes()});
+  for (auto* tensor : {&sum.delta, &term.delta}) resize(backend, *tensor, {config.width});
+  resize(backend, term.P, {config.width, config.modes(), config.rank});
+  const auto add_term = [&] {
+    const auto accumulate = [&](auto& from, const auto& to) {
+      detail::accumulate(backend, detail::as_real_rows(from.view()), detail::as_real_rows(to),
+                         scratch.add);
     };
-    w.dC.resize(w.lambda.extents());
-    s4_pass_state_backward<T>(backend, detail::s4_model(weights, T(1), w, 0), s.length,
-                              {input, view(initial)}, {doutput, view(dfinal)},
-                              {dinput, view(dinitial), {w.dlambda, w.dP, w.dB, w.dC, w.ddelta}},
-                              w.states);
-    add_model();
-    add(w.dC, detail::as_complex(gradients.C.view()[0]).data());
+    accumulate(term.lambda, sum.lambda.view());
+    accumulate(term.P, dP);
+    accumulate(term.B, dB);
+    detail::accumulate(backend, detail::as_row(term.delta.view()), detail::as_row(sum.delta.view()),
+                       scratch.add);
+  };
+  const auto turn_back = [&](Index direction, const Sequences<Host>& sequences,
+                             const View<const T, 1>& D, const View<const T, 3>& dy,
+                             const View<T, 3>& du, const View<T, 1>& dD,
+                             const S4KernelInputGradients<T>& model) {
+    Tensor<T, 2>& kernel = scratch.kernels[static_cast<std::size_t>(direction)];
+    resize(backend, scratch.dkernel, kernel.extents());
+    scratch.dkernel.fill(T(0));  // taps beyond the sequences meet no input
+    long_conv_backward(backend, {input, kernel.view().slice(1, 0, taps), D, {}, sequences}, {},
+                       {dy, {}}, {du, scratch.dkernel.view().slice(1, 0, taps), dD, {}},
+                       scratch.conv);
+    s4_kernel_backward(backend, detail::s4_model(layer, 1, scratch, direction), {},
+                       {scratch.dkernel}, model, scratch.kernel);
+  };
+  turn_back(0, options.sequences, layer.D, doutput, dinput, gradients.D,
+            {sum.lambda, dP, dB, dC(0), sum.delta});
+  if (scratch.stateful || dstate) {
+    const View<const Complex, 3> before =
+        scratch.stateful ? View<const Complex, 3>(scratch.before.x) : View<const Complex, 3>();
+    const View<Complex, 3> slope = dstate ? dstate->x.view() : View<Complex, 3>();
+    s4_pass_state_backward(
+        backend, {detail::s4_model(layer, 1, scratch, 0), input, before, options.sequences},
+        {config.length}, {doutput, slope},
+        {{term.lambda, term.P, term.B, term.C, term.delta}, dinput, slope}, scratch.states);
+    add_term();
+    detail::accumulate(backend, detail::as_real_rows(term.C.view()), detail::as_real_rows(dC(0)),
+                       scratch.add);
   }
-  if (s.bidirectional && length > 1) {
-    w.du.resize(input.extents());
-    const View<T, 3> du = detail::after_first(w.du.view());
-    direction_backward(1, detail::after_first(input), {}, detail::before_last(doutput), du, {});
-    detail::add_to<T>(du, detail::after_first(dinput));
-  }
-  // Re Λ and Δ are exponentials, their own derivatives.
-  for (Index i = 0; i < w.lambda.size(); ++i) {
-    gradients.log_decay.data()[i] = w.dlambda_sum.data()[i].real() * w.lambda.data()[i].real();
-    gradients.frequency.data()[i] = w.dlambda_sum.data()[i].imag();
-  }
-  for (Index c = 0; c < s.width; ++c) gradients.log_delta(c) = w.ddelta_sum(c) * w.delta(c);
-}
-
-/// What s4_step needs beside the weights: the options, and the steps and true outputs of the
-/// channels, made of the weights that it met last.
-template <class T>
-class S4StepScratch {
- public:
-  /// @throws ShapeError, DomainError for weights of two directions or a rate that is not above 0
-  /// Cost: O(state³ log length) a channel.
-  explicit S4StepScratch(const S4Weights<T>& weights, const S4Options<T>& options = {})
-      : shape_(detail::check_s4_weights("S4StepScratch", weights)),
-        rate_(static_cast<double>(options.rate)),
-        weights_(weights),
-        lengths_(static_cast<std::size_t>(shape_.width), weights.length),
-        steps_(static_cast<std::size_t>(shape_.width),
-               DplrStep<double>(shape_.modes(), shape_.rank)),
-        outputs_({shape_.width, shape_.state}),
-        x_({shape_.modes()}),
-        model_(shape_.modes(), shape_.rank) {
-    detail::check_one_direction("S4StepScratch", shape_);
-    detail::check_rate("S4StepScratch", options);
-    powers_.resize(shape_.state, 3);
-    for (Index c = 0; c < shape_.width; ++c) make(c);
-  }
-
-  /// Makes a channel again unless its weights, of the same sizes, are those of the last step.
-  void refresh(const S4Weights<T>& weights, Index channel) noexcept {
-    const auto visit = [&](const auto& body) {
-      const auto rows = [&](const auto& now, auto& then) {
-        const Index size = now.size() / shape_.width;
-        return body(now.data() + channel * size, size, then.data() + channel * size);
-      };
-      return rows(weights.log_delta, weights_.log_delta) &&
-             rows(weights.log_decay, weights_.log_decay) &&
-             rows(weights.frequency, weights_.frequency) && rows(weights.P, weights_.P) &&
-             rows(weights.B, weights_.B) && rows(weights.C, weights_.C);
-    };
-    Index& length = lengths_[static_cast<std::size_t>(channel)];
-    if (length == weights.length && visit([](const T* now, Index size, const T* then) {
-          return std::equal(now, now + size, then);
-        }))
-      return;
-    visit([](const T* now, Index size, T* then) {
-      std::copy_n(now, size, then);
-      return true;
-    });
-    length = weights.length;
-    make(channel);
-  }
-
-  /// C h + D u of a channel whose state (state/2) moves from h to where u takes it.
-  T operator()(Index channel, T D, T u, std::complex<T>* h) noexcept {
-    std::copy_n(h, x_.size(), x_.data());
-    steps_[static_cast<std::size_t>(channel)](static_cast<double>(u), x_.data());
-    const double y = detail::dot_rows(shape_.state, &outputs_(channel, 0),
-                                      reinterpret_cast<const double*>(x_.data()));
-    for (Index n = 0; n < x_.size(); ++n) h[n] = std::complex<T>(x_(n));
-    return static_cast<T>(y + static_cast<double>(D) * static_cast<double>(u));
-  }
-
-  /// Of the weights that it was made for, but for their length, which may change.
-  [[nodiscard]] const S4Shape& shape() const noexcept { return shape_; }
-
- private:
-  void make(Index channel) noexcept {
-    const auto i = static_cast<std::size_t>(channel);
-    const double delta = std::exp(static_cast<double>(weights_.log_delta(channel)));
-    model_.load(weights_, channel);
-    steps_[i].assign(model_.lambda, model_.P, model_.B, delta);
-    double* const c = &outputs_(channel, 0);
-    for (Index n = 0; n < x_.size(); ++n) {
-      c[2 * n] = 2 * static_cast<double>(weights_.C(0, channel, n, 0));
-      c[2 * n + 1] = -2 * static_cast<double>(weights_.C(0, channel, n, 1));
-    }
-    powers_.untruncate(steps_[i], lengths_[i], c);
-    if (rate_ != 1) steps_[i].assign(model_.lambda, model_.P, model_.B, rate_ * delta);
-  }
-
-  S4Shape shape_;
-  double rate_;
-  S4Weights<T> weights_;
-  std::vector<Index> lengths_;           // (width): what C̃ was truncated for
-  std::vector<DplrStep<double>> steps_;  // (width)
-  Tensor<double, 2> outputs_;            // (width, state): 2 Re C, −2 Im C
-  Tensor<std::complex<double>, 1> x_;    // (state/2)
-  detail::S4ChannelModel model_;
-  detail::DplrPowers powers_;
-};
-
-/// One step on the calling thread, `state` moved on in place; the same as s4_forward of length 1
-/// with the options of the scratch, at any number of steps. Nothing is allocated; FlushDenormals
-/// keeps a state that decays in silence from slowing it down. A channel whose weights differ from
-/// those of the last step is made again, in O(state³ log length); that apart a step costs about (6
-/// + 4 rank) · width · state multiply-adds. A shape that does not fit ends the program with a
-/// ShapeError.
-///
-/// @param input, output (batch, width), may be the same memory
-/// @param scratch made for weights of this shape, of any values and length
-template <class T>
-void s4_step(const S4Weights<T>& weights, const View<const T, 2>& input, S4State<T>& state,
-             const View<T, 2>& output, S4StepScratch<T>& scratch) noexcept {
-  const S4Shape s = weights.shape();
-  const Index batch = input.extent(0);
-  detail::check_or_terminate([&] {
-    constexpr std::string_view function = "s4_step";
-    detail::check_s4_weights(function, weights);
-    S4Shape served = scratch.shape();
-    served.length = s.length;
-    detail::check_step(function, s, served, input, state.x, output,
-                       std::array<Index, 3>{batch, s.width, s.modes()});
-  });
-  for (Index c = 0; c < s.width; ++c) {
-    scratch.refresh(weights, c);
+  if (config.bidirectional) {
+    resize(backend, scratch.du, input.extents());
+    add_next_backward(backend, {input, options.sequences}, {}, {doutput}, {scratch.back},
+                      scratch.next);
+    turn_back(1, options.sequences.turned(), {}, scratch.back, scratch.du, {},
+              {term.lambda, term.P, term.B, dC(1), term.delta});
     for (Index b = 0; b < batch; ++b)
-      output(b, c) = scratch(c, weights.D(c), input(b, c), &state.x(b, c, 0));
+      detail::accumulate(backend, scratch.du.view()[b], dinput[b], scratch.add);
+    add_term();
   }
+  sample_modes_backward(backend, detail::s4_modes_of(layer), {.rate = options.rate},
+                        {.lambda = sum.lambda, .delta = sum.delta},
+                        {gradients.log_decay, gradients.frequency, gradients.log_delta},
+                        scratch.modes);
 }
 
 }  // namespace ssm

@@ -8,25 +8,63 @@
 #include <string_view>
 
 #include "ssm/core/error.hpp"
+#include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
+#include "ssm/discretize/discretize.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/system/dplr.hpp"
 
 namespace ssm {
 
-/// Sizes of an S5 layer.
-struct S5Shape {
+/// What an S5 layer is.
+struct S5Config {
   Index width = 0;             ///< inputs and outputs
   Index state = 64;            ///< real states that all channels share: state/2 conjugate pairs
   bool bidirectional = false;  ///< a second C, for states that run from the end to the start
+  Discretization method = Discretization::zero_order_hold;
 
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
-  friend bool operator==(const S5Shape&, const S5Shape&) = default;
+  friend bool operator==(const S5Config&, const S5Config&) = default;
 };
 
-/// Weights of an S5 layer, or their gradient. Λ = −exp(log_decay) + i frequency.
+/// The state of an S5 layer. A plain value.
 template <class T>
-struct S5Weights {
+struct S5State {
+  Tensor<std::complex<T>, 2> x;  ///< (sequences, state/2)
+};
+
+template <class T>
+struct S5Scratch;
+template <class T>
+class S5Stepper;
+
+namespace detail {
+
+inline void check_s5_config(std::string_view function, const S5Config& c) {
+  check_even(function, c.state);
+  check_keeps_output(function, c.method);
+}
+
+}  // namespace detail
+
+/// The S5 layer (Smith, Warrington & Linderman 2023, section 3), or its gradient: one diagonal
+/// system with `width` inputs and outputs,
+///
+///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,  Λ = −exp(log_decay) + i frequency,
+///
+/// with a Δ = rate · exp(log_delta) for every state, Λ̄ and B̄ from Λ and B by any method. A
+/// bidirectional layer adds 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the
+/// other way.
+template <class T>
+struct S5 {
+  using value_type = T;
+  using space = Host;
+  using Config = S5Config;
+  using State = S5State<T>;
+  using Scratch = S5Scratch<T>;
+  using Stepper = S5Stepper<T>;
+
+  S5Config config;
   Tensor<T, 1> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
   Tensor<T, 1> frequency;  ///< (state/2): Im λ, 1/s
   Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
@@ -35,56 +73,52 @@ struct S5Weights {
   Tensor<T, 3> C_back;     ///< as C, of the states from the end; empty with one direction
   Tensor<T, 1> D;          ///< (width)
 
-  S5Weights() = default;
+  S5() = default;
   /// All zero.
-  /// @throws DomainError unless the state is even and at least 2
-  explicit S5Weights(const S5Shape& s) {
-    detail::check_even("S5Weights", s.state);
-    for (auto* tensor : {&log_decay, &frequency, &log_delta}) tensor->resize({s.modes()});
-    B.resize({s.modes(), 2, s.width});
-    C.resize({s.width, s.modes(), 2});
-    if (s.bidirectional) C_back.resize(C.extents());
-    D.resize({s.width});
-  }
-
-  [[nodiscard]] S5Shape shape() const noexcept {
-    return {D.extent(0), 2 * log_decay.extent(0), C_back.extent(1) > 0};
-  }
-
-  /// Calls f(name, tensor, decay) for every parameter in a fixed order; weight decay applies to C
-  /// and C_back (Smith, Warrington & Linderman 2023).
-  template <class F>
-  void visit(F&& f) {
-    visit_parameters(*this, f);
-  }
-  template <class F>
-  void visit(F&& f) const {
-    visit_parameters(*this, f);
-  }
-
- private:
-  template <class Self, class F>
-  static void visit_parameters(Self& self, F& f) {
-    f(std::string("log_decay"), self.log_decay, false);
-    f(std::string("frequency"), self.frequency, false);
-    f(std::string("log_delta"), self.log_delta, false);
-    f(std::string("B"), self.B, false);
-    f(std::string("C"), self.C, true);
-    if (self.C_back.extent(1) > 0) f(std::string("C_back"), self.C_back, true);
-    f(std::string("D"), self.D, false);
+  /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
+  /// or
+  ///   D
+  explicit S5(const S5Config& c) : config(c) {
+    detail::check_s5_config("S5", c);
+    resize_parameters(*this);
   }
 };
+
+/// Weight decay applies to C and C_back (Smith, Warrington & Linderman 2023).
+template <class T, class Visit>
+void parameters(S5<T>& layer, Visit&& visit) {
+  const S5Config& c = layer.config;
+  visit("log_decay", layer.log_decay, shape(c.modes()), false);
+  visit("frequency", layer.frequency, shape(c.modes()), false);
+  visit("log_delta", layer.log_delta, shape(c.modes()), false);
+  visit("B", layer.B, shape(c.modes(), 2, c.width), false);
+  visit("C", layer.C, shape(c.width, c.modes(), 2), true);
+  if (c.bidirectional) visit("C_back", layer.C_back, shape(c.width, c.modes(), 2), true);
+  visit("D", layer.D, shape(c.width), false);
+}
+
+/// A state of zeros.
+template <class T>
+[[nodiscard]] S5State<T> make_state(const S5<T>& layer, Index sequences) {
+  return {Tensor<std::complex<T>, 2>({sequences, layer.config.modes()})};
+}
+template <class T, class Visit>
+void tensors(S5State<T>& state, Visit&& visit) {
+  visit("x", state.x);
+}
 
 /// Draws the weights of an S5 layer (Smith, Warrington & Linderman 2023, section 3.3): Λ is that of
 /// one block repeated, B and C what normal matrices of variance 1/width and 1/state are in the
 /// coordinates of a unitary V, D normal, Δ log-uniform in [delta_min, delta_max].
 /// @param block Λ (state/2/blocks) of HiPPO-N, as s4d_modes(S4dInit::legs, state/blocks) makes it
-/// @throws DomainError unless the block divides the state, Re λ < 0 and 0 < delta_min ≤ delta_max
+/// @throws ShapeError, and DomainError unless the block divides the state, Re λ < 0 and 0 <
+/// delta_min ≤ delta_max
 template <class T>
-void initialize(S5Weights<T>& weights, const DiagonalModes<double>& block, std::uint64_t seed,
+void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t seed,
                 double delta_min = 1e-3, double delta_max = 1e-1) {
   constexpr std::string_view function = "initialize";
-  const S5Shape s = weights.shape();
+  const S5Config& s = layer.config;
+  detail::check_parameters(function, layer);
   const Index size = block.lambda.size();
   if (size < 1 || s.modes() % size != 0)
     detail::throw_domain(function, "block", std::to_string(size) + " modes",
@@ -96,17 +130,17 @@ void initialize(S5Weights<T>& weights, const DiagonalModes<double>& block, std::
     const std::complex<double> lambda = block.lambda(n % size);
     if (!(lambda.real() < 0))
       detail::throw_domain(function, "Re lambda", std::to_string(lambda.real()), "< 0");
-    weights.log_decay(n) = static_cast<T>(std::log(-lambda.real()));
-    weights.frequency(n) = static_cast<T>(lambda.imag());
-    weights.log_delta(n) = static_cast<T>(draws.uniform(std::log(delta_min), std::log(delta_max)));
+    layer.log_decay(n) = static_cast<T>(std::log(-lambda.real()));
+    layer.frequency(n) = static_cast<T>(lambda.imag());
+    layer.log_delta(n) = static_cast<T>(draws.uniform(std::log(delta_min), std::log(delta_max)));
   }
   const auto normal = [&](auto& tensor, double variance) {
     for (T& x : tensor) x = static_cast<T>(std::sqrt(variance) * draws.normal());
   };
-  normal(weights.B, 0.5 / static_cast<double>(std::max<Index>(s.width, 1)));
-  normal(weights.C, 0.5 / static_cast<double>(s.state));
-  normal(weights.C_back, 0.5 / static_cast<double>(s.state));
-  normal(weights.D, 1);
+  normal(layer.B, 0.5 / static_cast<double>(std::max<Index>(s.width, 1)));
+  normal(layer.C, 0.5 / static_cast<double>(s.state));
+  normal(layer.C_back, 0.5 / static_cast<double>(s.state));
+  normal(layer.D, 1);
 }
 
 }  // namespace ssm

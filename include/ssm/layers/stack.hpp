@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/core/detail/hash.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -33,6 +34,13 @@ struct StackConfig {
   [[nodiscard]] Index width() const noexcept { return channels; }
   friend bool operator==(const StackConfig&, const StackConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(StackConfig<Layer>& c, Visit&& visit) {
+  visit("channels", c.channels);
+  visit("layers", c.layers);
+}
 
 /// The states of every layer of a stack.
 template <class Layer>
@@ -92,6 +100,15 @@ template <class Layer, class Visit>
 void parameters(Stack<Layer>& stack, Visit&& visit) {
   for (std::size_t i = 0; i < stack.layers.size(); ++i)
     parameters(stack.layers[i], within("layers." + std::to_string(i) + ".", visit));
+}
+
+/// Makes a stack one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(Stack<Layer>& stack, const typename Stack<Layer>::Config& config) {
+  stack.config = config;
+  stack.layers.resize(config.layers.size());
+  for (std::size_t i = 0; i < config.layers.size(); ++i)
+    configure(stack.layers[i], config.layers[i]);
 }
 
 template <class Layer>
@@ -186,7 +203,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
   detail::check_layer_call(function, stack, input, dinput, options);
   detail::check_shape(function, "doutput", doutput, input.extents());
   detail::check_stack(function, stack, dstate, "dstate");
-  resize_gradients(stack, gradients);
+  resize_gradients(backend, stack, gradients);
   const std::size_t count = stack.layers.size();
   if (count == 0)
     return copy_rows(backend, {detail::merge_rows(function, "doutput", doutput)}, {},

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -7,13 +8,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/embedding.hpp"
 #include "ssm/layers/linear.hpp"
-#include "ssm/layers/mamba.hpp"
-#include "ssm/layers/residual.hpp"
 #include "ssm/layers/rms_norm.hpp"
 #include "ssm/layers/stack.hpp"
 
@@ -31,6 +31,14 @@ struct LanguageModelConfig {
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(LanguageModelConfig<Layer>& c, Visit&& visit) {
+  visit("vocab", c.vocab);
+  visit("backbone", c.backbone);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a language model leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -77,22 +85,10 @@ struct LanguageModel {
       detail::throw_domain("LanguageModel", "vocab", std::to_string(c.vocab), "at least 1");
     if (c.width() < 1)
       detail::throw_domain("LanguageModel", "width", std::to_string(c.width()), "at least 1");
-    embedding.resize({c.vocab, c.width()});
-    norm.resize({c.width()});
+    detail::resize_on_host(embedding, shape(c.vocab, c.width()));
+    detail::resize_on_host(norm, shape(c.width()));
   }
 };
-
-/// The language model of Mamba (Gu & Dao 2023, section 3.4).
-template <class T>
-using MambaLM = LanguageModel<Residual<Mamba<T>>>;
-
-/// The configuration of a Mamba language model of `layers` blocks alike.
-template <class T = float>
-[[nodiscard]] LanguageModelConfig<Residual<Mamba<T>>> mamba_lm_config(Index vocab, Index layers,
-                                                                    const MambaConfig& block,
-                                                                    double epsilon = 1e-5) {
-  return {vocab, {layers, {block, epsilon}}, epsilon};
-}
 
 /// The parameters, under the names of state-spaces/mamba.
 template <class Layer, class Visit>
@@ -101,6 +97,13 @@ void parameters(LanguageModel<Layer>& model, Visit&& visit) {
   visit("backbone.embedding.weight", model.embedding, shape(c.vocab, c.width()), true);
   parameters(model.backbone, within("backbone.", visit));
   visit("backbone.norm_f.weight", model.norm, shape(c.width()), false);
+}
+
+/// Makes a model one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(LanguageModel<Layer>& model, const typename LanguageModel<Layer>::Config& config) {
+  model.config = config;
+  configure(model.backbone, config.backbone);
 }
 
 /// A state of zeros: what the model knows before the first token of each sequence.
@@ -191,7 +194,7 @@ void backward(const Backend& backend, const LanguageModel<Layer>& model,
   const std::array<Index, 3> extents{batch, length, width};
   detail::check_shape(function, "dlogits", dlogits, shape(batch, length, model.config.vocab));
   detail::check_shape(function, "scratch", w.stream, extents);
-  resize_gradients(model, gradients);
+  resize_gradients(backend, model, gradients);
   resize(backend, w.dnormed, {batch * length, width});
   resize(backend, w.dstream, extents);
   resize(backend, w.dembedded, extents);

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
@@ -34,6 +35,15 @@ struct SequenceClassifierConfig {
   friend bool operator==(const SequenceClassifierConfig&,
                          const SequenceClassifierConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Layer, class Visit>
+void fields(SequenceClassifierConfig<Layer>& c, Visit&& visit) {
+  visit("inputs", c.inputs);
+  visit("classes", c.classes);
+  visit("backbone", c.backbone);
+  visit("epsilon", c.epsilon);
+}
 
 /// What a forward pass of a classifier leaves for backward, and room for both; rows = batch ·
 /// length.
@@ -84,11 +94,11 @@ struct SequenceClassifier {
     check("inputs", c.inputs);
     check("classes", c.classes);
     check("width", c.width());
-    encoder.resize({c.width(), c.inputs});
-    encoder_bias.resize({c.width()});
-    norm.resize({c.width()});
-    head.resize({c.classes, c.width()});
-    head_bias.resize({c.classes});
+    detail::resize_on_host(encoder, shape(c.width(), c.inputs));
+    detail::resize_on_host(encoder_bias, shape(c.width()));
+    detail::resize_on_host(norm, shape(c.width()));
+    detail::resize_on_host(head, shape(c.classes, c.width()));
+    detail::resize_on_host(head_bias, shape(c.classes));
   }
 
   /// What it carries from step to step: the states of the layers, and the sum of what they said.
@@ -108,6 +118,14 @@ void parameters(SequenceClassifier<Layer>& model, Visit&& visit) {
   visit("norm.weight", model.norm, shape(c.width()), false);
   visit("head.weight", model.head, shape(c.classes, c.width()), true);
   visit("head.bias", model.head_bias, shape(c.classes), false);
+}
+
+/// Makes a model one of this configuration, without memory for its parameters.
+template <class Layer>
+void configure(SequenceClassifier<Layer>& model,
+               const typename SequenceClassifier<Layer>::Config& config) {
+  model.config = config;
+  configure(model.backbone, config.backbone);
 }
 
 /// A state before the first step.
@@ -174,7 +192,7 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   constexpr std::string_view function = "loss of SequenceClassifier";
-  resize_gradients(model, gradients);
+  resize_gradients(backend, model, gradients);
   resize(backend, w.dpooled, w.pooled.extents());
   for (auto* rows : {&w.dencoded, &w.dstream, &w.dnormed})
     resize(backend, *rows, w.stream.extents());

@@ -33,8 +33,8 @@ struct TextTrainerOptions {
 template <class Model>
 class TextTrainer {
  public:
-  TextTrainerOptions options;
-  Trainer<Model> trainer;
+  TextTrainerOptions options;  ///< may change between steps, but for the batch
+  Trainer<Model> trainer;      ///< its options are those above
   typename Model::State carried;  ///< the model's state of every stream
   TextStreams streams;
 
@@ -50,8 +50,10 @@ class TextTrainer {
 
   /// One step on the next bytes of every stream. A step whose loss is not finite changes no weight,
   /// and the streams whose state it spoiled start afresh.
-  /// @throws DomainError unless the text has at least length + 1 bytes
+  /// @throws DomainError unless the text has at least length + 1 bytes, and for options that no run
+  ///   could have
   TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
+    trainer.options = check(options).trainer;
     streams.read(text, trainer.steps(), options.streams, batch_);
     for (std::size_t b = 0; b < batch_.fresh.size(); ++b)
       if (batch_.fresh[b]) reset_sequence(carried, static_cast<Index>(b));

@@ -1,12 +1,13 @@
-#include "ssm/conv/diagonal_kernel.hpp"
+#include "ssm/conv/s4d_kernel.hpp"
 
 #include <algorithm>
 #include <complex>
 #include <limits>
 #include <string>
 
-#include "ssm/conv/diagonal_state.hpp"
 #include "ssm/conv/long_conv.hpp"
+#include "ssm/conv/s4d_state.hpp"
+#include "ssm/discretize/discretize.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/count_allocations.hpp"
@@ -55,11 +56,11 @@ Discretization method_of(Kind kind) {
 template <class T>
 Tensor<T, 2> kernel(Kind kind, const Problem<T>& problem, Index length, int threads = 1) {
   Tensor<T, 2> K({problem.lambda.extent(0), length});
-  DiagonalKernelWorkspace<T> workspace;
+  DiagonalKernelScratch<T> scratch;
   if (kind == Kind::dss)
-    dss_kernel(cpu(threads), problem.inputs(), K, workspace);
+    dss_kernel(cpu(threads), problem.inputs(), {}, {K}, scratch);
   else
-    s4d_kernel(cpu(threads), method_of(kind), problem.inputs(), K, workspace);
+    s4d_kernel(cpu(threads), problem.inputs(), {method_of(kind)}, {K}, scratch);
   return K;
 }
 
@@ -91,12 +92,12 @@ struct Gradients {
 template <class T>
 Gradients<T> backward(Kind kind, const Problem<T>& p, const Tensor<T, 2>& dK, int threads = 1) {
   Gradients<T> out{p.lambda, p.B, p.C, p.delta};
-  DiagonalKernelWorkspace<T> workspace;
-  const DiagonalKernelGradients<T> gradients{out.lambda, out.delta, out.B, out.C};
+  DiagonalKernelScratch<T> scratch;
+  const DiagonalKernelInputGradients<T> gradients{out.lambda, out.delta, out.B, out.C};
   if (kind == Kind::dss)
-    dss_kernel_backward(cpu(threads), p.inputs(), dK, gradients, workspace);
+    dss_kernel_backward(cpu(threads), p.inputs(), {}, {dK}, gradients, scratch);
   else
-    s4d_kernel_backward(cpu(threads), method_of(kind), p.inputs(), dK, gradients, workspace);
+    s4d_kernel_backward(cpu(threads), p.inputs(), {method_of(kind)}, {dK}, gradients, scratch);
   return out;
 }
 
@@ -226,11 +227,10 @@ Stream<T> convolve(Kind kind, const Problem<T>& p, const Stream<T>& in) {
   const Index length = in.u.extent(1);
   Stream<T> out = in;
   const auto K = length > 0 ? kernel(kind, p, length) : Tensor<T, 2>({p.lambda.extent(0), 1});
-  LongConvWorkspace<T> conv;
-  long_conv<T>(cpu, {in.u, K, {}, {}}, {}, {out.u, {}}, conv);
-  DiagonalKernelWorkspace<T> workspace;
-  s4d_pass_state<T>(cpu, method_of(kind), p.inputs(), {in.u, in.state}, {out.u, out.state},
-                    workspace);
+  LongConvScratch<T> conv;
+  long_conv(cpu, {in.u, K}, {}, {out.u}, conv);
+  DiagonalKernelScratch<T> scratch;
+  s4d_pass_state(cpu, {p.inputs(), in.u, in.state}, {method_of(kind)}, {out.u, out.state}, scratch);
   return out;
 }
 
@@ -280,9 +280,9 @@ TEST_CASE("the gradients of a state passed on are its finite differences") {
       const auto loss = [&] {
         Stream<double> out = stream;
         out.u.fill(0);
-        DiagonalKernelWorkspace<double> workspace;
-        s4d_pass_state<double>(cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state},
-                               {out.u, out.state}, workspace);
+        DiagonalKernelScratch<double> scratch;
+        s4d_pass_state(cpu(1), {p.inputs(), stream.u, stream.state}, {method_of(kind)},
+                       {out.u, out.state}, scratch);
         double sum = ssm::test::dot(out.u, d.u);
         for (Index i = 0; i < out.state.size(); ++i)
           sum += (std::conj(d.state.data()[i]) * out.state.data()[i]).real();
@@ -293,10 +293,10 @@ TEST_CASE("the gradients of a state passed on are its finite differences") {
       g.delta.fill(0);
       Stream<double> gradient = stream;
       gradient.u.fill(0);
-      DiagonalKernelWorkspace<double> workspace;
-      s4d_pass_state_backward<double>(
-          cpu(1), method_of(kind), p.inputs(), {stream.u, stream.state}, {d.u, d.state},
-          {gradient.u, gradient.state, {g.lambda, g.delta, g.B, g.C}}, workspace);
+      DiagonalKernelScratch<double> scratch;
+      s4d_pass_state_backward(cpu(1), {p.inputs(), stream.u, stream.state}, {method_of(kind)},
+                              {d.u, d.state},
+                              {{g.lambda, g.delta, g.B, g.C}, gradient.u, gradient.state}, scratch);
       const auto check = [&](auto& at, const auto& slope) {
         CHECK(ssm::test::gradient_error(loss, at, slope) <= 1e-8);
       };
@@ -329,21 +329,19 @@ TEST_CASE("kernels and convolutions allocate on their first call only") {
   Problem<float> d = p;
   Stream<float> out = stream, dstream = stream;
   Tensor<float, 2> K({3, 900}), dK = K;
-  DiagonalKernelWorkspace<float> workspace;
-  LongConvWorkspace<float> conv;
-  const DiagonalKernelGradients<float> model{d.lambda, d.delta, d.B, d.C};
+  DiagonalKernelScratch<float> scratch;
+  LongConvScratch<float> conv;
+  const DiagonalKernelInputGradients<float> model{d.lambda, d.delta, d.B, d.C};
   const auto all = [&] {
     const auto method = Discretization::bilinear;
-    s4d_kernel(cpu(1), method, p.inputs(), K, workspace);
-    s4d_kernel_backward(cpu(1), method, p.inputs(), K, model, workspace);
-    long_conv<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}}, conv);
-    long_conv_backward<float>(cpu(1), {stream.u, K, {}, {}}, {}, {out.u, {}},
-                              {dstream.u, dK, {}, {}}, conv);
-    s4d_pass_state<float>(cpu(1), method, p.inputs(), {stream.u, stream.state}, {out.u, out.state},
-                          workspace);
-    s4d_pass_state_backward<float>(cpu(1), method, p.inputs(), {stream.u, stream.state},
-                                   {out.u, out.state}, {dstream.u, dstream.state, model},
-                                   workspace);
+    s4d_kernel(cpu(1), p.inputs(), {method}, {K}, scratch);
+    s4d_kernel_backward(cpu(1), p.inputs(), {method}, {K}, model, scratch);
+    long_conv(cpu(1), {stream.u, K}, {}, {out.u}, conv);
+    long_conv_backward(cpu(1), {stream.u, K}, {}, {out.u}, {dstream.u, dK}, conv);
+    s4d_pass_state(cpu(1), {p.inputs(), stream.u, stream.state}, {method}, {out.u, out.state},
+                   scratch);
+    s4d_pass_state_backward(cpu(1), {p.inputs(), stream.u, stream.state}, {method},
+                            {out.u, out.state}, {model, dstream.u, dstream.state}, scratch);
   };
   CHECK(ssm::test::allocations_of(all) > 0);
   CHECK(ssm::test::allocations_of(all) == 0);
@@ -351,18 +349,150 @@ TEST_CASE("kernels and convolutions allocate on their first call only") {
 
 TEST_CASE("the diagonal kernels name the argument that does not fit") {
   Problem<double> problem(2, 3);
-  DiagonalKernelWorkspace<double> workspace;
+  DiagonalKernelScratch<double> scratch;
   Tensor<double, 2> K({2, 9});
   auto inputs = problem.inputs();
   const Tensor<Complex, 2> wrong({2, 4});
   inputs.C = wrong;
-  CHECK_THROWS_WITH(s4d_kernel(cpu, Discretization::bilinear, inputs, K, workspace),
+  CHECK_THROWS_WITH(s4d_kernel(cpu, inputs, {Discretization::bilinear}, {K}, scratch),
                     "s4d_kernel: C is (2, 4), expected (2, 3)");
-  CHECK_THROWS_WITH(s4d_kernel(cpu, Discretization::forward_euler, problem.inputs(), K, workspace),
-                    "s4d_kernel: method is an Euler method, expected zero_order_hold or bilinear");
+  CHECK_THROWS_WITH(
+      s4d_kernel(cpu, problem.inputs(), {Discretization::forward_euler}, {K}, scratch),
+      "s4d_kernel: method is an Euler method, expected zero_order_hold or bilinear");
   problem.lambda(1, 2) = {0.5, 1};
-  CHECK_THROWS_WITH(dss_kernel(cpu, problem.inputs(), K, workspace),
+  CHECK_THROWS_WITH(dss_kernel(cpu, problem.inputs(), {}, {K}, scratch),
                     "dss_kernel: Re lambda is 0.500000, expected < 0");
+}
+
+TEST_CASE("the powers of a mode keep their relative accuracy however far it decays") {
+  const double epsilon = std::numeric_limits<double>::epsilon();
+  double worst = 0;
+  for (int i = 0; i <= 70000; ++i) {
+    const double re = -0.01 * i;
+    for (const double im : {0.0, 0.3, 1.5707963, -3.0, 40.0}) {
+      const Complex x(re, im);
+      const std::complex<long double> want = std::exp(std::complex<long double>(re, im));
+      const auto got = detail::exp_and_phi1(x)[0];
+      const auto error = std::abs(std::complex<long double>(got) - want) / std::abs(want);
+      worst = std::max(worst, static_cast<double>(error));
+    }
+  }
+  CHECK(worst <= 3 * epsilon);
+}
+
+TEST_CASE("a kernel and its gradients hold where every step forgets nearly all") {
+  for (const double decay : {1.0, 20.0, 38.0, 50.0, 300.0}) {
+    CAPTURE(decay);
+    Problem<double> problem(1, 1);
+    problem.lambda(0, 0) = -decay;
+    problem.delta(0) = 1;
+    problem.B(0, 0) = problem.C(0, 0) = 1;
+    const auto K = kernel(Kind::zero_order_hold, problem, 2);
+    CHECK(K(0, 1) / K(0, 0) == Approx(std::exp(-decay)).epsilon(1e-14));
+    Tensor<double, 2> dK({1, 1});
+    dK.fill(1);
+    // K = 2 (e^{Δλ} − 1)/λ
+    CHECK(backward(Kind::zero_order_hold, problem, dK).delta(0) ==
+          Approx(2 * std::exp(-decay)).epsilon(1e-14));
+  }
+}
+
+TEST_CASE("a DSS kernel normalized for a length of its own is a part of the one of that length") {
+  const Problem<double> problem(2, 8);
+  const auto longer = kernel(Kind::dss, problem, 500);
+  Tensor<double, 2> got({2, 77}), head({2, 77});
+  DiagonalKernelScratch<double> scratch;
+  dss_kernel(cpu, problem.inputs(), {500}, {got}, scratch);
+  for (Index c = 0; c < 2; ++c)
+    for (Index l = 0; l < 77; ++l) head(c, l) = longer(c, l);
+  CHECK(relative_error(got, head) <= 1e-13);
+  CHECK_THROWS_WITH(dss_kernel(cpu, problem.inputs(), {-1}, {got}, scratch),
+                    "dss_kernel: length is -1, expected at least 0");
+}
+
+TEST_CASE("the states of packed sequences, either way in time, are passed on as one by one") {
+  Tensor<Index, 1> offsets({6});
+  std::copy_n(std::array<Index, 6>{0, 1, 1, 400, 470, 700}.data(), 6, offsets.data());
+  for (const bool reversed : {false, true}) {
+    const Problem<double> p(2, 5);
+    const Stream<double> stream(1, 700, 2, 5);
+    Random random(9);
+    const auto initial = random.normal<Complex>(std::array<Index, 3>{5, 2, 5});
+    const auto dstate = random.normal<Complex>(initial.extents());
+    const auto dy = random.normal<double>(stream.u.extents());
+    DiagonalKernelScratch<double> scratch;
+    Tensor<double, 3> y(stream.u.extents()), du(stream.u.extents());
+    auto state = initial, gradient = dstate;  // in place
+    const DiagonalStateInputs<double> packed{p.inputs(), stream.u, initial, {offsets, reversed}};
+    auto in_place = packed;
+    in_place.initial_state = state;
+    s4d_pass_state(cpu, in_place, {}, {y, state}, scratch);
+    const auto zeros = [&] {
+      Gradients<double> g{p.lambda, p.B, p.C, p.delta};
+      for (auto* tensor : {&g.lambda, &g.B, &g.C}) tensor->fill(0.0);
+      g.delta.fill(0);
+      return g;
+    };
+    Gradients<double> got = zeros(), want = zeros();
+    const auto views = [](Gradients<double>& g) {
+      return DiagonalKernelInputGradients<double>{g.lambda, g.delta, g.B, g.C};
+    };
+    s4d_pass_state_backward(cpu, packed, {}, {dy, gradient}, {views(got), du, gradient}, scratch);
+    for (Index s = 0; s < 5; ++s) {
+      const Index begin = offsets(s), length = offsets(s + 1) - begin;
+      // The steps of one sequence in the order of time.
+      const auto steps = [&](const Tensor<double, 3>& x) {
+        Tensor<double, 3> result({1, length, 2});
+        for (Index t = 0; t < length; ++t)
+          for (Index c = 0; c < 2; ++c)
+            result(0, t, c) = x(0, reversed ? begin + length - 1 - t : begin + t, c);
+        return result;
+      };
+      const auto row = [&](const Tensor<Complex, 3>& x) {
+        Tensor<Complex, 3> result({1, 2, 5});
+        std::copy_n(&x(s, 0, 0), 10, result.data());
+        return result;
+      };
+      const auto u = steps(stream.u), dy_s = steps(dy);
+      const auto h = row(initial), dh = row(dstate);
+      Tensor<double, 3> y_s(u.extents()), du_s(u.extents());
+      Tensor<Complex, 3> h_s(h.extents()), dh_s(h.extents());
+      s4d_pass_state(cpu, {p.inputs(), u, h}, {}, {y_s, h_s}, scratch);
+      s4d_pass_state_backward(cpu, {p.inputs(), u, h}, {}, {dy_s, dh}, {views(want), du_s, dh_s},
+                              scratch);
+      CHECK(same_bits(steps(y), y_s));
+      CHECK(same_bits(row(state), h_s));
+      CHECK(same_bits(steps(du), du_s));
+      CHECK(same_bits(row(gradient), dh_s));
+    }
+    CHECK(relative_error(got.lambda, want.lambda) <= 1e-14);
+    CHECK(relative_error(got.B, want.B) <= 1e-14);
+    CHECK(relative_error(got.C, want.C) <= 1e-14);
+    CHECK(relative_error(got.delta, want.delta) <= 1e-14);
+  }
+}
+
+TEST_CASE("the diagonal kernels refuse memory that they would spoil") {
+  Problem<double> p(2, 3);
+  DiagonalKernelScratch<double> scratch;
+  Tensor<double, 2> K({2, 9});
+  CHECK_THROWS_WITH(s4d_kernel(cpu, {{}, p.delta, {}, p.C}, {}, {K}, scratch),
+                    "s4d_kernel: lambda is absent, expected (channels, state/2)");
+  CHECK_THROWS_WITH(s4d_kernel(cpu, p.inputs(), {}, {}, scratch),
+                    "s4d_kernel: kernel is absent, expected (channels, length)");
+  CHECK_THROWS_WITH(
+      s4d_kernel(cpu, p.inputs(), {}, {View<double, 2>(K.data(), {2, 9}, {0, 1})}, scratch),
+      "s4d_kernel: kernel is strided as (0, 1), expected no stride of 0 in what is written");
+  CHECK_THROWS_WITH(s4d_kernel_backward(cpu, p.inputs(), {}, {K}, {p.lambda}, scratch),
+                    "s4d_kernel_backward: gradient of lambda is in the memory of lambda, expected "
+                    "memory of its own");
+  Stream<double> stream(1, 4, 2, 3);
+  CHECK_THROWS_WITH(
+      s4d_pass_state(cpu, {p.inputs(), stream.u, stream.state}, {}, {stream.u}, scratch),
+      "s4d_pass_state: y is in the memory of u, expected memory of its own");
+  CHECK_THROWS_WITH(
+      s4d_pass_state(cpu, {p.inputs(), stream.u}, {Discretization::tustin}, {}, scratch),
+      "s4d_pass_state: method is one that changes C and D, expected zero_order_hold or bilinear");
 }
 
 TEST_CASE("the gradients of the diagonal kernels and of a state passed on hold in float") {
@@ -398,9 +528,9 @@ TEST_CASE("the gradients of the diagonal kernels and of a state passed on hold i
         g.delta.fill(T(0));
         Tensor<T, 3> du(extents);
         Tensor<std::complex<T>, 3> dinitial(states);
-        DiagonalKernelWorkspace<T> workspace;
-        s4d_pass_state_backward<T>(cpu(1), method_of(kind), p.inputs(), {u, h}, {dy, dh},
-                                   {du, dinitial, {g.lambda, g.delta, g.B, g.C}}, workspace);
+        DiagonalKernelScratch<T> scratch;
+        s4d_pass_state_backward(cpu(1), {p.inputs(), u, h}, {method_of(kind)}, {dy, dh},
+                                {{g.lambda, g.delta, g.B, g.C}, du, dinitial}, scratch);
         add("state", g);
         ssm::test::add_result(results, "u", du);
         ssm::test::add_result(results, "initial state", dinitial);

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/fields.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/io/config_json.hpp"
+#include "ssm/io/file.hpp"
+#include "ssm/io/json.hpp"
+#include "ssm/io/names_in_file.hpp"
+#include "ssm/io/safetensors.hpp"
+
+/// Any layer or model in a file of its own:
+///
+///     ssm::save("layer.safetensors", layer);
+///     auto layer = ssm::load<ssm::S4d<float>>("layer.safetensors");
+///
+/// A file is a safetensors file with the parameters under the names that `parameters` gives them, a
+/// depthwise convolution as PyTorch keeps it, (channels, 1, taps), and the configuration as JSON in
+/// its metadata.
+namespace ssm {
+
+/// What can be kept in a file: a layer or a model that lists its parameters, with a configuration
+/// that names its fields.
+template <class L>
+concept Keepable = HasFields<typename L::Config> && requires(L& layer) {
+  { layer.config } -> std::convertible_to<const typename L::Config&>;
+  parameters(layer, [](const auto&, auto&, const auto&, bool) {});
+};
+
+struct SaveOptions {
+  /// Dtype of the matrices of a float layer that weight decay applies to: F16 and BF16 halve the
+  /// file. Without it, and for all else, elements are kept as they are.
+  std::optional<DType> matrices = {};
+  /// The caller's own notes. "format" and "config" are taken.
+  std::map<std::string, std::string> metadata = {};
+};
+
+/// Adds the parameters of a layer to a file, each under `prefix` and its own name. The layer must
+/// live until the file is saved. @throws DomainError for a name that is there already
+template <class L>
+void add_parameters(SafetensorsWriter& file, const std::string& prefix, const L& layer,
+                    std::optional<DType> matrices = {}) {
+  parameters(
+      layer, [&](std::string_view name, const auto& tensor, const auto& extents, bool decay) {
+        using Element = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+        constexpr DType own = detail::dtype_of<Element>();
+        if (tensor.extents() != extents)
+          detail::throw_shape("save", name, detail::to_string(tensor.extents()),
+                              detail::to_string(extents));
+        file.add(prefix + std::string(name), detail::shape_in_file(name, extents), tensor.data(),
+                 decay && extents.size() >= 2 && own == DType::F32 ? matrices.value_or(own) : own);
+      });
+}
+
+namespace detail {
+
+/// Holds the names and shapes of a layer's parameters, which need no memory yet, against a file.
+template <class L>
+void check_file(const SafetensorsReader& file, const std::string& prefix, const L& layer,
+                NamesInFile& expected) {
+  parameters(layer, [&](std::string_view name, const auto& tensor, const auto& extents, bool) {
+    using Element = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    const std::string full = prefix + std::string(name);
+    if (expected.expect(full)) file.check<Element>(full, shape_in_file(name, extents));
+  });
+}
+
+template <class L>
+void fill(const SafetensorsReader& file, const std::string& prefix, L& layer) {
+  parameters(layer, [&](std::string_view name, auto& tensor, const auto& extents, bool) {
+    file.read_into(prefix + std::string(name), shape_in_file(name, extents), tensor.data());
+  });
+}
+
+/// Calls make(), of a configuration out of a file: what is wrong with that is wrong with the file.
+template <class Make>
+auto from_file(const std::filesystem::path& path, const Make& make) {
+  try {
+    return make();
+  } catch (const std::logic_error& error) {  // ShapeError, DomainError
+    throw_file(path, std::string("config: ") + error.what());
+  }
+}
+
+/// The configuration that a file carries.
+template <class Config>
+Config config_in(const SafetensorsReader& file) {
+  const auto found = file.metadata().find("config");
+  if (found == file.metadata().end())
+    throw_file(file.path(),
+               "carries no config; read its tensors with load(path, layer) into a layer of yours");
+  return config_from_json<Config>(parse_json(file.path(), found->second, "config"), file.path());
+}
+
+/// A layer of this configuration, with memory only for what the file bears out.
+template <class L>
+L read_layer(const SafetensorsReader& file, const typename L::Config& config) {
+  NamesInFile expected(file);
+  const L blank = from_file(file.path(), [&] {
+    L layer;
+    configure(layer, config);
+    return layer;
+  });
+  check_file(file, "", blank, expected);
+  expected.check();
+  L layer = from_file(file.path(), [&] { return L(config); });
+  fill(file, "", layer);
+  return layer;
+}
+
+}  // namespace detail
+
+/// Writes a layer or a model as one safetensors file, in one step: whoever reads the path sees the
+/// old file or the new one (see detail::Commit for links and devices).
+/// @throws FileError with the reason of the system, and for a parameter that is not finite or too
+///   large for its dtype; ShapeError for one that is not of the shape that the config says
+template <Keepable L>
+void save(const std::filesystem::path& path, const L& layer, const SaveOptions& options = {}) {
+  SafetensorsWriter file;
+  file.metadata = options.metadata;
+  for (const char* taken : {"format", "config"})
+    if (file.metadata.count(taken) != 0)
+      detail::throw_domain("save", "metadata", detail::in_quotes(taken), "another name");
+  file.metadata["format"] = "pt";
+  file.metadata["config"] = to_json(layer.config).text();
+  add_parameters(file, "", layer, options.matrices);
+  file.save(path);
+}
+
+/// Reads what save wrote: configuration and parameters. F16, BF16, F32 and F64 convert to the
+/// layer's own elements. Memory is taken only for sizes that the file bears out.
+/// @throws FileError for a config that is missing or not one of L's, and for parameters that are
+///   missing, left over, of another shape or not finite
+template <Keepable L>
+[[nodiscard]] L load(const std::filesystem::path& path) {
+  const SafetensorsReader file(path);
+  return detail::read_layer<L>(file, detail::config_in<typename L::Config>(file));
+}
+
+/// Reads the parameters of a layer that is there, of its own configuration, from any file with
+/// these names; a config in the file is not looked at. On an error the layer is as it was.
+/// @throws FileError as load
+template <Keepable L>
+void load(const std::filesystem::path& path, L& layer) {
+  layer = detail::read_layer<L>(SafetensorsReader(path), layer.config);
+}
+
+/// Reads the parameters of a layer from tensors under `prefix` and their own names, among whatever
+/// else the file has. On an error the layer is as it was. @throws FileError as load
+template <class L>
+void read_into(const SafetensorsReader& file, const std::string& prefix, L& layer) {
+  detail::NamesInFile expected(file);
+  detail::check_file(file, prefix, layer, expected);
+  expected.check_missing();
+  L read = layer;
+  detail::fill(file, prefix, read);
+  layer = std::move(read);
+}
+
+}  // namespace ssm

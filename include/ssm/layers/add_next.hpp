@@ -1,0 +1,100 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/view.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct AddNextInputs {
+  View<const T, 3, Space> x;  ///< (batch, length, channels); backward reads its extents only
+  Sequences<Space> sequences = {};
+};
+
+struct AddNextOptions {};
+
+template <class T, class Space = Host>
+struct AddNextOutputs {
+  View<T, 3, Space> y;  ///< (batch, length, channels), added to; shares no memory with x
+};
+
+template <class T, class Space = Host>
+struct AddNextOutputGradients {
+  View<const T, 3, Space> y;
+};
+
+template <class T, class Space = Host>
+struct AddNextInputGradients {
+  View<T, 3, Space> x;  ///< overwritten; shares no memory with the gradient of y
+};
+
+/// No room is needed.
+template <class T, class Space = Host>
+struct AddNextScratch {};
+
+namespace detail {
+
+/// Calls body(row, t, next) for every step of every sequence, `next` where the step after it lies,
+/// or −1 after the last.
+template <class Body>
+void for_next_steps(const Cpu& backend, const Sequences<Host>& sequences, Index batch, Index length,
+                    const Body& body) {
+  parallel_for(backend, sequences.count(batch), [&](Index s) {
+    const SequenceSpan span = span_of(sequences, s, length);
+    const Index by = sequences.reversed ? -1 : 1,
+                last = span.step(span.length() - 1, sequences.reversed);
+    for (Index t = span.begin; t < span.end; ++t) body(span.row, t, t == last ? -1 : t + by);
+  });
+}
+
+}  // namespace detail
+
+/// y_t += x_{t+1}: to every step of a sequence what belongs to the step after it; nothing to the
+/// last. What a pass from the end of a sequence knows of later inputs alone.
+/// @throws ShapeError, DomainError for offsets that run backward or past the end
+/// Cost: one addition an element; the same bits for every number of threads.
+template <class T>
+void add_next(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextOptions&,
+              const std::type_identity_t<AddNextOutputs<T>>& outputs, AddNextScratch<T>&) {
+  constexpr std::string_view function = "add_next";
+  const auto& x = inputs.x;
+  const auto& y = outputs.y;
+  const auto [batch, length, channels] = x.extents();
+  detail::check_shape(function, "y", y, x.extents());
+  detail::check_sequences(function, inputs.sequences, batch, length);
+  detail::for_next_steps(backend, inputs.sequences, batch, length,
+                         [&, count = channels](Index b, Index t, Index next) {
+                           if (next < 0) return;
+                           for (Index c = 0; c < count; ++c) y(b, t, c) += x(b, next, c);
+                         });
+}
+
+/// The gradient of add_next: ∂x_{t+1} = ∂y_t, and 0 for the first step of a sequence.
+/// @throws as add_next
+template <class T>
+void add_next_backward(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextOptions&,
+                       const std::type_identity_t<AddNextOutputGradients<T>>& output_gradients,
+                       const std::type_identity_t<AddNextInputGradients<T>>& input_gradients,
+                       AddNextScratch<T>&) {
+  constexpr std::string_view function = "add_next_backward";
+  const auto& dy = output_gradients.y;
+  const auto& dx = input_gradients.x;
+  const auto [batch, length, channels] = inputs.x.extents();
+  detail::check_shape(function, "the gradient of y", dy, inputs.x.extents());
+  detail::check_shape(function, "the gradient of x", dx, inputs.x.extents());
+  detail::check_sequences(function, inputs.sequences, batch, length);
+  detail::for_next_steps(backend, inputs.sequences.turned(), batch, length,
+                         [&, count = channels](Index b, Index t, Index before) {
+                           for (Index c = 0; c < count; ++c)
+                             dx(b, t, c) = before < 0 ? T(0) : dy(b, before, c);
+                         });
+}
+
+}  // namespace ssm

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/detail/rows.hpp"
+
+namespace ssm {
+
+template <class T, class Space = Host>
+struct FeedthroughInputs {
+  View<const T, 2, Space> u;  ///< (rows, width), elements of a row adjacent
+  View<const T, 1, Space> D;  ///< (width), contiguous
+};
+
+struct FeedthroughOptions {};
+
+template <class T, class Space = Host>
+struct FeedthroughOutputs {
+  View<T, 2, Space> y;  ///< (rows, width), added to; elements of a row adjacent
+};
+
+template <class T, class Space = Host>
+struct FeedthroughOutputGradients {
+  View<const T, 2, Space> y;
+};
+
+template <class T, class Space = Host>
+struct FeedthroughInputGradients {
+  View<T, 2, Space> u;  ///< (rows, width), added to; elements of a row adjacent
+  View<T, 1, Space> D;  ///< (width), overwritten
+};
+
+/// Room of feedthrough, grown to its largest call.
+template <class T, class Space = Host>
+struct FeedthroughScratch;
+
+template <class T>
+struct FeedthroughScratch<T, Host> {
+  Tensor<T, 2> partials;  ///< (pieces, width): shares of the gradient of D
+};
+
+namespace detail {
+
+/// y += D u
+template <class T>
+void add_feedthrough(const Cpu& backend, const View<const T, 2>& u, const View<const T, 1>& D,
+                     const View<T, 2>& y) {
+  for_row_vectors<T>(backend, u.extent(0), u.extent(1), [&](Index r, Index i, Index n) {
+    fma(Vec<T>::load(D.data() + i, n), Vec<T>::load(at(u, r, i), n), Vec<T>::load(at(y, r, i), n))
+        .store(at(y, r, i), n);
+  });
+}
+
+}  // namespace detail
+
+/// y += D u: what an input gives to its own output.
+/// @throws ShapeError
+/// Cost: a multiply-add an element; the same bits for every number of threads.
+template <class T>
+void feedthrough(const Cpu& backend, const FeedthroughInputs<T>& inputs, const FeedthroughOptions&,
+                 const std::type_identity_t<FeedthroughOutputs<T>>& outputs,
+                 FeedthroughScratch<T>&) {
+  constexpr std::string_view function = "feedthrough";
+  const auto& [u, D] = inputs;
+  detail::check_rows(function, "u", u, u.extents());
+  detail::check_rows(function, "D", D, std::array<Index, 1>{u.extent(1)});
+  detail::check_output_rows(function, "y", outputs.y, u.extents());
+  detail::add_feedthrough<T>(backend, u, D, outputs.y);
+}
+
+/// The gradients of feedthrough: ∂u_t += D ∂y_t, ∂D = Σ_t ∂y_t u_t.
+/// @throws ShapeError
+/// Cost: twice feedthrough; the same bits for every number of threads.
+template <class T>
+void feedthrough_backward(const Cpu& backend, const FeedthroughInputs<T>& inputs,
+                          const FeedthroughOptions&,
+                          const std::type_identity_t<FeedthroughOutputGradients<T>>& dout,
+                          const std::type_identity_t<FeedthroughInputGradients<T>>& din,
+                          FeedthroughScratch<T>& scratch) {
+  constexpr std::string_view function = "feedthrough_backward";
+  const auto& [u, D] = inputs;
+  const auto& dy = dout.y;
+  const Index rows = u.extent(0), width = u.extent(1);
+  detail::check_rows(function, "u", u, u.extents());
+  detail::check_rows(function, "D", D, std::array<Index, 1>{width});
+  detail::check_rows(function, "the gradient of y", dy, u.extents());
+  detail::check_output_rows(function, "the gradient of u", din.u, u.extents());
+  detail::check_shape(function, "the gradient of D", din.D, std::array<Index, 1>{width});
+  const detail::Pieces pieces(rows, 64);
+  scratch.partials.resize({pieces.pieces, width});
+  parallel_for(backend, pieces.pieces, [&](Index piece) {
+    T* const sum = scratch.partials.data() + piece * width;
+    std::fill_n(sum, width, T(0));
+    for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {
+      const T *dy_row = detail::at(dout.y, r, 0), *u_row = detail::at(inputs.u, r, 0);
+      for (Index c = 0; c < width; ++c) sum[c] += dy_row[c] * u_row[c];
+    }
+  });
+  for (Index c = 0; c < width; ++c) {
+    din.D(c) = T(0);
+    for (Index piece = 0; piece < pieces.pieces; ++piece) din.D(c) += scratch.partials(piece, c);
+  }
+  detail::add_feedthrough<T>(backend, dy, D, din.u);
+}
+
+}  // namespace ssm

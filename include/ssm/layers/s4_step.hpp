@@ -1,0 +1,133 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "ssm/conv/detail/dplr_powers.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/detail/two_directions.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/s4_weights.hpp"
+
+namespace ssm {
+
+/// An S4 layer ready to step: the steps and true outputs of its channels, in double, and a pointer
+/// to the layer, whose D it reads and which must outlive it.
+template <class T>
+class S4Stepper {
+ public:
+  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
+  /// or
+  ///   run backward, or a rate that is not above 0 and finite
+  /// Cost: O(state³ log length) a channel.
+  S4Stepper(const S4<T>& layer, Index batch, const LayerOptions<>& options = {})
+      : config_(layer.config), batch_(batch), rate_(options.rate) {
+    constexpr std::string_view function = "S4Stepper";
+    detail::check_s4_config(function, config_);
+    detail::check_one_direction(function, config_);
+    detail::check_step_options(function, options);
+    detail::check_rate(function, rate_);
+    steps_.assign(static_cast<std::size_t>(config_.width),
+                  DplrStep<double>(config_.modes(), config_.rank));
+    outputs_.resize({config_.width, config_.state});
+    x_.resize({config_.modes()});
+    model_ = detail::S4ChannelModel(config_.modes(), config_.rank);
+    powers_.resize(config_.state, 3);
+    update(layer);
+  }
+  S4Stepper(const S4<T>&&, Index, const LayerOptions<>& = {}) = delete;
+
+  /// Makes the channels again, of this layer, whose configuration is that of the first but for the
+  /// length, which s4_double_length may have changed; to be called when its weights have changed.
+  /// Nothing is allocated. @throws ShapeError
+  /// Cost: as the stepper was made.
+  void update(const S4<T>& layer) {
+    constexpr std::string_view function = "S4Stepper";
+    S4Config config = config_;
+    config.length = layer.config.length;
+    if (!(layer.config == config))
+      detail::throw_shape(function, "layer", "of another configuration", "that of the first");
+    detail::check_s4(function, layer);
+    config_ = config;
+    layer_ = &layer;
+    for (Index c = 0; c < config_.width; ++c) make(c);
+  }
+  void update(const S4<T>&&) = delete;
+
+  [[nodiscard]] Index batch() const noexcept { return batch_; }
+
+  void operator()(const View<const T, 2>& input, S4State<T>& state,
+                  const View<T, 2>& output) noexcept {
+    const Tensor<T, 1>& D = layer_->D;
+    const Index width = config_.width;
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "S4 step";
+      const std::array<Index, 2> extents{batch_, width};
+      detail::check_shape(function, "input", input, extents);
+      detail::check_shape(function, "output", output, extents);
+      detail::check_shape(function, "state", state.x,
+                          std::array<Index, 3>{batch_, width, config_.modes()});
+      detail::check_shape(function, "D", D, std::array<Index, 1>{width});
+    });
+    for (Index c = 0; c < width; ++c)
+      for (Index b = 0; b < batch_; ++b)
+        output(b, c) = step_channel(c, D(c), input(b, c), &state.x(b, c, 0));
+  }
+
+ private:
+  /// C h + D u of a channel whose state (state/2) moves from h to where u takes it.
+  T step_channel(Index channel, T D, T u, std::complex<T>* h) noexcept {
+    std::copy_n(h, x_.size(), x_.data());
+    steps_[static_cast<std::size_t>(channel)](static_cast<double>(u), x_.data());
+    const double y = detail::dot_rows(config_.state, &outputs_(channel, 0),
+                                      reinterpret_cast<const double*>(x_.data()));
+    for (Index n = 0; n < x_.size(); ++n) h[n] = std::complex<T>(x_(n));
+    return static_cast<T>(y + static_cast<double>(D) * static_cast<double>(u));
+  }
+
+  void make(Index channel) noexcept {
+    auto& step = steps_[static_cast<std::size_t>(channel)];
+    const double delta = std::exp(static_cast<double>(layer_->log_delta(channel)));
+    model_.load(*layer_, channel);
+    step.assign(model_.lambda, model_.P, model_.B, delta);
+    double* const c = &outputs_(channel, 0);
+    for (Index n = 0; n < x_.size(); ++n) {
+      c[2 * n] = 2 * static_cast<double>(layer_->C(0, channel, n, 0));
+      c[2 * n + 1] = -2 * static_cast<double>(layer_->C(0, channel, n, 1));
+    }
+    powers_.untruncate(step, config_.length, c);
+    if (rate_ != 1) step.assign(model_.lambda, model_.P, model_.B, rate_ * delta);
+  }
+
+  S4Config config_;
+  Index batch_;
+  double rate_;
+  const S4<T>* layer_ = nullptr;
+  std::vector<DplrStep<double>> steps_;  // (width)
+  Tensor<double, 2> outputs_;            // (width, state): 2 Re C, −2 Im C
+  Tensor<std::complex<double>, 1> x_;    // (state/2)
+  detail::S4ChannelModel model_;
+  detail::DplrPowers powers_;
+};
+
+/// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
+/// the options of the stepper, at any number of steps. Nothing is allocated; FlushDenormals keeps a
+/// state that decays in silence from slowing it down. A step costs about (6 + 4 rank) · width ·
+/// state multiply-adds. A shape that does not fit ends the program with a ShapeError.
+///
+/// @param input, output (batch, width), may be the same memory
+template <class T>
+void step(S4Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,
+          S4State<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
+  stepper(input, state, output);
+}
+
+}  // namespace ssm

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <array>
+#include <complex>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/detail/two_directions.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/layers/s5_weights.hpp"
+#include "ssm/layers/sample_modes.hpp"
+
+namespace ssm {
+namespace detail {
+
+/// The modes of S5, each a group of its own as each has a Δ.
+template <class T>
+SampleModesInputs<T> s5_modes_of(const S5<T>& layer) noexcept {
+  const Index modes = layer.config.modes();
+  return {{layer.log_decay.data(), {modes, 1}},
+          {layer.frequency.data(), {modes, 1}},
+          layer.log_delta,
+          {}};
+}
+
+}  // namespace detail
+
+/// An S5 layer ready to step: its sampled modes and room, and a pointer to the layer, whose B, C
+/// and D it reads and which must outlive it.
+template <class T>
+class S5Stepper {
+ public:
+  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
+  /// or
+  ///   run backward, or a rate that is not above 0 and finite
+  S5Stepper(const S5<T>& layer, Index batch, const LayerOptions<>& options = {})
+      : config_(layer.config), batch_(batch), rate_(options.rate) {
+    constexpr std::string_view function = "S5Stepper";
+    detail::check_s5_config(function, config_);
+    detail::check_one_direction(function, config_);
+    detail::check_step_options(function, options);
+    detail::check_rate(function, rate_);
+    a_bar_.resize({config_.modes(), 1});
+    factor_.resize({config_.modes(), 1});
+    states_.resize({config_.state});
+    update(layer);
+  }
+  S5Stepper(const S5<T>&&, Index, const LayerOptions<>& = {}) = delete;
+
+  /// Samples the modes of this layer, whose configuration is that of the first; to be called when
+  /// its weights have changed. Nothing is allocated. @throws ShapeError
+  void update(const S5<T>& layer) {
+    constexpr std::string_view function = "S5Stepper";
+    if (!(layer.config == config_))
+      detail::throw_shape(function, "layer", "of another configuration", "that of the first");
+    detail::check_parameters(function, layer);
+    SampleModesScratch<T> scratch;
+    sample_modes(cpu(1), detail::s5_modes_of(layer), {rate_, config_.method, 0},
+                 {.a_bar = a_bar_, .b_bar = factor_}, scratch);
+    layer_ = &layer;
+  }
+  void update(const S5<T>&&) = delete;
+
+  [[nodiscard]] Index batch() const noexcept { return batch_; }
+
+  void operator()(const View<const T, 2>& input, S5State<T>& state,
+                  const View<T, 2>& output) noexcept {
+    const S5<T>& layer = *layer_;
+    const Index width = config_.width, modes = config_.modes();
+    detail::check_or_terminate([&] {
+      constexpr std::string_view function = "S5 step";
+      const std::array<Index, 2> extents{batch_, width};
+      detail::check_shape(function, "input", input, extents);
+      detail::check_shape(function, "output", output, extents);
+      detail::check_adjacent(function, "input", input);
+      detail::check_adjacent(function, "output", output);
+      detail::check_shape(function, "state", state.x, std::array<Index, 2>{batch_, modes});
+      detail::check_shape(function, "B", layer.B, std::array<Index, 3>{modes, 2, width});
+      detail::check_shape(function, "C", layer.C, std::array<Index, 3>{width, modes, 2});
+      detail::check_shape(function, "D", layer.D, std::array<Index, 1>{width});
+    });
+    const View<const T, 2> B(layer.B.data(), {config_.state, width});
+    const View<const T, 2> C(layer.C.data(), {width, config_.state});
+    T* const states = states_.data();
+    for (Index b = 0; b < batch_; ++b) {
+      const T* const u = detail::at(input, b, 0);
+      detail::multiply_vector<T>(B, u, states, Write::overwrite);
+      for (Index n = 0; n < modes; ++n) {
+        std::complex<T>& x = state.x(b, n);
+        x = a_bar_(n, 0) * x + factor_(n, 0) * std::complex<T>(states[2 * n], states[2 * n + 1]);
+        states[2 * n] = T(2) * x.real();
+        states[2 * n + 1] = T(-2) * x.imag();
+      }
+      T* const y = detail::at(output, b, 0);
+      detail::multiply_vector<T>(C, states, y, Write::overwrite);
+      for (Index c = 0; c < width; ++c) y[c] += layer.D(c) * u[c];
+    }
+  }
+
+ private:
+  S5Config config_;
+  Index batch_;
+  double rate_;
+  const S5<T>* layer_ = nullptr;
+  Tensor<std::complex<T>, 2> a_bar_, factor_;  // (state/2, 1): ā, and B̄ = factor · B
+  Tensor<T, 1> states_;                        // (state): B u, then [2 Re x, −2 Im x]
+};
+
+/// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
+/// the options of the stepper. Nothing is allocated; FlushDenormals keeps a state that decays in
+/// silence from slowing it down. A step costs 2 · width · state multiply-adds. A shape that does
+/// not fit ends the program with a ShapeError.
+///
+/// @param input, output (batch, width), rows contiguous, not the same memory
+template <class T>
+void step(S5Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,
+          S5State<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
+  stepper(input, state, output);
+}
+
+}  // namespace ssm

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <array>
+#include <complex>
+#include <string>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/discretize/discretize.hpp"
+
+namespace ssm {
+
+/// The weights that give a diagonal system its modes, Λ = −exp(log_decay) + i frequency, in groups
+/// that share a Δ: the channels of S4D and S4, the single modes of S5.
+template <class T, class Space = Host>
+struct SampleModesInputs {
+  View<const T, 2, Space> log_decay;             ///< (groups, modes): log(−Re λ), λ in 1/s
+  View<const T, 2, Space> frequency;             ///< (groups, modes): Im λ, 1/s
+  View<const T, 1, Space> log_delta;             ///< (groups): log Δ, Δ in s
+  View<const std::complex<T>, 2, Space> B = {};  ///< (groups, modes), optional: 1 when absent
+};
+
+struct SampleModesOptions {
+  double rate = 1;                                          ///< Δ ← rate · Δ
+  Discretization method = Discretization::zero_order_hold;  ///< of a_bar and b_bar
+  Index dss_length = 0;  ///< L of DSS, which scales B; 0: not DSS
+};
+
+/// What the modes are wanted as; absent ones are skipped. Outputs share no memory.
+template <class T, class Space = Host>
+struct SampleModesOutputs {
+  View<std::complex<T>, 2, Space> lambda = {};  ///< Λ (groups, modes), 1/s
+  View<T, 1, Space> delta = {};                 ///< Δ (groups), s
+  View<std::complex<T>, 2, Space> B = {};       ///< (groups, modes): of DSS scaled
+  View<std::complex<T>, 2, Space> a_bar = {};   ///< ā (groups, modes)
+  View<std::complex<T>, 2, Space> b_bar = {};   ///< B̄ (groups, modes)
+};
+
+/// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
+/// is ∂/∂Re k + i ∂/∂Im k.
+template <class T, class Space = Host>
+struct SampleModesOutputGradients {
+  View<const std::complex<T>, 2, Space> lambda = {};
+  View<const T, 1, Space> delta = {};
+  View<const std::complex<T>, 2, Space> B = {};
+  View<const std::complex<T>, 2, Space> a_bar = {};
+  View<const std::complex<T>, 2, Space> b_bar = {};
+};
+
+/// Gradients that backward overwrites; absent ones are skipped.
+template <class T, class Space = Host>
+struct SampleModesInputGradients {
+  View<T, 2, Space> log_decay;
+  View<T, 2, Space> frequency;
+  View<T, 1, Space> log_delta;
+  View<std::complex<T>, 2, Space> B = {};  ///< may be the memory of the gradient of the other B
+};
+
+/// What sample_modes leaves for its backward: views of the Λ and Δ that it wrote, which must live
+/// until then.
+template <class T, class Space = Host>
+struct SampleModesScratch {
+  View<const std::complex<T>, 2, Space> lambda;
+  View<const T, 1, Space> delta;
+  std::array<Index, 2> extents{-1, -1};  ///< of the call before
+};
+
+namespace detail {
+
+template <class T, class Space>
+std::array<Index, 2> check_sample_modes(std::string_view function,
+                                        const SampleModesInputs<T, Space>& in,
+                                        const SampleModesOptions& options) {
+  if (!in.log_decay) throw_shape(function, "log_decay", "absent", "(groups, modes)");
+  const std::array<Index, 2> extents = in.log_decay.extents();
+  check_shape(function, "frequency", in.frequency, extents);
+  check_shape(function, "log_delta", in.log_delta, std::array<Index, 1>{extents[0]});
+  check_optional_shape(function, "B", in.B, extents);
+  check_keeps_output(function, options.method);
+  if (options.dss_length < 0)
+    throw_domain(function, "dss_length", std::to_string(options.dss_length), "at least 0");
+  if (!(options.rate > 0 && options.rate <= 1.7976931348623157e308))
+    throw_domain(function, "rate", std::to_string(options.rate), "above 0 and finite");
+  return extents;
+}
+
+/// Of the outputs, and of gradients by them.
+template <class Outputs>
+void check_sampled_modes(std::string_view function, const Outputs& out,
+                         const std::array<Index, 2>& extents) {
+  check_optional_shape(function, "lambda", out.lambda, extents);
+  check_optional_shape(function, "delta", out.delta, std::array<Index, 1>{extents[0]});
+  check_optional_shape(function, "B", out.B, extents);
+  check_optional_shape(function, "a_bar", out.a_bar, extents);
+  check_optional_shape(function, "b_bar", out.b_bar, extents);
+}
+
+}  // namespace detail
+}  // namespace ssm

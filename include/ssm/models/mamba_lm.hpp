@@ -1,0 +1,94 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "ssm/core/error.hpp"
+#include "ssm/layers/mamba.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/models/language_model.hpp"
+
+namespace ssm {
+
+/// The language model of Mamba (Gu & Dao 2023, section 3.4).
+template <class T>
+using MambaLM = LanguageModel<Residual<Mamba<T>>>;
+
+/// Sizes of a Mamba language model whose blocks are alike, as its files and its papers give them.
+struct MambaLMConfig {
+  Index vocab = 256;
+  Index width = 0;  ///< of the residual stream
+  Index layers = 0;
+  Index state = 16;      ///< states of each channel
+  Index conv_width = 4;  ///< taps of each convolution
+  Index expand = 2;      ///< inner channels of a block per channel of the stream
+  Index dt_rank = 0;     ///< 0: ⌈width/16⌉
+  double norm_epsilon = 1e-5;
+
+  [[nodiscard]] MambaConfig block() const noexcept {
+    return {width, expand * width, state, conv_width, dt_rank > 0 ? dt_rank : (width + 15) / 16};
+  }
+  friend bool operator==(const MambaLMConfig&, const MambaLMConfig&) = default;
+};
+
+/// The configuration of that model.
+/// @throws DomainError for sizes that make no model
+template <class T = float>
+[[nodiscard]] typename MambaLM<T>::Config mamba_lm_config(const MambaLMConfig& config) {
+  constexpr std::string_view function = "mamba_lm_config";
+  constexpr Index largest = 0x7fffffff;  // of which no product of two overflows
+  const auto check = [&](const char* name, Index value, Index least) {
+    if (value < least || value > largest)
+      detail::throw_domain(function, name, std::to_string(value),
+                           "from " + std::to_string(least) + " to " + std::to_string(largest));
+  };
+  check("vocab", config.vocab, 1);
+  check("width", config.width, 1);
+  check("layers", config.layers, 0);
+  check("state", config.state, 1);
+  check("conv_width", config.conv_width, 1);
+  check("expand", config.expand, 1);
+  check("dt_rank", config.dt_rank, 0);
+  if (!(config.norm_epsilon >= 0))
+    detail::throw_domain(function, "norm_epsilon", std::to_string(config.norm_epsilon),
+                         "at least 0");
+  return {config.vocab,
+          {config.layers, {config.block(), config.norm_epsilon}},
+          config.norm_epsilon};
+}
+
+/// The configuration of a Mamba language model of so many blocks alike.
+template <class T = float>
+[[nodiscard]] typename MambaLM<T>::Config mamba_lm_config(Index vocab, Index layers,
+                                                          const MambaConfig& block,
+                                                          double epsilon = 1e-5) {
+  return {vocab, {layers, {block, epsilon}}, epsilon};
+}
+
+/// The sizes of a model, as its files want them.
+/// @throws DomainError for blocks that are not alike, or whose channels are no multiple of the width
+template <class T>
+[[nodiscard]] MambaLMConfig published_config(
+    const LanguageModelConfig<Residual<Mamba<T>>>& config) {
+  constexpr std::string_view function = "published_config";
+  const auto& blocks = config.backbone.layers;
+  MambaLMConfig result{.vocab = config.vocab,
+                       .width = config.width(),
+                       .layers = static_cast<Index>(blocks.size()),
+                       .norm_epsilon = config.epsilon};
+  if (blocks.empty()) return result;
+  const MambaConfig& block = blocks.front().mixer;
+  for (const auto& other : blocks)
+    if (!(other == blocks.front()) || other.epsilon != config.epsilon)
+      detail::throw_domain(function, "layers", "unlike each other", "blocks of one configuration");
+  if (block.channels() % config.width() != 0)
+    detail::throw_domain(function, "inner", std::to_string(block.channels()),
+                         "a multiple of the width " + std::to_string(config.width()));
+  result.state = block.state;
+  result.conv_width = block.conv_width;
+  result.expand = block.channels() / config.width();
+  result.dt_rank = block.rank() == (config.width() + 15) / 16 ? 0 : block.rank();
+  return result;
+}
+
+}  // namespace ssm
