@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/discretize.hpp"
@@ -23,6 +24,14 @@ enum class S4dForm {
   convolution,  ///< s4d_kernel and long_conv: zero-order hold or bilinear
   recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
 };
+
+/// The names of the forms in files.
+constexpr std::array<Named<S4dForm>, 4> names(S4dForm) noexcept {
+  return {{{S4dForm::fastest, "fastest"},
+           {S4dForm::scan, "scan"},
+           {S4dForm::convolution, "convolution"},
+           {S4dForm::recurrence, "recurrence"}}};
+}
 
 /// What an S4D layer is.
 struct S4dConfig {
@@ -42,6 +51,18 @@ struct S4dConfig {
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4dConfig&, const S4dConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(S4dConfig& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("state", c.state);
+  visit("bidirectional", c.bidirectional, Field::optional);
+  visit("method", c.method, Field::optional);
+  visit("form", c.form, Field::optional);
+  visit("dss", c.dss, Field::optional);
+  visit("dss_length", c.dss_length, Field::optional);
+}
 
 /// The state of an S4D layer. A plain value.
 template <class T>
@@ -158,6 +179,13 @@ void initialize(S4d<T>& layer, const DiagonalModes<double>& modes, std::uint64_t
     layer.D(c) = static_cast<T>(draws.normal());
   }
   for (T& x : layer.C) x = static_cast<T>(std::sqrt(0.5) * draws.normal());
+}
+
+/// The same by the rule of the authors: the diagonal of HiPPO-LegS.
+/// @throws as the other
+template <class T>
+void initialize(S4d<T>& layer, std::uint64_t seed, Index = 1) {
+  initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);
 }
 
 }  // namespace ssm
