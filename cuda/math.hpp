@@ -84,6 +84,17 @@ SSM_DEVICE Complex<T> expm1_of(Complex<T> z) {
   return {growth - 2 * s * s * (growth + 1), 2 * s * c * (growth + 1)};
 }
 
+/// e^z, of full relative accuracy however far z decays, where e^z − 1 has lost it.
+template <class T>
+SSM_DEVICE T exp_of(T z) {
+  return std::exp(z);
+}
+template <class T>
+SSM_DEVICE Complex<T> exp_of(Complex<T> z) {
+  const T size = std::exp(z.re);
+  return {size * T(std::cos(z.im)), size * T(std::sin(z.im))};
+}
+
 template <class T>
 SSM_DEVICE T quotient(T x, T y) {
   return x / y;
@@ -127,7 +138,7 @@ SSM_DEVICE E phi1_derivative(E z) {
     }
     return sum;
   }
-  return quotient((z - E(T(1))) * (expm1_of(z) + E(T(1))) + E(T(1)), z * z);
+  return quotient((z - E(T(1))) * exp_of(z) + E(T(1)), z * z);
 }
 
 // --- Activations -----------------------------------------------------------------------------

@@ -44,7 +44,7 @@ SSM_DEVICE Mode<W> discretized(Discretization method, W lambda, double delta) {
   const W one(1.0), z = lambda * delta;
   switch (method) {
     case Discretization::zero_order_hold:
-      return {expm1_of(z) + one, phi1(z) * delta};
+      return {exp_of(z), phi1(z) * delta};
     case Discretization::bilinear:
       return {quotient(one + z * 0.5, one - z * 0.5), quotient(W(delta), one - z * 0.5)};
     case Discretization::forward_euler:

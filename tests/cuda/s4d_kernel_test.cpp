@@ -1,5 +1,6 @@
 #include "ssm/cuda/s4d_kernel.hpp"
 
+#include <cmath>
 #include <complex>
 #include <limits>
 
@@ -39,5 +40,25 @@ TEMPLATE_TEST_CASE("the kernel of S4D on a device is that of the CPU", "", float
                              (1 + static_cast<double>(length) / 100);
         CHECK(relative_error(to_host(cuda, got), want) <= bound);
       }
+  }
+}
+
+TEST_CASE("a mode that decays far within a step keeps its digits on a device") {
+  Tensor<std::complex<double>, 2> lambda({1, 1}), C({1, 1});
+  Tensor<double, 1> delta({1});
+  delta(0) = 1;
+  C(0, 0) = 1;
+  for (const double decay : {1.0, 20.0, 38.0, 50.0, 300.0}) {
+    CAPTURE(decay);
+    lambda(0, 0) = -decay;
+    const auto on_lambda = to_device(cuda, lambda), on_C = to_device(cuda, C);
+    const auto on_delta = to_device(cuda, delta);
+    DeviceTensor<double, 2> got(cuda, {1, 2});
+    DiagonalKernelScratch<double, Device> scratch;
+    s4d_kernel(cuda, DiagonalKernelInputs<double, Device>{on_lambda, on_delta, {}, on_C},
+               {Discretization::zero_order_hold}, {got}, scratch);
+    const auto kernel = to_host(cuda, got);
+    const double want = kernel(0, 0) * std::exp(-decay);
+    CHECK(std::abs(kernel(0, 1) - want) <= 1e-14 * want);
   }
 }
