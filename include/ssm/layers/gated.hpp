@@ -54,6 +54,15 @@ struct GatedScratch {
   DropoutScratch<T, Space> dropout;
 };
 
+/// Hands on the room that holds nothing of a call.
+template <class Layer>
+void hand_over_room(GatedScratch<Layer>& from, GatedScratch<Layer>& to) {
+  std::swap(from.drows, to.drows);
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
 /// Any layer with the gate that S4 puts behind its mixers (Gu, Goel & Ré 2022, appendix, and its
 /// code), which lets channels meet:
 ///

@@ -86,6 +86,19 @@ struct MambaScratch {
   DecayScratch<T, Space> decay;
 };
 
+/// Hands on the room that holds nothing of a call.
+template <class T, class Space>
+void hand_over_room(MambaScratch<T, Space>& from, MambaScratch<T, Space>& to) {
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.du, to.du);
+  std::swap(from.dparameters, to.dparameters);
+  std::swap(from.ddelta, to.ddelta);
+  std::swap(from.dy, to.dy);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.conv, to.conv);
+  detail::hand_over(from.scan, to.scan);
+}
+
 /// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3): its weights, or their gradient.
 ///
 ///   [x, z] = in_proj · input,  u = silu(conv(x)),  [dt, B, C] = x_proj · u,

@@ -87,6 +87,15 @@ struct OneOf {
   }
 };
 
+/// Hands on the room that holds nothing of a call, of each kind.
+template <class... Scratches>
+void hand_over_room(std::tuple<Scratches...>& from, std::tuple<Scratches...>& to) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    (detail::hand_over(std::get<I>(from), std::get<I>(to)), ...);
+  }
+  (std::index_sequence_for<Scratches...>());
+}
+
 template <class First, class... Rest, class Visit>
 void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {
   std::visit([&](auto& kind) { parameters(kind, visit); }, layer.kind);

@@ -51,6 +51,15 @@ struct ResidualScratch {
   DropoutScratch<T, Space> dropout;
 };
 
+/// Hands on the room that holds nothing of a call.
+template <class Layer>
+void hand_over_room(ResidualScratch<Layer>& from, ResidualScratch<Layer>& to) {
+  std::swap(from.mixed, to.mixed);
+  std::swap(from.dmixed, to.dmixed);
+  std::swap(from.dnormed, to.dnormed);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
 /// A residual block around any layer, its norm first (pre-norm):
 ///
 ///   output = input + dropout(mixer(rms_norm(input))).
