@@ -10,11 +10,14 @@
 #include <vector>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
 namespace detail {
+
+inline namespace SSM_DETAIL_ISA {
 
 /// Cache-line alignment, so that a full vector register loads from one line.
 template <class T>
@@ -35,6 +38,7 @@ struct AlignedAllocator {
   friend bool operator==(const AlignedAllocator&, const AlignedAllocator&) noexcept { return true; }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 
 /// A contiguous, row-major array in host memory, aligned to a cache line, zero when made.

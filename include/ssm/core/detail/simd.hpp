@@ -193,6 +193,11 @@ struct Exp2<double> {
   static constexpr int mantissa_bits = 52;
 };
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"  // of macros among the intrinsics
+#endif
+
 /// The nearest integer, for |x| < 2^22 in float and 2^51 in double, whatever the rounding mode
 /// where the machine has an instruction for it. No compiler may fold it into x.
 template <class T>
@@ -267,6 +272,10 @@ template <class T>
   else
     return Vec<T>(_mm512_maskz_scalef_pd(0xff, a.v, n.v));
 }
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
 
 /// 2^x. Underflow gives 0 (without AVX-512 already below the normal numbers), overflow infinity.
