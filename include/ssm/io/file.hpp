@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -16,10 +18,8 @@
 
 #if defined(_WIN32)
 #include <io.h>
-#include <stdio.h>
 #else
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 #endif
 
