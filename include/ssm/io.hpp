@@ -1,6 +1,6 @@
 #pragma once
 
-/// The room io: files: safetensors, checkpoints of any layer or model (needs nlohmann_json: ssm::io).
+/// The room io: files: safetensors, checkpoints of any layer or model.
 
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/commit.hpp"
