@@ -2,11 +2,6 @@
 
 #include "ssm/core/eigen.hpp"
 #include <Eigen/Dense>
-#include <string_view>
-
-#include "ssm/discretize/zero_order_hold.hpp"
-#include "ssm/system/lyapunov.hpp"
-#include "ssm/system/riccati.hpp"
 
 // The templates that most programs of this repository would compile again, each for seconds: they
 // are compiled once, in instances.cpp. A user's program is not concerned.
@@ -31,11 +26,3 @@ SSM_INSTANCE class RealQZ<MatrixXd>;
 SSM_INSTANCE class RealSchur<MatrixXd>;
 SSM_INSTANCE RealSchur<MatrixXd>& RealSchur<MatrixXd>::compute(const EigenBase<MatrixXd>&, bool);
 }  // namespace Eigen
-
-namespace ssm::detail {
-SSM_INSTANCE class SchurForm<Eigen::MatrixXd>;
-SSM_INSTANCE RiccatiSolution<Eigen::MatrixXd> solve_riccati(
-    std::string_view, const RiccatiEquation<Eigen::MatrixXd>&);
-SSM_INSTANCE void hold_in_place(Eigen::MatrixXd&, Eigen::MatrixXd&);
-SSM_INSTANCE Eigen::MatrixXd exponential_of_balanced(const Eigen::MatrixXd&);
-}  // namespace ssm::detail
