@@ -35,6 +35,11 @@ struct Config {
 
   friend bool operator==(const Config&, const Config&) = default;
 };
+/// What a file says of it.
+template <class Visit>
+void fields(Config& config, Visit&& visit) {
+  visit("width", config.width);
+}
 
 template <class T>
 struct State {
