@@ -6,6 +6,9 @@
 #include "block.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/cuda/backend.hpp"
+#ifdef __CUDACC__
+#include "check.hpp"
+#endif
 
 namespace ssm::kernels {
 
@@ -16,13 +19,6 @@ constexpr Index shared_size(Index count) {
 }
 
 #ifdef __CUDACC__
-
-/// Of what a call returned: cudaGetLastError may tell of errors that are not ours.
-inline void check(const char* function, const char* call, cudaError_t error) {
-  if (error == cudaSuccess) return;
-  static_cast<void>(cudaGetLastError());  // the call left it there too
-  throw CudaError(std::string(function) + ": " + call + " failed: " + cudaGetErrorString(error));
-}
 
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::most_threads) run(const __grid_constant__ Kernel kernel) {

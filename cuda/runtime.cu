@@ -1,7 +1,7 @@
 #include <string>
 #include <utility>
 
-#include "launch.hpp"
+#include "check.hpp"
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/memory.hpp"
 

@@ -233,7 +233,7 @@ void backward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& in
   ssm::detail::check_shape(function, "the gradient of output", doutput, input.extents());
   scratch.call.check(function, "Gru forward", input.extents());
   const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
-  ssm::resize_gradients(layer, gradients);
+  ssm::resize_gradients(backend, layer, gradients);
   scratch.dinput.resize({batch * length, 3 * width});
   scratch.drecurrent.resize({batch * length, 3 * width});
   scratch.running.resize({batch, width});

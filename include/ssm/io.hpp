@@ -4,6 +4,7 @@
 
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/commit.hpp"
+#include "ssm/io/config_json.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/json.hpp"
 #include "ssm/io/json_object.hpp"
@@ -14,4 +15,5 @@
 #include "ssm/io/safetensors_header.hpp"
 #include "ssm/io/safetensors_reader.hpp"
 #include "ssm/io/safetensors_writer.hpp"
+#include "ssm/io/save_load.hpp"
 #include "ssm/io/training_checkpoint.hpp"

@@ -1,9 +1,12 @@
 #include "ssm/core/detail/simd.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cfenv>
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <utility>
 
 #include "support/catch.hpp"
 #include "support/random.hpp"
@@ -90,4 +93,87 @@ TEMPLATE_TEST_CASE("vectors of elementwise functions are right at the ends, and 
   CHECK(std::isnan(at<T>(power, nan)));
   CHECK(std::isnan(at<T>(softly, nan)));
   CHECK(std::isnan(at<T>(squashed, nan)));
+}
+
+TEMPLATE_TEST_CASE("powers of two next to 1 have no bias", "", float, double) {
+  using T = TestType;
+  constexpr double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  ssm::test::Random random(4);
+  for (const double size : {1e-2, 1e-3, 1e-4, 1e-5, 1e-6})
+    for (const double sign : {-1.0, 1.0}) {
+      CAPTURE(size, sign);
+      constexpr int draws = 20000;
+      double sum = 0;
+      for (int draw = 0; draw < draws; ++draw) {
+        std::array<T, vector_bytes / sizeof(T)> x, got;
+        for (T& value : x) value = static_cast<T>(sign * size * random.uniform(0.5, 1));
+        exp2(Vec<T>::load(x.data())).store(got.data());
+        for (std::size_t i = 0; i < x.size(); ++i)
+          sum += static_cast<double>(got[i] / std::exp2(static_cast<long double>(x[i])) - 1);
+      }
+      const double mean = sum / (draws * static_cast<double>(lanes<T>));
+      CHECK(std::abs(mean) <= 0.02 * epsilon);
+    }
+}
+
+TEST_CASE("a state that decays slowly, each step by another factor, drifts nowhere") {
+  constexpr Index W = lanes<float>;
+  constexpr int steps = 200000;
+  for (const auto& [rate, bound] : {std::pair(1e-3, 8e-6), std::pair(1e-4, 3e-5),
+                                   std::pair(1e-5, 1e-4)}) {  // a loop with std::exp: a third
+    std::array<float, static_cast<std::size_t>(W)> A, h;
+    std::array<double, static_cast<std::size_t>(W)> exact{};
+    ssm::test::Random random(5);
+    for (float& value : A) value = static_cast<float>(-rate * random.uniform(0.9, 1.1));
+    Vec<float> state(0.0f);
+    for (int step = 0; step < steps; ++step) {
+      const auto delta = static_cast<float>(std::log1p(std::exp(random.uniform(-1, 1))));
+      const Vec<float> decay = exp2(Vec<float>(delta * log2_e<float>) * Vec<float>::load(A.data()));
+      state = fma(Vec<float>(delta), Vec<float>(1.0f), state * decay);
+      for (std::size_t i = 0; i < A.size(); ++i)
+        exact[i] = exact[i] * std::exp(static_cast<double>(delta) * static_cast<double>(A[i])) +
+                   static_cast<double>(delta);
+    }
+    state.store(h.data());
+    double error = 0;
+    for (std::size_t i = 0; i < A.size(); ++i)
+      error = std::max(error, std::abs(static_cast<double>(h[i]) / exact[i] - 1));
+    CAPTURE(rate);
+    CHECK(error <= bound);
+  }
+}
+
+TEMPLATE_TEST_CASE("elementwise functions hold in every rounding mode", "", float, double) {
+  using T = TestType;
+  const int before = std::fegetround();
+  for (const int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    CAPTURE(mode);
+    std::fesetround(mode);
+    std::array<T, 8> got;
+    volatile T at_point[] = {T(-200), T(-1.3), T(-2000)};
+    got[0] = at<T>([](Vec<T> x) { return sigmoid(x); }, at_point[0]);
+    got[1] = at<T>([](Vec<T> x) { return exp(x); }, at_point[1]);
+    got[2] = at<T>([](Vec<T> x) { return exp2(x); }, at_point[1]);
+    got[3] = at<T>([](Vec<T> x) { return exp(x); }, at_point[2]);
+    got[4] = at<T>([](Vec<T> x) { return exp2(x); }, at_point[2]);
+    got[5] = at<T>([](Vec<T> x) { return softplus(x); }, at_point[0]);
+    std::fesetround(before);
+    const double bound = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    const double tiny = static_cast<double>(std::numeric_limits<T>::min());
+    CHECK(std::abs(static_cast<double>(got[0]) - std::exp(-200.0)) <=
+          bound * std::exp(-200.0) + tiny);
+#if defined(__AVX__) || defined(__aarch64__)
+    CHECK(std::abs(static_cast<double>(got[1]) / std::exp(static_cast<double>(T(-1.3))) - 1) <=
+          bound);
+    CHECK(std::abs(static_cast<double>(got[2]) / std::exp2(static_cast<double>(T(-1.3))) - 1) <=
+          bound);
+#else  // no instruction rounds to nearest then
+    CHECK(std::abs(static_cast<double>(got[1]) / std::exp(-1.3) - 1) <= 1e-3);
+    CHECK(std::abs(static_cast<double>(got[2]) / std::exp2(-1.3) - 1) <= 1e-3);
+#endif
+    CHECK((got[3] >= 0 && static_cast<double>(got[3]) <= tiny));
+    CHECK((got[4] >= 0 && static_cast<double>(got[4]) <= tiny));
+    CHECK(std::abs(static_cast<double>(got[5]) - std::exp(-200.0)) <=
+          bound * std::exp(-200.0) + tiny);
+  }
 }

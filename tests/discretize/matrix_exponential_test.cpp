@@ -1,5 +1,6 @@
 #include "ssm/discretize/matrix_exponential.hpp"
 
+#include <Eigen/LU>
 #include <complex>
 #include <limits>
 

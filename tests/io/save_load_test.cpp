@@ -8,6 +8,10 @@
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/projected.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s5.hpp"
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/sequence_classifier.hpp"
 #include "support/catch.hpp"
@@ -135,6 +139,13 @@ TEST_CASE("a layer comes back from its file with its configuration and its bits"
   check_round_trip<Toy<float, Tensor<ssm::Half, 2>>>({.width = 3});
   check_round_trip<Toy<float>>({.width = 0});
   check_round_trip<Mamba<float>>({.width = 6, .state = 3});
+  check_round_trip<ssm::S4<double>>({.width = 3, .state = 4, .rank = 2, .length = 8});
+  check_round_trip<ssm::S4d<float>>({.width = 3,
+                                     .state = 4,
+                                     .bidirectional = true,
+                                     .method = ssm::Discretization::bilinear,
+                                     .form = ssm::S4dForm::scan});
+  check_round_trip<ssm::S5<double>>({.width = 3, .state = 4, .bidirectional = true});
 }
 
 TEST_CASE("so do layers of layers, stacks of mixed kinds, and models") {
@@ -276,4 +287,28 @@ TEST_CASE("a layer that is there keeps what it has unless all is read") {
 
   Toy<float> wider({.width = 4});
   CHECK_THROWS_WITH(ssm::read_into(bad, "other.", wider), contains("expected (8, 4)"));
+}
+
+TEST_CASE(
+    "a model's file with any bytes of its header changed is loaded or refused, nothing else") {
+  using Mixed = ssm::OneOf<Residual<Mamba<float>>, Mamba<float>>;
+  using Model = ssm::LanguageModel<Mixed>;
+  const ssm::MambaConfig mamba{.width = 2, .inner = 3, .state = 1};
+  ssm::StackConfig<Mixed> stack(1, {mamba});
+  stack.layers.push_back({ssm::ResidualConfig<Mamba<float>>{mamba, 0.1}});
+  const TempDirectory directory;
+  ssm::save(directory / "good", random_layer<Model>({3, stack, 1e-5}));
+  const std::string good = ssm::test::read_bytes(directory / "good");
+  const auto config_end = static_cast<Index>(good.find("\"format\""));
+  ssm::test::Random random(3);
+  int loaded = 0, refused = 0;
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string bytes = good;
+    for (Index change = random.integer(1, 2); change > 0; --change)
+      bytes[static_cast<std::size_t>(random.integer(8, config_end))] =
+          "0123456789-.e{}[]\",:"[random.integer(0, 19)];
+    ++(complaint<Model>(directory.write("bad", bytes)).empty() ? loaded : refused);
+  }
+  CHECK(loaded + refused == 2000);
+  CHECK(refused > 1000);
 }

@@ -98,7 +98,7 @@ void backward(const Cpu&, const Leaky<T>& layer, const InputOf<Leaky<T>>& u,
   if (dstate)
     detail::check_shape("Leaky", "the gradient of state", dstate->x,
                         std::array{options.sequences.count(batch), width});
-  resize_gradients(layer, gradients);
+  resize_gradients(ssm::cpu, layer, gradients);
   zero_parameters(gradients);
   for_sequences(options, batch, length, [&](Index s, const detail::SequenceSpan& span) {
     for (Index c = 0; c < width; ++c) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "ssm/core/eigen.hpp"  // before Eigen: it knows of warnings there
 #include <Eigen/Dense>
 #include <algorithm>
 #include <array>
@@ -14,5 +13,5 @@
 #include <string>
 #include <vector>
 
+#include "ssm/core/eigen.hpp"  // before Eigen: it knows of warnings there
 #include "support/catch.hpp"
-#include "support/instances.hpp"

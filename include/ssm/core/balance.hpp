@@ -8,7 +8,13 @@
 namespace ssm::detail {
 
 template <class Matrix>
-using DiagonalOf = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
+struct DiagonalOfMatrix {
+  using type = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
+};
+
+/// A column of real numbers, as many as a matrix has rows.
+template <class Matrix>
+using DiagonalOf = typename DiagonalOfMatrix<Matrix>::type;
 
 /// Replaces A by S⁻¹ A S with a diagonal S of powers of two that evens out the off-diagonal
 /// 1-norms of row i and column i, and returns the diagonal of S. Exact but for underflow.
@@ -16,15 +22,19 @@ using DiagonalOf = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
 template <class Matrix>
 DiagonalOf<Matrix> balance(Matrix& A) {
   constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
-  const auto diagonal = A.diagonal().eval();
-  A.diagonal().setZero();
-  DiagonalOf<Matrix> scale = DiagonalOf<Matrix>::Ones(A.rows());
+  const Index n = A.rows();
+  DiagonalOf<Matrix> scale(n);
+  for (Index i = 0; i < n; ++i) scale(i) = 1;
   bool changed = true;
   for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
     changed = false;
-    for (Index i = 0; i < A.rows(); ++i) {
-      const double column = A.col(i).cwiseAbs().sum();
-      const double row = A.row(i).cwiseAbs().sum();
+    for (Index i = 0; i < n; ++i) {
+      double column = 0, row = 0;
+      for (Index j = 0; j < n; ++j)
+        if (j != i) {
+          column += std::abs(A(j, i));
+          row += std::abs(A(i, j));
+        }
       if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
       const int exponent = static_cast<int>(std::lround((std::log2(row) - std::log2(column)) / 2));
       const double factor = std::ldexp(1.0, exponent);
@@ -33,12 +43,14 @@ DiagonalOf<Matrix> balance(Matrix& A) {
       const bool pays = column * factor + row * inverse < 0.95 * (column + row);
       if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
       scale(i) = total;
-      A.col(i) *= factor;
-      A.row(i) *= inverse;
+      for (Index j = 0; j < n; ++j)
+        if (j != i) {
+          A(j, i) *= factor;
+          A(i, j) *= inverse;
+        }
       changed = true;
     }
   }
-  A.diagonal() = diagonal;
   return scale;
 }
 

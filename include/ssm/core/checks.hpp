@@ -91,7 +91,8 @@ void check_output(std::string_view function, std::string_view argument, const An
   Index span = 0;
   bool row_major = true;
   for (std::size_t i = AnyView::rank; i-- > 0;) {
-    row_major = row_major & ((view.extent(i) <= 1) | (view.stride(i) > span));
+    const bool single = view.extent(i) <= 1, apart = view.stride(i) > span;
+    row_major = row_major & (single | apart);
     span += (view.extent(i) - 1) * view.stride(i);
   }
   if (!row_major) check_output_in_any_order(function, argument, view);
@@ -128,10 +129,13 @@ void check_rows(std::string_view function, std::string_view argument, const AnyV
                 const std::array<Index, Rank>& extents) {
   static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
   // One branch for a view that is as it should be.
-  bool good = static_cast<bool>(view) & (view.data() != nullptr) &
-              ((extents[Rank - 1] <= 1) | (view.stride(Rank - 1) == 1));
-  for (std::size_t i = 0; i < Rank; ++i)
-    good = good & (view.extent(i) == extents[i]) & (extents[i] >= 0);
+  const bool given = static_cast<bool>(view), real = view.data() != nullptr;
+  const bool single = extents[Rank - 1] <= 1, adjacent = view.stride(Rank - 1) == 1;
+  bool good = given & real & (single | adjacent);
+  for (std::size_t i = 0; i < Rank; ++i) {
+    const bool fits = view.extent(i) == extents[i], counts = extents[i] >= 0;
+    good = good & fits & counts;
+  }
   if (!good) check_rows_in_turn(function, argument, view, extents);
 }
 
@@ -143,35 +147,42 @@ void check_output_rows(std::string_view function, std::string_view argument, con
   check_output(function, argument, view);
 }
 
-/// Where the elements of a view lie.
+/// Where the elements of a view lie. Set by `set`; without initializers, as some operations are
+/// shorter than it takes to fill a few of these with zeros.
 struct Footprint {
   static constexpr std::size_t most = 6;
 
-  const void* data = nullptr;
-  std::uintptr_t begin = 0, end = 0;  ///< bytes from the first element to the last
-  std::size_t element = 0, rank = 0;
-  std::array<Index, most> extents{}, strides{};
+  const void* data;
+  std::uintptr_t begin, end;  ///< bytes from the first element to the last
+  std::size_t element;        ///< bytes of one
+  std::size_t rank;           ///< extents that count: above 1, with a stride
+  std::array<Index, most> extents, strides;
 
   template <class AnyView>
-  static Footprint of(const AnyView& view) noexcept {
+  void set(const AnyView& view) noexcept {
     static_assert(AnyView::rank <= most);
-    Footprint f;
-    if (!view || view.data() == nullptr || view.size() == 0) return f;
-    f.data = view.data();
-    f.element = sizeof(typename AnyView::value_type);
-    f.begin = f.end = std::bit_cast<std::uintptr_t>(view.data());
+    data = view.data();
+    element = sizeof(typename AnyView::value_type);
+    rank = 0;
+    begin = end = std::bit_cast<std::uintptr_t>(view.data());
+    if (!view || view.data() == nullptr || view.size() == 0) return;
     for (std::size_t i = 0; i < AnyView::rank; ++i) {
       const Index extent = view.extent(i), stride = view.stride(i);
       if (extent == 1 || stride == 0) continue;
-      f.extents[f.rank] = extent;
-      f.strides[f.rank++] = stride;
-      const Index length = (extent - 1) * stride * static_cast<Index>(f.element);
+      extents[rank] = extent;
+      strides[rank++] = stride;
+      const Index length = (extent - 1) * stride * static_cast<Index>(element);
       if (length < 0)
-        f.begin -= static_cast<std::uintptr_t>(-length);
+        begin -= static_cast<std::uintptr_t>(-length);
       else
-        f.end += static_cast<std::uintptr_t>(length);
+        end += static_cast<std::uintptr_t>(length);
     }
-    f.end += f.element;
+    end += element;
+  }
+  template <class AnyView>
+  static Footprint of(const AnyView& view) noexcept {
+    Footprint f;
+    f.set(view);
     return f;
   }
 
@@ -205,8 +216,10 @@ struct Footprint {
     return begin < other.end && other.begin < end && alternates_not(other);
   }
   [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
-    return data == other.data && rank == other.rank && extents == other.extents &&
-           strides == other.strides;
+    bool same = data == other.data && rank == other.rank;
+    for (std::size_t i = 0; same && i < rank; ++i)
+      same = extents[i] == other.extents[i] && strides[i] == other.strides[i];
+    return same;
   }
 
  private:
@@ -286,26 +299,27 @@ class OverlapChecks {
 
   template <class AnyView>
   void input(std::string_view name, const AnyView& view) noexcept {
-    if (view) add(name, Footprint::of(view));
+    if (!view) return;
+    if (count_ == Most) std::abort();  // Most is too small for the operation that asks
+    names_[count_] = name;
+    footprints_[count_++].set(view);  // in its place: a copy would wait for what was just written
   }
   /// `same` names an argument whose very elements, in the same places, the output may be.
   template <class AnyView>
   void output(std::string_view name, const AnyView& view, std::string_view same = {}) {
     if (!view) return;
-    const Footprint footprint = Footprint::of(view);
-    for (std::size_t i = 0; i < count_; ++i)
-      if (footprint.overlaps(footprints_[i]) &&
-          !(names_[i] == same && footprint.is_same(footprints_[i])))
-        throw_shape(function_, name, "in the memory of " + std::string(names_[i]),
-                    "memory of its own");
-    add(name, footprint);
+    const std::size_t before = count_;
+    input(name, view);
+    for (std::size_t i = 0; i < before; ++i)
+      if (footprints_[before].overlaps(footprints_[i]) &&
+          !(names_[i] == same && footprints_[before].is_same(footprints_[i])))
+        throw_overlap(name, names_[i]);
   }
 
  private:
-  void add(std::string_view name, const Footprint& footprint) noexcept {
-    if (count_ == Most) std::abort();  // Most is too small for the operation that asks
-    names_[count_] = name;
-    footprints_[count_++] = footprint;
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_overlap(std::string_view name,
+                                                            std::string_view other) const {
+    throw_shape(function_, name, "in the memory of " + std::string(other), "memory of its own");
   }
 
   std::string_view function_;

@@ -5,6 +5,8 @@
 #include <concepts>
 #include <type_traits>
 
+#include "ssm/core/index.hpp"
+
 namespace ssm {
 
 /// A number and its derivative in one direction: value + derivative ε with ε² = 0.
@@ -99,11 +101,10 @@ struct Dual {
   /// a^b; the logarithm of a counts only where b varies.
   friend Dual pow(const Dual& a, const Dual& b) {
     const T power = std::pow(a.value, b.value);
-    T derivative = T(0);
-    if (a.derivative != T(0))
-      derivative += b.value * std::pow(a.value, b.value - T(1)) * a.derivative;
-    if (b.derivative != T(0)) derivative += power * std::log(a.value) * b.derivative;
-    return {power, derivative};
+    T slope = T(0);
+    if (a.derivative != T(0)) slope += b.value * std::pow(a.value, b.value - T(1)) * a.derivative;
+    if (b.derivative != T(0)) slope += power * std::log(a.value) * b.derivative;
+    return {power, slope};
   }
   friend bool isfinite(const Dual& a) {
     return std::isfinite(a.value) && std::isfinite(a.derivative);

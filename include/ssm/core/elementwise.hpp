@@ -3,6 +3,8 @@
 #include <cmath>
 #include <concepts>
 
+#include "ssm/core/index.hpp"
+
 namespace ssm {
 
 /// σ(x) = 1/(1 + e^−x), with full relative accuracy at both ends.

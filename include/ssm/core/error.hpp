@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -48,33 +49,52 @@ std::string to_string(const std::array<Index, Rank>& extents) {
   return text += ")";
 }
 
+/// Throws an Error that says `sentence`; in a program without exceptions, says it and ends.
+template <class Error>
+[[noreturn, gnu::cold]] void raise(const std::string& sentence) {
+#if defined(__cpp_exceptions)
+  throw Error(sentence);
+#else
+  std::fputs((sentence + "\n").c_str(), stderr);
+  std::terminate();
+#endif
+}
+
+/// "function: argument is got, expected want"
+[[nodiscard]] inline std::string complaint(std::string_view function, std::string_view argument,
+                                           const std::string& got, std::string_view want) {
+  return std::string(function) + ": " + std::string(argument) + " is " + got + ", expected " +
+         std::string(want);
+}
+
 [[noreturn]] inline void throw_shape(std::string_view function, std::string_view argument,
                                      const std::string& got, const std::string& want) {
-  throw ShapeError(std::string(function) + ": " + std::string(argument) + " is " + got +
-                   ", expected " + want);
+  raise<ShapeError>(complaint(function, argument, got, want));
 }
 
 [[noreturn]] inline void throw_domain(std::string_view function, std::string_view argument,
                                       const std::string& got, std::string_view want) {
-  throw DomainError(std::string(function) + ": " + std::string(argument) + " is " + got +
-                    ", expected " + std::string(want));
+  raise<DomainError>(complaint(function, argument, got, want));
 }
 
 [[noreturn]] inline void throw_convergence(std::string_view function, std::string_view argument,
                                            const std::string& got, std::string_view want) {
-  throw ConvergenceError(std::string(function) + ": " + std::string(argument) + " is " + got +
-                         ", expected " + std::string(want));
+  raise<ConvergenceError>(complaint(function, argument, got, want));
 }
 
 /// Runs checks that throw, in a function that may not: an error ends the program, and its message
 /// is printed, which compilers lose where they see that an exception would meet noexcept.
 template <class Checks>
 void check_or_terminate(const Checks& checks) noexcept {
+#if defined(__cpp_exceptions)
   try {
     checks();
   } catch (...) {
     std::terminate();
   }
+#else
+  checks();
+#endif
 }
 
 /// Apart from check_shape, which is called before every step.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ssm/core/index.hpp"
+
 namespace ssm {
 
 /// The number that the 16 bits of an IEEE binary16 stand for; exact.

@@ -1,6 +1,7 @@
 #pragma once
 
-#include <cstdint>
+#include "ssm/core/detail/float_control.hpp"
+#include "ssm/core/index.hpp"
 
 namespace ssm {
 
@@ -11,52 +12,24 @@ namespace ssm {
 /// step on many processors. Around the steps of a stream:
 ///
 ///   const ssm::FlushDenormals flush;
-///   ssm::s4d_step<float>(weights, input, state, output, scratch);
+///   ssm::selective_scan_step(inputs, options, state, output);
 ///
 /// Results move by less than 1.2e-38 in float, 2.3e-308 in double. No library function sets the
-/// mode by itself, and other threads keep theirs. Without effect where `available` is false.
+/// mode by itself, other threads keep theirs, and a parallel loop runs in its caller's. Without
+/// effect where `available` is false.
 class FlushDenormals {
  public:
-#if defined(__SSE2__) || defined(__aarch64__)
-  static constexpr bool available = true;
-#else
-  static constexpr bool available = false;
-#endif
+  static constexpr bool available = detail::flush_denormals_bits != 0;
 
-  FlushDenormals() noexcept : before_(read()) { write(before_ | bits); }
-  ~FlushDenormals() { write(before_); }
+  FlushDenormals() noexcept : before_(detail::float_control()) {
+    detail::set_float_control(before_ | detail::flush_denormals_bits);
+  }
+  ~FlushDenormals() { detail::set_float_control(before_); }
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-#if defined(__SSE2__)
-  using Control = unsigned;
-  static constexpr Control bits = 0x8040;  // flush to zero, denormals are zero
-  static Control read() noexcept { return __builtin_ia32_stmxcsr(); }
-  static void write(Control control) noexcept {
-    asm volatile("" ::: "memory");  // no arithmetic on what is in memory passes the change
-    __builtin_ia32_ldmxcsr(control);
-    asm volatile("" ::: "memory");
-  }
-#elif defined(__aarch64__)
-  using Control = std::uint64_t;
-  static constexpr Control bits = Control{1} << 24;  // FZ
-  static Control read() noexcept {
-    Control control;
-    asm volatile("mrs %0, fpcr" : "=r"(control));
-    return control;
-  }
-  static void write(Control control) noexcept {
-    asm volatile("msr fpcr, %0" ::"r"(control) : "memory");
-  }
-#else
-  using Control = unsigned;
-  static constexpr Control bits = 0;
-  static Control read() noexcept { return 0; }
-  static void write(Control) noexcept {}
-#endif
-
-  Control before_;
+  detail::FloatControl before_;
 };
 
 }  // namespace ssm

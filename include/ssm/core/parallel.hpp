@@ -2,24 +2,75 @@
 
 #include <algorithm>
 #include <exception>
-#include <thread>
-#include <vector>
+#include <limits>
+#include <mutex>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/thread_pool.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {
+
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+[[nodiscard]] inline bool is_in_parallel() noexcept {
+#ifdef _OPENMP
+  if (omp_in_parallel()) return true;  // a loop of the caller's own keeps the cores busy
+#endif
+  return in_parallel_loop;
+}
+
+/// The failure of the first of several runs.
+class FirstFailure {
+ public:
+  template <class Run>
+  void guard(int run, const Run& body) noexcept {
+#if defined(__cpp_exceptions)
+    try {
+      body();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (run >= run_) return;
+      run_ = run;
+      failure_ = std::current_exception();
+    }
+#else
+    static_cast<void>(run);
+    body();
+#endif
+  }
+  void rethrow() const {
+#if defined(__cpp_exceptions)
+    if (failure_) std::rethrow_exception(failure_);
+#endif
+  }
+
+ private:
+#if defined(__cpp_exceptions)
+  std::mutex mutex_;
+  int run_ = (std::numeric_limits<int>::max)();
+  std::exception_ptr failure_;
+#endif
+};
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+
+inline namespace SSM_DETAIL_ISA {
 
 /// Calls body(i) for every i in [0, count), contiguous runs of i on each thread.
 ///
 /// The result cannot depend on the number of threads as long as body(i) writes only what belongs
 /// to i. A reduction over i is made deterministic by the caller: fixed pieces, summed in order.
 /// The first exception in index order of the runs is rethrown once every thread is done. With one
-/// thread, or one piece of work, no thread is started.
+/// thread, with one piece of work, and inside another parallel loop, no thread is started. Threads
+/// are kept for the next loop, waiting without use of a core; those that find no core in time are
+/// not waited for. Costs a few microseconds beside the work: see for_work.
 template <class Body>
 void parallel_for(const Cpu& backend, Index count, Body&& body) {
   // One compiled copy of the loop: where the compiler may fuse multiply-adds, two copies can differ
@@ -27,30 +78,16 @@ void parallel_for(const Cpu& backend, Index count, Body&& body) {
   const auto loop = [&](Index begin, Index end) __attribute__((noinline)) {
     for (Index i = begin; i < end; ++i) body(i);
   };
-  const auto threads =
-      static_cast<int>(std::min<Index>(count, static_cast<Index>(backend.thread_count())));
-  if (threads <= 1) return loop(0, count);
-  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
-  const auto run = [&](int thread) {
-    try {
-      loop(count * thread / threads, count * (thread + 1) / threads);
-    } catch (...) {
-      failures[static_cast<std::size_t>(thread)] = std::current_exception();
-    }
+  const auto runs = static_cast<int>((std::min)(count, static_cast<Index>(backend.thread_count())));
+  if (runs <= 1 || detail::is_in_parallel()) return loop(0, count);
+  detail::FirstFailure failure;
+  auto run = [&](int at) noexcept {
+    failure.guard(at, [&] { loop(count * at / runs, count * (at + 1) / runs); });
   };
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int thread = 0; thread < threads; ++thread) run(thread);
-#else
-  {
-    std::vector<std::jthread> pool;
-    pool.reserve(static_cast<std::size_t>(threads - 1));
-    for (int thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
-    run(0);
-  }
-#endif
-  for (const std::exception_ptr& failure : failures)
-    if (failure) std::rethrow_exception(failure);
+  using Run = decltype(run);
+  detail::ThreadPool::instance().run(
+      runs, [](void* run_, int at) noexcept { (*static_cast<Run*>(run_))(at); }, &run, runs);
+  failure.rethrow();
 }
 
 /// Calls body(begin, end) for at most one contiguous run of [0, count) per thread: for loops that
@@ -58,9 +95,19 @@ void parallel_for(const Cpu& backend, Index count, Body&& body) {
 /// each item by itself.
 template <class Body>
 void parallel_ranges(const Cpu& backend, Index count, Body&& body) {
-  const Index runs = std::min<Index>(count, static_cast<Index>(backend.thread_count()));
+  const Index runs = (std::min)(count, static_cast<Index>(backend.thread_count()));
   parallel_for(backend, runs,
                [&](Index run) { body(count * run / runs, count * (run + 1) / runs); });
 }
 
+/// The backend with no more threads than so much work repays: one for each ten microseconds that
+/// one thread would need. An estimate within a factor of a few will do.
+[[nodiscard]] inline Cpu for_work(const Cpu& backend, double nanoseconds) noexcept {
+  constexpr double worth_a_thread = 10000;
+  const int most = backend.thread_count();
+  const double repaid = nanoseconds / worth_a_thread;
+  return {repaid >= most ? most : (std::max)(1, static_cast<int>(repaid))};
+}
+
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -52,12 +52,31 @@ void parameters(const Layer& layer, Visit&& visit) {
   });
 }
 
-/// Makes every parameter of a layer the shape that its configuration says, new elements zero.
+namespace detail {
+
+/// Makes a tensor of the host this shape; one elsewhere waits for a backend to make it.
+template <class AnyTensor, class Extents>
+void resize_on_host(AnyTensor& tensor, const Extents& extents) {
+  if constexpr (requires { tensor.resize(extents); }) tensor.resize(extents);
+}
+
+}  // namespace detail
+
+/// Makes every parameter of a layer in host memory the shape that its configuration says, new
+/// elements zero.
 /// @throws ShapeError for an extent that is negative or a size that cannot be addressed
 template <class Layer>
 void resize_parameters(Layer& layer) {
   parameters(layer, [](const auto&, auto& tensor, const auto& extents, bool) {
-    tensor.resize(extents);
+    detail::resize_on_host(tensor, extents);
+  });
+}
+
+/// The same where the backend computes, new elements of any value.
+template <class Backend, class Layer>
+void resize_parameters(const Backend& backend, Layer& layer) {
+  parameters(layer, [&](const auto&, auto& tensor, const auto& extents, bool) {
+    resize(backend, tensor, extents);
   });
 }
 
@@ -69,10 +88,13 @@ void zero_parameters(Layer& layer) {
   });
 }
 
-/// Makes `gradients` a layer of the same configuration; one that is already is left as it is.
-template <class Layer>
-void resize_gradients(const Layer& layer, Layer& gradients) {
-  if (!(gradients.config == layer.config)) gradients = Layer(layer.config);
+/// Makes `gradients` a layer of the same configuration, where the backend computes; one that is
+/// already is left as it is.
+template <class Backend, class Layer>
+void resize_gradients(const Backend& backend, const Layer& layer, Layer& gradients) {
+  if (gradients.config == layer.config) return;
+  gradients = Layer(layer.config);
+  resize_parameters(backend, gradients);
 }
 
 /// How many numbers a layer's parameters hold.

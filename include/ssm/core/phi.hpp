@@ -5,6 +5,8 @@
 #include <concepts>
 #include <type_traits>
 
+#include "ssm/core/index.hpp"
+
 namespace ssm {
 namespace detail {
 

@@ -16,8 +16,8 @@ namespace ssm {
 template <class Space = Host>
 struct Sequences {
   /// (sequences + 1), optional. Absent: every row of the batch is one sequence. Given: the batch is
-  /// one row, in which sequence s is [offsets[s], offsets[s + 1]), packed end to end; a sequence may
-  /// be empty.
+  /// one row, in which sequence s is [offsets[s], offsets[s + 1]), packed end to end; a sequence
+  /// may be empty.
   View<const Index, 1, Space> offsets = {};
   bool reversed = false;  ///< time runs from the last step of each sequence to its first
 

@@ -5,15 +5,19 @@
 #include <cstddef>
 #include <limits>
 #include <new>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
 namespace detail {
+
+inline namespace SSM_DETAIL_ISA {
 
 /// Cache-line alignment, so that a full vector register loads from one line.
 template <class T>
@@ -26,14 +30,15 @@ struct AlignedAllocator {
   AlignedAllocator(const AlignedAllocator<U>&) noexcept {}
 
   [[nodiscard]] T* allocate(std::size_t count) {
-    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
-      throw std::bad_array_new_length();
+    if (count > (std::numeric_limits<std::size_t>::max)() / sizeof(T))
+      raise<std::length_error>("Tensor: more elements than memory can address");
     return static_cast<T*>(::operator new(count * sizeof(T), alignment));
   }
   void deallocate(T* pointer, std::size_t) noexcept { ::operator delete(pointer, alignment); }
   friend bool operator==(const AlignedAllocator&, const AlignedAllocator&) noexcept { return true; }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 
 /// A contiguous, row-major array in host memory, aligned to a cache line, zero when made.

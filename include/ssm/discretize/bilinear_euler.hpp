@@ -1,13 +1,13 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/LU>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -17,14 +17,18 @@ namespace detail {
 /// Factors I − hA, and throws DomainError when it is singular to working precision: when a pivot
 /// is no larger than the rounding of the sums that it came from.
 template <class Matrix>
-Eigen::PartialPivLU<Matrix> factor_implicit(std::string_view function, const Matrix& A,
-                                            typename Matrix::Scalar h) {
+SmallLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
+                                typename Matrix::Scalar h) {
   using T = typename Matrix::Scalar;
   const Index n = A.rows();
-  const Matrix identity = Matrix::Identity(n, n);
-  Eigen::PartialPivLU<Matrix> lu(identity - h * A);
-  const Matrix size = lu.permutationP() * (identity + (h * A).cwiseAbs());
-  const Matrix& factors = lu.matrixLU();
+  Matrix implicit = -h * A, size = (h * A).cwiseAbs();
+  for (Index k = 0; k < n; ++k) {
+    implicit(k, k) += T(1);
+    size(k, k) += T(1);
+  }
+  const SmallLu<Matrix> lu(std::move(implicit));
+  lu.permute(size);
+  const Matrix& factors = lu.factors();
   for (Index k = 0; k < n; ++k) {
     T scale = size(k, k);
     for (Index j = 0; j < k; ++j) scale += std::abs(factors(k, j) * factors(j, k));
@@ -32,6 +36,14 @@ Eigen::PartialPivLU<Matrix> factor_implicit(std::string_view function, const Mat
       throw_domain(function, "I - h A with h = " + std::to_string(h), "singular", "invertible");
   }
   return lu;
+}
+
+/// I + h A.
+template <class Matrix>
+Matrix explicit_step(const Matrix& A, typename Matrix::Scalar h) {
+  Matrix result = h * A;
+  for (Index k = 0; k < A.rows(); ++k) result(k, k) += typename Matrix::Scalar(1);
+  return result;
 }
 
 }  // namespace detail
@@ -71,12 +83,10 @@ template <Scalar K>
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> bilinear(const StateSpace<T, N, M, P>& system,
                                                       std::type_identity_t<T> delta) {
-  using Matrix = Eigen::Matrix<T, N, N>;
   const auto lu = detail::factor_implicit("bilinear", system.A(), delta / T(2));
-  const Matrix right =
-      Matrix::Identity(system.states(), system.states()) + delta / T(2) * system.A();
   const Eigen::Matrix<T, N, M> input = delta * system.B();
-  return {lu.solve(right).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
+  return {lu.solve(detail::explicit_step(system.A(), delta / T(2))), lu.solve(input), system.C(),
+          system.D(), delta};
 }
 
 /// Forward Euler, first order in Δ: A_bar = I + ΔA, B_bar = ΔB, C and D unchanged. Stable only
@@ -86,9 +96,8 @@ template <class T, int N, int M, int P>
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> forward_euler(const StateSpace<T, N, M, P>& system,
                                                            std::type_identity_t<T> delta) {
-  using Matrix = Eigen::Matrix<T, N, N>;
-  const Matrix A_bar = Matrix::Identity(system.states(), system.states()) + delta * system.A();
-  return {A_bar, delta * system.B(), system.C(), system.D(), delta};
+  return {detail::explicit_step(system.A(), delta), delta * system.B(), system.C(), system.D(),
+          delta};
 }
 
 /// Backward Euler, first order in Δ: A_bar = (I − ΔA)⁻¹, B_bar = (I − ΔA)⁻¹ ΔB, C and D
@@ -103,7 +112,7 @@ template <class T, int N, int M, int P>
   const auto lu = detail::factor_implicit("backward_euler", system.A(), delta);
   const Matrix identity = Matrix::Identity(system.states(), system.states());
   const Eigen::Matrix<T, N, M> input = delta * system.B();
-  return {lu.solve(identity).eval(), lu.solve(input).eval(), system.C(), system.D(), delta};
+  return {lu.solve(identity), lu.solve(input), system.C(), system.D(), delta};
 }
 
 }  // namespace ssm

@@ -41,26 +41,36 @@ template <class T, int N, int M, int P>
   Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * h;
   Eigen::Matrix<double, M, 1> input_scale = Eigen::Matrix<double, M, 1>::Ones(inputs);
   for (Index i = 0; i < inputs; ++i) {
-    const double column = B.col(i).cwiseAbs().sum();
+    double column = 0;
+    for (Index k = 0; k < states; ++k) column += std::abs(B(k, i));
     if (!(column > 1 && std::isfinite(column))) continue;
     input_scale(i) = std::ldexp(1.0, std::ilogb(column) + 1);
-    B.col(i) /= input_scale(i);
+    for (Index k = 0; k < states; ++k) B(k, i) /= input_scale(i);
   }
 
   Eigen::Matrix<double, size, size> block =
       Eigen::Matrix<double, size, size>::Zero(states + inputs, states + inputs);
-  block.topLeftCorner(states, states) = A;
-  block.topRightCorner(states, inputs) = B;
+  for (Index i = 0; i < states; ++i) {
+    for (Index j = 0; j < states; ++j) block(i, j) = A(i, j);
+    for (Index j = 0; j < inputs; ++j) block(i, states + j) = B(i, j);
+  }
   Eigen::Matrix<double, size, M> ramp =
       Eigen::Matrix<double, size, M>::Zero(states + inputs, inputs);
-  ramp.bottomRows(inputs).setIdentity();
+  for (Index j = 0; j < inputs; ++j) ramp(states + j, j) = 1;
   detail::hold_in_place(block, ramp);
 
-  const Eigen::Matrix<double, N, M> constant =
-      block.topRightCorner(states, inputs) * input_scale.asDiagonal();
-  const Eigen::Matrix<double, N, M> end = ramp.topRows(states) * input_scale.asDiagonal();
-  return {block.topLeftCorner(states, states).template cast<T>(),
-          (constant - end).template cast<T>(), end.template cast<T>()};
+  RampStep<T, N, M> step{Eigen::Matrix<T, N, N>(states, states),
+                         Eigen::Matrix<T, N, M>(states, inputs),
+                         Eigen::Matrix<T, N, M>(states, inputs)};
+  for (Index i = 0; i < states; ++i) {
+    for (Index j = 0; j < states; ++j) step.A_bar(i, j) = static_cast<T>(block(i, j));
+    for (Index j = 0; j < inputs; ++j) {
+      const double scale = input_scale(j), end = ramp(i, j) * scale;
+      step.B_start(i, j) = static_cast<T>(block(i, states + j) * scale - end);
+      step.B_end(i, j) = static_cast<T>(end);
+    }
+  }
+  return step;
 }
 
 /// First-order hold: exact at the samples when the input runs straight from each to the next.
@@ -80,8 +90,8 @@ template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> first_order_hold(const StateSpace<T, N, M, P>& system,
                                                               std::type_identity_t<T> delta) {
   const RampStep<T, N, M> step = ramp_step(system, delta);
-  return {step.A_bar, step.B_start + step.A_bar * step.B_end, system.C(),
-          system.D() + system.C() * step.B_end, delta};
+  return {step.A_bar, step.B_start + detail::multiply(step.A_bar, step.B_end), system.C(),
+          system.D() + detail::multiply(system.C(), step.B_end), delta};
 }
 
 }  // namespace ssm

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/LU>
 #include <type_traits>
 
 #include "ssm/discretize/matrix_logarithm.hpp"
@@ -14,15 +13,14 @@ namespace detail {
 
 template <class T, int N, int M, int P>
 StateSpace<T, N, M, P> invert_tustin(const DiscreteStateSpace<T, N, M, P>& system, T h) {
-  using Matrix = Eigen::Matrix<T, N, N>;
-  const Matrix identity = Matrix::Identity(system.states(), system.states());
   const auto lu = factor_implicit("inverse_tustin", system.A_bar(), T(-1));
-  const Matrix difference = T(2) / h * (system.A_bar() - identity);
+  Eigen::Matrix<T, N, N> difference = system.A_bar();
+  for (Index k = 0; k < system.states(); ++k) difference(k, k) -= T(1);
+  difference *= T(2) / h;
   const Eigen::Matrix<T, N, M> input = T(2) / h * system.B_bar();
-  const Eigen::Matrix<T, N, P> output = T(2) * system.C().transpose();
-  const Eigen::Matrix<T, N, P> C = lu.transpose().solve(output);
-  return {lu.solve(difference).eval(), lu.solve(input).eval(), C.transpose(),
-          system.D() - C.transpose() * system.B_bar() / T(2)};
+  const Eigen::Matrix<T, P, N> C = T(2) * transposed(lu.solve_transposed(transposed(system.C())));
+  return {lu.solve(difference), lu.solve(input), C,
+          system.D() - multiply(C, system.B_bar()) / T(2)};
 }
 
 }  // namespace detail
@@ -48,7 +46,7 @@ template <class T, int N, int M, int P>
   detail::hold_in_place(A_bar, mean);  // mean = φ₁(ΔA), regular as every |Im λ| Δ < π
   const double delta = static_cast<double>(system.delta());
   const Eigen::Matrix<double, N, M> B_bar = system.B_bar().template cast<double>() / delta;
-  const Eigen::Matrix<double, N, M> B = mean.partialPivLu().solve(B_bar);
+  const Eigen::Matrix<double, N, M> B = detail::SmallLu<Matrix>(mean).solve(B_bar);
   return {(logarithm / delta).template cast<T>(), B.template cast<T>(), system.C(), system.D()};
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/LU>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,6 +10,7 @@
 #include <type_traits>
 
 #include "ssm/core/balance.hpp"
+#include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
@@ -42,11 +42,12 @@ inline std::array<double, 14> pade_coefficients(int degree) {
 }
 
 /// The largest 1-norm of a column; NaN when an element is.
-template <class Derived>
-double one_norm(const Eigen::MatrixBase<Derived>& A) {
+template <class Matrix>
+double one_norm(const Matrix& A) {
   double norm = 0;
   for (Index j = 0; j < A.cols(); ++j) {
-    const double column = A.col(j).cwiseAbs().sum();
+    double column = 0;
+    for (Index i = 0; i < A.rows(); ++i) column += std::abs(A(i, j));
     if (!(column <= norm)) norm = column;
   }
   return norm;
@@ -69,18 +70,29 @@ struct ExponentialParts {
 
   /// The same for 2X and 2F. As S² = S, M ← M² + S M + M S and N ← M N + S N + N.
   void double_step() {
-    for (Index k = 0; k < M.rows(); ++k)
+    const Index n = M.rows();
+    for (Index k = 0; k < n; ++k)
       if (S(k) == 1 && std::abs(M(k, k) + 1.0) < 0.5) {
         M(k, k) += 1.0;
         S(k) = 0;
       }
-    if constexpr (with_input) N = (M * N + S.asDiagonal() * N + N).eval();
-    M = (M * M + S.asDiagonal() * M + M * S.asDiagonal()).eval();
+    if constexpr (with_input) {
+      Input next = N;
+      for (Index j = 0; j < N.cols(); ++j)
+        for (Index i = 0; i < n; ++i) next(i, j) += S(i) * N(i, j);
+      add_product_to(next, M, N);
+      N = next;
+    }
+    Matrix square(n, n);
+    for (Index j = 0; j < n; ++j)
+      for (Index i = 0; i < n; ++i) square(i, j) = (S(i) + S(j)) * M(i, j);
+    add_product_to(square, M, M);
+    M = square;
   }
 
   [[nodiscard]] Matrix exponential() const {
     Matrix E = M;
-    E.diagonal() += S;
+    for (Index k = 0; k < M.rows(); ++k) E(k, k) += S(k);
     return E;
   }
 };
@@ -92,26 +104,47 @@ template <class Matrix, class Input>
 ExponentialParts<Matrix, Input> pade(int degree, const Matrix& X, const std::array<Matrix, 4>& even,
                                      const Input& F) {
   const std::array<double, 14> b = pade_coefficients(degree);
-  Matrix V = b[0] * Matrix::Identity(X.rows(), X.rows());
-  Matrix odd = b[1] * Matrix::Identity(X.rows(), X.rows());
+  const Index n = X.rows();
+  const auto add = [](Matrix& sum, double factor, const Matrix& term) {
+    for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += factor * term.data()[i];
+  };
+  Matrix V(n, n), odd(n, n);
+  V.setZero();
+  odd.setZero();
+  if (degree == 13) {
+    Matrix V_high(n, n), odd_high(n, n);
+    V_high.setZero();
+    odd_high.setZero();
+    for (const std::size_t i : {0u, 1u, 2u}) {
+      add(V_high, b[2 * i + 8], even[i]);
+      add(odd_high, b[2 * i + 9], even[i]);
+    }
+    add_product_to(V, even[2], V_high);
+    add_product_to(odd, even[2], odd_high);
+  }
   const std::size_t terms = degree == 13 ? 3 : static_cast<std::size_t>(degree / 2);
   for (std::size_t i = 0; i < terms; ++i) {
-    V += b[2 * i + 2] * even[i];
-    odd += b[2 * i + 3] * even[i];
+    add(V, b[2 * i + 2], even[i]);
+    add(odd, b[2 * i + 3], even[i]);
   }
-  if (degree == 13) {
-    V += even[2] * (b[12] * even[2] + b[10] * even[1] + b[8] * even[0]);
-    odd += even[2] * (b[13] * even[2] + b[11] * even[1] + b[9] * even[0]);
+  for (Index k = 0; k < n; ++k) {
+    V(k, k) += b[0];
+    odd(k, k) += b[1];
   }
-  const Matrix U = X * odd;
-  const Eigen::PartialPivLU<Matrix> denominator(V - U);
+  Matrix U = multiply(X, odd);
+  add(V, -1, U);
+  const SmallLu<Matrix> denominator(std::move(V));
   ExponentialParts<Matrix, Input> parts;
-  parts.M = denominator.solve((2.0 * U).eval());
-  if constexpr (Input::ColsAtCompileTime == 0)
-    parts.N.resize(X.rows(), 0);
-  else
-    parts.N = denominator.solve((2.0 * odd * F).eval());
-  parts.S.setOnes(X.rows());
+  U *= 2.0;
+  parts.M = denominator.solve(std::move(U));
+  if constexpr (ExponentialParts<Matrix, Input>::with_input) {
+    Input right = multiply(odd, F);
+    right *= 2.0;
+    parts.N = denominator.solve(std::move(right));
+  } else {
+    parts.N.resize(n, 0);
+  }
+  parts.S.setOnes(n);
   return parts;
 }
 
@@ -119,27 +152,34 @@ ExponentialParts<Matrix, Input> pade(int degree, const Matrix& X, const std::arr
 /// Higham (2009), eq. (5.1), from the norm of |X|^(2m+1).
 template <class Matrix>
 int halvings_for_rounding(const Matrix& X, int degree) {
-  using Row = Eigen::Matrix<double, 1, Matrix::RowsAtCompileTime>;
-  const Eigen::Matrix<double, Matrix::RowsAtCompileTime, Matrix::RowsAtCompileTime> size =
-      X.cwiseAbs();
+  const Index n = X.rows();
   const double norm = one_norm(X);
   double coefficient = 1;  // (2m)! (2m+1)! / (m!)²
   for (int j = 1; j <= degree; ++j) coefficient *= double(degree + j) / j;
-  Row row = Row::Ones(X.rows());
+  DiagonalOf<Matrix> row(n), next(n);
+  row.setOnes();
+  double growth = 1;    // the largest of the row
   double exponent = 0;  // of two, taken out of the row
   for (int j = 1; j <= 2 * degree + 1; ++j) {
     coefficient *= j;
-    row = (row * size).eval();
-    const double growth = row.maxCoeff();
+    growth = 0;
+    for (Index k = 0; k < n; ++k) {
+      double sum = 0;
+      for (Index i = 0; i < n; ++i) sum += row(i) * std::abs(X(i, k));
+      next(k) = sum;
+      if (sum > growth) growth = sum;
+    }
+    row = next;
     if (growth == 0) return 0;
     if (growth > 1e100 || growth < 1e-100) {
       const int power = std::ilogb(growth);
       row *= std::ldexp(1.0, -power);
+      growth = std::ldexp(growth, -power);
       exponent += power;
     }
   }
-  const double excess = exponent + std::log2(row.maxCoeff()) - std::log2(coefficient) -
-                        std::log2(norm) + 53;  // unit roundoff 2^-53
+  const double excess = exponent + std::log2(growth) - std::log2(coefficient) - std::log2(norm) +
+                        53;  // unit roundoff 2^-53
   return excess > 0 ? static_cast<int>(std::ceil(excess / (2 * degree))) : 0;
 }
 
@@ -159,13 +199,13 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
   int halvings = std::max(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
   Matrix X = A * std::ldexp(1.0, -halvings);
   std::array<Matrix, 4> even;
-  even[0] = X * X;
+  even[0] = multiply(X, X);
   for (const PadeDegree& candidate : pade_degrees) {  // ‖X‖ bounds every ‖X^p‖^(1/p)
     const int degree = candidate.degree;
     if (degree == 13) break;
-    if (degree == 5) even[1] = even[0] * even[0];
-    if (degree == 7) even[2] = even[0] * even[1];
-    if (degree == 9) even[3] = even[1] * even[1];
+    if (degree == 5) even[1] = multiply(even[0], even[0]);
+    if (degree == 7) even[2] = multiply(even[0], even[1]);
+    if (degree == 9) even[3] = multiply(even[1], even[1]);
     if (norm <= candidate.bound) return pade(degree, X, even, B);
   }
 
@@ -187,10 +227,10 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
                    ? static_cast<int>(std::ceil(std::log2(size / candidate.bound)))
                    : 0;
       };
-      const double d10 = root_norm((even[1] * even[2]).eval(), 10);
+      const double d10 = root_norm(multiply(even[1], even[2]), 10);
       const int for_truncation = halvings_to_bound(std::min(high, std::max(d8, d10)));
       const int for_rounding =
-          halvings_for_rounding((X * std::ldexp(1.0, -for_truncation)).eval(), degree);
+          halvings_for_rounding(Matrix(X * std::ldexp(1.0, -for_truncation)), degree);
       const int more = std::min(for_truncation + for_rounding, halvings_to_bound(one_norm(X)));
       X *= std::ldexp(1.0, -more);
       for (int i = 0; i < 4; ++i)
@@ -245,7 +285,8 @@ template <class Derived>
   Matrix balanced = A.template cast<typename Matrix::Scalar>();
   const detail::DiagonalOf<Matrix> scale = detail::balance(balanced);
   Matrix exponential = detail::exponential_of_balanced(balanced);
-  exponential = scale.asDiagonal() * exponential * scale.cwiseInverse().asDiagonal();
+  for (Index j = 0; j < A.cols(); ++j)
+    for (Index i = 0; i < A.rows(); ++i) exponential(i, j) *= scale(i) / scale(j);
   return Eigen::Matrix<Scalar, size, size>(exponential.template cast<Scalar>());
 }
 

@@ -7,12 +7,13 @@
 #include <string>
 #include <type_traits>
 
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/system/state_space.hpp"
 
-namespace ssm {
-namespace detail {
+SSM_BEGIN_COMPILED
 
 /// ∫₀¹ e^{sX} Q e^{sXᵀ} ds for a small X, from the power series of φ₁(L) Q with
 /// L Q = X Q + Q Xᵀ.
@@ -21,9 +22,12 @@ Matrix noise_of_small_step(const Matrix& X, const Matrix& Q) {
   const Index terms = std::max<Index>(18, 2 * X.rows());  // 1/19! is below epsilon
   Matrix term = Q, sum = Q;
   for (Index k = 1; k <= terms; ++k) {
-    const Matrix product = X * term;
-    term = (product + product.transpose()) / static_cast<double>(k + 1);
-    if (term.isZero(0)) break;
+    term = multiply(X, term);
+    term *= 2 / static_cast<double>(k + 1);
+    symmetrize(term);  // X Q + Q Xᵀ is twice the symmetric part of X Q
+    double size = 0;
+    for (Index i = 0; i < term.size(); ++i) size += std::abs(term.data()[i]);
+    if (size == 0) break;
     sum += term;
   }
   return sum;
@@ -35,9 +39,10 @@ Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
                                             Eigen::Matrix<double, N, N> Q) {
   using Matrix = Eigen::Matrix<double, N, N>;
   using NoInput = Eigen::Matrix<double, N, 0>;
-  const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
-  Q = (inverse.asDiagonal() * Q * inverse.asDiagonal()).eval();
-  const double norm = std::max(one_norm(A), one_norm(A.transpose()));
+  const Eigen::Matrix<double, N, 1> scale = balance(A);
+  for (Index j = 0; j < Q.cols(); ++j)
+    for (Index i = 0; i < Q.rows(); ++i) Q(i, j) /= scale(i) * scale(j);
+  const double norm = std::max(one_norm(A), one_norm(transposed(A)));
   if (!std::isfinite(norm))
     return Matrix::Constant(A.rows(), A.cols(), std::numeric_limits<double>::quiet_NaN());
 
@@ -45,18 +50,28 @@ Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
   if (norm > 0.5) halvings = std::ilogb(norm) + 2;
   const double h = std::ldexp(1.0, -halvings);
   A *= h;
-  Q = noise_of_small_step(A, Matrix(h * Q));
-  auto parts = exponential_of_balanced(A, NoInput(A.rows(), 0));
-  for (int i = 0; i < halvings; ++i) {
-    const Matrix E = parts.exponential(), EQ = E * Q;
-    Q += EQ * E.transpose();
-    Q = (0.5 * (Q + Q.transpose())).eval();
-    if (i + 1 < halvings) parts.double_step();
+  Q *= h;
+  Q = noise_of_small_step(A, Q);
+  if (halvings > 0) {
+    auto parts = exponential_of_balanced(A, NoInput(A.rows(), 0));
+    for (int i = 0; i < halvings; ++i) {
+      const Matrix E = parts.exponential();
+      add_product_to(Q, multiply(E, Q), transposed(E));
+      symmetrize(Q);
+      if (i + 1 < halvings) parts.double_step();
+    }
   }
-  return scale.asDiagonal() * Q * scale.asDiagonal();
+  scale_both(scale, Q, scale);
+  return Q;
 }
 
-}  // namespace detail
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE Eigen::MatrixXd noise_in_double<Eigen::Dynamic>(Eigen::MatrixXd, Eigen::MatrixXd);
+#endif
+
+SSM_END_COMPILED
+
+namespace ssm {
 
 /// The covariance that white noise of density Q leaves in the state x' = A x + w after Δ:
 ///

@@ -17,16 +17,13 @@ template <class T, int N, int M, int P>
 DiscreteStateSpace<T, N, M, P> map_bilinearly(std::string_view function,
                                               const StateSpace<T, N, M, P>& system, T h, T alpha,
                                               T delta) {
-  using Matrix = Eigen::Matrix<T, N, N>;
   const auto lu = factor_implicit(function, system.A(), alpha * h);
-  const Matrix right =
-      Matrix::Identity(system.states(), system.states()) + (T(1) - alpha) * h * system.A();
   const Eigen::Matrix<T, N, M> input = h * system.B();
-  const Eigen::Matrix<T, N, P> output = system.C().transpose();
   const Eigen::Matrix<T, N, M> B_bar = lu.solve(input);
-  const Eigen::Matrix<T, N, P> C_bar = lu.transpose().solve(output);
-  return {lu.solve(right).eval(), B_bar, C_bar.transpose(), system.D() + alpha * system.C() * B_bar,
-          delta};
+  const auto C_bar = transposed(lu.solve_transposed(transposed(system.C())));
+  Eigen::Matrix<T, P, M> D_bar = multiply(system.C(), B_bar);
+  D_bar = (system.D() + alpha * D_bar).eval();
+  return {lu.solve(explicit_step(system.A(), (T(1) - alpha) * h)), B_bar, C_bar, D_bar, delta};
 }
 
 /// The step for which Tustin's map meets the frequency ω: 2 tan(ωΔ/2)/ω, and Δ for ω = 0.
@@ -109,7 +106,8 @@ template <class T, int N, int M, int P>
   if (!(system.D().array() == T(0)).all())
     detail::throw_domain("impulse_invariant", "D", "not zero", "zero");
   const Eigen::Matrix<T, N, N> A_bar = matrix_exponential(system.A() * delta);
-  return {A_bar, delta * A_bar * system.B(), system.C(), delta * system.C() * system.B(), delta};
+  return {A_bar, delta * detail::multiply(A_bar, system.B()), system.C(),
+          delta * detail::multiply(system.C(), system.B()), delta};
 }
 
 }  // namespace ssm

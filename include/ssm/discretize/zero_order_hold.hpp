@@ -5,9 +5,33 @@
 #include <concepts>
 #include <type_traits>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/system/state_space.hpp"
+
+SSM_BEGIN_COMPILED
+
+/// Replaces A by e^A and B by φ₁(A) B, balanced on the way: the similarity carries B along.
+template <int N, int M>
+void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& B) {
+  const Eigen::Matrix<double, N, 1> scale = balance(A);
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index i = 0; i < B.rows(); ++i) B(i, j) /= scale(i);
+  const auto parts = exponential_of_balanced(A, B);
+  A = parts.exponential();
+  B = parts.N;
+  for (Index j = 0; j < A.cols(); ++j)
+    for (Index i = 0; i < A.rows(); ++i) A(i, j) *= scale(i) / scale(j);
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index i = 0; i < B.rows(); ++i) B(i, j) *= scale(i);
+}
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE void hold_in_place(Eigen::MatrixXd&, Eigen::MatrixXd&);
+#endif
+
+SSM_END_COMPILED
 
 namespace ssm {
 
@@ -34,16 +58,6 @@ template <Scalar K>
 }
 
 namespace detail {
-
-/// Replaces A by e^A and B by φ₁(A) B, balanced on the way: the similarity carries B along.
-template <int N, int M>
-void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& B) {
-  const Eigen::Matrix<double, N, 1> scale = balance(A), inverse = scale.cwiseInverse();
-  B = (inverse.asDiagonal() * B).eval();
-  const auto parts = exponential_of_balanced(A, B);
-  A = scale.asDiagonal() * parts.exponential() * inverse.asDiagonal();
-  B = scale.asDiagonal() * parts.N;
-}
 
 /// What an input held for a time does to the state.
 template <class T, int N, int M>

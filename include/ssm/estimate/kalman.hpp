@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <cmath>
 #include <concepts>
@@ -9,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
@@ -71,7 +71,7 @@ class NoisyStateSpace {
     R_ = R;
     detail::check_covariance("NoisyStateSpace", "Q", Q_);
     detail::check_covariance("NoisyStateSpace", "R", R_);
-    if (Eigen::LLT<OutputCovariance>(R_).info() != Eigen::Success)
+    if (!detail::SmallCholesky<OutputCovariance>(R_).definite())
       detail::throw_domain("NoisyStateSpace", "R", "not positive definite", "positive definite");
   }
 
@@ -123,11 +123,13 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
   detail::check_dynamic(name, "Q_bar", step.Q_bar, states, states);
   detail::check_dynamic(name, "u", u, inputs, 1);
   detail::check_belief(name, "belief", belief, states);
-  belief.mean = (step.A_bar * belief.mean + step.B_bar * u).eval();
-  const Eigen::Matrix<T, N, N> half = step.A_bar * belief.covariance;
+  Eigen::Matrix<T, N, 1> mean = detail::multiply(step.A_bar, belief.mean);
+  detail::add_product_to(mean, step.B_bar, u);
+  belief.mean = mean;
+  const Eigen::Matrix<T, N, N> half = detail::multiply(step.A_bar, belief.covariance);
   belief.covariance = step.Q_bar;
-  belief.covariance.noalias() += half * step.A_bar.transpose();
-  belief.covariance = ((belief.covariance + belief.covariance.transpose()) / T(2)).eval();
+  detail::add_product_to(belief.covariance, half, detail::transposed(step.A_bar));
+  detail::symmetrize(belief.covariance);
 }
 
 /// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps.
@@ -179,23 +181,24 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   detail::check_dynamic(name, "C", C, outputs, states);
   detail::check_dynamic(name, "R", R, outputs, outputs);
   detail::check_dynamic(name, "residual", residual, outputs, 1);
-  const Eigen::Matrix<T, P, N> CP = C * belief.covariance;
+  const Eigen::Matrix<T, P, N> CP = detail::multiply(C, belief.covariance);
   Innovation<T, N, P> innovation{residual, R, {}};
-  innovation.covariance.noalias() += CP * C.transpose();
-  const Eigen::LLT<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
-  if (factor.info() == Eigen::Success)
-    innovation.gain = factor.solve(CP).transpose();
+  detail::add_product_to(innovation.covariance, CP, detail::transposed(C));
+  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
+  if (factor.definite())
+    innovation.gain = detail::transposed(factor.solve(CP));
   else
     innovation.gain.setConstant(states, outputs, std::numeric_limits<T>::quiet_NaN());
 
-  belief.mean += innovation.gain * residual;
-  Eigen::Matrix<T, N, N> keep = -innovation.gain * C;
-  keep.diagonal().array() += T(1);
-  const Eigen::Matrix<T, N, N> half = keep * belief.covariance;
-  const Eigen::Matrix<T, N, P> KR = innovation.gain * R;
-  Eigen::Matrix<T, N, N> covariance = half * keep.transpose();
-  covariance.noalias() += KR * innovation.gain.transpose();
-  belief.covariance = (covariance + covariance.transpose()) / T(2);
+  detail::add_product_to(belief.mean, innovation.gain, residual);
+  Eigen::Matrix<T, N, N> keep = detail::multiply(innovation.gain, C);
+  for (Index j = 0; j < states; ++j)
+    for (Index i = 0; i < states; ++i) keep(i, j) = T(i == j ? 1 : 0) - keep(i, j);
+  const Eigen::Matrix<T, N, N> half = detail::multiply(keep, belief.covariance);
+  const Eigen::Matrix<T, N, P> KR = detail::multiply(innovation.gain, R);
+  belief.covariance = detail::multiply(half, detail::transposed(keep));
+  detail::add_product_to(belief.covariance, KR, detail::transposed(innovation.gain));
+  detail::symmetrize(belief.covariance);
   return innovation;
 }
 
@@ -211,7 +214,9 @@ Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
   check_dynamic(name, "u", u, system.inputs(), 1);
   check_dynamic(name, "y", y, system.outputs(), 1);
   check_belief(name, "belief", belief, system.states());
-  return y - system.C() * belief.mean - system.D() * u;
+  Eigen::Matrix<T, P, 1> expected = multiply(system.C(), belief.mean);
+  add_product_to(expected, system.D(), u);
+  return y - expected;
 }
 
 }  // namespace detail
@@ -264,18 +269,19 @@ Innovation<T, N, P> kalman_update(
 /// the χ² quantile of so many outputs are outliers.
 template <class T, int N, int P>
 [[nodiscard]] T squared_distance(const Innovation<T, N, P>& innovation) {
-  return innovation.residual.dot(innovation.covariance.llt().solve(innovation.residual));
+  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
+  return innovation.residual.dot(factor.solve(innovation.residual));
 }
 
 /// log p(y) of the reading given all before it: −(rᵀ S⁻¹ r + log det S + outputs · log 2π)/2. Their
 /// sum is the log-likelihood of the model.
 template <class T, int N, int P>
 [[nodiscard]] T log_likelihood(const Innovation<T, N, P>& innovation) {
-  const Eigen::LLT<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
+  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
   const T distance = innovation.residual.dot(factor.solve(innovation.residual));
   T log_determinant(0);
   for (Index i = 0; i < innovation.residual.size(); ++i)
-    log_determinant += T(2) * std::log(factor.matrixLLT()(i, i));
+    log_determinant += T(2) * std::log(factor.L()(i, i));
   constexpr T log_two_pi = T(1.8378770664093454836);
   return -(distance + log_determinant + static_cast<T>(innovation.residual.size()) * log_two_pi) /
          T(2);

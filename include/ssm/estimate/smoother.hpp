@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <cstddef>
 #include <span>
@@ -8,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/estimate/kalman.hpp"
 
@@ -41,17 +41,19 @@ template <class T, int N, int M>
   detail::check_belief(name, "filtered", filtered, states);
   detail::check_belief(name, "predicted", predicted, states);
   detail::check_belief(name, "next", next, states);
-  const Matrix AP = step.A_bar * filtered.covariance;
-  const Eigen::LDLT<Matrix> factor(predicted.covariance);
-  const Matrix G = factor.solve(AP).transpose();
-  Matrix keep = -G * step.A_bar;
-  keep.diagonal().array() += T(1);
-  const Matrix half = keep * filtered.covariance;
-  const Matrix later = G * (next.covariance + step.Q_bar);
-  Matrix covariance = half * keep.transpose();
-  covariance.noalias() += later * G.transpose();
-  return {filtered.mean + G * (next.mean - predicted.mean),
-          (covariance + covariance.transpose()) / T(2)};
+  const detail::SmallLdlt<Matrix> factor(predicted.covariance);
+  const Matrix G =
+      detail::transposed(factor.solve(Matrix(detail::multiply(step.A_bar, filtered.covariance))));
+  Matrix keep = detail::multiply(G, step.A_bar);
+  for (Index j = 0; j < states; ++j)
+    for (Index i = 0; i < states; ++i) keep(i, j) = T(i == j ? 1 : 0) - keep(i, j);
+  const Matrix half = detail::multiply(keep, filtered.covariance);
+  const Matrix later = detail::multiply(G, Matrix(next.covariance + step.Q_bar));
+  Belief<T, N> smoothed{filtered.mean, detail::multiply(half, detail::transposed(keep))};
+  detail::add_product_to(smoothed.mean, G, Eigen::Matrix<T, N, 1>(next.mean - predicted.mean));
+  detail::add_product_to(smoothed.covariance, later, detail::transposed(G));
+  detail::symmetrize(smoothed.covariance);
+  return smoothed;
 }
 
 namespace detail {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ssm/core/tensor.hpp"
@@ -135,9 +137,10 @@ template <class T = float>
   const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
   if (directory) detail::check_model_file(path);
   const std::filesystem::path model = directory ? path / "model.safetensors" : path;
-  const detail::FolderHold hold(model.parent_path(), true);
+  std::optional<detail::FolderHold> hold(std::in_place, model.parent_path(), true);
   const SafetensorsReader file(model);
   const MambaLMConfig config = detail::read_config_of(file);
+  hold.reset();  // both are of one save; nobody need wait for the rest
   detail::check_parameter_count(file, config, 1);
   MambaLM<T> weights(mamba_lm_config<T>(config));
   const auto in_file = [&](std::string_view name) {

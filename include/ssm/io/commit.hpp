@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -127,12 +127,10 @@ class Commit {
 
   /// Makes an empty file beside the target, under a name that nobody has.
   static Descriptor make_beside(Item& item, const std::filesystem::path& path) {
-    std::timespec now{};
-    (void)std::timespec_get(&now, TIME_UTC);
+    const auto now = std::chrono::system_clock::now().time_since_epoch().count();
     for (int attempt = 0;; ++attempt) {
-      item.partial =
-          item.target.parent_path() / (".ssm-" + std::to_string(now.tv_sec) + "-" +
-                                       std::to_string(now.tv_nsec + attempt) + ".partial");
+      item.partial = item.target.parent_path() /
+                     (".ssm-" + std::to_string(now) + "-" + std::to_string(attempt) + ".partial");
       Descriptor file = Descriptor::to_create(item.partial);
       if (file) return file;
       if (errno != EEXIST || attempt == 1000) throw_system(path, "cannot be written", errno);

@@ -16,6 +16,7 @@
 
 #if defined(_WIN32)
 #include <io.h>
+#include <stdio.h>
 #else
 #include <sys/file.h>
 #include <time.h>

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "ssm/io/file.hpp"
@@ -20,35 +20,41 @@ class Json {
  public:
   using Array = std::vector<Json>;
   using Object = std::vector<std::pair<std::string, Json>>;
-  /// Whole numbers from 0 are std::uint64_t, those below std::int64_t, all others double.
-  using Value = std::variant<std::monostate, bool, std::uint64_t, std::int64_t, double, std::string,
-                             Array, Object>;
 
   Json() = default;  // null
-  Json(bool value) : value_(value) {}
+  Json(bool value) : kind_(Kind::boolean) { boolean_ = value; }
   Json(int value) : Json(static_cast<std::int64_t>(value)) {}
-  Json(std::int64_t value) {
+  Json(std::int64_t value) : kind_(value < 0 ? Kind::integer : Kind::natural) {
     if (value < 0)
-      value_ = value;
+      integer_ = value;
     else
-      value_ = static_cast<std::uint64_t>(value);
+      natural_ = static_cast<std::uint64_t>(value);
   }
-  Json(std::uint64_t value) : value_(value) {}
-  Json(double value) : value_(value) {}
-  Json(const char* text) : value_(std::string(text)) {}
-  Json(std::string text) : value_(std::move(text)) {}
-  Json(Array values) : value_(std::move(values)) {}
-  Json(Object fields) : value_(std::move(fields)) {}
+  Json(std::uint64_t value) : kind_(Kind::natural) { natural_ = value; }
+  Json(double value) : kind_(Kind::real) { real_ = value; }
+  Json(const char* text) : Json(std::string(text)) {}
+  Json(std::string text) : kind_(Kind::text), text_(std::move(text)) {}
+  Json(Array values) : kind_(Kind::array), array_(std::move(values)) {}
+  Json(Object fields) : kind_(Kind::object), object_(std::move(fields)) {}
 
-  [[nodiscard]] const Value& value() const noexcept { return value_; }
-  /// The value as one of the types of Value, or nothing.
+  [[nodiscard]] bool is_null() const noexcept { return kind_ == Kind::null; }
+  /// The value as a bool, std::uint64_t (a whole number from 0), std::int64_t (one below), double
+  /// (any other number), std::string, Array or Object; nothing if it is another.
   template <class V>
   [[nodiscard]] const V* as() const noexcept {
-    return std::get_if<V>(&value_);
+    if constexpr (std::same_as<V, bool>) return kind_ == Kind::boolean ? &boolean_ : nullptr;
+    if constexpr (std::same_as<V, std::uint64_t>)
+      return kind_ == Kind::natural ? &natural_ : nullptr;
+    if constexpr (std::same_as<V, std::int64_t>)
+      return kind_ == Kind::integer ? &integer_ : nullptr;
+    if constexpr (std::same_as<V, double>) return kind_ == Kind::real ? &real_ : nullptr;
+    if constexpr (std::same_as<V, std::string>) return kind_ == Kind::text ? &text_ : nullptr;
+    if constexpr (std::same_as<V, Array>) return kind_ == Kind::array ? &array_ : nullptr;
+    if constexpr (std::same_as<V, Object>) return kind_ == Kind::object ? &object_ : nullptr;
   }
   template <class V>
   [[nodiscard]] V* as() noexcept {
-    return std::get_if<V>(&value_);
+    return const_cast<V*>(std::as_const(*this).template as<V>());
   }
 
   /// The field of an object, or nothing.
@@ -58,17 +64,37 @@ class Json {
         if (field.first == name) return &field.second;
     return nullptr;
   }
-  /// The field of an object, made when it is not there. Null becomes an object.
+  /// The field of an object, made when it is not there. Anything else becomes an object.
   Json& operator[](std::string_view name) {
-    if (as<std::monostate>() != nullptr) value_ = Object{};
-    Object& fields = std::get<Object>(value_);
-    for (auto& field : fields)
+    if (kind_ != Kind::object) *this = Object{};
+    for (auto& field : object_)
       if (field.first == name) return field.second;
-    fields.emplace_back(std::string(name), Json());
-    return fields.back().second;
+    object_.emplace_back(std::string(name), Json());
+    return object_.back().second;
   }
 
-  friend bool operator==(const Json& a, const Json& b) { return a.value_ == b.value_; }
+  friend bool operator==(const Json& a, const Json& b) {
+    if (a.kind_ != b.kind_) return false;
+    switch (a.kind_) {
+      case Kind::null:
+        return true;
+      case Kind::boolean:
+        return a.boolean_ == b.boolean_;
+      case Kind::natural:
+        return a.natural_ == b.natural_;
+      case Kind::integer:
+        return a.integer_ == b.integer_;
+      case Kind::real:
+        return a.real_ == b.real_;
+      case Kind::text:
+        return a.text_ == b.text_;
+      case Kind::array:
+        return a.array_ == b.array_;
+      case Kind::object:
+        return a.object_ == b.object_;
+    }
+    return false;
+  }
 
   /// The text of the value, with `indent` blanks a level, or in one line. Doubles are as short as
   /// gives them back; those that are not finite are Infinity, -Infinity and NaN, as Python writes
@@ -80,9 +106,21 @@ class Json {
   }
 
  private:
+  enum class Kind { null, boolean, natural, integer, real, text, array, object };
+
   void write(std::string& to, int indent, int level) const;
 
-  Value value_;
+  // No std::variant: it takes longer to compile than all the rest.
+  Kind kind_ = Kind::null;
+  union {
+    bool boolean_;
+    std::uint64_t natural_ = 0;
+    std::int64_t integer_;
+    double real_;
+  };
+  std::string text_;
+  Array array_;
+  Object object_;
 };
 
 namespace detail {
@@ -143,7 +181,7 @@ class JsonBuilder {
   std::vector<Json*> open_;
 };
 
-/// No configuration is longer; its values take at most some fifty times as much memory.
+/// No configuration is longer; its values take at most some hundred times as much memory.
 inline constexpr std::uint64_t longest_json = std::uint64_t{1} << 20;
 
 /// Parses text that belongs to `path`; `what` is "" for the file itself, or names the part of it.

@@ -6,7 +6,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 
 #include "ssm/core/index.hpp"
 #include "ssm/io/file.hpp"

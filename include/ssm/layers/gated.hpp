@@ -75,8 +75,8 @@ struct Gated {
   Gated() = default;
   /// All zero. @throws as the mixer
   explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
-    weight.resize({2 * c.width(), c.width()});
-    bias.resize({2 * c.width()});
+    detail::resize_on_host(weight, shape(2 * c.width(), c.width()));
+    detail::resize_on_host(bias, shape(2 * c.width()));
   }
 };
 
@@ -165,7 +165,7 @@ void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   const Index rows = input.extent(0) * input.extent(1), width = layer.config.width();
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   detail::check_shape(function, "scratch", scratch.projected, shape(rows, 2 * width));
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.drows, {rows, width});
   resize(backend, scratch.dprojected, {rows, 2 * width});
   glu_backward(backend, {scratch.projected}, {}, {dy}, {scratch.dprojected}, scratch.glu);

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/parameters.hpp"
@@ -150,4 +151,82 @@ void check_layer_call(std::string_view function, const L& layer, const InputOf<L
 }
 
 }  // namespace detail
+
+/// What a layer can do beside plain sequences that run forward in time.
+struct LayerSupports {
+  bool packed = false;    ///< packed sequences
+  bool reversed = false;  ///< time that runs backward
+  bool rate = false;      ///< sample rates other than that of training
+};
+
+namespace detail {
+
+template <class Space>
+void check_supports(std::string_view function, const LayerOptions<Space>& options,
+                    const LayerSupports& supports) {
+  if (!supports.packed && options.sequences.offsets)
+    throw_domain(function, "offsets", "given", "none, as this layer takes no packed sequences");
+  if (!supports.reversed && options.sequences.reversed)
+    throw_domain(function, "reversed", "true", "false, as this layer runs forward in time");
+  if (supports.rate)
+    check_rate(function, options.rate);
+  else
+    check_no_rate(function, options);
+}
+
+/// A state of the kind that make_state makes, of so many sequences.
+template <class L>
+void check_state(std::string_view function, std::string_view argument, const L& layer,
+                 Maybe<StateOf<L>> state, Index sequences) {
+  if (!state) return;
+  StateOf<L> none = make_state(layer, 0);
+  tensors(*state, [&](std::string_view name, const auto& tensor) {
+    tensors(none, [&](std::string_view its, const auto& empty) {
+      if constexpr (std::is_same_v<decltype(tensor), decltype(empty)>)
+        if (name == its) {
+          auto extents = empty.extents();
+          extents[0] = sequences;
+          check_shape(function, argument, tensor, extents);
+        }
+    });
+  });
+}
+
+}  // namespace detail
+
+/// Which forward pass of a layer filled its scratch: batch, length, sequences.
+using LayerCall = detail::KeptCall<3>;
+
+/// Checks all that a forward pass is given, and notes in `call`, of the layer's scratch, what
+/// backward will ask for. A layer whose two passes begin with these checks refuses every call that
+/// does not fit, by name.
+/// @throws ShapeError, DomainError
+template <class L>
+void check_forward(std::string_view function, const L& layer, const InputOf<L>& input,
+                   const Maybe<StateOf<L>>& state, const OutputOf<L>& output,
+                   const OptionsOf<L>& options, const LayerSupports& supports, LayerCall& call) {
+  call.drop();
+  detail::check_layer_call(function, layer, input, output, options);
+  detail::check_parameters(function, layer);
+  detail::check_supports(function, options, supports);
+  const Index batch = input.extent(0), sequences = options.sequences.count(batch);
+  detail::check_state(function, "state", layer, state, sequences);
+  if (options.keep) call.keep({batch, input.extent(1), sequences});
+}
+
+/// The same for a backward pass: `call` is what check_forward noted.
+/// @throws ShapeError, also for the scratch of another call, and DomainError
+template <class L>
+void check_backward(std::string_view function, const L& layer, const InputOf<L>& input,
+                    const Maybe<StateOf<L>>& dstate, const InputOf<L>& doutput,
+                    const OutputOf<L>& dinput, const OptionsOf<L>& options,
+                    const LayerSupports& supports, const LayerCall& call) {
+  detail::check_layer_call(function, layer, input, dinput, options);
+  detail::check_shape(function, "doutput", doutput, input.extents());
+  detail::check_supports(function, options, supports);
+  const Index batch = input.extent(0), sequences = options.sequences.count(batch);
+  detail::check_state(function, "dstate", layer, dstate, sequences);
+  call.check(function, "forward", {batch, input.extent(1), sequences});
+}
+
 }  // namespace ssm

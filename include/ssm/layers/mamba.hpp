@@ -342,7 +342,7 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   detail::check_shape(function, "scratch", w.y, shape(rows, c.channels()));
   Maybe<MambaState<T, Space>> before;
   if (w.stateful) before = w.before;
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, w.dprojected, {rows, 2 * c.channels()});
   resize(backend, w.du, {rows, c.channels()});
   resize(backend, w.dparameters, {rows, c.projections()});

@@ -8,6 +8,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/layers/detail/rows.hpp"
 
 /// The matrices of a diagonal system with many inputs and outputs, S5's, as real ones that `linear`
 /// multiplies states by, their real and imaginary parts side by side. They are small beside the
@@ -54,12 +55,13 @@ void input_matrix(const Cpu&, const InputMatrixInputs<T>& inputs, const InputMat
   const Index modes = factor.extent(0), width = B.extent(2);
   detail::check_shape(function, "B", B, std::array<Index, 3>{modes, 2, width});
   detail::check_shape(function, "B_bar", outputs.B_bar, B.extents());
-  for (Index n = 0; n < modes; ++n) {
+  detail::check_adjacent(function, "B", B);
+  detail::check_adjacent(function, "B_bar", outputs.B_bar);
+  for (Index n = 0; n < modes && width > 0; ++n) {
     const T re = factor(n).real(), im = factor(n).imag();
-    for (Index c = 0; c < width; ++c) {
-      outputs.B_bar(n, 0, c) = re * B(n, 0, c) - im * B(n, 1, c);
-      outputs.B_bar(n, 1, c) = re * B(n, 1, c) + im * B(n, 0, c);
-    }
+    const auto real = detail::array(&B(n, 0, 0), width), imag = detail::array(&B(n, 1, 0), width);
+    detail::array(&outputs.B_bar(n, 0, 0), width) = re * real - im * imag;
+    detail::array(&outputs.B_bar(n, 1, 0), width) = re * imag + im * real;
   }
 }
 
@@ -71,7 +73,6 @@ void input_matrix_backward(const Cpu&, const InputMatrixInputs<T>& inputs,
                            const std::type_identity_t<InputMatrixOutputGradients<T>>& dout,
                            const std::type_identity_t<InputMatrixInputGradients<T>>& din,
                            InputMatrixScratch<T>&) {
-  using Wide = std::complex<double>;
   constexpr std::string_view function = "input_matrix_backward";
   const auto& [factor, B] = inputs;
   const Index modes = factor.extent(0), width = B.extent(2);
@@ -79,16 +80,25 @@ void input_matrix_backward(const Cpu&, const InputMatrixInputs<T>& inputs,
   detail::check_shape(function, "the gradient of B_bar", dout.B_bar, B.extents());
   detail::check_shape(function, "the gradient of B", din.B, B.extents());
   detail::check_shape(function, "the gradient of factor", din.factor, factor.extents());
+  detail::check_adjacent(function, "B", B);
+  detail::check_adjacent(function, "the gradient of B_bar", dout.B_bar);
+  detail::check_adjacent(function, "the gradient of B", din.B);
   for (Index n = 0; n < modes; ++n) {
+    din.factor(n) = T(0);
+    if (width == 0) continue;
     const T re = factor(n).real(), im = factor(n).imag();
-    Wide sum = 0;
+    const auto real = detail::array(&B(n, 0, 0), width), imag = detail::array(&B(n, 1, 0), width);
+    T *const da = &din.B(n, 0, 0), *const db = &din.B(n, 1, 0);
+    const T *const a = &dout.B_bar(n, 0, 0), *const b = &dout.B_bar(n, 1, 0);
+    const auto wide = [](const auto& x) { return x.template cast<double>(); };
+    const auto along = wide(detail::array(a, width)), across = wide(detail::array(b, width));
+    din.factor(n) = {static_cast<T>((wide(real) * along + wide(imag) * across).sum()),
+                     static_cast<T>((wide(real) * across - wide(imag) * along).sum())};
     for (Index c = 0; c < width; ++c) {
-      const T a = dout.B_bar(n, 0, c), b = dout.B_bar(n, 1, c);
-      sum += std::conj(Wide(B(n, 0, c), B(n, 1, c))) * Wide(a, b);
-      din.B(n, 0, c) = re * a + im * b;
-      din.B(n, 1, c) = re * b - im * a;
+      const T x = a[c], y = b[c];
+      da[c] = re * x + im * y;
+      db[c] = re * y - im * x;
     }
-    din.factor(n) = std::complex<T>(sum);
   }
 }
 

@@ -157,7 +157,7 @@ void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               std::type_identity_t<OneOf<First, Rest...>>& gradients,
               const OptionsOf<OneOf<First, Rest...>>& options,
               ScratchOf<OneOf<First, Rest...>>& scratch) {
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   detail::with_index(layer.kind, [&](auto index) {
     backward(backend, std::get<index>(layer.kind), input,
              detail::state_of_kind<index>("backward of OneOf", dstate, "dstate"), doutput, dinput,

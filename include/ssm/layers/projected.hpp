@@ -71,10 +71,10 @@ struct Projected {
   Projected() = default;
   /// All zero. @throws as the layer
   explicit Projected(const Config& c) : config(c), inner(c.inner) {
-    encoder.resize({width_of(c.inner), c.width});
-    encoder_bias.resize({width_of(c.inner)});
-    decoder.resize({c.width, width_of(c.inner)});
-    decoder_bias.resize({c.width});
+    detail::resize_on_host(encoder, shape(width_of(c.inner), c.width));
+    detail::resize_on_host(encoder_bias, shape(width_of(c.inner)));
+    detail::resize_on_host(decoder, shape(c.width, width_of(c.inner)));
+    detail::resize_on_host(decoder_bias, shape(c.width));
   }
 };
 
@@ -160,7 +160,7 @@ void backward(const Backend& backend, const Projected<Layer>& layer,
   detail::check_shape(function, "doutput", doutput, input.extents());
   const auto extents = detail::inner_extents(layer, input);
   detail::check_shape(function, "scratch", scratch.mixed, extents);
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.dencoded, extents);
   resize(backend, scratch.dmixed, extents);
   const auto rows = [&](const auto& view) { return detail::merge_rows(function, "rows", view); };

@@ -69,7 +69,9 @@ struct Residual {
 
   Residual() = default;
   /// All zero. @throws as the mixer
-  explicit Residual(const Config& c) : config(c), mixer(c.mixer) { norm.resize({c.width()}); }
+  explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
+    detail::resize_on_host(norm, shape(c.width()));
+  }
 };
 
 template <class Layer, class Visit>
@@ -146,7 +148,7 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   const auto dx = detail::merge_rows(function, "dinput", dinput);
   const Index width = layer.config.width();
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   resize(backend, scratch.dmixed, {x.extent(0), width});
   resize(backend, scratch.dnormed, {x.extent(0), width});
   copy_rows(backend, {dy}, {}, {scratch.dmixed}, scratch.copy);

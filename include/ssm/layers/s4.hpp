@@ -200,7 +200,7 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
   scratch.call.check(function, "S4 forward",
                      {batch, input.extent(1), config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   const View<Complex, 2> dB = detail::as_complex(gradients.B.view());
   const View<Complex, 3> dP = detail::as_complex(gradients.P.view());
   const auto dC = [&](Index d) { return detail::as_complex(gradients.C.view()[d]); };

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/conv/s4_truncate.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parameters.hpp"
@@ -31,6 +32,16 @@ struct S4Config {
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4Config&, const S4Config&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(S4Config& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("state", c.state);
+  visit("rank", c.rank);
+  visit("length", c.length);
+  visit("bidirectional", c.bidirectional);
+}
 
 /// The state of an S4 layer. A plain value.
 template <class T>

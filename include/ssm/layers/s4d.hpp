@@ -214,9 +214,12 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
       input, output, state ? state->x.view() : View<std::complex<T>, 3>());
   if (config.bidirectional) {
     resize(backend, scratch.back, {batch, length, config.width});
-    detail::S4dPass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
-        .forward(input, scratch.back, {});
-    add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
+    scratch.directions[1].form = S4dForm::scan;
+    if (longest > 1) {
+      detail::S4dPass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
+          .forward(input, scratch.back, {});
+      add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
+    }
   }
   if (options.keep)
     scratch.call.keep({batch, length, config.width, options.sequences.count(batch)},
@@ -246,7 +249,7 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   scratch.call.check(function, "S4d forward",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   auto& [first, second] = scratch.directions;
   for (auto* own : {&first, &second}) {
     resize(backend, own->dlambda, {config.width, config.modes()});

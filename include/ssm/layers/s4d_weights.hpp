@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <complex>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
@@ -23,6 +25,14 @@ enum class S4dForm {
   convolution,  ///< s4d_kernel and long_conv: zero-order hold or bilinear
   recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
 };
+
+/// The forms by name.
+constexpr std::array<Named<S4dForm>, 4> names(S4dForm) noexcept {
+  return {{{S4dForm::fastest, "fastest"},
+           {S4dForm::scan, "scan"},
+           {S4dForm::convolution, "convolution"},
+           {S4dForm::recurrence, "recurrence"}}};
+}
 
 /// What an S4D layer is.
 struct S4dConfig {
@@ -42,6 +52,18 @@ struct S4dConfig {
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4dConfig&, const S4dConfig&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(S4dConfig& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("state", c.state);
+  visit("bidirectional", c.bidirectional);
+  visit("method", c.method);
+  visit("form", c.form);
+  visit("dss", c.dss);
+  visit("dss_length", c.dss_length);
+}
 
 /// The state of an S4D layer. A plain value.
 template <class T>

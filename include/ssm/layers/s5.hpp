@@ -175,7 +175,7 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   const View<const T, 2> u = detail::merge_rows(function, "input", input);
   const View<const T, 2> dy = detail::merge_rows(function, "the gradient of output", doutput);
   const View<T, 2> du = detail::merge_rows(function, "the gradient of input", dinput);
-  resize_gradients(layer, gradients);
+  resize_gradients(backend, layer, gradients);
   const View<const Complex, 2> before =
       scratch.stateful ? View<const Complex, 2>(scratch.before.x) : View<const Complex, 2>();
 

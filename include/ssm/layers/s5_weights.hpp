@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/fields.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
@@ -26,6 +27,15 @@ struct S5Config {
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
   friend bool operator==(const S5Config&, const S5Config&) = default;
 };
+
+/// The fields of a configuration, by name.
+template <class Visit>
+void fields(S5Config& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("state", c.state);
+  visit("bidirectional", c.bidirectional);
+  visit("method", c.method);
+}
 
 /// The state of an S5 layer. A plain value.
 template <class T>

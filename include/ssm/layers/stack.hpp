@@ -203,7 +203,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
   detail::check_layer_call(function, stack, input, dinput, options);
   detail::check_shape(function, "doutput", doutput, input.extents());
   detail::check_stack(function, stack, dstate, "dstate");
-  resize_gradients(stack, gradients);
+  resize_gradients(backend, stack, gradients);
   const std::size_t count = stack.layers.size();
   if (count == 0)
     return copy_rows(backend, {detail::merge_rows(function, "doutput", doutput)}, {},

@@ -27,6 +27,9 @@ inline void check_tokens(std::string_view function, std::string_view argument,
                    std::to_string(token), "a token in [0, " + std::to_string(vocab) + ")");
     }
 }
+/// Tokens on a device are not read, as that would wait for it.
+inline void check_tokens(std::string_view, std::string_view, const View<const Token, 2, Device>&,
+                         Index, const Token* = nullptr) noexcept {}
 
 }  // namespace detail
 

@@ -85,8 +85,8 @@ struct LanguageModel {
       detail::throw_domain("LanguageModel", "vocab", std::to_string(c.vocab), "at least 1");
     if (c.width() < 1)
       detail::throw_domain("LanguageModel", "width", std::to_string(c.width()), "at least 1");
-    embedding.resize({c.vocab, c.width()});
-    norm.resize({c.width()});
+    detail::resize_on_host(embedding, shape(c.vocab, c.width()));
+    detail::resize_on_host(norm, shape(c.width()));
   }
 };
 
@@ -194,7 +194,7 @@ void backward(const Backend& backend, const LanguageModel<Layer>& model,
   const std::array<Index, 3> extents{batch, length, width};
   detail::check_shape(function, "dlogits", dlogits, shape(batch, length, model.config.vocab));
   detail::check_shape(function, "scratch", w.stream, extents);
-  resize_gradients(model, gradients);
+  resize_gradients(backend, model, gradients);
   resize(backend, w.dnormed, {batch * length, width});
   resize(backend, w.dstream, extents);
   resize(backend, w.dembedded, extents);

@@ -94,11 +94,11 @@ struct SequenceClassifier {
     check("inputs", c.inputs);
     check("classes", c.classes);
     check("width", c.width());
-    encoder.resize({c.width(), c.inputs});
-    encoder_bias.resize({c.width()});
-    norm.resize({c.width()});
-    head.resize({c.classes, c.width()});
-    head_bias.resize({c.classes});
+    detail::resize_on_host(encoder, shape(c.width(), c.inputs));
+    detail::resize_on_host(encoder_bias, shape(c.width()));
+    detail::resize_on_host(norm, shape(c.width()));
+    detail::resize_on_host(head, shape(c.classes, c.width()));
+    detail::resize_on_host(head_bias, shape(c.classes));
   }
 
   /// What it carries from step to step: the states of the layers, and the sum of what they said.
@@ -192,7 +192,7 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   constexpr std::string_view function = "loss of SequenceClassifier";
-  resize_gradients(model, gradients);
+  resize_gradients(backend, model, gradients);
   resize(backend, w.dpooled, w.pooled.extents());
   for (auto* rows : {&w.dencoded, &w.dstream, &w.dnormed})
     resize(backend, *rows, w.stream.extents());

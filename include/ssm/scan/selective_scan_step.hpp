@@ -140,7 +140,7 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
     Vec<T> product = zero;
     const auto advance = [&](Index n, auto width) {
       const Vec<T> decay = exp2(exponent * Vec<T>::load(A + n, width));
-      const Vec<T> now = fma(Vec<T>::load(x + n, width), decay, input * Vec<T>::load(B + n, width));
+      const Vec<T> now = fma(input, Vec<T>::load(B + n, width), Vec<T>::load(x + n, width) * decay);
       now.store(x + n, width);
       product = fma(now, Vec<T>::load(C + n, width), product);
     };

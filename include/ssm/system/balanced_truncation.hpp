@@ -1,10 +1,11 @@
 #pragma once
 
-#include <Eigen/Core>
-#include <Eigen/SVD>
+#include <cmath>
 #include <limits>
 #include <string>
+#include <string_view>
 
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/gramian.hpp"
 #include "ssm/system/state_space.hpp"
@@ -21,10 +22,9 @@ template <LinearSystem System>
 [[nodiscard]] auto hankel_singular_values(const System& system) {
   constexpr std::string_view function = "hankel_singular_values";
   if (system.states() == 0) return typename System::StateVector(system.states());
-  const Eigen::MatrixXd product = detail::observability_factor(function, system).transpose() *
-                                  detail::controllability_factor(function, system);
-  const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(product).singularValues();
-  return typename System::StateVector(values.template cast<typename System::Scalar>());
+  const auto product = detail::observability_factor(function, system).transpose() *
+                       detail::controllability_factor(function, system);
+  return detail::to_eigen<typename System::StateVector>(detail::singular_values(product).sigma);
 }
 
 /// The stable system of fewer states that balanced truncation leaves: in coordinates where both
@@ -43,31 +43,36 @@ template <LinearSystem System>
 /// Cost: about 120 states³.
 template <LinearSystem System>
 [[nodiscard]] auto balanced_truncation(const System& system, Index order) {
-  using Matrix = Eigen::MatrixXd;
+  using detail::RealMatrix;
   using Traits = detail::SystemTraits<System>;
+  using Result = typename Traits::template Resized<Dynamic, Traits::inputs, Traits::outputs>;
   constexpr std::string_view function = "balanced_truncation";
-  if (system.states() == 0 && order == 0)
-    return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(
-        system, detail::state_matrix(system), detail::input_matrix(system), system.C(), system.D());
-  const Matrix L = detail::controllability_factor(function, system);
-  const Matrix M = detail::observability_factor(function, system);
-  const Eigen::JacobiSVD<Matrix> svd(M.transpose() * L, Eigen::ComputeFullU | Eigen::ComputeFullV);
-  const Eigen::VectorXd& sigma = svd.singularValues();
-  const double rounding = static_cast<double>(system.states()) *
-                          std::numeric_limits<double>::epsilon() *
-                          (sigma.size() > 0 ? sigma(0) : 0.0);
-  const Index most = (sigma.array() > rounding).count();
+  const RealMatrix L = detail::controllability_factor(function, system);
+  const RealMatrix M = detail::observability_factor(function, system);
+  const detail::SingularValues svd = detail::singular_values(M.transpose() * L);
+  Index most = 0;
+  for (const double sigma : svd.sigma)
+    if (sigma > static_cast<double>(system.states()) * detail::epsilon_of<double> * svd.sigma(0))
+      ++most;
   if (order < 0 || order > most)
     detail::throw_domain(function, "order", std::to_string(order), "0 to " + std::to_string(most));
 
-  const Eigen::VectorXd root = sigma.head(order).cwiseSqrt().cwiseInverse();
-  const Matrix T = L * svd.matrixV().leftCols(order) * root.asDiagonal();
-  const Matrix T_inverse =
-      root.asDiagonal() * svd.matrixU().leftCols(order).transpose() * M.transpose();
-  const Matrix A = T_inverse * detail::state_matrix(system).template cast<double>() * T;
-  const Matrix B = T_inverse * detail::input_matrix(system).template cast<double>();
-  const Matrix C = system.C().template cast<double>() * T;
-  return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(system, A, B, C, system.D());
+  detail::RealVector root(order), root_cubed(order);  // σ^(−1/2) and σ^(−3/2), as W = U σ
+  for (Index i = 0; i < order; ++i) {
+    root(i) = 1 / std::sqrt(svd.sigma(i));
+    root_cubed(i) = root(i) / svd.sigma(i);
+  }
+  const Index states = system.states();
+  const RealMatrix T = scale_columns(L * svd.V.block(0, 0, states, order), root);
+  const RealMatrix T_inverse =
+      scale_rows(root_cubed, svd.W.block(0, 0, states, order).transpose() * M.transpose());
+  const RealMatrix A = T_inverse * RealMatrix(detail::state_matrix(system)) * T;
+  const RealMatrix B = T_inverse * RealMatrix(detail::input_matrix(system));
+  const RealMatrix C = RealMatrix(system.C()) * T;
+  return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(
+      system, detail::to_eigen<typename Result::StateMatrix>(A),
+      detail::to_eigen<typename Result::InputMatrix>(B),
+      detail::to_eigen<typename Result::OutputMatrix>(C), system.D());
 }
 
 }  // namespace ssm

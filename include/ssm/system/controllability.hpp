@@ -1,48 +1,21 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/SVD>
-#include <algorithm>
-#include <limits>
-#include <string_view>
 
-#include "ssm/core/balance.hpp"
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/dense.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/state_space.hpp"
 
-namespace ssm {
-namespace detail {
+SSM_BEGIN_COMPILED
 
 /// The dimension of the subspace that inputs B reach, by the staircase: split off what B reaches,
 /// then what that reaches in one step, until nothing new is.
-template <class Matrix>
-Index reachable_dimension(Matrix A, Matrix B) {
-  const Eigen::VectorXd scale = balance(A);
-  B = scale.cwiseInverse().asDiagonal() * B;
-  for (Index j = 0; j < B.cols(); ++j) {
-    const double size = B.col(j).norm();
-    if (size > 0) B.col(j) /= size;
-  }
-  const double rounding =
-      10 * static_cast<double>(A.rows()) * std::numeric_limits<double>::epsilon();
-  double tolerance = rounding;
-  const double tolerance_of_A = rounding * A.norm();
-  Index reached = 0;
-  while (A.rows() > 0 && B.cols() > 0) {
-    const Eigen::JacobiSVD<Matrix> svd(B, Eigen::ComputeFullU);
-    const Index rank = (svd.singularValues().array() > tolerance).count();
-    if (rank == 0) break;
-    reached += rank;
-    const Index left = A.rows() - rank;
-    const Matrix turned = svd.matrixU().transpose() * A * svd.matrixU();
-    B = turned.bottomLeftCorner(left, rank);
-    A = turned.bottomRightCorner(left, left);
-    tolerance = tolerance_of_A;
-  }
-  return reached;
-}
+[[nodiscard]] Index reachable_dimension(RealMatrix A, RealMatrix B);
 
-}  // namespace detail
+SSM_END_COMPILED
+
+namespace ssm {
 
 /// How many dimensions of the state space the inputs of x' = A x + B u can steer; all when (A, B)
 /// is controllable.
@@ -63,8 +36,7 @@ template <class DA, class DB>
   detail::check_matrix("controllable_states", "B", B, A.rows(), B.cols());
   if (!A.allFinite() || !B.allFinite())
     detail::throw_domain("controllable_states", "A or B", "not finite", "finite");
-  return detail::reachable_dimension<Eigen::MatrixXd>(A.template cast<double>(),
-                                                      B.template cast<double>());
+  return detail::reachable_dimension(detail::RealMatrix(A), detail::RealMatrix(B));
 }
 
 /// How many dimensions of the state space show in the outputs y = C x of x' = A x; all when (A, C)
@@ -95,3 +67,7 @@ template <LinearSystem System>
 }
 
 }  // namespace ssm
+
+#if !SSM_DECLARE_ONLY
+#include "ssm/system/detail/controllability_impl.hpp"
+#endif

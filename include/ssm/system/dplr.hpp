@@ -1,7 +1,6 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 #include <cmath>
 #include <complex>
 #include <concepts>
@@ -9,10 +8,27 @@
 #include <numbers>
 #include <string>
 
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/dense.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/system/hippo.hpp"
 #include "ssm/system/state_space.hpp"
+
+SSM_BEGIN_COMPILED
+
+/// The modes iω of a skew matrix K = V iω V*, one of each conjugate pair, and their orthonormal V.
+struct SkewModes {
+  RealVector omega;  ///< (state/2), ≥ 0, ascending
+  ComplexMatrix V;   ///< (state, state/2)
+};
+
+/// The modes of a skew matrix of an even number of states. It is a template, of Eigen::MatrixXcd,
+/// so that only a program that asks for them compiles Eigen's eigensolver.
+template <class Matrix>
+[[nodiscard]] SkewModes skew_modes(const RealMatrix& skew);
+
+SSM_END_COMPILED
 
 namespace ssm {
 
@@ -41,29 +57,6 @@ namespace detail {
 inline void check_even(std::string_view function, Index state) {
   if (state < 2 || state % 2 != 0)
     throw_domain(function, "state", std::to_string(state), "even and at least 2");
-}
-
-/// Conjugate pairs (a + ib)/√2 over the span of the columns of `null`, which conjugation maps into
-/// itself: half as many columns, from a real orthonormal basis by Gram and Schmidt, the longest
-/// remainder first.
-inline Eigen::MatrixXcd pair_up(const Eigen::MatrixXcd& null) {
-  const Index state = null.rows(), count = null.cols();
-  Eigen::MatrixXd parts(state, 2 * count), basis(state, count);
-  parts << null.real(), null.imag();
-  for (Index k = 0; k < count; ++k) {
-    Index longest = 0;
-    for (Index j = 1; j < parts.cols(); ++j)
-      if (parts.col(j).squaredNorm() > parts.col(longest).squaredNorm()) longest = j;
-    basis.col(k) = parts.col(longest) / parts.col(longest).norm();
-    for (int twice = 0; twice < 2; ++twice)
-      for (Index j = 0; j < parts.cols(); ++j)
-        parts.col(j) -= basis.col(k) * basis.col(k).dot(parts.col(j));
-  }
-  Eigen::MatrixXcd pairs(state, count / 2);
-  for (Index k = 0; k < pairs.cols(); ++k)
-    for (Index i = 0; i < state; ++i)
-      pairs(i, k) = std::complex<double>(basis(i, 2 * k), basis(i, 2 * k + 1)) * std::sqrt(0.5);
-  return pairs;
 }
 
 }  // namespace detail
@@ -100,17 +93,9 @@ template <class DA, class DB, class DP>
   if (!(rest <= 1e-4 * (S.norm() + low_rank.squaredNorm())))
     detail::throw_domain(name, "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
 
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXcd> solver(skew *
-                                                               std::complex<double>(0.0, -1.0));
-  Eigen::VectorXd omega = solver.eigenvalues().tail(half);
-  Eigen::MatrixXcd V = solver.eigenvectors().rightCols(half);
-  // Eigenvalues of zero come without a sign: their vectors are paired by hand.
-  const double zero = 1e-12 * std::abs(omega(half - 1));
-  Index still = 0;
-  while (still < half && std::abs(omega(still)) <= zero) ++still;
-  omega.head(still).setZero();
-  if (still > 0)
-    V.leftCols(still) = detail::pair_up(solver.eigenvectors().middleCols(half - still, 2 * still));
+  const detail::SkewModes modes = detail::skew_modes<Eigen::MatrixXcd>(detail::RealMatrix(skew));
+  const auto omega = detail::to_eigen<Eigen::VectorXd>(modes.omega);
+  const auto V = detail::to_eigen<Eigen::MatrixXcd>(modes.V);
 
   Dplr<T> result;
   Eigen::VectorXcd lambda(half);
@@ -172,3 +157,7 @@ template <std::floating_point T>
 }
 
 }  // namespace ssm
+
+#if !SSM_DECLARE_ONLY
+#include "ssm/system/detail/dplr_impl.hpp"
+#endif

@@ -1,16 +1,25 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/Eigenvalues>
-#include <Eigen/Jacobi>
 #include <complex>
 #include <concepts>
 #include <optional>
 
-#include "ssm/core/balance.hpp"
-#include "ssm/core/error.hpp"
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/dense.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/state_space.hpp"
+
+SSM_BEGIN_COMPILED
+
+/// The same system with its A in Hessenberg form.
+/// @throws DomainError when A is not finite
+[[nodiscard]] Quadruple hessenberg_response(Quadruple system);
+
+/// C (point I − A)⁻¹ B + D for an A in Hessenberg form.
+[[nodiscard]] ComplexMatrix response_at(const Quadruple& system, std::complex<double> point);
+
+SSM_END_COMPILED
 
 namespace ssm {
 
@@ -32,17 +41,8 @@ class FrequencyResponse {
   /// Cost: about 10 states³.
   template <LinearSystem System>
   explicit FrequencyResponse(const System& system, Readout readout = Readout::before)
-      : response_(system, readout) {
+      : response_(detail::hessenberg_response(detail::Quadruple(system, readout))) {
     if constexpr (detail::is_discrete<System>) delta_ = static_cast<double>(system.delta());
-    if (!response_.A.allFinite())
-      detail::throw_domain("FrequencyResponse", "A", "not finite", "finite");
-    if (system.states() == 0) return;
-    const Eigen::VectorXd scale = detail::balance(response_.A);
-    const Eigen::HessenbergDecomposition<Eigen::MatrixXd> hessenberg(response_.A);
-    const Eigen::MatrixXd Q = hessenberg.matrixQ();
-    response_.A = hessenberg.matrixH();
-    response_.B = (Q.transpose() * (scale.cwiseInverse().asDiagonal() * response_.B)).eval();
-    response_.C = (response_.C * scale.asDiagonal() * Q).eval();
   }
 
   /// G at a complex s (1/s) or z; not finite at a pole.
@@ -60,25 +60,10 @@ class FrequencyResponse {
 
  private:
   [[nodiscard]] Response evaluate(std::complex<double> point) const {
-    const auto& [A, B, C, D] = response_;
-    const Index n = A.rows();
-    Eigen::MatrixXcd M = -A.template cast<std::complex<double>>();
-    M.diagonal().array() += point;
-    Eigen::MatrixXcd X = B.template cast<std::complex<double>>();
-    for (Index k = 0; k + 1 < n; ++k) {
-      Eigen::JacobiRotation<std::complex<double>> rotation;
-      rotation.makeGivens(M(k, k), M(k + 1, k));
-      auto rows = M.rightCols(n - k);
-      rows.applyOnTheLeft(k, k + 1, rotation.adjoint());
-      X.applyOnTheLeft(k, k + 1, rotation.adjoint());
-    }
-    if (n > 0) M.triangularView<Eigen::Upper>().solveInPlace(X);
-    const Eigen::MatrixXcd G =
-        C.template cast<std::complex<double>>() * X + D.template cast<std::complex<double>>();
-    return G.template cast<std::complex<T>>();
+    return detail::to_eigen<Response>(detail::response_at(response_, point));
   }
 
-  detail::Quadruple<Eigen::MatrixXd> response_;
+  detail::Quadruple response_;   // A in Hessenberg form
   std::optional<double> delta_;  // of a discrete system
 };
 
@@ -88,3 +73,7 @@ FrequencyResponse(const System&, Readout = Readout::before)
                          detail::SystemTraits<System>::outputs>;
 
 }  // namespace ssm
+
+#if !SSM_DECLARE_ONLY
+#include "ssm/system/detail/frequency_response_impl.hpp"
+#endif

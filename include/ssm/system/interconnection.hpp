@@ -1,13 +1,14 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/LU>
 #include <array>
-#include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/balance.hpp"
+#include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -16,37 +17,25 @@ namespace detail {
 
 constexpr int fixed_sum(int a, int b) { return a == Dynamic || b == Dynamic ? Dynamic : a + b; }
 
-/// Solves (I − loop) X = right for a loop of gains without delay.
-template <class Matrix>
-Matrix solve_loop(std::string_view function, const Matrix& loop, const Matrix& right) {
-  if (loop.rows() == 0) return right;
-  const Matrix whole = Matrix::Identity(loop.rows(), loop.rows()) - loop;
-  const Eigen::FullPivLU<Matrix> lu(whole);
-  if (!whole.allFinite() || !lu.isInvertible())
-    throw_domain(function, "the algebraic loop", "singular", "solvable");
-  return lu.solve(right);
-}
-
-template <class Matrix>
-Matrix block_diagonal(const Matrix& first, const Matrix& second) {
-  Matrix result = Matrix::Zero(first.rows() + second.rows(), first.cols() + second.cols());
-  result.topLeftCorner(first.rows(), first.cols()) = first;
-  result.bottomRightCorner(second.rows(), second.cols()) = second;
+/// [first 0; 0 second].
+template <class DA, class DB>
+RealMatrix block_diagonal(const Eigen::MatrixBase<DA>& first, const Eigen::MatrixBase<DB>& second) {
+  RealMatrix result(first.rows() + second.rows(), first.cols() + second.cols());
+  result.set_block(0, 0, RealMatrix(first));
+  result.set_block(first.rows(), first.cols(), RealMatrix(second));
   return result;
 }
 
 /// How the inputs v of two systems side by side come about, v = F y + G r from all their outputs y
 /// and the inputs r from outside, and what leaves, H y.
-template <class Matrix>
 struct Wiring {
-  Matrix F, G, H;
+  RealMatrix F, G, H;
 };
 
 /// The whole of two systems and their wiring, discrete ones read before the step.
 template <int M, int P, LinearSystem First, LinearSystem Second>
 auto connect(std::string_view function, const First& first, const Second& second,
-             const Wiring<Eigen::MatrixXd>& wiring) {
-  using Matrix = Eigen::MatrixXd;
+             const Wiring& wiring) {
   using One = SystemTraits<First>;
   using Two = SystemTraits<Second>;
   static_assert(One::time == Two::time, "both systems are continuous or both are discrete");
@@ -54,23 +43,27 @@ auto connect(std::string_view function, const First& first, const Second& second
     if (first.delta() != second.delta())
       throw_domain(function, "delta of the second system", std::to_string(second.delta()),
                    std::to_string(first.delta()) + " as of the first");
-  const auto both = [](const auto& a, const auto& b) {
-    return block_diagonal<Matrix>(a.template cast<double>(), b.template cast<double>());
-  };
-  const Matrix A = both(state_matrix(first), state_matrix(second));
-  const Matrix B = both(input_matrix(first), input_matrix(second));
-  const Matrix C = both(first.C(), second.C()), D = both(first.D(), second.D());
+  const RealMatrix A = block_diagonal(state_matrix(first), state_matrix(second));
+  const RealMatrix B = block_diagonal(input_matrix(first), input_matrix(second));
+  const RealMatrix C = block_diagonal(first.C(), second.C());
+  const RealMatrix D = block_diagonal(first.D(), second.D());
   const auto& [F, G, H] = wiring;
 
   // v = F (C x + D v) + G r, so v = V_x x + V_r r.
-  Matrix right(F.rows(), C.cols() + G.cols());
-  right << F * C, G;
-  const Matrix V = solve_loop<Matrix>(function, F * D, right);
-  const Matrix V_x = V.leftCols(C.cols()), V_r = V.rightCols(G.cols());
-  const Matrix A_whole = A + B * V_x, B_whole = B * V_r;
-  const Matrix C_whole = H * (C + D * V_x), D_whole = H * D * V_r;
-  return system_like<fixed_sum(One::states, Two::states), M, P>(first, A_whole, B_whole, C_whole,
-                                                                D_whole);
+  const Index states = C.cols(), outer = G.cols();
+  RealMatrix right(F.rows(), states + outer);
+  right.set_block(0, 0, F * C);
+  right.set_block(0, states, G);
+  const auto V = solve_regular(RealMatrix::Identity(F.rows(), F.rows()) - F * D, std::move(right));
+  if (!V) throw_domain(function, "the algebraic loop", "singular", "solvable");
+  const RealMatrix V_x = V->block(0, 0, F.rows(), states),
+                   V_r = V->block(0, states, F.rows(), outer);
+  using Result = typename One::template Resized<fixed_sum(One::states, Two::states), M, P>;
+  return system_like<fixed_sum(One::states, Two::states), M, P>(
+      first, to_eigen<typename Result::StateMatrix>(A + B * V_x),
+      to_eigen<typename Result::InputMatrix>(B * V_r),
+      to_eigen<typename Result::OutputMatrix>(H * (C + D * V_x)),
+      to_eigen<typename Result::FeedthroughMatrix>(H * D * V_r));
 }
 
 }  // namespace detail
@@ -83,18 +76,20 @@ auto connect(std::string_view function, const First& first, const Second& second
 /// Cost: one LU of (states) and two products.
 template <LinearSystem System, class DT>
 [[nodiscard]] System similarity_transform(const System& system, const Eigen::MatrixBase<DT>& T) {
-  using Matrix = Eigen::MatrixXd;
+  using detail::RealMatrix;
   using Traits = detail::SystemTraits<System>;
-  detail::check_matrix("similarity_transform", "T", T, system.states(), system.states());
-  if (system.states() == 0) return system;
-  const Matrix wide = T.template cast<double>();
-  const Eigen::FullPivLU<Matrix> lu(wide);
-  if (!wide.allFinite() || !lu.isInvertible())
-    detail::throw_domain("similarity_transform", "T", "singular", "invertible");
-  const Matrix AT = detail::state_matrix(system).template cast<double>() * wide;
-  const Matrix B = detail::input_matrix(system).template cast<double>();
+  const Index states = system.states(), inputs = system.inputs();
+  detail::check_matrix("similarity_transform", "T", T, states, states);
+  const RealMatrix wide(T);
+  RealMatrix right(states, states + inputs);
+  right.set_block(0, 0, RealMatrix(detail::state_matrix(system)) * wide);
+  right.set_block(0, states, RealMatrix(detail::input_matrix(system)));
+  const auto solved = detail::solve_regular(wide, std::move(right));
+  if (!solved) detail::throw_domain("similarity_transform", "T", "singular", "invertible");
   return detail::system_like<Traits::states, Traits::inputs, Traits::outputs>(
-      system, lu.solve(AT), lu.solve(B), system.C().template cast<double>() * wide, system.D());
+      system, detail::to_eigen<typename System::StateMatrix>(solved->block(0, 0, states, states)),
+      detail::to_eigen<typename System::InputMatrix>(solved->block(0, states, states, inputs)),
+      detail::to_eigen<typename System::OutputMatrix>(RealMatrix(system.C()) * wide), system.D());
 }
 
 /// The same system with its states in units, powers of two, that even out the rows and columns of
@@ -102,12 +97,14 @@ template <LinearSystem System, class DT>
 template <LinearSystem System>
 [[nodiscard]] System balance_states(const System& system) {
   using Traits = detail::SystemTraits<System>;
-  Eigen::MatrixXd A = detail::state_matrix(system).template cast<double>();
-  const Eigen::VectorXd scale = detail::balance(A);
+  detail::RealMatrix A(detail::state_matrix(system));
+  const detail::RealVector scale = detail::balance(A);
+  const auto B = scale_rows(inverse_of(scale), detail::RealMatrix(detail::input_matrix(system)));
+  const auto C = scale_columns(detail::RealMatrix(system.C()), scale);
   return detail::system_like<Traits::states, Traits::inputs, Traits::outputs>(
-      system, A,
-      scale.cwiseInverse().asDiagonal() * detail::input_matrix(system).template cast<double>(),
-      system.C().template cast<double>() * scale.asDiagonal(), system.D());
+      system, detail::to_eigen<typename System::StateMatrix>(A),
+      detail::to_eigen<typename System::InputMatrix>(B),
+      detail::to_eigen<typename System::OutputMatrix>(C), system.D());
 }
 
 /// One system after the other: y = second(first(u)). The state is that of the first, then that of
@@ -117,14 +114,12 @@ template <LinearSystem System>
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto series(const First& first, const Second& second) {
-  using Matrix = Eigen::MatrixXd;
   const Index m = first.inputs(), p = first.outputs(), q = second.outputs();
   detail::check_matrix("series", "D of the second system", second.D(), q, p);
-  detail::Wiring<Matrix> wiring{Matrix::Zero(m + p, p + q), Matrix::Zero(m + p, m),
-                                Matrix::Zero(q, p + q)};
-  wiring.F.bottomLeftCorner(p, p).setIdentity();
-  wiring.G.topRows(m).setIdentity();
-  wiring.H.rightCols(q).setIdentity();
+  detail::Wiring wiring{{m + p, p + q}, {m + p, m}, {q, p + q}};
+  wiring.F.set_block(m, 0, detail::RealMatrix::Identity(p, p));
+  wiring.G.set_block(0, 0, detail::RealMatrix::Identity(m, m));
+  wiring.H.set_block(0, p, detail::RealMatrix::Identity(q, q));
   return detail::connect<detail::SystemTraits<First>::inputs,
                          detail::SystemTraits<Second>::outputs>("series", first, second, wiring);
 }
@@ -136,12 +131,13 @@ template <LinearSystem First, LinearSystem Second>
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto parallel(const First& first, const Second& second) {
-  using Matrix = Eigen::MatrixXd;
   const Index m = first.inputs(), p = first.outputs();
   detail::check_matrix("parallel", "D of the second system", second.D(), p, m);
-  detail::Wiring<Matrix> wiring{Matrix::Zero(2 * m, 2 * p), Matrix(2 * m, m), Matrix(p, 2 * p)};
-  wiring.G << Matrix::Identity(m, m), Matrix::Identity(m, m);
-  wiring.H << Matrix::Identity(p, p), Matrix::Identity(p, p);
+  detail::Wiring wiring{{2 * m, 2 * p}, {2 * m, m}, {p, 2 * p}};
+  for (const Index half : {0, 1}) {
+    wiring.G.set_block(half * m, 0, detail::RealMatrix::Identity(m, m));
+    wiring.H.set_block(0, half * p, detail::RealMatrix::Identity(p, p));
+  }
   return detail::connect<detail::SystemTraits<First>::inputs, detail::SystemTraits<First>::outputs>(
       "parallel", first, second, wiring);
 }
@@ -155,15 +151,13 @@ template <LinearSystem First, LinearSystem Second>
 ///   systems have different steps
 template <LinearSystem Forward, LinearSystem Back>
 [[nodiscard]] auto feedback(const Forward& forward, const Back& back) {
-  using Matrix = Eigen::MatrixXd;
   const Index m = forward.inputs(), p = forward.outputs();
   detail::check_matrix("feedback", "D of the way back", back.D(), m, p);
-  detail::Wiring<Matrix> wiring{Matrix::Zero(m + p, p + m), Matrix::Zero(m + p, m),
-                                Matrix::Zero(p, p + m)};
-  wiring.F.topRightCorner(m, m) = -Matrix::Identity(m, m);
-  wiring.F.bottomLeftCorner(p, p).setIdentity();
-  wiring.G.topRows(m).setIdentity();
-  wiring.H.leftCols(p).setIdentity();
+  detail::Wiring wiring{{m + p, p + m}, {m + p, m}, {p, p + m}};
+  wiring.F.set_block(0, p, -detail::RealMatrix::Identity(m, m));
+  wiring.F.set_block(m, 0, detail::RealMatrix::Identity(p, p));
+  wiring.G.set_block(0, 0, detail::RealMatrix::Identity(m, m));
+  wiring.H.set_block(0, 0, detail::RealMatrix::Identity(p, p));
   return detail::connect<detail::SystemTraits<Forward>::inputs,
                          detail::SystemTraits<Forward>::outputs>("feedback", forward, back, wiring);
 }
@@ -173,12 +167,11 @@ template <LinearSystem Forward, LinearSystem Back>
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto append(const First& first, const Second& second) {
-  using Matrix = Eigen::MatrixXd;
   using One = detail::SystemTraits<First>;
   using Two = detail::SystemTraits<Second>;
   const Index m = first.inputs() + second.inputs(), p = first.outputs() + second.outputs();
-  const detail::Wiring<Matrix> wiring{Matrix::Zero(m, p), Matrix::Identity(m, m),
-                                      Matrix::Identity(p, p)};
+  const detail::Wiring wiring{detail::RealMatrix(m, p), detail::RealMatrix::Identity(m, m),
+                              detail::RealMatrix::Identity(p, p)};
   return detail::connect<detail::fixed_sum(One::inputs, Two::inputs),
                          detail::fixed_sum(One::outputs, Two::outputs)>("append", first, second,
                                                                         wiring);

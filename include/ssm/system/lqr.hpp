@@ -1,9 +1,7 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <concepts>
-#include <limits>
 #include <string_view>
 
 #include "ssm/system/riccati.hpp"
@@ -20,18 +18,6 @@ struct LinearQuadraticRegulator {
 
 namespace detail {
 
-/// Throws DomainError when Q has an eigenvalue that is negative by more than rounding.
-template <class DQ>
-void check_semidefinite(std::string_view function, const Eigen::MatrixBase<DQ>& Q) {
-  using T = typename DQ::Scalar;
-  using Limits = std::numeric_limits<double>;
-  Eigen::MatrixXd lifted = (T(0.5) * (Q + Q.transpose())).template cast<double>();
-  const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
-  lifted.diagonal().array() += 100 * epsilon * lifted.norm() + Limits::min();  // 0 is semidefinite
-  if (lifted.llt().info() != Eigen::Success)
-    throw_domain(function, "Q", "indefinite", "positive semidefinite");
-}
-
 /// What lqr and discrete_lqr share.
 template <class T, int N, int M, class DQ, class DR>
 LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time,
@@ -40,9 +26,10 @@ LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time
                                             const Eigen::MatrixBase<DQ>& Q,
                                             const Eigen::MatrixBase<DR>& R) {
   check_matrix(function, "Q", Q, A.rows(), A.rows());
-  check_semidefinite(function, Q);
-  const auto solution = checked_riccati(function, time, A, B, Q, R);
-  return {solution.K.template cast<T>(), solution.P.template cast<T>()};
+  check_semidefinite(function, RealMatrix(Q), epsilon_of<T>);
+  const RiccatiSolution solution = checked_riccati(function, time, A, B, Q, R);
+  return {to_eigen<Eigen::Matrix<T, M, N>>(solution.K),
+          to_eigen<Eigen::Matrix<T, N, N>>(solution.P)};
 }
 
 }  // namespace detail

@@ -22,8 +22,8 @@ template <class Derived>
 void check_matrix(std::string_view function, std::string_view argument,
                   const Eigen::MatrixBase<Derived>& matrix, Index rows, Index cols) {
   if (matrix.rows() != rows || matrix.cols() != cols)
-    throw_shape(function, argument, to_string(std::array<Index, 2>{matrix.rows(), matrix.cols()}),
-                to_string(std::array<Index, 2>{rows, cols}));
+    throw_extents(function, argument, std::array<Index, 2>{matrix.rows(), matrix.cols()},
+                  std::array<Index, 2>{rows, cols});
 }
 
 /// The same where a size is known at run time only; fixed ones fit, at no cost.

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ssm/core/detail/dense.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/interconnection.hpp"
 #include "ssm/system/poles_zeros.hpp"
@@ -101,31 +102,36 @@ std::vector<Roots> grouped_roots(std::string_view function, std::string_view arg
 
 /// The coefficients of leading · Π (s − root), lowest power first.
 template <class Vector>
-Eigen::VectorXd polynomial(std::string_view function, std::string_view argument,
-                           const Vector& roots, double leading) {
-  Eigen::VectorXd coefficients = Eigen::VectorXd::Constant(1, leading);
+RealVector polynomial(std::string_view function, std::string_view argument, const Vector& roots,
+                      double leading) {
+  RealVector coefficients(roots.size() + 1);
+  coefficients(0) = leading;
+  Index degree = 0;
   for (const Roots& group : grouped_roots(function, argument, roots)) {
-    const Index degree = coefficients.size() - 1, more = static_cast<Index>(group.size());
-    Eigen::VectorXd next = Eigen::VectorXd::Zero(degree + 1 + more);
-    next.tail(degree + 1) = coefficients;
-    const std::complex<double> second = more == 2 ? group[1] : 0.0;
-    if (more == 2) {
-      next.segment(1, degree + 1) -= (group[0] + second).real() * coefficients;
-      next.head(degree + 1) += (group[0] * second).real() * coefficients;
-    } else {
-      next.head(degree + 1) -= group[0].real() * coefficients;
+    const bool two = group.size() == 2;
+    const std::complex<double> second = two ? group[1] : 0.0;
+    const double sum = (group[0] + second).real();
+    const double product = two ? (group[0] * second).real() : 0;
+    degree += two ? 2 : 1;
+    for (Index k = degree; k >= 0; --k) {
+      const auto old = [&](Index power) { return power >= 0 ? coefficients(power) : 0; };
+      coefficients(k) =
+          two ? old(k - 2) - sum * old(k - 1) + product * old(k) : old(k - 1) - sum * old(k);
     }
-    coefficients = next;
   }
   return coefficients;
 }
 
 /// Π (s − zeros) / Π (s − poles) of one or two poles, as a system.
 struct Section {
-  Eigen::MatrixXd A, B, C, D;
+  RealMatrix A, B, C;
+  double D;
 
-  Section(const Roots& poles, const Roots& zeros) {
-    const auto n = static_cast<Index>(poles.size());
+  Section(const Roots& poles, const Roots& zeros)
+      : A(static_cast<Index>(poles.size()), static_cast<Index>(poles.size())),
+        B(RealMatrix::Identity(A.rows(), 1)),
+        C(1, A.rows()),
+        D(zeros.size() == poles.size() ? 1 : 0) {
     const auto numerator = [&](double s) {
       std::complex<double> value = 1;
       for (const auto& zero : zeros) value *= s - zero;
@@ -134,13 +140,9 @@ struct Section {
     double sum_of_zeros = 0;
     for (const auto& zero : zeros) sum_of_zeros += zero.real();
     const bool biproper = zeros.size() == poles.size();
-    A.setZero(n, n);
-    B = Eigen::MatrixXd::Identity(n, 1);
-    C.setZero(1, n);
-    D = Eigen::MatrixXd::Constant(1, 1, biproper ? 1 : 0);
     const double p = poles[0].real();
     A(0, 0) = p;
-    if (n == 1) {
+    if (poles.size() == 1) {
       C(0, 0) = biproper ? p - zeros[0].real() : 1;
       return;
     }
@@ -174,20 +176,22 @@ template <LinearSystem System>
     detail::throw_shape(
         function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
         "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  detail::Quadruple<Eigen::MatrixXd> channel(system, readout);
-  channel.B = channel.B.col(input).eval();
-  channel.C = channel.C.row(output).eval();
-  channel.D = channel.D.block(output, input, 1, 1).eval();
-  const Eigen::VectorXcd zeros = detail::zeros_of(function, channel);
-  const Eigen::VectorXcd poles = detail::eigenvalues_of(function, channel.A);
+  using Roots = typename ZerosPolesGain<T>::Roots;
+  const Index states = system.states();
+  detail::Quadruple channel(system, readout);
+  channel.B = channel.B.block(0, input, states, 1);
+  channel.C = channel.C.block(output, 0, 1, states);
+  channel.D = channel.D.block(output, input, 1, 1);
+  const detail::ComplexVector zeros = detail::zeros_of<Eigen::MatrixXd>(function, channel);
+  const detail::ComplexVector poles = detail::eigenvalues_of(function, channel.A);
   double gain = channel.D(0, 0);
-  if (zeros.size() < poles.size()) {
-    Eigen::VectorXd reached = channel.B;
-    for (Index i = zeros.size() + 1; i < poles.size(); ++i) reached = (channel.A * reached).eval();
-    gain = channel.C.row(0).dot(reached);
+  if (zeros.size() < states) {
+    detail::RealMatrix reached = channel.B;
+    for (Index i = zeros.size() + 1; i < states; ++i) reached = channel.A * reached;
+    gain = (channel.C * reached)(0, 0);
   }
-  return ZerosPolesGain<T>{zeros.template cast<std::complex<T>>(),
-                           poles.template cast<std::complex<T>>(), static_cast<T>(gain)};
+  return ZerosPolesGain<T>{detail::to_eigen<Roots>(zeros), detail::to_eigen<Roots>(poles),
+                           static_cast<T>(gain)};
 }
 
 /// The same of a transfer function, whose roots are eigenvalues of companion matrices.
@@ -202,12 +206,12 @@ template <std::floating_point T>
     return size - 1;
   };
   const auto roots = [&](const auto& coefficients, Index n) {
-    Eigen::MatrixXd A = Eigen::MatrixXd::Zero(std::max<Index>(n, 0), std::max<Index>(n, 0));
+    detail::RealMatrix A(std::max<Index>(n, 0), std::max<Index>(n, 0));
     for (Index j = 0; j < n; ++j) {
       if (j > 0) A(j - 1, j) = 1;
       A(n - 1, j) = -static_cast<double>(coefficients(j)) / static_cast<double>(coefficients(n));
     }
-    return detail::eigenvalues_of(function, A).template cast<std::complex<T>>().eval();
+    return detail::to_eigen<typename ZerosPolesGain<T>::Roots>(detail::eigenvalues_of(function, A));
   };
   const Index above = degree(transfer.numerator), below = degree(transfer.denominator);
   if (below < 0) detail::throw_domain(function, "denominator", "0", "not 0");
@@ -221,9 +225,10 @@ template <std::floating_point T>
 [[nodiscard]] TransferFunction<T> transfer_function(const ZerosPolesGain<T>& roots) {
   constexpr std::string_view function = "transfer_function";
   detail::check_finite(function, roots);
-  return {detail::polynomial(function, "zeros", roots.zeros, static_cast<double>(roots.gain))
-              .template cast<T>(),
-          detail::polynomial(function, "poles", roots.poles, 1.0).template cast<T>()};
+  using Coefficients = Eigen::Matrix<T, Eigen::Dynamic, 1>;
+  return {detail::to_eigen<Coefficients>(
+              detail::polynomial(function, "zeros", roots.zeros, static_cast<double>(roots.gain))),
+          detail::to_eigen<Coefficients>(detail::polynomial(function, "poles", roots.poles, 1.0))};
 }
 
 /// The transfer function of one channel of a system, by way of its zeros and poles: that of
@@ -274,24 +279,28 @@ StateSpace<T, Dynamic, 1, 1> cascade_form(std::string_view function,
   const std::vector<Roots> poles = grouped_roots(function, "poles", roots.poles);
   const std::vector<Roots> zeros = grouped_roots(function, "zeros", roots.zeros);
   const Index n = roots.poles.size();
-  Eigen::MatrixXd A = Eigen::MatrixXd::Zero(n, n), B = Eigen::MatrixXd::Zero(n, 1);
-  Eigen::RowVectorXd C = Eigen::RowVectorXd::Zero(n);
+  RealMatrix A(n, n), B(n, 1), C(1, n);
   double D = static_cast<double>(roots.gain);
   Index at = 0;
   for (std::size_t i = 0; i < poles.size(); ++i) {
     const Section section(poles[i], i < zeros.size() ? zeros[i] : Roots{});
     const Index k = section.A.rows();
-    A.block(at, at, k, k) = section.A;
-    A.block(at, 0, k, at) = section.B * C.head(at);
-    B.middleRows(at, k) = section.B * D;
-    C.head(at) *= section.D(0, 0);
-    C.segment(at, k) = section.C;
-    D *= section.D(0, 0);
+    A.set_block(at, at, section.A);
+    A.set_block(at, 0, section.B * C.block(0, 0, 1, at));
+    B.set_block(at, 0, D * section.B);
+    for (Index j = 0; j < at; ++j) C(0, j) *= section.D;
+    C.set_block(0, at, section.C);
+    D *= section.D;
     at += k;
   }
   // The last section first: A is then upper triangular but for pairs, and shows its eigenvalues.
-  return {A.reverse().template cast<T>(), B.reverse().template cast<T>(),
-          C.reverse().template cast<T>(), Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
+  Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic> dynamics(n, n), input(n, 1), output(1, n);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j < n; ++j) dynamics(i, j) = static_cast<T>(A(n - 1 - i, n - 1 - j));
+    input(i, 0) = static_cast<T>(B(n - 1 - i, 0));
+    output(0, i) = static_cast<T>(C(0, n - 1 - i));
+  }
+  return {dynamics, input, output, Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
 }
 
 /// The discrete system of these matrices.

@@ -15,28 +15,12 @@
 #include <arm_neon.h>
 #endif
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/index.hpp"
 
 /// Vectors as wide as the compiler's flags allow, on the vector types that GCC and Clang share.
 namespace ssm::detail {
-
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-inline constexpr std::size_t vector_bytes = 64;
-inline constexpr int vector_registers = 32;
-#elif defined(__AVX__)
-inline constexpr std::size_t vector_bytes = 32;
-inline constexpr int vector_registers = 16;
-#elif defined(__aarch64__)
-inline constexpr std::size_t vector_bytes = 16;
-inline constexpr int vector_registers = 32;
-#else
-inline constexpr std::size_t vector_bytes = 16;
-inline constexpr int vector_registers = 16;
-#endif
-
-/// Lanes of a vector of T.
-template <class T>
-inline constexpr Index lanes = static_cast<Index>(vector_bytes / sizeof(T));
+inline namespace SSM_DETAIL_ISA {
 
 /// The compiler's own vector types. (An attribute on a dependent type is lost by g++ 12.)
 template <class T>
@@ -150,15 +134,13 @@ template <std::size_t K = 0, class T, std::size_t Count>
 template <class T>
 struct Exp2;
 
-/// 2^r = 1 + r + r(1 − r) q(r) on [0, 1], degree 5: exact at both ends, so that decays next to 1
-/// have no bias, and 9.2e-8 in between (minimax, relative).
+/// 2^r on [−1/2, 1/2], degree 5, of the right value and slope at 0, so that decays next to 1 have
+/// no bias; 1.05e-7 relative.
 template <>
 struct Exp2<float> {
-  static constexpr std::array<float, 6> unit{1.0f,        0.69315171f,   0.24015927f,
-                                             0.05581868f, 0.0089909881f, 0.0018793214f};
-  static constexpr std::array<float, 6> centred{1.0f,         0.69314700f,   0.24022242f,
-                                                0.055507336f, 0.0096715130f, 0.0013264739f};
-  static constexpr float round = 0x1.8p23f + 127.0f;
+  static constexpr std::array<float, 6> centred{1.0f,         0.69314718f,   0.24022283f,
+                                                0.055505585f, 0.0096696913f, 0.0013300607f};
+  static constexpr float to_exponent = 0x1.8p23f + 127.0f;
   static constexpr float lowest = -127.0f;
   static constexpr float highest = 128.0f;
   static constexpr int mantissa_bits = 23;
@@ -204,23 +186,71 @@ struct Exp2<double> {
                                                             1.7562521603732995,
                                                             1.8340080864093424,
                                                             1.9152065613971474};
-  static constexpr double round_to_sixteenth = 0x1.8p48;
 #endif
-  static constexpr double round = 0x1.8p52 + 1023.0;
+  static constexpr double to_exponent = 0x1.8p52 + 1023.0;
   static constexpr double lowest = -1023.0;
   static constexpr double highest = 1024.0;
   static constexpr int mantissa_bits = 52;
 };
 
-/// 2^n of an integer n to which Exp2<T>::round has been added.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"  // of macros among the intrinsics
+#endif
+
+/// The nearest integer, for |x| < 2^22 in float and 2^51 in double, whatever the rounding mode
+/// where the machine has an instruction for it. No compiler may fold it into x.
 template <class T>
-[[nodiscard]] Vec<T> power_of_two(Vec<T> rounded) noexcept {
+[[nodiscard]] Vec<T> nearest(Vec<T> x) noexcept {
+  [[maybe_unused]] constexpr bool single = std::is_same_v<T, float>;
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  // The full masks, here and below, are for g++ 12, which warns of the undefined register in the
+  // unmasked forms.
+  constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  if constexpr (single)
+    return Vec<T>(_mm512_maskz_roundscale_ps(0xffff, x.v, mode));
+  else
+    return Vec<T>(_mm512_maskz_roundscale_pd(0xff, x.v, mode));
+#elif defined(__AVX__)
+  constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  if constexpr (single)
+    return Vec<T>(_mm256_round_ps(x.v, mode));
+  else
+    return Vec<T>(_mm256_round_pd(x.v, mode));
+#elif defined(__aarch64__)
+  if constexpr (single)
+    return Vec<T>(vrndnq_f32(x.v));
+  else
+    return Vec<T>(vrndnq_f64(x.v));
+#else
+  // Adding 1.5·2^m leaves no place for a fraction.
+  constexpr T no_fraction = single ? T(0x1.8p23) : T(0x1.8p52);
+  Vec<T> rounded = x + Vec<T>(no_fraction);
+#if defined(__SSE2__)
+  asm("" : "+x"(rounded.v));
+#endif
+  return rounded - Vec<T>(no_fraction);
+#endif
+}
+
+/// 2^n of an integer n in [Exp2<T>::lowest, Exp2<T>::highest], 0 for the lowest, infinity for the
+/// highest.
+template <class T>
+[[nodiscard]] Vec<T> power_of_two(Vec<T> n) noexcept {
   using Bits = typename Vec<T>::NativeBits;
-  const Bits exponent = reinterpret_cast<Bits>(rounded.v) << Exp2<T>::mantissa_bits;
+  const Vec<T> biased = n + Vec<T>(Exp2<T>::to_exponent);  // in the lowest bits
+  const Bits exponent = reinterpret_cast<Bits>(biased.v) << Exp2<T>::mantissa_bits;
   return Vec<T>(reinterpret_cast<typename Vec<T>::Native>(exponent));
 }
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
+/// The nearest multiple of 1/16.
+[[nodiscard]] inline Vec<double> nearest_sixteenth(Vec<double> x) noexcept {
+  constexpr int fraction_bits = 4;
+  constexpr int mode = fraction_bits << 4 | _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return Vec<double>(_mm512_maskz_roundscale_pd(0xff, x.v, mode));
+}
+
 /// The entry of a table of sixteen that the low four bits of `index` select.
 [[nodiscard]] inline Vec<double> select_sixteenth(const std::array<double, 16>& table,
                                                   Vec<double> index) noexcept {
@@ -228,31 +258,46 @@ template <class T>
                                             _mm512_castpd_si512(index.v),
                                             _mm512_load_pd(table.data() + 8)));
 }
+
+/// 2^n for a multiple n of 1/16 below 2^47, without its integer part: 2^{n − ⌊n⌋}.
+[[nodiscard]] inline Vec<double> root_of_sixteenth(Vec<double> n) noexcept {
+  return select_sixteenth(Exp2<double>::roots, n + Vec<double>(0x1.8p48));
+}
+
+/// a 2^⌊n⌋.
+template <class T>
+[[nodiscard]] Vec<T> scale(Vec<T> a, Vec<T> n) noexcept {
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm512_maskz_scalef_ps(0xffff, a.v, n.v));
+  else
+    return Vec<T>(_mm512_maskz_scalef_pd(0xff, a.v, n.v));
+}
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
 
 /// 2^x. Underflow gives 0 (without AVX-512 already below the normal numbers), overflow infinity.
 template <class T>
 [[nodiscard]] Vec<T> exp2(Vec<T> x) noexcept {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  // The full masks are for g++ 12, which warns of the undefined register in the unmasked forms.
   if constexpr (std::is_same_v<T, float>) {
-    const __m512 r = _mm512_maskz_reduce_ps(0xffff, x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(Vec<T>(r), Exp2<float>::unit).v, x.v));
+    // The remainder from the nearest integer is exact; from the integer below, tiny negative x lost
+    // their digits.
+    // x − n is exact; the fraction above the integer below x would lose the digits of a tiny
+    // negative x, and decays next to 1 would be low on average.
+    const Vec<T> n = nearest(x);
+    return scale(polynomial(x - n, Exp2<T>::centred), n);
   } else {
-    // x = n + r with n a multiple of 1/16: the low four bits of the rounded sum select its root.
-    const Vec<T> rounded = x + Vec<T>(Exp2<double>::round_to_sixteenth);
-    const Vec<T> n = rounded - Vec<T>(Exp2<double>::round_to_sixteenth);
-    const Vec<T> power =
-        select_sixteenth(Exp2<double>::roots, rounded) * polynomial(x - n, Exp2<double>::sixteenth);
-    return Vec<T>(_mm512_maskz_scalef_pd(0xff, power.v, n.v));
+    const Vec<T> n = nearest_sixteenth(x);
+    return scale(root_of_sixteenth(n) * polynomial(x - n, Exp2<T>::sixteenth), n);
   }
 #else
   using Constants = Exp2<T>;
   x = at_most(at_least(x, Vec<T>(Constants::lowest)), Vec<T>(Constants::highest));
-  // Adding 1.5·2^m + bias rounds to an integer and leaves the biased exponent in the low bits.
-  const Vec<T> rounded = x + Vec<T>(Constants::round);
-  const Vec<T> r = x - (rounded - Vec<T>(Constants::round));
-  return polynomial(r, Constants::centred) * power_of_two(rounded);
+  const Vec<T> n = nearest(x);
+  return polynomial(x - n, Constants::centred) * power_of_two(n);
 #endif
 }
 
@@ -319,26 +364,22 @@ template <class T>
   constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
   x = at_least(x, Vec<T>(lowest));
   if constexpr (std::is_same_v<T, float>) {
-    constexpr float to_integer = 0x1.8p23f;
-    const Vec<T> n = fma(x, Vec<T>(log2_e<T>), Vec<T>(to_integer)) - Vec<T>(to_integer);
+    const Vec<T> n = nearest(x * Vec<T>(log2_e<T>));
     constexpr float lost = 1.9259629911e-8f;  // log₂e − log2_e<float>
     const Vec<T> r = fma(x, Vec<T>(lost), fma(x, Vec<T>(log2_e<T>), -n));
-    return Vec<T>(_mm512_maskz_scalef_ps(0xffff, polynomial(r, Exp2<float>::centred).v, n.v));
+    return scale(polynomial(r, Exp2<T>::centred), n);
   } else {
-    constexpr double to_sixteenth = Exp2<double>::round_to_sixteenth;
-    const Vec<T> rounded = fma(x, Vec<T>(log2_e<T>), Vec<T>(to_sixteenth));
-    const Vec<T> n = rounded - Vec<T>(to_sixteenth);
-    const Vec<T> power =
-        select_sixteenth(Exp2<double>::roots, rounded) * polynomial(remainder(n), exp_sixteenth);
-    return Vec<T>(_mm512_maskz_scalef_pd(0xff, power.v, n.v));
+    const Vec<T> n = nearest_sixteenth(x * Vec<T>(log2_e<T>));
+    return scale(root_of_sixteenth(n) * polynomial(remainder(n), exp_sixteenth), n);
   }
 #else
   using Constants = Exp2<T>;
-  constexpr T ln2 = T(0.6931471805599453);
-  x = at_most(at_least(x, Vec<T>(Constants::lowest * ln2)), Vec<T>(Constants::highest * ln2));
-  const Vec<T> rounded = fma(x, Vec<T>(log2_e<T>), Vec<T>(Constants::round));
-  const Vec<T> r = remainder(rounded - Vec<T>(Constants::round));
-  return polynomial(r * Vec<T>(log2_e<T>), Constants::centred) * power_of_two(rounded);
+  // Within the ends, so that no rounding mode leads beyond them.
+  constexpr T ln2 = T(0.6931471805599453), margin = T(0.015625);
+  x = at_most(at_least(x, Vec<T>((Constants::lowest + margin) * ln2)),
+              Vec<T>((Constants::highest - margin) * ln2));
+  const Vec<T> n = nearest(x * Vec<T>(log2_e<T>));
+  return polynomial(remainder(n) * Vec<T>(log2_e<T>), Constants::centred) * power_of_two(n);
 #endif
 }
 
@@ -354,10 +395,10 @@ template <class T>
   } else {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     // 1 + t = (1 + r)/c with r = t c + (c − 1), and c the nearest of sixteen.
-    const Vec<T> nearest = fma(t, Vec<T>(15.0), Vec<T>(0x1.8p52));
-    const Vec<T> c = select_sixteenth(log1p_centres, nearest);
+    const Vec<T> index = nearest(t * Vec<T>(15.0)) + Vec<T>(0x1.8p52);
+    const Vec<T> c = select_sixteenth(log1p_centres, index);
     const Vec<T> r = fma(t, c, c - Vec<T>(1.0));
-    return fma(r, polynomial(r, log1p_fifteenth), select_sixteenth(log1p_offsets, nearest));
+    return fma(r, polynomial(r, log1p_fifteenth), select_sixteenth(log1p_offsets, index));
 #else
     // 2 atanh(s) with s = t/(2 + t), as s times a polynomial in s² ≤ 1/9, 3.6e-21 relative.
     const Vec<T> s = t / (t + Vec<T>(T(2)));
@@ -402,6 +443,16 @@ template <int Count, class Body>
   (std::make_integer_sequence<int, Count>{});
 }
 
+/// The lanes of `a`, then those of `b`, that `Source` names by their number.
+template <int... Source, class T>
+[[nodiscard]] Vec<T> shuffle(Vec<T> a, Vec<T> b) noexcept {
+#if __has_builtin(__builtin_shufflevector)
+  return Vec<T>(__builtin_shufflevector(a.v, b.v, Source...));
+#else  // g++ before 12
+  return Vec<T>(__builtin_shuffle(a.v, b.v, typename Vec<T>::NativeBits{Source...}));
+#endif
+}
+
 /// Adds the two halves of every run of `Run` lanes: those of `low` first, then those of `high`.
 template <int Run, class T, int... Lane>
 [[nodiscard]] Vec<T> fold_runs(Vec<T> low, Vec<T> high,
@@ -412,8 +463,7 @@ template <int Run, class T, int... Lane>
     const int runs = W / Run;
     return (run < runs ? run * Run : W + (run - runs) * Run) + lane % (Run / 2) + half;
   };
-  return Vec<T>(__builtin_shufflevector(low.v, high.v, source(Lane, 0)...)) +
-         Vec<T>(__builtin_shufflevector(low.v, high.v, source(Lane, Run / 2)...));
+  return shuffle<source(Lane, 0)...>(low, high) + shuffle<source(Lane, Run / 2)...>(low, high);
 }
 
 /// Lane i of the result is the sum of x[i], for lanes<T> vectors: a tree of interleaved halves,
@@ -431,4 +481,5 @@ template <class T, int Count = static_cast<int>(lanes<T>)>
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -33,9 +33,9 @@ template <class T, class Body>
 
 /// (batch, length, channels) as (batch · length, channels): the rows of a sequence view must be
 /// evenly spaced, and elements of a row adjacent. Throws ShapeError otherwise.
-template <class T>
-[[nodiscard]] View<T, 2> merge_rows(std::string_view function, std::string_view argument,
-                                    const View<T, 3>& view) {
+template <class T, class Space>
+[[nodiscard]] View<T, 2, Space> merge_rows(std::string_view function, std::string_view argument,
+                                           const View<T, 3, Space>& view) {
   const Index batch = view.extent(0), length = view.extent(1), channels = view.extent(2);
   const Index row = length > 1 ? view.stride(1) : view.stride(0);
   if ((batch > 1 && length > 1 && view.stride(0) != length * view.stride(1)) ||

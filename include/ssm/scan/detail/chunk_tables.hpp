@@ -185,7 +185,7 @@ struct ChunkGradients {
 };
 
 /// a b, without the checks for infinities that the operator makes.
-inline std::complex<double> times(std::complex<double> a, std::complex<double> b) noexcept {
+inline std::complex<double> complex_product(std::complex<double> a, std::complex<double> b) noexcept {
   return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
 }
 
@@ -228,10 +228,10 @@ void gather_tables(const ChunkSystem& m, const ChunkShape<T, K>& shape,
       const Complex by_input = pair(from.input + (L - 1 - j) * row + L, -1);
       const Complex by_output = s * pair(from.output + j * padded, 1);
       const Complex now = power(j), before = j > 0 ? order * power(j - 1) : 0.0;
-      in += times(by_input, now);
-      in_slope += times(by_input, before);
-      out += times(by_output, power(j + 1));
-      out_slope += times(by_output, (order + 1) * now);
+      in += complex_product(by_input, now);
+      in_slope += complex_product(by_input, before);
+      out += complex_product(by_output, power(j + 1));
+      out_slope += complex_product(by_output, (order + 1) * now);
       tap += s * taps[j] * now;
       tap_slope += s * taps[j] * before;
     }

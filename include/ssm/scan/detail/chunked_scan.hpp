@@ -203,8 +203,8 @@ class ChunkedScan {
     const ChunkSystem system = system_of(c);
     for (Index n = 0; n < shape_.modes; ++n) {
       std::complex<double> power = 1.0, a(system.a_re[n], system.a_im[n]);
-      for (Index e = steps; e > 0; e /= 2, a = times(a, a))
-        if (e % 2 == 1) power = times(power, a);
+      for (Index e = steps; e > 0; e /= 2, a = complex_product(a, a))
+        if (e % 2 == 1) power = complex_product(power, a);
       leaving_[n] = static_cast<T>(power.real());
       if constexpr (Shape::is_complex) leaving_[shape_.modes + n] = static_cast<T>(power.imag());
     }
@@ -282,12 +282,12 @@ class ChunkedScan {
     const ChunkSystem system = system_of(c);
     for (Index n = 0; n < N; ++n) {
       std::complex<double> power = static_cast<double>(steps);
-      for (Index i = 1; i < steps; ++i) power = times(power, {system.a_re[n], system.a_im[n]});
+      for (Index i = 1; i < steps; ++i) power = complex_product(power, {system.a_re[n], system.a_im[n]});
       const auto complex = [&](const T* at, double sign) {
         return std::complex<double>(static_cast<double>(at[n]),
                                     Shape::is_complex ? sign * static_cast<double>(at[N + n]) : 0);
       };
-      const std::complex<double> p = times(times(complex(dx, -1), complex(x, 1)), power);
+      const std::complex<double> p = complex_product(complex_product(complex(dx, -1), complex(x, 1)), power);
       early_[2 * (c * N + n)] += p.real();
       early_[2 * (c * N + n) + 1] += p.imag();
     }

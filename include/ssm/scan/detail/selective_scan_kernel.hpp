@@ -72,7 +72,7 @@ void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T>
     Vec<T> sums[2] = {First ? D * u_now : Vec<T>::load(y.at(s)), Vec<T>(T(0))};
     unroll<States>([&](auto n) __attribute__((always_inline)) {
       const Vec<T> decay = exp2(exponent * Vec<T>::load(A + n * W));
-      h[n] = fma(h[n], decay, input * Vec<T>(b[n]));
+      h[n] = fma(input, Vec<T>(b[n]), h[n] * decay);
       sums[n % 2] = fma(h[n], Vec<T>(c[n]), sums[n % 2]);
     });
     (sums[0] + sums[1]).store(y.at(s));
@@ -104,7 +104,7 @@ void scan_states_backward(Index steps, ScanTile<T>& tile, const T* A, const T* x
         const Vec<T> decay = exp2(exponent * Vec<T>::load(A + n * W));
         decay.store(decay_now + n * W);
         h[n].store(state_now + n * W);
-        h[n] = fma(h[n], decay, input * Vec<T>(b[n]));
+        h[n] = fma(input, Vec<T>(b[n]), h[n] * decay);
         if constexpr (Gated) y = fma(h[n], Vec<T>(c[n]), y);
       });
       if constexpr (Gated) y.store(tile.y + s * W);

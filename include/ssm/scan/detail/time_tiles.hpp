@@ -14,8 +14,7 @@ namespace ssm::detail {
 template <bool Upper, class T, int... Lane>
 [[nodiscard]] Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, Lane...>) noexcept {
   constexpr int W = static_cast<int>(lanes<T>);
-  return Vec<T>(
-      __builtin_shufflevector(a.v, b.v, (Lane / 2 + (Lane % 2) * W + (Upper ? W / 2 : 0))...));
+  return shuffle<(Lane / 2 + (Lane % 2) * W + (Upper ? W / 2 : 0))...>(a, b);
 }
 
 /// Lane j of vector i becomes lane i of vector j.

@@ -1,0 +1,33 @@
+#pragma once
+
+/// The control half of the library: systems and their design, discretization, simulation and
+/// estimation.
+
+#include "ssm/discretize/discretize.hpp"
+#include "ssm/discretize/inverse.hpp"
+#include "ssm/discretize/noise_covariance.hpp"
+#include "ssm/estimate/extended_kalman.hpp"
+#include "ssm/estimate/kalman.hpp"
+#include "ssm/estimate/observer.hpp"
+#include "ssm/estimate/smoother.hpp"
+#include "ssm/estimate/steady_kalman.hpp"
+#include "ssm/scan/recurrence.hpp"
+#include "ssm/scan/simulate.hpp"
+#include "ssm/scan/simulate_varying.hpp"
+#include "ssm/system/balanced_truncation.hpp"
+#include "ssm/system/companion.hpp"
+#include "ssm/system/controllability.hpp"
+#include "ssm/system/dplr.hpp"
+#include "ssm/system/frequency_response.hpp"
+#include "ssm/system/gramian.hpp"
+#include "ssm/system/hippo.hpp"
+#include "ssm/system/interconnection.hpp"
+#include "ssm/system/linearize.hpp"
+#include "ssm/system/lqr.hpp"
+#include "ssm/system/lyapunov.hpp"
+#include "ssm/system/mass_spring_damper.hpp"
+#include "ssm/system/pole_placement.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/riccati.hpp"
+#include "ssm/system/state_space.hpp"
+#include "ssm/system/transfer_function.hpp"

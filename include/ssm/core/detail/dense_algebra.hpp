@@ -1,0 +1,108 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/dense.hpp"
+
+SSM_BEGIN_COMPILED
+
+/// Part of a column-major matrix of somebody else.
+struct Tile {
+  double* data;
+  Index rows, cols, stride;
+};
+struct ConstTile {
+  const double* data;
+  Index rows, cols, stride;
+};
+
+/// C ← C + factor A B. C overlaps neither A nor B.
+void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B);
+
+[[nodiscard]] RealMatrix operator*(const RealMatrix& A, const RealMatrix& B);
+[[nodiscard]] ComplexMatrix operator*(const ComplexMatrix& A, const ComplexMatrix& B);
+
+/// P A = L U by partial pivoting, in blocks: A (n, n), column-major, becomes U and, below its
+/// diagonal, L; row k was exchanged with row pivots[k].
+void factor_lu(double* A, Index n, Index* pivots);
+/// B ← A⁻¹ B for B (n, cols); not finite for a singular A.
+void solve_lu(const double* lu, Index n, const Index* pivots, double* B, Index cols);
+
+/// factor_lu of a matrix of its own.
+class DenseLu {
+ public:
+  explicit DenseLu(RealMatrix A)
+      : lu_(std::move(A)), pivots_(static_cast<std::size_t>(lu_.rows())) {
+    factor_lu(lu_.data(), lu_.rows(), pivots_.data());
+  }
+  /// A⁻¹ B; not finite for a singular A.
+  [[nodiscard]] RealMatrix solve(RealMatrix B) const {
+    solve_lu(lu_.data(), lu_.rows(), pivots_.data(), B.data(), B.cols());
+    return B;
+  }
+
+ private:
+  RealMatrix lu_;
+  std::vector<Index> pivots_;
+};
+
+/// A = L Lᵀ of a symmetric A.
+class DenseCholesky {
+ public:
+  explicit DenseCholesky(RealMatrix A);
+  /// False when A is not positive definite.
+  [[nodiscard]] bool definite() const noexcept { return definite_; }
+  [[nodiscard]] const RealMatrix& L() const noexcept { return L_; }
+  /// A⁻¹ B.
+  [[nodiscard]] RealMatrix solve(RealMatrix B) const;
+
+ private:
+  RealMatrix L_;
+  bool definite_ = true;
+};
+
+/// L⁻¹ B for a lower triangular L.
+[[nodiscard]] RealMatrix solve_lower(const RealMatrix& L, RealMatrix B);
+
+/// Makes A upper triangular by Householder reflections from the left, and B ← Qᵀ B with them.
+void triangularize(RealMatrix& A, RealMatrix& B);
+
+/// The X for which ‖A X − B‖ is least, for an A of full column rank.
+[[nodiscard]] RealMatrix least_squares(RealMatrix A, RealMatrix B);
+
+/// Replaces A by its Hessenberg form H, A = Q H Qᵀ, and gives Q, without elements unless wanted.
+RealMatrix to_hessenberg(RealMatrix& A, bool want_Q);
+
+/// A = U T U*, U unitary and T upper triangular: Hessenberg form by reflections, then shifted QR
+/// steps by rotations (Golub & Van Loan, Matrix Computations, section 7.5).
+/// @throws ConvergenceError
+struct ComplexSchurForm {
+  ComplexMatrix T, U;
+};
+[[nodiscard]] ComplexSchurForm complex_schur(std::string_view function, const RealMatrix& A);
+
+/// A V = W, V orthogonal and the columns of W too, of lengths sigma, the longest first: one-sided
+/// Jacobi rotations (Hestenes 1958), which keep small singular values' digits.
+struct SingularValues {
+  RealMatrix W, V;
+  RealVector sigma;
+};
+[[nodiscard]] SingularValues singular_values(const RealMatrix& A);
+
+/// A⁻¹ B, or nothing when A is not finite or singular to working precision.
+[[nodiscard]] std::optional<RealMatrix> solve_regular(const RealMatrix& A, RealMatrix B);
+
+/// The eigenvalues of a real matrix, complex ones as neighbours of their exact conjugates: Francis'
+/// double QR steps on its Hessenberg form (Martin, Peters & Wilkinson 1970, algorithm hqr).
+/// @throws ConvergenceError
+[[nodiscard]] ComplexVector real_eigenvalues(std::string_view function, RealMatrix A);
+
+SSM_END_COMPILED
+
+#if !SSM_DECLARE_ONLY
+#include "ssm/core/detail/dense_algebra_impl.hpp"
+#endif

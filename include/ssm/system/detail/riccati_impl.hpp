@@ -1,0 +1,267 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "ssm/core/balance.hpp"
+#include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/detail/doubled.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/system/lyapunov.hpp"
+#include "ssm/system/riccati.hpp"
+
+SSM_BEGIN_COMPILED
+
+using Wide = Doubled<RealMatrix>;
+
+/// An equation that is easier the larger `shift` is: each mode decays faster by it and, as a mode
+/// that Q does not see may keep a solution from stabilizing, each state costs more.
+SSM_INLINE RiccatiEquation eased(RiccatiEquation equation, double shift) {
+  if (shift == 0) return equation;
+  const Index n = equation.A.rows();
+  const double more = std::min(1.0, shift / equation.A.norm());
+  const double size = equation.Q.is_zero() ? 1 : equation.Q.norm();
+  if (equation.time == Time::continuous)
+    for (Index i = 0; i < n; ++i) equation.A(i, i) -= shift;
+  else
+    equation.A *= 1 / (1 + shift);
+  for (Index i = 0; i < n; ++i) {
+    double& q = equation.Q(i, i);
+    q += more * (q > 0 ? q : size);
+  }
+  return equation;
+}
+
+/// The stabilizing solution of AᵀP + PA − PGP + Q = 0 from the matrix sign function Z of its
+/// Hamiltonian [A −G; −Q −Aᵀ], by Newton's iteration Z ← (cZ + (cZ)⁻¹)/2 with c = (‖Z⁻¹‖/‖Z‖)^½:
+/// Roberts (1980), scaled as in Higham, Functions of Matrices (2008), eq. 5.35. P is the
+/// least-squares solution of (Z + I) [I; P] = 0, eq. 2.14 there. Nothing when the iteration meets a
+/// singular matrix or does not settle.
+SSM_INLINE std::optional<RealMatrix> riccati_by_sign(const RealMatrix& A, const RealMatrix& G,
+                                                     const RealMatrix& Q) {
+  constexpr int most = 100;
+  const Index n = A.rows();
+  RealMatrix Z(2 * n, 2 * n);
+  Z.set_block(0, 0, A);
+  Z.set_block(0, n, -G);
+  Z.set_block(n, 0, -Q);
+  Z.set_block(n, n, -A.transpose());
+  RealVector scale = balance(Z);
+  // The unit of cost that brings P near 1, as rounding leaves errors of epsilon beside [I; P].
+  const double a = Z.block(0, 0, n, n).norm(), g = Z.block(0, n, n, n).norm();
+  const double q = Z.block(n, 0, n, n).norm();
+  const double unit = q > 0 ? std::min(std::sqrt(q / g), q / a) : 1;
+  Z.set_block(0, n, unit * Z.block(0, n, n, n));
+  for (Index j = 0; j < n; ++j)
+    for (Index i = n; i < 2 * n; ++i) Z(i, j) /= unit;
+  for (Index i = n; i < 2 * n; ++i) scale(i) *= unit;
+
+  const RealMatrix identity = RealMatrix::Identity(2 * n, 2 * n);
+  double last = std::numeric_limits<double>::infinity();
+  for (int turn = 0; turn < most; ++turn) {
+    const RealMatrix inverse = DenseLu(Z).solve(identity);
+    const double c = last < 1e-2 ? 1 : std::sqrt(inverse.norm() / Z.norm());
+    if (!std::isfinite(c) || !(c > 0)) return std::nullopt;
+    RealMatrix next = (0.5 * c) * Z + (0.5 / c) * inverse;
+    const double change = (next - Z).norm() / next.norm();
+    Z = std::move(next);
+    if (change <= 1e-10 || (change < 1e-2 && change > last / 2)) {
+      Z += identity;
+      RealMatrix P = -least_squares(Z.block(0, n, 2 * n, n), Z.block(0, 0, 2 * n, n));
+      for (Index j = 0; j < n; ++j)
+        for (Index i = 0; i < n; ++i) P(i, j) *= scale(n + i) / scale(j);
+      return symmetric_part(P);
+    }
+    last = change;
+  }
+  return std::nullopt;
+}
+
+/// A solution of AᵀPA − P − AᵀPG(I + PG)⁻¹PA + Q = 0 by structured doubling: Chu, Fan, Lin & Wang
+/// (2004), algorithm SDA. Nothing when it does not settle.
+SSM_INLINE std::optional<RealMatrix> riccati_by_doubling(RealMatrix A, RealMatrix G, RealMatrix Q) {
+  constexpr int most = 60;
+  const RealMatrix identity = RealMatrix::Identity(A.rows(), A.rows());
+  for (int turn = 0; turn < most; ++turn) {
+    const DenseLu lu(identity + G * Q);
+    const RealMatrix A_step = lu.solve(A);                  // (I + GQ)⁻¹ A
+    const RealMatrix G_step = lu.solve(G * A.transpose());  // (I + GQ)⁻¹ G Aᵀ
+    const RealMatrix change = symmetric_part(A.transpose() * Q * A_step);
+    G = symmetric_part(G + A * G_step);
+    A = A * A_step;
+    Q += change;
+    if (!Q.all_finite() || !G.all_finite()) return std::nullopt;
+    if (change.norm() <= 1e-14 * Q.norm()) return Q;
+  }
+  return std::nullopt;
+}
+
+/// What a P makes of its equation, to twice the precision of double: the terms of the equation
+/// cancel in as many digits as P has between its largest and its least eigenvalue.
+struct RiccatiLoop {
+  Wide K, closed, residual;  ///< closed is A − B K
+  DenseCholesky S;           ///< R or R + BᵀPB: K is S⁻¹BᵀP or S⁻¹BᵀPA
+};
+
+SSM_INLINE RiccatiLoop riccati_loop(const RiccatiEquation& equation, const Wide& P) {
+  const bool continuous = equation.time == Time::continuous;
+  const Wide A(equation.A), B(equation.B), Q(equation.Q), R(equation.R), PA = P * A;
+  const Wide S = continuous ? R : R + B.transpose() * (P * B);
+  const Wide wanted = B.transpose() * (continuous ? P : PA);
+  const Wide linear = continuous ? PA + PA.transpose() : A.transpose() * PA - P;
+  const DenseCholesky factor(S.high);
+  Wide K(factor.solve(wanted.high));
+  K = K + Wide(factor.solve((wanted - S * K).high));
+  return {K, A - B * K, linear - wanted.transpose() * K + Q, factor};
+}
+
+/// A lower triangular L with L Lᵀ = P but for rounding, where a P that is singular is taken for one
+/// that is not. Nothing when P is indefinite.
+SSM_INLINE std::optional<RealMatrix> cost_factor(const RealMatrix& P) {
+  const Index n = P.rows();
+  if (P.is_zero()) return RealMatrix::Identity(n, n);
+  double most = P(0, 0);
+  for (Index i = 1; i < n; ++i) most = std::max(most, P(i, i));
+  const double doubt = 16 * epsilon_of<double> * static_cast<double>(n);
+  RealMatrix definite = symmetric_part(P);
+  for (Index i = 0; i < n; ++i)
+    definite(i, i) = std::max(definite(i, i) * (1 + doubt), most * doubt * doubt);
+  const DenseCholesky factor(std::move(definite));
+  if (!factor.definite()) return std::nullopt;
+  return factor.L();
+}
+
+/// The coordinates z = Lᵀx, in which P = L Lᵀ costs |z|²: however ill-conditioned P is, its closed
+/// loop is well scaled there.
+class CostCoordinates {
+ public:
+  explicit CostCoordinates(const RealMatrix& L) : L_(L), lower_(L), upper_(lower_.transpose()) {}
+
+  /// Lᵀ M L⁻ᵀ for an M of the dynamics z' = M z.
+  [[nodiscard]] RealMatrix dynamics(const Wide& M) const { return divided(upper_ * M).high; }
+  /// Lᵀ B.
+  [[nodiscard]] RealMatrix inputs(const RealMatrix& B) const { return (upper_ * Wide(B)).high; }
+  /// L⁻¹ Q L⁻ᵀ for a cost Q.
+  [[nodiscard]] RealMatrix cost(const Wide& Q) const {
+    return symmetric_part(divided(divided(Q).transpose()).high);
+  }
+  /// L Q Lᵀ, a cost of x.
+  [[nodiscard]] Wide cost_of_state(const RealMatrix& Q) const { return lower_ * Wide(Q) * upper_; }
+
+ private:
+  /// M L⁻ᵀ, with one step of refinement.
+  [[nodiscard]] Wide divided(const Wide& M) const {
+    const Wide X = rounded(M.high);
+    return X + rounded((M - X * upper_).high);
+  }
+  [[nodiscard]] Wide rounded(const RealMatrix& M) const {
+    return Wide(solve_lower(L_, M.transpose()).transpose());
+  }
+
+  RealMatrix L_;
+  Wide lower_, upper_;
+};
+
+/// Corrects P until rounding is left, or what passes for `goal`. The error of P solves a Riccati
+/// equation of its own, of the closed loop, with the residual for Q: Mehrmann & Tan (1988). It is
+/// solved in P's own coordinates, where it is relative to P in each direction. Nothing when P comes
+/// out indefinite or the corrections do not shrink.
+SSM_INLINE std::optional<Wide> refine_riccati(const RiccatiEquation& equation, Wide P,
+                                              double goal) {
+  constexpr int most = 20;
+  constexpr double enough = 0x1p-26;
+  double last = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < most; ++i) {
+    const RiccatiLoop loop = riccati_loop(equation, P);
+    const std::optional<RealMatrix> L = cost_factor(P.high);
+    if (!L) return std::nullopt;
+    const CostCoordinates in(*L);
+    const RealMatrix A = in.dynamics(loop.closed), B = in.inputs(equation.B);
+    const RealMatrix G = symmetric_part(B * loop.S.solve(B.transpose()));
+    const RealMatrix Q = in.cost(loop.residual);
+    if (!A.all_finite() || !Q.all_finite() || !G.all_finite()) return std::nullopt;
+    const std::optional<RealMatrix> correction =
+        equation.time == Time::continuous ? riccati_by_sign(A, G, Q) : riccati_by_doubling(A, G, Q);
+    if (!correction || !correction->all_finite()) return std::nullopt;
+    P = P + in.cost_of_state(*correction);
+    const double change = correction->norm() / std::sqrt(static_cast<double>(A.rows()));
+    if (i > 0 && change <= goal) return P;
+    if (P.high.is_zero()) return P;
+    if (i > 0 && !(change <= last / 2)) return change <= enough ? std::optional(P) : std::nullopt;
+    last = i > 0 ? change : std::max(change, 1.0);
+  }
+  return std::nullopt;
+}
+
+/// The P that is reached from 0 or, where that is too far, by way of ever less eased equations. The
+/// gain is rounded before its closed loop is judged, in P's own coordinates as in those of x the
+/// poles of an ill-conditioned one are not known.
+SSM_INLINE RiccatiSolution approach_riccati(std::string_view function,
+                                            const RiccatiEquation& equation) {
+  constexpr int most = 40;
+  const Index n = equation.A.rows();
+  Wide start(RealMatrix(n, n));
+  double shift = 0, reached = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < most && shift < 0.999 * reached; ++i) {
+    const double goal = shift == 0 ? epsilon_of<double> : 0x1p-26;
+    const std::optional<Wide> P = refine_riccati(eased(equation, shift), start, goal);
+    if (P && shift == 0) {
+      const RealMatrix K = riccati_loop(equation, *P).K.high;
+      const Wide closed = Wide(equation.A) - Wide(equation.B) * Wide(K);
+      const std::optional<RealMatrix> L = cost_factor(P->high);
+      if (L && SchurForm(function, CostCoordinates(*L).dynamics(closed)).stable(equation.time))
+        return {symmetric_part(P->high), K};
+    }
+    if (P && shift > 0) {
+      start = *P;
+      reached = std::exchange(shift, 0);
+    } else if (std::isfinite(reached)) {
+      shift = (shift + reached) / 2;
+    } else {
+      shift = shift == 0 ? equation.A.norm() : 2 * shift;
+    }
+  }
+  throw_convergence(function, "no stabilizing solution", "found",
+                    "(A, B) stabilizable and Q positive semidefinite");
+}
+
+/// Throws unless `matrix` is symmetric to the rounding of its own type.
+SSM_INLINE void check_symmetric(std::string_view function, std::string_view argument,
+                                const RealMatrix& matrix, double epsilon) {
+  if (!((matrix - matrix.transpose()).norm() <= 100 * epsilon * matrix.norm()))
+    throw_domain(function, argument, "not symmetric", "symmetric and finite");
+}
+
+SSM_INLINE void check_semidefinite(std::string_view function, const RealMatrix& Q, double epsilon) {
+  RealMatrix lifted = symmetric_part(Q);
+  const double lift = 100 * epsilon * lifted.norm() + std::numeric_limits<double>::min();
+  for (Index i = 0; i < Q.rows(); ++i) lifted(i, i) += lift;  // 0 is semidefinite
+  if (!DenseCholesky(std::move(lifted)).definite())
+    throw_domain(function, "Q", "indefinite", "positive semidefinite");
+}
+
+SSM_INLINE RiccatiSolution solve_riccati(std::string_view function, RiccatiEquation equation,
+                                         double epsilon) {
+  auto& [time, A, B, Q, R] = equation;
+  check_symmetric(function, "Q", Q, epsilon);
+  check_symmetric(function, "R", R, epsilon);
+  if (!A.all_finite()) throw_domain(function, "A", "not finite", "finite");
+  if (!B.all_finite()) throw_domain(function, "B", "not finite", "finite");
+  if (A.rows() == 0) return {A, RealMatrix(B.cols(), 0)};
+  R = symmetric_part(R);
+  if (!DenseCholesky(R).definite())
+    throw_domain(function, "R", "not positive definite", "positive definite");
+
+  // The states in units that balance A: x = S z, so the cost-to-go of z is Sᵀ P S.
+  const RealVector scale = balance(A), inverse = inverse_of(scale);
+  B = scale_rows(inverse, B);
+  Q = scale_columns(scale_rows(scale, symmetric_part(Q)), scale);
+  const RiccatiSolution solution = approach_riccati(function, equation);
+  return {scale_columns(scale_rows(inverse, solution.P), inverse),
+          scale_columns(solution.K, inverse)};
+}
+
+SSM_END_COMPILED
