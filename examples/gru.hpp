@@ -35,7 +35,6 @@ struct Config {
 
   friend bool operator==(const Config&, const Config&) = default;
 };
-/// What a file says of it.
 template <class Visit>
 void fields(Config& config, Visit&& visit) {
   visit("width", config.width);
@@ -100,7 +99,7 @@ void tensors(State<T>& state, Visit&& visit) {
 
 /// U(±1/√width), as PyTorch draws it.
 template <class T>
-void initialize(Gru<T>& layer, std::uint64_t seed) {
+void initialize(Gru<T>& layer, std::uint64_t seed, Index = 1) {
   ssm::detail::InitialDraws draws(seed);
   const double bound = 1 / std::sqrt(static_cast<double>(layer.config.width));
   parameters(layer,

@@ -10,6 +10,7 @@
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/core/float16.hpp"
 #include "ssm/core/flush_denormals.hpp"
 #include "ssm/core/index.hpp"

@@ -118,7 +118,7 @@ class SafetensorsWriter {
       name(item.name);
       const std::uint64_t begin = end;
       end += item.bytes();
-      text += "{\"dtype\":\"" + std::string(detail::facts(item.stored).name) + "\",\"shape\":[";
+      text.append("{\"dtype\":\"").append(detail::facts(item.stored).name).append("\",\"shape\":[");
       for (std::size_t i = 0; i < item.shape.size(); ++i)
         text += (i == 0 ? "" : ",") + std::to_string(item.shape[i]);
       text += "],\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(end) + "]}";

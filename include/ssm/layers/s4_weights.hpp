@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "ssm/core/fields.hpp"
 #include "ssm/conv/s4_truncate.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
@@ -40,7 +40,7 @@ void fields(S4Config& c, Visit&& visit) {
   visit("state", c.state);
   visit("rank", c.rank);
   visit("length", c.length);
-  visit("bidirectional", c.bidirectional);
+  visit("bidirectional", c.bidirectional, Field::optional);
 }
 
 /// The state of an S4 layer. A plain value.
@@ -229,6 +229,13 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
       detail::set_s4_output(layer, d, c, s4_truncate(step, C, s.length));
     }
   }
+}
+
+/// The same by HiPPO-LegS, whose rank is 1.
+/// @throws as the other
+template <class T>
+void initialize(S4<T>& layer, std::uint64_t seed, Index = 1) {
+  initialize(layer, hippo_dplr<double>(Hippo::legs, layer.config.state), seed);
 }
 
 /// Makes the weights those of kernels twice as long, which compute the same:

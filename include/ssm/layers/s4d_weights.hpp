@@ -1,14 +1,13 @@
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <complex>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "ssm/core/fields.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/discretize.hpp"
@@ -26,7 +25,7 @@ enum class S4dForm {
   recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
 };
 
-/// The forms by name.
+/// The names of the forms in files.
 constexpr std::array<Named<S4dForm>, 4> names(S4dForm) noexcept {
   return {{{S4dForm::fastest, "fastest"},
            {S4dForm::scan, "scan"},
@@ -58,11 +57,11 @@ template <class Visit>
 void fields(S4dConfig& c, Visit&& visit) {
   visit("width", c.width);
   visit("state", c.state);
-  visit("bidirectional", c.bidirectional);
-  visit("method", c.method);
-  visit("form", c.form);
-  visit("dss", c.dss);
-  visit("dss_length", c.dss_length);
+  visit("bidirectional", c.bidirectional, Field::optional);
+  visit("method", c.method, Field::optional);
+  visit("form", c.form, Field::optional);
+  visit("dss", c.dss, Field::optional);
+  visit("dss_length", c.dss_length, Field::optional);
 }
 
 /// The state of an S4D layer. A plain value.
@@ -180,6 +179,13 @@ void initialize(S4d<T>& layer, const DiagonalModes<double>& modes, std::uint64_t
     layer.D(c) = static_cast<T>(draws.normal());
   }
   for (T& x : layer.C) x = static_cast<T>(std::sqrt(0.5) * draws.normal());
+}
+
+/// The same by the rule of the authors: the diagonal of HiPPO-LegS.
+/// @throws as the other
+template <class T>
+void initialize(S4d<T>& layer, std::uint64_t seed, Index = 1) {
+  initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);
 }
 
 }  // namespace ssm

@@ -7,8 +7,8 @@
 #include <string>
 #include <string_view>
 
-#include "ssm/core/fields.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/discretize.hpp"
@@ -33,8 +33,8 @@ template <class Visit>
 void fields(S5Config& c, Visit&& visit) {
   visit("width", c.width);
   visit("state", c.state);
-  visit("bidirectional", c.bidirectional);
-  visit("method", c.method);
+  visit("bidirectional", c.bidirectional, Field::optional);
+  visit("method", c.method, Field::optional);
 }
 
 /// The state of an S5 layer. A plain value.
@@ -151,6 +151,13 @@ void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t 
   normal(layer.C, 0.5 / static_cast<double>(s.state));
   normal(layer.C_back, 0.5 / static_cast<double>(s.state));
   normal(layer.D, 1);
+}
+
+/// The same with one block, the diagonal of HiPPO-LegS.
+/// @throws as the other
+template <class T>
+void initialize(S5<T>& layer, std::uint64_t seed, Index = 1) {
+  initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);
 }
 
 }  // namespace ssm
