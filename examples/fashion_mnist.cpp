@@ -20,17 +20,14 @@
 #include <utility>
 #include <vector>
 
-#include "gru.hpp"
-#include "idx.hpp"
 #include "job.hpp"
 #include "options.hpp"
+#include "pictures.hpp"
+#include "pixel_models.hpp"
 #include "plot.hpp"
 #include "progress.hpp"
+#include "run.hpp"
 #include "ssm/io/save_load.hpp"
-#include "ssm/layers/gated.hpp"
-#include "ssm/layers/s4d.hpp"
-#include "ssm/layers/s5.hpp"
-#include "ssm/models/sequence_classifier.hpp"
 #include "ssm/train/trainer.hpp"
 
 namespace {
@@ -39,158 +36,17 @@ using job::between;
 using job::exit_interrupted;
 using job::format;
 using job::interrupted;
+using linear::Linear;
+using pictures::classes;
+using pictures::Pictures;
+using pictures::pixels;
+using pictures::side;
+using pixel_models::kind_in;
+using pixel_models::reading;
+using pixel_models::with_kind;
 using ssm::Index;
 using ssm::Tensor;
 using ssm::Token;
-using ssm::View;
-
-constexpr Index side = 28, pixels = side * side, classes = 10;
-
-/// Pictures with their labels.
-struct Pictures {
-  std::vector<unsigned char> values;  ///< (count, pixels)
-  std::vector<unsigned char> labels;  ///< (count)
-
-  Pictures(const std::filesystem::path& directory, const std::string& part) {
-    const auto path = [&](const std::string& name) {
-      const std::filesystem::path plain = directory / name;
-      return std::filesystem::exists(plain) ? plain : directory / (name + ".gz");
-    };
-    constexpr std::uint64_t most = 200000;  // pictures
-    const IdxFile images = read_idx(path(part + "-images-idx3-ubyte"), 3, most * pixels);
-    const IdxFile named = read_idx(path(part + "-labels-idx1-ubyte"), 1, most);
-    if (images.extents[0] != named.extents[0] || images.extents[1] != side ||
-        images.extents[2] != side)
-      throw std::runtime_error((directory / part).string() +
-                               ": its labels and its 28 x 28 pictures do not match");
-    values = images.values;
-    labels = named.values;
-    if (std::any_of(labels.begin(), labels.end(), [](unsigned char k) { return k >= classes; }))
-      throw std::runtime_error((directory / part).string() + ": has a label above 9");
-  }
-  [[nodiscard]] Index count() const { return static_cast<Index>(labels.size()); }
-
-  /// Pictures order[first … first + batch) as sequences of every `every`-th pixel, of mean 0 and
-  /// variance 1 over the training pictures.
-  void take(const std::vector<Index>& order, Index first, Index batch, Index every,
-            Tensor<float, 3>& sequences, Tensor<Token, 1>& names) const {
-    constexpr float mean = 0.2860f, deviation = 0.3530f;
-    sequences.resize({batch, (pixels + every - 1) / every, 1});
-    names.resize({batch});
-    for (Index b = 0; b < batch; ++b) {
-      const Index picture = order[static_cast<std::size_t>(first + b)];
-      names(b) = labels[static_cast<std::size_t>(picture)];
-      const unsigned char* from = values.data() + picture * pixels;
-      for (Index t = 0; t < sequences.extent(1); ++t)
-        sequences(b, t, 0) = (static_cast<float>(from[t * every]) / 255 - mean) / deviation;
-    }
-  }
-};
-
-// --- The models ---------------------------------------------------------------------------------
-
-template <class Mixer>
-using Classifier = ssm::SequenceClassifier<ssm::S4Block<Mixer>>;
-
-struct LinearConfig {
-  Index inputs = pixels;
-
-  friend bool operator==(const LinearConfig&, const LinearConfig&) = default;
-};
-template <class Visit>
-void fields(LinearConfig& config, Visit&& visit) {
-  visit("inputs", config.inputs);
-}
-
-/// Logistic regression on all pixels at once, in the shape of a classifier.
-struct Linear {
-  using value_type = float;
-  using Config = LinearConfig;
-  struct Scratch {
-    Tensor<float, 2> logits;
-    ssm::CrossEntropyScratch<float> loss;
-    ssm::LinearScratch<float> linear;
-  };
-
-  LinearConfig config;
-  Tensor<float, 2> weight;
-  Tensor<float, 1> bias;
-
-  Linear() = default;
-  explicit Linear(const LinearConfig& c) : config(c) { ssm::resize_parameters(*this); }
-};
-
-template <class Visit>
-void parameters(Linear& model, Visit&& visit) {
-  visit("weight", model.weight, ssm::shape(classes, model.config.inputs), true);
-  visit("bias", model.bias, ssm::shape(classes), false);
-}
-
-View<const float, 2> rows_of(const View<const float, 3>& sequences) {
-  return {sequences.data(), {sequences.extent(0), sequences.extent(1)}};
-}
-void forward(const ssm::Cpu& cpu, const Linear& model, const View<const float, 3>& sequences,
-             const View<float, 2>& logits, const ssm::LayerOptions<>& options,
-             Linear::Scratch& scratch) {
-  if (options.rate != 1) throw std::runtime_error("a linear model needs every pixel");
-  linear(cpu, {rows_of(sequences), model.weight, model.bias}, {}, {logits}, scratch.linear);
-}
-double loss(const ssm::Cpu& cpu, const Linear& model, const View<const float, 3>& sequences,
-            const View<const Token, 1>& labels, ssm::Maybe<Linear> gradients,
-            const ssm::LayerOptions<>& options, Linear::Scratch& scratch) {
-  scratch.logits.resize({sequences.extent(0), classes});
-  forward(cpu, model, sequences, scratch.logits, options, scratch);
-  const View<const Token, 2> targets(labels.data(), {labels.extent(0), 1});
-  const double nats =
-      cross_entropy(cpu, {scratch.logits, targets}, {}, {scratch.logits}, scratch.loss);
-  linear_backward(cpu, {rows_of(sequences), model.weight, model.bias}, {}, {scratch.logits},
-                  {{}, gradients->weight, gradients->bias}, scratch.linear);
-  return nats;
-}
-
-/// Draws the weights of a model, the modes of each mixer by its own theory.
-void draw(ssm::S4d<float>& mixer, std::uint64_t seed) {
-  initialize(mixer, ssm::s4d_modes<double>(ssm::S4dInit::lin, mixer.config.state), seed);
-}
-void draw(ssm::S5<float>& mixer, std::uint64_t seed) {
-  initialize(mixer, ssm::s4d_modes<double>(ssm::S4dInit::legs, mixer.config.state), seed);
-}
-void draw(gru::Gru<float>& mixer, std::uint64_t seed) { initialize(mixer, seed); }
-void draw(Linear&, std::uint64_t) {}  // it starts from zero
-template <class Mixer>
-void draw(Classifier<Mixer>& model, std::uint64_t seed) {
-  const auto mixer = [](Mixer& m, std::uint64_t s) { draw(m, s); };
-  const auto gated = [&](ssm::Gated<Mixer>& g, std::uint64_t s) { initialize(g, s, mixer); };
-  initialize(model, seed, [&](auto& block, std::uint64_t s) { initialize(block, s, gated); });
-}
-
-/// How a model is to read every so many-th pixel: with as much longer a step where it has one.
-template <class Model>
-ssm::LayerOptions<> reading(Index every, const ssm::Dropout& dropout = {}) {
-  ssm::LayerOptions<> options;
-  if (!std::is_same_v<Model, Classifier<gru::Gru<float>>>)
-    options.rate = static_cast<double>(every);
-  options.dropout = dropout;
-  return options;
-}
-
-/// Returns work(model) with an empty model of the kind.
-template <class Work>
-int with_kind(const std::string& mixer, Work&& work) {
-  if (mixer == "s4d") return work(Classifier<ssm::S4d<float>>());
-  if (mixer == "s5") return work(Classifier<ssm::S5<float>>());
-  if (mixer == "gru") return work(Classifier<gru::Gru<float>>());
-  return work(Linear());
-}
-
-std::string kind_in(const std::string& path) {
-  const ssm::SafetensorsReader file(path);
-  const auto found = file.metadata().find("mixer");
-  const std::string kind = found == file.metadata().end() ? std::string() : found->second;
-  if (kind != "s4d" && kind != "s5" && kind != "gru" && kind != "linear")
-    throw std::runtime_error(path + ": is not a model of this program");
-  return kind;
-}
 
 // --- A run that can go on -----------------------------------------------------------------------
 
@@ -221,57 +77,14 @@ void fields(Training& t, Visit&& visit) {
 }
 
 template <class Model>
-struct RunConfig {
-  Training training;
-  Index step = 0;
-  typename Model::Config model;
-};
-template <class Model, class Visit>
-void fields(RunConfig<Model>& config, Visit&& visit) {
-  visit("training", config.training);
-  visit("step", config.step);
-  visit("model", config.model);
-}
-
-/// All that a run goes on from, which is saved and loaded as a layer is.
-template <class Model>
-struct Run {
-  using Config = RunConfig<Model>;
-  Config config;
-  ssm::Trainer<Model> trainer;
-
-  Run() = default;
-  explicit Run(const Config& c) : config(c), trainer(Model(c.model)) {}
-};
-template <class Model, class Visit>
-void parameters(Run<Model>& run, Visit&& visit) {
-  parameters(run.trainer.model, ssm::within("weights.", visit));
-  parameters(run.trainer.average, ssm::within("average.", visit));
-  parameters(run.trainer.optimizer.first_moment, ssm::within("first_moment.", visit));
-  parameters(run.trainer.optimizer.second_moment, ssm::within("second_moment.", visit));
-}
-template <class Model>
-void configure(Run<Model>& run, const typename Run<Model>::Config& config) {
-  run.config = config;
-  auto& t = run.trainer;
-  for (Model* part : {&t.model, &t.average, &t.optimizer.first_moment, &t.optimizer.second_moment})
-    configure(*part, config.model);
-}
-
-template <class Mixer>
-ssm::SequenceClassifierConfig<ssm::S4Block<Mixer>> config_of(const Training& t,
-                                                             const Classifier<Mixer>&) {
-  typename Mixer::Config mixer;
-  mixer.width = t.width;
-  if constexpr (requires { mixer.state; }) mixer.state = t.state;
-  return {.inputs = 1, .classes = classes, .backbone = {t.layers, {.mixer = {mixer}}}};
-}
-LinearConfig config_of(const Training&, const Linear&) { return {}; }
+using Run = ::Run<Model, Training>;
 
 template <class Model>
 Run<Model> start(const Training& t) {
-  Run<Model> run({.training = t, .step = 0, .model = config_of(t, Model())});
-  draw(run.trainer.model, t.seed);
+  Run<Model> run({.options = t,
+                  .step = 0,
+                  .model = pixel_models::config_of(Model(), t.width, t.state, t.layers)});
+  pixel_models::draw(run.trainer.model, t.seed);
   run.trainer.average = run.trainer.model;
   return run;
 }
@@ -293,8 +106,8 @@ struct Arguments {
 };
 
 /// So many of the pictures that there are; 0: all.
-Index count_of(Index wanted, const Pictures& pictures) {
-  return wanted > 0 ? std::min(wanted, pictures.count()) : pictures.count();
+Index count_of(Index wanted, const Pictures& there) {
+  return wanted > 0 ? std::min(wanted, there.count()) : there.count();
 }
 
 std::vector<Index> in_order(Index count) {
@@ -308,9 +121,9 @@ bool names_rightly(const Tensor<float, 2>& logits, const Tensor<Token, 1>& label
   return std::max_element(row, row + classes) - row == labels(b);
 }
 
-/// The part of `pictures` that the model names rightly.
+/// The part of the pictures that the model names rightly.
 template <class Model, class Each>
-double accuracy(const ssm::Cpu& cpu, const Model& model, const Pictures& pictures, Index count,
+double accuracy(const ssm::Cpu& cpu, const Model& model, const Pictures& tests, Index count,
                 Index every, Each&& each) {
   const std::vector<Index> order = in_order(count);
   typename Model::Scratch scratch;
@@ -319,7 +132,7 @@ double accuracy(const ssm::Cpu& cpu, const Model& model, const Pictures& picture
   Tensor<float, 2> logits;
   Index right = 0;
   for (Index first = 0; first < count && interrupted == 0; first += sequences.extent(0)) {
-    pictures.take(order, first, std::min<Index>(100, count - first), every, sequences, labels);
+    tests.take(order, first, std::min<Index>(100, count - first), every, sequences, labels);
     logits.resize({labels.size(), classes});
     forward(cpu, model, sequences, logits, reading<Model>(every), scratch);
     for (Index b = 0; b < labels.size(); ++b) right += names_rightly(logits, labels, b);
@@ -339,10 +152,10 @@ void save(const Arguments& a, Run<Model>& run) {
 /// Trains until the epochs are over or somebody interrupts.
 template <class Model>
 int train(const Arguments& a, Run<Model> run) {
-  const Training& t = run.config.training = a.training;
+  const Training& t = run.config.options = a.training;
   const ssm::Cpu cpu = ssm::cpu(a.threads);
-  const Pictures pictures(a.data, "train"), tests(a.data, "t10k");
-  const Index count = count_of(t.pictures, pictures), tested = count_of(t.pictures, tests);
+  const Pictures all(a.data, "train"), tests(a.data, "t10k");
+  const Index count = count_of(t.pictures, all), tested = count_of(t.pictures, tests);
   const Index steps = count / t.batch, last = t.epochs * steps;
   if (steps == 0) throw std::runtime_error("there are fewer pictures than --batch");
   ssm::Trainer<Model>& trainer = run.trainer;
@@ -354,7 +167,7 @@ int train(const Arguments& a, Run<Model> run) {
                      .average = 0.998};
   trainer.optimizer.step = run.config.step;
   std::printf("%s: %lld parameters, %lld pictures\n", t.mixer.c_str(),
-              static_cast<long long>(parameter_count(trainer.model)),
+              static_cast<long long>(ssm::parameter_count(trainer.model)),
               static_cast<long long>(count));
   std::fflush(stdout);
   save(a, run);  // what cannot be written fails now, not after hours
@@ -376,7 +189,7 @@ int train(const Arguments& a, Run<Model> run) {
     Index seen = 0;
     while (trainer.steps() < (epoch + 1) * steps && interrupted == 0) {
       const Index step = trainer.steps();
-      pictures.take(order, (step - epoch * steps) * t.batch, t.batch, 1, sequences, labels);
+      all.take(order, (step - epoch * steps) * t.batch, t.batch, 1, sequences, labels);
       const ssm::Dropout dropout{t.dropout, t.seed + static_cast<std::uint64_t>(step)};
       const auto report = trainer.step(cpu, [&](const Model& model, Model& gradients) {
         return loss(cpu, model, sequences, labels, gradients, reading<Model>(1, dropout), scratch);
@@ -417,7 +230,7 @@ int train_or_resume(CLI::App& app, int argc, char** argv, Arguments& a) {
   }
   return with_kind(kind_in(a.checkpoint()), [&]<class Model>(const Model&) {
     auto run = ssm::load<Run<Model>>(a.checkpoint());
-    const Training had = a.training = run.config.training;
+    const Training had = a.training = run.config.options;
     CLI11_PARSE(app, argc, argv);  // once more what was given
     if (a.training.fixed() != had.fixed())
       throw std::runtime_error(
