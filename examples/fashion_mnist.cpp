@@ -32,11 +32,11 @@
 
 namespace {
 
-using job::between;
 using job::exit_interrupted;
 using job::format;
 using job::interrupted;
 using linear::Linear;
+using options::between;
 using pictures::classes;
 using pictures::Pictures;
 using pictures::pixels;

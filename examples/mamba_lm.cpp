@@ -33,11 +33,11 @@ using Model = ssm::MambaLM<float>;
 using Run = ssm::TextTrainer<Model>;
 
 constexpr double bits_per_nat = 1 / std::numbers::ln2;
-using job::between;
 using job::exit_interrupted;
 using job::format;
 using job::interrupted;
 using job::Stopwatch;
+using options::between;
 
 /// A text in memory: what the model learns from, and what it is judged by.
 struct Text {
@@ -207,19 +207,23 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Ru
   progress.finish();
 }
 
-/// Throws for a model that this machine has no memory for: weights, gradients, two moments and the
-/// average.
-void require_memory(const ssm::MambaLMConfig& config) {
+/// Throws for a run that this machine has no memory for: five numbers a parameter (weights,
+/// gradients, two moments, the average), and what each layer keeps of each byte of a step.
+void require_memory(const TrainArguments& a) {
   Model blank;
-  configure(blank, ssm::mamba_lm_config(config));
+  configure(blank, ssm::mamba_lm_config(a.config));
   double count = 0;
   parameters(blank, [&](const auto&, const auto&, const auto& extents, bool) {
     double size = 1;
     for (const ssm::Index extent : extents) size *= static_cast<double>(extent);
     count += size;
   });
-  job::require_memory(5 * sizeof(float) * count,
-                      format("training a model of %.3g parameters", count));
+  const auto read = static_cast<double>(a.options.batch * a.options.streams.length);
+  const auto kept =
+      static_cast<double>(12 * a.config.layers * a.config.block().channels() + 2 * a.config.vocab);
+  job::require_memory(
+      sizeof(float) * (5 * count + kept * read),
+      format("training a model of %.3g parameters, %.3g bytes a step,", count, read));
 }
 
 int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
@@ -230,7 +234,7 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
         format("%s: has %zu bytes to learn from, expected at least %zu, which "
                "is --length and one",
                a.text.c_str(), text.split, least));
-  if (from == nullptr) require_memory(a.config);
+  require_memory(a);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   Run run =
@@ -348,7 +352,7 @@ int evaluate(const EvaluateArguments& a) {
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
   const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
   job::end_in_order_on_interrupt();
-  Progress progress("byte", static_cast<std::int64_t>(held_out.size()));
+  Progress progress("byte", static_cast<std::int64_t>(held_out.size() - (prime.empty() ? 1 : 0)));
   const Stopwatch watch;
   // One that goes on learning (dynamic evaluation, Krause et al. 2018). A long memory of how large
   // gradients are: a piece alone is a noisy measure.
