@@ -28,10 +28,11 @@ inline LabelledSequences read_csv(const std::filesystem::path& path) {
   if (!file) throw std::runtime_error(path.string() + ": cannot be opened");
   std::vector<float> numbers;
   std::vector<ssm::Token> labels;
-  std::size_t columns = 0;
+  std::size_t columns = 0, line = 0;
   for (std::string row; std::getline(file, row);) {
     if (!row.empty() && row.back() == '\r') row.pop_back();
     std::size_t here = 0;
+    ++line;
     const char* at = row.data();
     const char* const end = at + row.size();
     for (bool more = !row.empty(); more; ++here) {
@@ -39,8 +40,8 @@ inline LabelledSequences read_csv(const std::filesystem::path& path) {
       const auto [stop, error] = std::from_chars(at, end, number);
       const bool right = here > 0 || (number >= 0 && number < 1e6f && number == std::floor(number));
       if (error != std::errc() || (stop != end && *stop != ',') || !right)
-        throw std::runtime_error(path.string() + ", line " + std::to_string(labels.size() + 1) +
-                                 ": column " + std::to_string(here + 1) +
+        throw std::runtime_error(path.string() + ", line " + std::to_string(line) + ": column " +
+                                 std::to_string(here + 1) +
                                  (here > 0 ? " is no number" : " is no class from 0"));
       if (here == 0)
         labels.push_back(static_cast<ssm::Token>(number));
@@ -50,8 +51,8 @@ inline LabelledSequences read_csv(const std::filesystem::path& path) {
       at = more ? stop + 1 : end;
     }
     if (here < 2 || (columns != 0 && here != columns))
-      throw std::runtime_error(path.string() + ", line " + std::to_string(labels.size()) +
-                               ": has " + std::to_string(here) + " numbers, expected " +
+      throw std::runtime_error(path.string() + ", line " + std::to_string(line) + ": has " +
+                               std::to_string(here) + " numbers, expected " +
                                (columns != 0 ? std::to_string(columns) : "at least 2"));
     columns = here;
   }
