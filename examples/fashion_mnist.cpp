@@ -198,7 +198,7 @@ int train(const Arguments& a, Run<Model> run) {
         throw std::runtime_error(
             format("step %lld: the loss is %g, expected a finite number; try "
                    "a lower --lr",
-                   static_cast<long long>(step + 1), report.loss));
+                   static_cast<long long>(step + 1), std::abs(report.loss)));
       sum += report.loss;
       progress.update(step + 1,
                       format("epoch %lld  loss %.4f  %.0f pictures/s",

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -182,7 +183,8 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Ru
       progress.finish();
       const std::string what =
           format("step %lld: the loss is %g and the gradient norm %g, expected finite numbers",
-                 static_cast<long long>(run.steps() + 1), report.loss, report.gradient_norm);
+                 static_cast<long long>(run.steps() + 1), std::abs(report.loss),
+                 std::abs(report.gradient_norm));
       if (++spoiled == patience)
         throw std::runtime_error(what + format(", %d times in a row; go on from the last "
                                                "checkpoint with --resume and a lower --lr",

@@ -9,6 +9,7 @@ int main(int argc, char** argv) try {
   ssm::TextGenerator writer(ssm::load_mamba_lm(argv[1]), {.temperature = 0.7});
   writer.read(argv[2]);
   std::cout << argv[2] << writer.write(500) << '\n';
+  return std::cout.flush() ? 0 : 1;
 } catch (const std::exception& error) {
   std::cerr << error.what() << '\n';
   return 1;
