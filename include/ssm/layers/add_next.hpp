@@ -12,24 +12,29 @@
 
 namespace ssm {
 
+/// What add_next reads.
 template <class T, class Space = Host>
 struct AddNextInputs {
   View<const T, 3, Space> x;  ///< (batch, length, channels); backward reads its extents only
   Sequences<Space> sequences = {};
 };
 
+/// There is nothing to choose.
 struct AddNextOptions {};
 
+/// What add_next writes.
 template <class T, class Space = Host>
 struct AddNextOutputs {
   View<T, 3, Space> y;  ///< (batch, length, channels), added to; shares no memory with x
 };
 
+/// The gradient of a scalar loss with respect to the output, which add_next_backward reads.
 template <class T, class Space = Host>
 struct AddNextOutputGradients {
   View<const T, 3, Space> y;
 };
 
+/// The gradients that add_next_backward writes.
 template <class T, class Space = Host>
 struct AddNextInputGradients {
   View<T, 3, Space> x;  ///< overwritten; shares no memory with the gradient of y

@@ -34,10 +34,12 @@ struct CausalConvStepInputs {
   View<const Arithmetic<T>, 1, Space> bias = {};    ///< (channels), optional
 };
 
+/// How causal_conv is to run.
 struct CausalConvOptions {
   bool silu = false;  ///< y ← silu(y)
 };
 
+/// What causal_conv writes.
 template <class T, class Space = Host>
 struct CausalConvOutputs {
   View<T, 3, Space>
@@ -46,6 +48,7 @@ struct CausalConvOutputs {
                                        ///< inputs; may be the memory of the initial state
 };
 
+/// The gradient of a scalar loss with respect to the output, which causal_conv_backward reads.
 template <class T, class Space = Host>
 struct CausalConvOutputGradients {
   View<const T, 3, Space> y;
@@ -145,14 +148,15 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
   check("the gradient of bias", din.bias, std::array<Index, 1>{states[2]});
   check("the gradient of initial_state", din.initial_state, states);
   check_no_overlap(function, "the gradient of x", din.x, "the gradient of final_state",
-              dout.final_state);
+                   dout.final_state);
   check_same_or_apart(function, "the gradient of initial_state", din.initial_state,
                       "the gradient of final_state", dout.final_state);
   check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
   check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
-  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
-  check_no_overlap(function, "the gradient of initial_state", din.initial_state, "the gradient of x",
-              din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight",
+                   din.weight);
+  check_no_overlap(function, "the gradient of initial_state", din.initial_state,
+                   "the gradient of x", din.x);
 }
 
 /// `states` (slots, width − 1, channels) with a slot for each row of the batch.

@@ -7,24 +7,29 @@
 
 namespace ssm {
 
+/// What decay reads.
 template <class T, class Space = Host>
 struct DecayInputs {
   View<const T, 2, Space> A_log;  ///< (channels, state), contiguous
 };
 
+/// There is nothing to choose.
 struct DecayOptions {};
 
+/// What decay writes.
 template <class T, class Space = Host>
 struct DecayOutputs {
   View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log, then without
                         ///< a backward pass
 };
 
+/// The gradient of a scalar loss with respect to the output, which decay_backward reads.
 template <class T, class Space = Host>
 struct DecayOutputGradients {
   View<const T, 2, Space> A;  ///< (channels, state), contiguous
 };
 
+/// The gradients that decay_backward writes.
 template <class T, class Space = Host>
 struct DecayInputGradients {
   View<T, 2, Space> A_log;  ///< (channels, state), contiguous, overwritten; may be the memory of

@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "ssm/core/detail/hash.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/hash.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
@@ -26,21 +26,25 @@ struct Dropout {
 
 using DropoutOptions = Dropout;
 
+/// What dropout reads.
 template <class T, class Space = Host>
 struct DropoutInputs {
   View<const T, 2, Space> x;  ///< (rows, width), contiguous; backward reads its extents only
 };
 
+/// What dropout writes.
 template <class T, class Space = Host>
 struct DropoutOutputs {
   View<T, 2, Space> y;  ///< (rows, width), contiguous; may be the memory of x, which costs least
 };
 
+/// The gradient of a scalar loss with respect to the output, which dropout_backward reads.
 template <class T, class Space = Host>
 struct DropoutOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, width), contiguous
 };
 
+/// The gradients that dropout_backward writes.
 template <class T, class Space = Host>
 struct DropoutInputGradients {
   View<T, 2, Space> x;  ///< (rows, width), contiguous; may be the memory of the gradient of y

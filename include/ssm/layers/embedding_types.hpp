@@ -11,6 +11,7 @@
 
 namespace ssm {
 
+/// What embedding reads.
 template <class T, class Space = Host>
 struct EmbeddingInputs {
   View<const Token, 2, Space> tokens;   ///< (batch, length), each in [0, vocab)
@@ -25,18 +26,22 @@ struct EmbeddingStepInputs {
   View<const T, 2, Space> weight = {};  ///< (vocab, width)
 };
 
+/// There is nothing to choose.
 struct EmbeddingOptions {};
 
+/// What embedding writes.
 template <class T, class Space = Host>
 struct EmbeddingOutputs {
   View<T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
 };
 
+/// The gradient of a scalar loss with respect to the output, which embedding_backward reads.
 template <class T, class Space = Host>
 struct EmbeddingOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
 };
 
+/// The gradients that embedding_backward writes.
 template <class T, class Space = Host>
 struct EmbeddingInputGradients {
   View<T, 2, Space> weight;  ///< (vocab, width), always added to, so that a head tied to the table

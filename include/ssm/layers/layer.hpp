@@ -80,11 +80,12 @@ concept SequenceLayer =
     std::copyable<L> && std::default_initializable<typename L::Scratch> &&
     std::copyable<typename L::State> && std::equality_comparable<typename L::Config> &&
     std::constructible_from<L, const typename L::Config&> &&
-    std::constructible_from<typename L::Stepper, const L&, Index, const OptionsOf<L>&> &&
-    requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
-             StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
-             StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
-             View<typename L::value_type, 2, typename L::space> out) {
+    std::constructible_from < typename L::Stepper,
+        const L&, Index, const OptionsOf<L>
+& > &&requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
+               StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
+               StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
+               View<typename L::value_type, 2, typename L::space> out) {
   { width_of(layer.config) } -> std::convertible_to<Index>;
   { make_state(layer, Index{1}) } -> std::same_as<typename L::State>;
   forward(cpu, layer, input, state, output, options, scratch);

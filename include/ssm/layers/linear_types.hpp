@@ -20,17 +20,20 @@ struct LinearInputs {
   View<const T, 1, Space> bias = {};  ///< (out), optional
 };
 
+/// How linear is to run.
 struct LinearOptions {
   /// Accumulate: the result is added to what its memory holds, as a residual stream wants it.
   /// Forward: of y; backward: of the gradient of x.
   Write write = Write::overwrite;
 };
 
+/// What linear writes.
 template <class T, class Space = Host>
 struct LinearOutputs {
   View<T, 2, Space> y;  ///< (rows, out), elements of a row adjacent; shares memory with no input
 };
 
+/// The gradient of a scalar loss with respect to the output, which linear_backward reads.
 template <class T, class Space = Host>
 struct LinearOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, out), elements of a row adjacent

@@ -41,7 +41,7 @@ struct MambaConfig {
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(MambaConfig& c, Visit&& visit) {
   visit("width", c.width);
@@ -69,6 +69,7 @@ void tensors(MambaState<T, Space>& state, Visit&& visit) {
 /// What a forward pass of Mamba leaves for backward, and room for both; rows = batch · length.
 template <class T, class Space = Host>
 struct MambaScratch {
+  /// @cond internal
   TensorIn<T, 2, Space> projected;   ///< (rows, 2 · channels): [x, z]
   TensorIn<T, 2, Space> u;           ///< (rows, channels): silu(conv(x))
   TensorIn<T, 2, Space> parameters;  ///< (rows, dt_rank + 2 · state): [dt, B, C]
@@ -84,6 +85,7 @@ struct MambaScratch {
   CausalConvScratch<T, Space> conv;
   SelectiveScanScratch<T, T, Space> scan;
   DecayScratch<T, Space> decay;
+  /// @endcond
 };
 
 /// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3): its weights, or their gradient.
@@ -95,26 +97,30 @@ struct MambaScratch {
 /// `Matrix` is how the projections are kept.
 template <class T, class Matrix = Tensor<T, 2>>
 struct Mamba {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = typename Matrix::space;
   using Config = MambaConfig;
   using State = MambaState<T, space>;
   using Scratch = MambaScratch<T, space>;
   using Stepper = MambaStepper<T, Matrix>;
+  ///@}
 
-  Config config;
-  Matrix in_proj;                      ///< (2 · channels, width): rows [x, z]
-  TensorIn<T, 2, space> conv_weight;   ///< (channels, conv_width)
-  TensorIn<T, 1, space> conv_bias;     ///< (channels)
-  Matrix x_proj;                       ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
-  Matrix dt_proj;                      ///< (channels, dt_rank)
-  TensorIn<T, 1, space> dt_bias;       ///< (channels)
-  TensorIn<T, 2, space> A_log;         ///< (channels, state): A = −exp(A_log)
-  TensorIn<T, 1, space> D;             ///< (channels)
-  Matrix out_proj;                     ///< (width, channels)
+  Config config;                      ///< sizes and fixed choices
+  Matrix in_proj;                     ///< (2 · channels, width): rows [x, z]
+  TensorIn<T, 2, space> conv_weight;  ///< (channels, conv_width)
+  TensorIn<T, 1, space> conv_bias;    ///< (channels)
+  Matrix x_proj;                      ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
+  Matrix dt_proj;                     ///< (channels, dt_rank)
+  TensorIn<T, 1, space> dt_bias;      ///< (channels)
+  TensorIn<T, 2, space> A_log;        ///< (channels, state): A = −exp(A_log)
+  TensorIn<T, 1, space> D;            ///< (channels)
+  Matrix out_proj;                    ///< (width, channels)
 
   Mamba() = default;
-  /// All zero. @throws ShapeError for sizes that are negative or cannot be addressed
+  /// A layer of this configuration, its parameters zero. @throws ShapeError for sizes that are
+  /// negative or cannot be addressed
   explicit Mamba(const Config& c) : config(c) { resize_parameters(*this); }
 };
 
@@ -134,7 +140,7 @@ void parameters(Mamba<T, Matrix>& layer, Visit&& visit) {
   visit("out_proj.weight", layer.out_proj, shape(c.width, c.channels()), true);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T, class Matrix>
 [[nodiscard]] MambaState<T> make_state(const Mamba<T, Matrix>& layer, Index sequences) {
   const MambaConfig& c = layer.config;
@@ -181,9 +187,8 @@ struct MambaArrays {
   /// Columns [begin, begin + count) of an array of `all` columns; one without rows may be null.
   template <class U>
   [[nodiscard]] View<U, 3, Space> columns(U* data, Index all, Index begin, Index count) const {
-    return {batch * length > 0 ? data + begin : data,
-            {batch, length, count},
-            {length * all, all, 1}};
+    return {
+        batch * length > 0 ? data + begin : data, {batch, length, count}, {length * all, all, 1}};
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> x(U* projected) const {
@@ -205,15 +210,14 @@ struct MambaArrays {
   template <class U>
   [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, Index part) const {
     const auto rows = columns(parameters, c.projections(), c.rank() + part * c.state, c.state);
-    return {rows.data(),
-            {batch, length, 1, c.state},
-            {rows.stride(0), rows.stride(1), c.state, 1}};
+    return {rows.data(), {batch, length, 1, c.state}, {rows.stride(0), rows.stride(1), c.state, 1}};
   }
 
   template <class Layer>
-  [[nodiscard]] CausalConvInputs<T, Space> conv_inputs(
-      const Layer& layer, const MambaScratch<T, Space>& scratch, Maybe<MambaState<T, Space>> before,
-      const Sequences<Space>& sequences) const {
+  [[nodiscard]] CausalConvInputs<T, Space> conv_inputs(const Layer& layer,
+                                                       const MambaScratch<T, Space>& scratch,
+                                                       Maybe<MambaState<T, Space>> before,
+                                                       const Sequences<Space>& sequences) const {
     CausalConvInputs<T, Space> in;
     in.x = x(scratch.projected.data());
     in.weight = layer.conv_weight;
@@ -297,18 +301,16 @@ void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
 
   linear(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.projected}, w.linear);
   causal_conv(backend, arrays.conv_inputs(layer, w, before, options.sequences), {.silu = true},
-              {arrays.channels(w.u.data()),
-               state ? state->conv.view() : View<T, 3, Space>()},
+              {arrays.channels(w.u.data()), state ? state->conv.view() : View<T, 3, Space>()},
               w.conv);
   linear(backend, detail::product<T, Space>(w.u, layer.x_proj), {}, {w.parameters}, w.linear);
-  linear(backend, detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
-                                            layer.dt_proj),
+  linear(backend,
+         detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj),
          {}, {w.delta}, w.linear);
   decay(backend, {layer.A_log}, {}, {w.A}, w.decay);
   selective_scan(backend, arrays.scan_inputs(layer, w, before, options.sequences),
                  {.softplus = true, .hold = Hold::simplified, .keep = options.keep},
-                 {arrays.channels(w.y.data()),
-                  state ? state->scan.view() : View<T, 3, Space>()},
+                 {arrays.channels(w.y.data()), state ? state->scan.view() : View<T, 3, Space>()},
                  w.scan);
   linear(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {y}, w.linear);
 }
@@ -371,11 +373,10 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
                           w.scan);
   decay_backward(backend, {layer.A_log}, {}, {gradients.A_log}, {gradients.A_log}, w.decay);
 
-  linear_backward(backend,
-                  detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
-                                            layer.dt_proj),
-                  {}, {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}},
-                  w.linear);
+  linear_backward(
+      backend,
+      detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj), {},
+      {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}}, w.linear);
   linear_backward(backend, detail::product<T, Space>(w.u, layer.x_proj),
                   {.write = Write::accumulate}, {w.dparameters}, {w.du, gradients.x_proj, {}},
                   w.linear);
@@ -412,20 +413,20 @@ class MambaStepper {
     detail::check_plain_sequences("MambaStepper", options);
     update(layer);
   }
-  MambaStepper(const Mamba<T, Matrix>&& layer, Index batch = 1, const LayerOptions<>& = {}) = delete;
+  MambaStepper(const Mamba<T, Matrix>&& layer, Index batch = 1,
+               const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Mamba<T, Matrix>& layer) {
     detail::check_parameters("MambaStepper", layer);
-    detail::check_shape("MambaStepper", "config", u_,
-                        shape(u_.extent(0), layer.config.channels()));
+    detail::check_shape("MambaStepper", "config", u_, shape(u_.extent(0), layer.config.channels()));
     layer_ = &layer;
     A_.resize(layer.A_log.extents());
     decay(cpu(1), DecayInputs<T>{layer.A_log}, {}, {A_}, decay_);
   }
 
   /// One step of every sequence of the batch, on the calling thread: `state` moves on, nothing is
-  /// allocated. A shape that does not fit ends the program with its sentence.
+  /// allocated. A shape that does not fit ends the program with an error message.
   /// @param input, output (batch, width), rows contiguous
   friend void step(MambaStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    MambaState<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
@@ -449,7 +450,8 @@ class MambaStepper {
       return View<const T, 2>(batch > 0 ? data + begin : data, {batch, count}, {all, 1});
     };
     const auto coefficient = [&](Index part) {
-      const auto rows = row(parameters_.data(), c.projections(), c.rank() + part * c.state, c.state);
+      const auto rows =
+          row(parameters_.data(), c.projections(), c.rank() + part * c.state, c.state);
       return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
     };
     linear_step(detail::product<T, Host>(input, layer.in_proj), {}, projected_.view());

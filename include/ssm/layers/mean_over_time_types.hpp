@@ -9,6 +9,7 @@
 
 namespace ssm {
 
+/// What mean_over_time reads.
 template <class T, class Space = Host>
 struct MeanOverTimeInputs {
   View<const T, 3, Space> x;        ///< (batch, length, width), elements of a row adjacent;
@@ -16,18 +17,22 @@ struct MeanOverTimeInputs {
   Sequences<Space> sequences = {};  ///< the direction of time makes no difference
 };
 
+/// There is nothing to choose.
 struct MeanOverTimeOptions {};
 
+/// What mean_over_time writes.
 template <class T, class Space = Host>
 struct MeanOverTimeOutputs {
   View<T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
 };
 
+/// The gradient of a scalar loss with respect to the output, which mean_over_time_backward reads.
 template <class T, class Space = Host>
 struct MeanOverTimeOutputGradients {
   View<const T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
 };
 
+/// The gradients that mean_over_time_backward writes.
 template <class T, class Space = Host>
 struct MeanOverTimeInputGradients {
   View<T, 3, Space> x;  ///< (batch, length, width), elements of a row adjacent, overwritten; may be

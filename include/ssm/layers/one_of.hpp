@@ -20,9 +20,9 @@ namespace detail {
 /// Calls body(index) with the index of the alternative that a variant holds, as a constant.
 template <class Variant, class Body>
 decltype(auto) with_index(const Variant& variant, const Body& body) {
-  const auto search = [&]<std::size_t I>(const auto& self,
-                                         std::integral_constant<std::size_t, I> index)
-      -> decltype(body(index)) {
+  const auto search = [&]<std::size_t I>(
+                          const auto& self,
+                          std::integral_constant<std::size_t, I> index) -> decltype(body(index)) {
     if constexpr (I + 1 < std::variant_size_v<Variant>)
       if (variant.index() != I) return self(self, std::integral_constant<std::size_t, I + 1>());
     return body(index);
@@ -37,13 +37,14 @@ template <class First, class... Rest>
 struct OneOfConfig {
   std::variant<typename First::Config, typename Rest::Config...> kind;
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept {
     return std::visit([](const auto& config) { return width_of(config); }, kind);
   }
   friend bool operator==(const OneOfConfig&, const OneOfConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class First, class... Rest, class Visit>
 void fields(OneOfConfig<First, Rest...>& c, Visit&& visit) {
   visit("kind", c.kind);
@@ -55,6 +56,7 @@ struct OneOfState {
   std::variant<typename First::State, typename Rest::State...> kind;
 };
 
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class First, class... Rest, class Visit>
 void tensors(OneOfState<First, Rest...>& state, Visit&& visit) {
   std::visit([&](auto& kind) { tensors(kind, visit); }, state.kind);
@@ -66,33 +68,37 @@ void tensors(OneOfState<First, Rest...>& state, Visit&& visit) {
 ///     Mixed layer({ssm::S4dConfig{.width = 64}});
 template <class First, class... Rest>
 struct OneOf {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename First::value_type;
   using space = typename First::space;
   using Config = OneOfConfig<First, Rest...>;
   using State = OneOfState<First, Rest...>;
   using Scratch = std::tuple<typename First::Scratch, typename Rest::Scratch...>;
   using Stepper = OneOfStepper<First, Rest...>;
+  ///@}
   static_assert((std::is_same_v<value_type, typename Rest::value_type> && ...),
                 "layers that stand for each other compute in the same type");
 
-  Config config;
+  Config config;  ///< sizes and fixed choices
   std::variant<First, Rest...> kind;
 
   OneOf() = default;
-  /// All zero, of the kind that the configuration is of. @throws as that kind
+  /// A layer of the kind that the configuration names, its parameters zero. @throws as that kind
+  /// does
   explicit OneOf(const Config& c) : config(c) {
-    detail::with_index(c.kind, [&](auto index) {
-      kind.template emplace<index>(std::get<index>(c.kind));
-    });
+    detail::with_index(c.kind,
+                       [&](auto index) { kind.template emplace<index>(std::get<index>(c.kind)); });
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class First, class... Rest, class Visit>
 void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {
   std::visit([&](auto& kind) { parameters(kind, visit); }, layer.kind);
 }
 
-/// Makes a layer one of this configuration, without memory for its parameters.
+/// Sets the configuration of a layer, and allocates no parameter.
 template <class First, class... Rest>
 void configure(OneOf<First, Rest...>& layer, const typename OneOf<First, Rest...>::Config& config) {
   layer.config = config;
@@ -101,6 +107,7 @@ void configure(OneOf<First, Rest...>& layer, const typename OneOf<First, Rest...
   });
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class First, class... Rest>
 [[nodiscard]] OneOfState<First, Rest...> make_state(const OneOf<First, Rest...>& layer,
                                                     Index sequences) {
@@ -132,7 +139,7 @@ template <std::size_t I, class First, class... Rest>
 
 }  // namespace detail
 
-/// Runs the layer that it is. @throws as that kind, and ShapeError for a state of another
+/// Runs the layer that it is. @throws as that kind does, and ShapeError for a state of another
 template <class Backend, class First, class... Rest>
 void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
              const InputOf<OneOf<First, Rest...>>& input,
@@ -147,7 +154,7 @@ void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
   });
 }
 
-/// Gradients of forward. @throws as the kind that it is
+/// Gradients of forward. @throws as the layer inside does
 template <class Backend, class First, class... Rest>
 void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               const InputOf<OneOf<First, Rest...>>& input,
@@ -178,7 +185,8 @@ class OneOfStepper {
         })) {}
   OneOfStepper(const Layer&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError, also for a layer of another kind
+  /// Takes over weights that have changed.
+  /// @throws ShapeError for weights of other shapes, and for a layer of another kind
   void update(const Layer& layer) {
     if (layer.kind.index() != kind_.index())
       detail::throw_shape("OneOfStepper", "layer", "of another kind", "the kind it was made for");

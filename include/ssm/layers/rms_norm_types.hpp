@@ -12,23 +12,27 @@
 
 namespace ssm {
 
+/// What rms_norm reads.
 template <class T, class Space = Host>
 struct RmsNormInputs {
   View<const T, 2, Space> x;            ///< (rows, width), elements of a row adjacent
   View<const T, 1, Space> weight = {};  ///< (width), adjacent
 };
 
+/// How rms_norm is to run.
 struct RmsNormOptions {
   double epsilon = 1e-5;           ///< added to the mean square; 0 or more
   Write write = Write::overwrite;  ///< of the gradient of x: accumulate adds to it, as a residual
                                    ///< connection wants it; forward overwrites y always
 };
 
+/// What rms_norm writes.
 template <class T, class Space = Host>
 struct RmsNormOutputs {
   View<T, 2, Space> y;  ///< (rows, width); may be the memory of x, then without a backward pass
 };
 
+/// The gradient of a scalar loss with respect to the output, which rms_norm_backward reads.
 template <class T, class Space = Host>
 struct RmsNormOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, width)

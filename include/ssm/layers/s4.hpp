@@ -30,6 +30,7 @@ namespace ssm {
 /// What an S4 layer leaves for backward, and all room that it needs, grown to its largest call.
 template <class T>
 struct S4Scratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Gradients by the model, of one pass.
   struct Model {
@@ -56,6 +57,7 @@ struct S4Scratch {
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {

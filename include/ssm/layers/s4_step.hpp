@@ -62,6 +62,7 @@ class S4Stepper {
   }
   void update(const S4<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
   void operator()(const View<const T, 2>& input, S4State<T>& state,

@@ -28,12 +28,14 @@ struct S4Config {
                                ///< longest sequence of training
   bool bidirectional = false;  ///< a second C, for a pass from the end to the start
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
+  /// The number of directions in which it runs: 2 for a bidirectional layer, otherwise 1.
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4Config&, const S4Config&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S4Config& c, Visit&& visit) {
   visit("width", c.width);
@@ -78,14 +80,17 @@ inline void check_s4_config(std::string_view function, const S4Config& c) {
 /// model, which s4_change_rate and s4_double_length do not.
 template <class T>
 struct S4 {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S4Config;
   using State = S4State<T>;
   using Scratch = S4Scratch<T>;
   using Stepper = S4Stepper<T>;
+  ///@}
 
-  S4Config config;
+  S4Config config;         ///< sizes and fixed choices
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re Λ), Λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im Λ, 1/s
   Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s; moved with C by s4_change_rate
@@ -95,7 +100,7 @@ struct S4 {
   Tensor<T, 1> D;          ///< (width)
 
   S4() = default;
-  /// All zero.
+  /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2, the rank from 0 to 16 and the
   ///   length at least 1
   explicit S4(const S4Config& c) : config(c) {
@@ -117,11 +122,12 @@ void parameters(S4<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4State<T> make_state(const S4<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4State<T>& state, Visit&& visit) {
   visit("x", state.x);

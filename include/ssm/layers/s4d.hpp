@@ -30,6 +30,7 @@ namespace ssm {
 /// What an S4D layer leaves for backward, and all room that it needs, grown to its largest call.
 template <class T>
 struct S4dScratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
@@ -53,6 +54,7 @@ struct S4dScratch {
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {

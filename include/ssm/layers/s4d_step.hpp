@@ -58,6 +58,7 @@ class S4dStepper {
   }
   void update(const S4d<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
   void operator()(const View<const T, 2>& input, S4dState<T>& state,

@@ -38,7 +38,7 @@ struct S4dConfig {
   Index width = 0;             ///< channels, each a system of its own
   Index state = 64;            ///< real states of each channel: state/2 conjugate pairs
   bool bidirectional = false;  ///< a second C, for a pass from the end to the start
-  Discretization method = Discretization::zero_order_hold;
+  Discretization method = Discretization::zero_order_hold;  ///< how Δ turns Λ and B into Λ̄ and B̄
   S4dForm form = S4dForm::fastest;
   /// DSS in its softmax form (Gupta, Gu & Berant 2022, proposition 1), by zero-order hold only:
   /// B ← B/(e^{LΔλ} − 1), which divides every mode of the kernel by its sum over L steps.
@@ -47,12 +47,14 @@ struct S4dConfig {
   /// another model at every length.
   Index dss_length = 0;
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
+  /// The number of directions in which it runs: 2 for a bidirectional layer, otherwise 1.
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4dConfig&, const S4dConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S4dConfig& c, Visit&& visit) {
   visit("width", c.width);
@@ -102,14 +104,17 @@ inline void check_s4d_config(std::string_view function, const S4dConfig& c) {
 /// y_t what the later inputs u_{t+1}, u_{t+2}, … give through the second C, time running backward.
 template <class T>
 struct S4d {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S4dConfig;
   using State = S4dState<T>;
   using Scratch = S4dScratch<T>;
   using Stepper = S4dStepper<T>;
+  ///@}
 
-  S4dConfig config;
+  S4dConfig config;        ///< sizes and fixed choices
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re λ), λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im λ, 1/s
   Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s
@@ -118,7 +123,7 @@ struct S4d {
   Tensor<T, 1> D;          ///< (width)
 
   S4d() = default;
-  /// All zero.
+  /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
   /// or
   ///   D, has no kernel for a convolution, or is not that of dss
@@ -140,11 +145,12 @@ void parameters(S4d<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4dState<T> make_state(const S4d<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4dState<T>& state, Visit&& visit) {
   visit("x", state.x);

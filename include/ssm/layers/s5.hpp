@@ -28,6 +28,7 @@ namespace ssm {
 /// What an S5 layer leaves for backward, and all room that it needs, grown to its largest call.
 template <class T>
 struct S5Scratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
@@ -51,6 +52,7 @@ struct S5Scratch {
   FeedthroughScratch<T> feedthrough;
   CopyRowsScratch<T> copy;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {

@@ -66,6 +66,7 @@ class S5Stepper {
   }
   void update(const S5<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
   void operator()(const View<const T, 2>& input, S5State<T>& state,

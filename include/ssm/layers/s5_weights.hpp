@@ -22,13 +22,14 @@ struct S5Config {
   Index width = 0;             ///< inputs and outputs
   Index state = 64;            ///< real states that all channels share: state/2 conjugate pairs
   bool bidirectional = false;  ///< a second C, for states that run from the end to the start
-  Discretization method = Discretization::zero_order_hold;
+  Discretization method = Discretization::zero_order_hold;  ///< how Δ turns Λ and B into Λ̄ and B̄
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
   friend bool operator==(const S5Config&, const S5Config&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S5Config& c, Visit&& visit) {
   visit("width", c.width);
@@ -67,14 +68,17 @@ inline void check_s5_config(std::string_view function, const S5Config& c) {
 /// other way.
 template <class T>
 struct S5 {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S5Config;
   using State = S5State<T>;
   using Scratch = S5Scratch<T>;
   using Stepper = S5Stepper<T>;
+  ///@}
 
-  S5Config config;
+  S5Config config;         ///< sizes and fixed choices
   Tensor<T, 1> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
   Tensor<T, 1> frequency;  ///< (state/2): Im λ, 1/s
   Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
@@ -84,7 +88,7 @@ struct S5 {
   Tensor<T, 1> D;          ///< (width)
 
   S5() = default;
-  /// All zero.
+  /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
   /// or
   ///   D
@@ -107,11 +111,12 @@ void parameters(S5<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S5State<T> make_state(const S5<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 2>({sequences, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S5State<T>& state, Visit&& visit) {
   visit("x", state.x);

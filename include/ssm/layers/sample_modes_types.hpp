@@ -21,6 +21,7 @@ struct SampleModesInputs {
   View<const std::complex<T>, 2, Space> B = {};  ///< (groups, modes), optional: 1 when absent
 };
 
+/// How sample_modes is to run.
 struct SampleModesOptions {
   double rate = 1;                                          ///< Δ ← rate · Δ
   Discretization method = Discretization::zero_order_hold;  ///< of a_bar and b_bar

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "ssm/core/fields.hpp"
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
@@ -28,14 +28,14 @@ struct StackConfig {
   StackConfig() = default;
   /// `count` layers alike.
   StackConfig(Index count, const typename Layer::Config& layer)
-      : channels(width_of(layer)),
-        layers(static_cast<std::size_t>(count < 0 ? 0 : count), layer) {}
+      : channels(width_of(layer)), layers(static_cast<std::size_t>(count < 0 ? 0 : count), layer) {}
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return channels; }
   friend bool operator==(const StackConfig&, const StackConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(StackConfig<Layer>& c, Visit&& visit) {
   visit("channels", c.channels);
@@ -61,30 +61,37 @@ void tensors(StackState<Layer>& state, Visit&& visit) {
 /// scratch; else two sequences and one scratch serve all.
 template <class Layer>
 struct StackScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
   std::vector<typename Layer::Scratch> layers;
-  std::vector<TensorIn<T, 3, Space>> between;  ///< (batch, length, width): outputs of all but the last
+  std::vector<TensorIn<T, 3, Space>>
+      between;  ///< (batch, length, width): outputs of all but the last
   std::array<TensorIn<T, 3, Space>, 2> dbetween;
   CopyRowsScratch<T, Space> copy;
+  /// @endcond
 };
 
 /// Layers on each other: each reads what the one before it wrote.
 template <class Layer>
 struct Stack {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = StackConfig<Layer>;
   using State = StackState<Layer>;
   using Scratch = StackScratch<Layer>;
   using Stepper = StackStepper<Layer>;
+  ///@}
 
-  Config config;
+  Config config;  ///< sizes and fixed choices
   std::vector<Layer> layers;
 
   Stack() = default;
-  /// All zero. @throws ShapeError for layers of different widths, and as the layers
+  /// A layer of this configuration, its parameters zero. @throws ShapeError for layers of different
+  /// widths, and as the layers
   explicit Stack(const Config& c) : config(c) {
     layers.reserve(c.layers.size());
     for (const auto& layer : c.layers) {
@@ -96,13 +103,14 @@ struct Stack {
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(Stack<Layer>& stack, Visit&& visit) {
   for (std::size_t i = 0; i < stack.layers.size(); ++i)
     parameters(stack.layers[i], within("layers." + std::to_string(i) + ".", visit));
 }
 
-/// Makes a stack one of this configuration, without memory for its parameters.
+/// Sets the configuration of a stack, and allocates no parameter.
 template <class Layer>
 void configure(Stack<Layer>& stack, const typename Stack<Layer>::Config& config) {
   stack.config = config;
@@ -111,6 +119,7 @@ void configure(Stack<Layer>& stack, const typename Stack<Layer>::Config& config)
     configure(stack.layers[i], config.layers[i]);
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class Layer>
 [[nodiscard]] StackState<Layer> make_state(const Stack<Layer>& stack, Index sequences) {
   StackState<Layer> state;
@@ -162,7 +171,7 @@ template <class Space>
 
 /// Runs sequences through every layer in turn.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
-/// @throws as the layers
+/// @throws as the layers do
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<Stack<Layer>>& input,
              Maybe<StateOf<Stack<Layer>>> state, const OutputOf<Stack<Layer>>& output,
@@ -193,7 +202,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
   }
 }
 
-/// Gradients of forward. @throws as the layers
+/// Gradients of forward. @throws as the layers do
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<Stack<Layer>>& input,
               Maybe<StateOf<Stack<Layer>>> dstate, const InputOf<Stack<Layer>>& doutput,
@@ -233,7 +242,7 @@ class StackStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// @throws as the steppers of the layers
+  /// @throws as the steppers of the layers do
   explicit StackStepper(const Stack<Layer>& stack, Index batch = 1,
                         const LayerOptions<>& options = {})
       : rows_{Tensor<T, 2>({batch, stack.config.width()}),
@@ -244,7 +253,7 @@ class StackStepper {
   }
   StackStepper(const Stack<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Stack<Layer>& stack) {
     if (stack.layers.size() != steppers_.size())
       detail::throw_shape("StackStepper", "layers", std::to_string(stack.layers.size()),

@@ -29,8 +29,8 @@ void reset_sequence(State& state, Index sequence) {
   });
 }
 
-/// The states of chosen sequences, in the order chosen, each as often as it is named: for beams, and
-/// for batches that sequences join and leave.
+/// The states of chosen sequences, in the order chosen, each as often as it is named: for beams,
+/// and for batches that sequences join and leave.
 /// @throws DomainError for a sequence that the state does not have
 template <class State>
 [[nodiscard]] State gather_sequences(const State& state, const std::vector<Index>& chosen) {

@@ -21,8 +21,8 @@ namespace ssm {
 ///     float y = amp(x);
 ///     amp(block, block);
 ///
-/// A misuse ends the program with a sentence. One thread at a time may call it; streamers that share
-/// nothing run side by side.
+/// A misuse ends the program with a sentence. One thread at a time may call it; streamers that
+/// share nothing run side by side.
 template <SequenceLayer Layer>
 class Streamer {
  public:
@@ -35,6 +35,7 @@ class Streamer {
         stepper_(*layer_, Index{1}, options),
         state_(make_state(*layer_, 1)) {}
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return width_of(layer_->config); }
   [[nodiscard]] const Layer& layer() const noexcept { return *layer_; }
   /// All that the stream so far has left: a plain value, to be kept and put back.
