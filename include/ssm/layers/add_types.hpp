@@ -23,7 +23,7 @@ struct AddOutputs {
   View<T, 2, Space> y;  ///< (rows, width); may be the memory of a or of b
 };
 
-/// A sum needs no room.
+/// Empty: a sum needs no scratch memory.
 template <class T, class Space = Host>
 struct AddScratch {};
 

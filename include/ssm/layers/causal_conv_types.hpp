@@ -12,13 +12,13 @@
 
 namespace ssm {
 
-/// What the causal depthwise convolution reads. T is float or double, and on a GPU also Half or
-/// Bfloat16, then with weights in float. An absent view means: no such term.
+/// What causal_conv reads. T is float or double, and on a GPU also Half or Bfloat16, with weights
+/// in float. An absent view leaves its term out.
 template <class T, class Space = Host>
 struct CausalConvInputs {
   View<const T, 3, Space> x;  ///< (batch, length, channels), channels adjacent
   View<const Arithmetic<T>, 2, Space> weight =
-      {};  ///< (channels, width), the last tap meets the present input
+      {};  ///< (channels, width), the last tap multiplies the present input
   View<const Arithmetic<T>, 1, Space> bias = {};  ///< (channels), optional
   View<const T, 3, Space> initial_state =
       {};  ///< (sequences, width − 1, channels), optional: the inputs before the
@@ -26,10 +26,10 @@ struct CausalConvInputs {
   Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
-/// What a step reads.
+/// What causal_conv_step reads.
 template <class T, class Space = Host>
 struct CausalConvStepInputs {
-  View<const T, 2, Space> x;                        ///< (batch, channels), adjacent
+  View<const T, 2, Space> x;                        ///< (batch, channels), channels adjacent
   View<const Arithmetic<T>, 2, Space> weight = {};  ///< (channels, width)
   View<const Arithmetic<T>, 1, Space> bias = {};    ///< (channels), optional
 };
@@ -51,20 +51,22 @@ struct CausalConvOutputs {
 /// The gradient of a scalar loss with respect to the output, which causal_conv_backward reads.
 template <class T, class Space = Host>
 struct CausalConvOutputGradients {
-  View<const T, 3, Space> y;
-  View<const T, 3, Space> final_state = {};  ///< optional: zero when absent
+  View<const T, 3, Space> y;  ///< (batch, length, channels)
+  View<const T, 3, Space> final_state =
+      {};  ///< (sequences, width − 1, channels), optional: zero when absent
 };
 
-/// Gradients that backward overwrites; absent ones are skipped.
+/// The gradients that causal_conv_backward overwrites. Absent ones are not computed.
 template <class T, class Space = Host>
 struct CausalConvInputGradients {
-  View<T, 3, Space> x = {};  ///< shares memory with no other argument
-  View<Arithmetic<T>, 2, Space> weight = {};
-  View<Arithmetic<T>, 1, Space> bias = {};
+  View<T, 3, Space> x = {};  ///< (batch, length, channels); shares memory with no other argument
+  View<Arithmetic<T>, 2, Space> weight = {};  ///< (channels, width)
+  View<Arithmetic<T>, 1, Space> bias = {};    ///< (channels)
   View<T, 3, Space> initial_state = {};  ///< may be the memory of the gradient of the final state
 };
 
-/// Room of the convolution, grown to its largest call. Backward needs nothing of forward.
+/// Scratch memory of causal_conv and causal_conv_backward. It grows to the largest call. Backward
+/// reads nothing that forward left in it.
 template <class T, class Space = Host>
 struct CausalConvScratch;
 

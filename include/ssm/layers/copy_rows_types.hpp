@@ -23,7 +23,7 @@ struct CopyRowsOutputs {
                         ///< which costs nothing
 };
 
-/// A copy needs no room.
+/// Empty: a copy needs no scratch memory.
 template <class T, class Space = Host>
 struct CopyRowsScratch {};
 

@@ -19,8 +19,8 @@ struct DecayOptions {};
 /// What decay writes.
 template <class T, class Space = Host>
 struct DecayOutputs {
-  View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log, then without
-                        ///< a backward pass
+  View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log if no
+                        ///< backward pass follows
 };
 
 /// The gradient of a scalar loss with respect to the output, which decay_backward reads.
@@ -36,7 +36,7 @@ struct DecayInputGradients {
                             ///< the gradient of A
 };
 
-/// Decay needs no room: backward computes A again.
+/// Empty: decay needs no scratch memory, and its backward pass computes A again.
 template <class T, class Space = Host>
 struct DecayScratch {};
 

@@ -21,9 +21,10 @@ namespace ssm {
 template <class Layer, class Matrix>
 class GatedStepper;
 
+/// The configuration of a gated layer.
 template <class Layer>
 struct GatedConfig {
-  typename Layer::Config mixer = {};
+  typename Layer::Config mixer = {};  ///< of the layer inside
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
@@ -57,8 +58,8 @@ struct GatedScratch {
   /// @endcond
 };
 
-/// Any layer with the gate that S4 puts behind its mixers (Gu, Goel & Ré 2022, appendix, and its
-/// code), which lets channels meet:
+/// A layer followed by the gate of S4 (Gu, Goel & Ré 2022, appendix, and the code of the authors),
+/// which mixes the channels that the layer keeps apart:
 ///
 ///   output = glu(weight · dropout(gelu(mixer(input))) + bias),  glu([a, b]) = a σ(b).
 template <class Layer,
@@ -74,13 +75,13 @@ struct Gated {
   using Stepper = GatedStepper<Layer, Matrix>;
   ///@}
 
-  Config config;  ///< sizes and fixed choices
-  Layer mixer;
+  Config config;                        ///< sizes and fixed choices
+  Layer mixer;                          ///< the layer inside
   Matrix weight;                        ///< (2 · width, width)
   TensorIn<value_type, 1, space> bias;  ///< (2 · width)
 
   Gated() = default;
-  /// A layer of this configuration, its parameters zero. @throws as the mixer does
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
     detail::resize_on_host(weight, shape(2 * c.width(), c.width()));
     detail::resize_on_host(bias, shape(2 * c.width()));
@@ -113,7 +114,8 @@ template <class Layer, class Matrix>
   return make_state(layer.mixer, sequences);
 }
 
-/// The mixer by draw(mixer, seed), the projection U(±1/√width), no bias.
+/// Initializes the layer inside by draw(mixer, seed), the projection uniform in ±1/√width, and the
+/// bias zero.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Gated<Layer>& layer, std::uint64_t seed, const Draw& draw) {
   draw(layer.mixer, seed);
@@ -121,15 +123,17 @@ void initialize(Gated<Layer>& layer, std::uint64_t seed, const Draw& draw) {
                                       1 / std::sqrt(static_cast<double>(layer.config.width())));
   layer.bias.fill(typename Layer::value_type(0));
 }
-/// The same, the mixer by its own rule.
+/// Initializes the layer inside by its own `initialize`, the projection uniform in ±1/√width, and
+/// the bias zero.
 template <class Layer>
 void initialize(Gated<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   initialize(layer, seed, [&](Layer& mixer, std::uint64_t s) { initialize(mixer, s, depth); });
 }
 
-/// Runs a gated layer over sequences. Cost per step: 2 · width² multiply-adds beside the mixer.
+/// Runs a gated layer over sequences. Cost of a step: that of the layer inside, and 2 · width²
+/// multiply-adds.
 /// @param input, output (batch, length, width), rows evenly spaced
-/// @throws as the mixer does
+/// @throws as the layer inside does
 template <class Backend, class Layer, class Matrix>
 void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
              const InputOf<Gated<Layer, Matrix>>& input, Maybe<StateOf<Gated<Layer, Matrix>>> state,
@@ -157,7 +161,7 @@ void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   glu(backend, {scratch.projected}, {}, {y}, scratch.glu);
 }
 
-/// Gradients of forward. @throws as the mixer does
+/// The gradients of a gated layer. @throws as the layer inside does
 template <class Backend, class Layer, class Matrix>
 void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
               const InputOf<Gated<Layer, Matrix>>& input,
@@ -191,12 +195,13 @@ void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
            gradients.mixer, inner, scratch.mixer);
 }
 
-/// A gated layer made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a gated layer step by step. It refers to the layer, which must outlive it.
 template <class Layer, class Matrix>
 class GatedStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit GatedStepper(const Gated<Layer, Matrix>& layer, Index batch = 1,
                         const LayerOptions<>& options = {})
       : layer_(&layer),

@@ -21,7 +21,7 @@ struct GeluOptions {};
 /// What gelu writes.
 template <class T, class Space = Host>
 struct GeluOutputs {
-  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x, then without a backward pass
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x if no backward pass follows
 };
 
 /// The gradient of a scalar loss with respect to the output, which gelu_backward reads.
@@ -37,7 +37,7 @@ struct GeluInputGradients {
                         ///< of y
 };
 
-/// Gelu needs no room.
+/// Empty: gelu needs no scratch memory.
 template <class T, class Space = Host>
 struct GeluScratch {};
 
@@ -53,7 +53,7 @@ struct GluOptions {};
 /// What glu writes.
 template <class T, class Space = Host>
 struct GluOutputs {
-  View<T, 2, Space> y;  ///< (rows, width); may be the memory of a, then without a backward pass
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of a if no backward pass follows
 };
 
 /// The gradient of a scalar loss with respect to the output, which glu_backward reads.
@@ -68,7 +68,7 @@ struct GluInputGradients {
   View<T, 2, Space> x;  ///< (rows, 2 · width), overwritten; may be the memory of x
 };
 
-/// The gated linear unit needs no room.
+/// Empty: the gated linear unit needs no scratch memory.
 template <class T, class Space = Host>
 struct GluScratch {};
 

@@ -32,11 +32,13 @@ struct MambaConfig {
   Index conv_width = 4;  ///< taps of the convolution
   Index dt_rank = 0;     ///< rank of the map from channels to step sizes; 0: ⌈width/16⌉
 
+  /// The number of channels of the scan.
   [[nodiscard]] constexpr Index channels() const noexcept { return inner > 0 ? inner : 2 * width; }
+  /// The rank of the map from channels to step sizes.
   [[nodiscard]] constexpr Index rank() const noexcept {
     return dt_rank > 0 ? dt_rank : (width + 15) / 16;
   }
-  /// Columns that the convolved input is projected to: [dt, B, C].
+  /// The number of columns of [dt, B, C], to which the convolved input is projected.
   [[nodiscard]] constexpr Index projections() const noexcept { return rank() + 2 * state; }
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
@@ -52,7 +54,7 @@ void fields(MambaConfig& c, Visit&& visit) {
 }
 
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
-/// the state of the scan. A plain value; zero when made.
+/// the state of the scan. It is a plain value, zero when made.
 template <class T, class Space = Host>
 struct MambaState {
   TensorIn<T, 3, Space> conv;  ///< (sequences, conv_width − 1, channels)
@@ -88,13 +90,14 @@ struct MambaScratch {
   /// @endcond
 };
 
-/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3): its weights, or their gradient.
+/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3). It holds its weights, or the gradient
+/// of a loss with respect to them.
 ///
 ///   [x, z] = in_proj · input,  u = silu(conv(x)),  [dt, B, C] = x_proj · u,
 ///   delta = dt_proj · dt,  y = scan(u, softplus(delta + dt_bias), −exp(A_log), B, C, D) · silu(z),
 ///   output = out_proj · y.
 ///
-/// `Matrix` is how the projections are kept.
+/// `Matrix` is the type of the projections, such as Tensor<T, 2>.
 template <class T, class Matrix = Tensor<T, 2>>
 struct Mamba {
   ///@{
@@ -149,10 +152,10 @@ template <class T, class Matrix>
 }
 
 /// Draws the weights as the reference implementation does (Gu & Dao 2023, section 3.6; the
-/// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], the step
-/// projection U(±1/√dt_rank), out_proj divided by √depth, other maps U(±1/√fan_in). The same seed
-/// gives the same weights everywhere.
-/// @param depth how many such blocks stand on each other
+/// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], dt_proj
+/// uniform in ±1/√dt_rank, the other maps uniform in ±1/√(number of their inputs), and out_proj
+/// divided by √depth. The same seed gives the same weights on every machine.
+/// @param depth how many such blocks the model has
 template <class T>
 void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   detail::InitialDraws draws(seed);
@@ -257,12 +260,12 @@ void check_mamba_state(std::string_view function, const MambaConfig& c, Index se
 
 }  // namespace detail
 
-/// Runs a Mamba block over sequences, on any number of steps from any state. Splitting a sequence
-/// and handing the state on gives the same output.
+/// Runs a Mamba block over sequences of any length, from any state. A sequence may be split
+/// anywhere: passing the state from one part to the next gives the same output.
 ///
-/// Cost per step: channels · (3 width + 2 dt_rank + 2 state) multiply-adds in the projections, and
-/// channels · state exponentials. Memory: MambaScratch, so a long prompt is best cut into chunks
-/// where no gradient is wanted.
+/// Cost of a step: channels · (3 width + 2 dt_rank + 2 state) multiply-adds in the projections, and
+/// channels · state exponentials. The scratch grows with the length, so where no gradient is wanted
+/// a long prompt is best cut into pieces.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @throws ShapeError, and DomainError for offsets that do not fit or a rate other than 1
 template <class Backend, class T, class Matrix>
@@ -315,9 +318,11 @@ void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
   linear(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {y}, w.linear);
 }
 
-/// Gradients of forward: of every weight and of the input, overwritten. Costs about twice the
-/// forward pass in projections.
-/// @throws ShapeError, also for a scratch that no such forward filled, and as forward
+/// The gradients of a Mamba block, of every weight and of the input, overwritten. Cost: about twice
+/// the forward pass.
+/// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
+/// fill with
+///   these arguments
 template <class Backend, class T, class Matrix>
 void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
               const InputOf<Mamba<T, Matrix>>& input, Maybe<StateOf<Mamba<T, Matrix>>> dstate,
@@ -396,12 +401,13 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
                   {dx, gradients.in_proj, {}}, w.linear);
 }
 
-/// A Mamba block made ready to run step by step: A = −exp(A_log), and room for a batch. It refers
-/// to the layer, which must outlive it; after the weights have changed, call update.
+/// Runs a Mamba block step by step. It holds A = −exp(A_log) and memory for a batch, and refers to
+/// the layer, which must outlive it. After the weights have changed, call update.
 template <class T, class Matrix>
 class MambaStepper {
  public:
-  /// @throws ShapeError, and DomainError for options that a single step cannot have
+  /// Makes `layer` ready to step `batch` sequences at once.
+  /// @throws ShapeError, and DomainError for options that a single step does not support
   explicit MambaStepper(const Mamba<T, Matrix>& layer, Index batch = 1,
                         const LayerOptions<>& options = {})
       : projected_({batch, 2 * layer.config.channels()}),

@@ -13,8 +13,8 @@ namespace ssm {
 template <class T, class Space = Host>
 struct MeanOverTimeInputs {
   View<const T, 3, Space> x;        ///< (batch, length, width), elements of a row adjacent;
-                                    ///< backward reads its extents only
-  Sequences<Space> sequences = {};  ///< the direction of time makes no difference
+                                    ///< backward reads only its extents
+  Sequences<Space> sequences = {};  ///< packed sequences; the direction of time has no effect
 };
 
 /// There is nothing to choose.
@@ -39,7 +39,7 @@ struct MeanOverTimeInputGradients {
                         ///< the memory of x
 };
 
-/// A mean needs no room.
+/// Empty: a mean needs no scratch memory.
 template <class T, class Space = Host>
 struct MeanOverTimeScratch {};
 

@@ -32,10 +32,11 @@ decltype(auto) with_index(const Variant& variant, const Body& body) {
 
 }  // namespace detail
 
-/// The configuration of a layer of one of several kinds.
+/// The configuration of a layer that is of one of several kinds.
 template <class First, class... Rest>
 struct OneOfConfig {
-  std::variant<typename First::Config, typename Rest::Config...> kind;
+  std::variant<typename First::Config, typename Rest::Config...>
+      kind;  ///< the configuration of the kind that it is
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept {
@@ -50,10 +51,11 @@ void fields(OneOfConfig<First, Rest...>& c, Visit&& visit) {
   visit("kind", c.kind);
 }
 
-/// The state of a layer of one of several kinds.
+/// The state of a layer that is of one of several kinds.
 template <class First, class... Rest>
 struct OneOfState {
-  std::variant<typename First::State, typename Rest::State...> kind;
+  std::variant<typename First::State, typename Rest::State...>
+      kind;  ///< the state of the kind that it is
 };
 
 /// Calls visit(name, tensor) for every tensor of a state.
@@ -62,7 +64,7 @@ void tensors(OneOfState<First, Rest...>& state, Visit&& visit) {
   std::visit([&](auto& kind) { tensors(kind, visit); }, state.kind);
 }
 
-/// A layer of one of several kinds, chosen when it is made: what lets a stack mix them.
+/// A layer that is of one of several kinds, chosen when it is made. A stack of these can mix kinds.
 ///
 ///     using Mixed = ssm::OneOf<ssm::Mamba<float>, ssm::S4d<float>>;
 ///     Mixed layer({ssm::S4dConfig{.width = 64}});
@@ -80,8 +82,8 @@ struct OneOf {
   static_assert((std::is_same_v<value_type, typename Rest::value_type> && ...),
                 "layers that stand for each other compute in the same type");
 
-  Config config;  ///< sizes and fixed choices
-  std::variant<First, Rest...> kind;
+  Config config;                      ///< sizes and fixed choices
+  std::variant<First, Rest...> kind;  ///< the layer
 
   OneOf() = default;
   /// A layer of the kind that the configuration names, its parameters zero. @throws as that kind
@@ -118,7 +120,7 @@ template <class First, class... Rest>
   return state;
 }
 
-/// Each kind by its own rule.
+/// Initializes the layer as the `initialize` of its kind does.
 template <class First, class... Rest>
 void initialize(OneOf<First, Rest...>& layer, std::uint64_t seed, Index depth = 1) {
   std::visit([&](auto& kind) { initialize(kind, seed, depth); }, layer.kind);
@@ -139,7 +141,7 @@ template <std::size_t I, class First, class... Rest>
 
 }  // namespace detail
 
-/// Runs the layer that it is. @throws as that kind does, and ShapeError for a state of another
+/// Runs the layer. @throws as its kind does, and ShapeError for a state of another kind
 template <class Backend, class First, class... Rest>
 void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
              const InputOf<OneOf<First, Rest...>>& input,
@@ -154,7 +156,7 @@ void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
   });
 }
 
-/// Gradients of forward. @throws as the layer inside does
+/// The gradients of the layer. @throws as its kind does
 template <class Backend, class First, class... Rest>
 void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               const InputOf<OneOf<First, Rest...>>& input,
@@ -172,13 +174,15 @@ void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
   });
 }
 
-/// The stepper of the layer that it is.
+/// Runs a layer that is of one of several kinds step by step. It refers to the layer, which must
+/// outlive it.
 template <class First, class... Rest>
 class OneOfStepper {
   using T = typename First::value_type;
   using Layer = OneOf<First, Rest...>;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit OneOfStepper(const Layer& layer, Index batch = 1, const LayerOptions<>& options = {})
       : kind_(detail::with_index(layer.kind, [&](auto index) {
           return Kinds(std::in_place_index<index>, std::get<index>(layer.kind), batch, options);
@@ -195,6 +199,9 @@ class OneOfStepper {
     });
   }
 
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with an error message.
+  /// @param input, output (batch, width), rows contiguous
   friend void step(OneOfStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    OneOfState<First, Rest...>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {

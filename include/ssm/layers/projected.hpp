@@ -20,10 +20,11 @@ namespace ssm {
 template <class Layer>
 class ProjectedStepper;
 
+/// The configuration of a layer between two linear maps.
 template <class Layer>
 struct ProjectedConfig {
-  Index width = 1;  ///< of what is read and written: 1 for a mono signal
-  typename Layer::Config inner = {};
+  Index width = 1;                    ///< channels that are read and written: 1 for a mono signal
+  typename Layer::Config inner = {};  ///< of the layer inside
 
   friend bool operator==(const ProjectedConfig&, const ProjectedConfig&) = default;
 };
@@ -49,7 +50,7 @@ struct ProjectedScratch {
   /// @endcond
 };
 
-/// A layer, or a stack of them, between two linear maps: few channels outside, many within.
+/// A layer or a stack between two linear maps, so that it has few channels outside and many inside:
 ///
 ///   output = decoder · inner(encoder · input + encoder_bias) + decoder_bias
 ///
@@ -69,12 +70,12 @@ struct Projected {
   Config config;                                ///< sizes and fixed choices
   TensorIn<value_type, 2, space> encoder;       ///< (inner width, width)
   TensorIn<value_type, 1, space> encoder_bias;  ///< (inner width)
-  Layer inner;
+  Layer inner;                                  ///< the layer inside
   TensorIn<value_type, 2, space> decoder;       ///< (width, inner width)
   TensorIn<value_type, 1, space> decoder_bias;  ///< (width)
 
   Projected() = default;
-  /// A layer of this configuration, its parameters zero. @throws as the layer
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Projected(const Config& c) : config(c), inner(c.inner) {
     detail::resize_on_host(encoder, shape(width_of(c.inner), c.width));
     detail::resize_on_host(encoder_bias, shape(width_of(c.inner)));
@@ -107,7 +108,8 @@ template <class Layer>
   return make_state(layer.inner, sequences);
 }
 
-/// The inner layer by its own rule, the maps U(±1/√fan_in), no bias at the end.
+/// Initializes the layer inside by its own `initialize`, the maps and encoder_bias uniform in
+/// ±1/√(number of inputs of the map), and decoder_bias zero.
 template <class Layer>
 void initialize(Projected<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   detail::InitialDraws draws(seed);
@@ -129,7 +131,7 @@ template <class Layer>
 
 }  // namespace detail
 
-/// Runs a projected layer over sequences. @throws as the inner layer does
+/// Runs a projected layer over sequences. @throws as the layer inside does
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Projected<Layer>& layer,
              const InputOf<Projected<Layer>>& input, Maybe<StateOf<Projected<Layer>>> state,
@@ -153,7 +155,7 @@ void forward(const Backend& backend, const Projected<Layer>& layer,
          {}, {rows(output)}, scratch.linear);
 }
 
-/// Gradients of forward. @throws as the inner layer does
+/// The gradients of a projected layer. @throws as the layer inside does
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Projected<Layer>& layer,
               const InputOf<Projected<Layer>>& input, Maybe<StateOf<Projected<Layer>>> dstate,
@@ -186,12 +188,13 @@ void backward(const Backend& backend, const Projected<Layer>& layer,
                   {rows(dinput), gradients.encoder, gradients.encoder_bias}, scratch.linear);
 }
 
-/// A projected layer made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a projected layer step by step. It refers to the layer, which must outlive it.
 template <class Layer>
 class ProjectedStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit ProjectedStepper(const Projected<Layer>& layer, Index batch = 1,
                             const LayerOptions<>& options = {})
       : layer_(&layer),
@@ -206,6 +209,9 @@ class ProjectedStepper {
     layer_ = &layer;
   }
 
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with an error message.
+  /// @param input, output (batch, width), rows contiguous
   friend void step(ProjectedStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    StateOf<Layer>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
     stepper.advance(input, state, output);

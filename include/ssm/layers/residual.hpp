@@ -19,10 +19,11 @@ namespace ssm {
 template <class Layer>
 class ResidualStepper;
 
+/// The configuration of a residual block.
 template <class Layer>
 struct ResidualConfig {
-  typename Layer::Config mixer = {};
-  double epsilon = 1e-5;  ///< of the norm
+  typename Layer::Config mixer = {};  ///< of the layer inside
+  double epsilon = 1e-5;              ///< ε of the norm
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
@@ -54,7 +55,7 @@ struct ResidualScratch {
   /// @endcond
 };
 
-/// A residual block around any layer, its norm first (pre-norm):
+/// A residual block around any layer, with the norm before the layer (pre-norm):
 ///
 ///   output = input + dropout(mixer(rms_norm(input))).
 template <class Layer>
@@ -71,10 +72,10 @@ struct Residual {
 
   Config config;                        ///< sizes and fixed choices
   TensorIn<value_type, 1, space> norm;  ///< (width)
-  Layer mixer;
+  Layer mixer;                          ///< the layer inside
 
   Residual() = default;
-  /// A layer of this configuration, its parameters zero. @throws as the mixer does
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
     detail::resize_on_host(norm, shape(c.width()));
   }
@@ -100,22 +101,22 @@ template <class Layer>
   return make_state(layer.mixer, sequences);
 }
 
-/// A norm of 1; the mixer by draw(mixer, seed).
+/// Initializes the weight of the norm with 1, and the layer inside by draw(mixer, seed).
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Residual<Layer>& layer, std::uint64_t seed, const Draw& draw) {
   layer.norm.fill(typename Layer::value_type(1));
   draw(layer.mixer, seed);
 }
-/// A norm of 1; the mixer by its own rule.
+/// Initializes the weight of the norm with 1, and the layer inside by its own `initialize`.
 template <class Layer>
 void initialize(Residual<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   initialize(layer, seed, [&](Layer& mixer, std::uint64_t s) { initialize(mixer, s, depth); });
 }
 
-/// Runs a residual block over sequences. Costs what its mixer costs, and a few passes over the
-/// sequence.
+/// Runs a residual block over sequences. Cost: that of the layer inside, and a few passes over the
+/// sequences.
 /// @param input, output (batch, length, width), rows evenly spaced; may be the same memory
-/// @throws as the mixer does
+/// @throws as the layer inside does
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Residual<Layer>& layer,
              const InputOf<Residual<Layer>>& input, Maybe<StateOf<Residual<Layer>>> state,
@@ -139,10 +140,10 @@ void forward(const Backend& backend, const Residual<Layer>& layer,
   add(backend, {x, scratch.mixed}, {}, {y}, scratch.add);
 }
 
-/// Gradients of forward.
-/// @param input as forward read it, so not one that forward overwrote
+/// The gradients of a residual block.
+/// @param input as forward read it, which forward must not have overwritten
 /// @param dinput may be the memory of doutput
-/// @throws as the mixer does
+/// @throws as the layer inside does
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Residual<Layer>& layer,
               const InputOf<Residual<Layer>>& input, Maybe<StateOf<Residual<Layer>>> dstate,
@@ -174,12 +175,13 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
                     {scratch.dnormed}, {dx, gradients.norm}, scratch.norm);
 }
 
-/// A residual block made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a residual block step by step. It refers to the layer, which must outlive it.
 template <class Layer>
 class ResidualStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit ResidualStepper(const Residual<Layer>& layer, Index batch = 1,
                            const LayerOptions<>& options = {})
       : layer_(&layer),
