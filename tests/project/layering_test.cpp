@@ -67,7 +67,8 @@ bool is_library(const std::string& name, const std::string& folder) {
   if (name.starts_with("Eigen/") || name.starts_with("unsupported/Eigen/")) return true;
   if (folder == "core")
     return name == "omp.h" || name == "pthread.h" || name == "immintrin.h" || name == "arm_neon.h";
-  return folder == "io" && name.starts_with("nlohmann/");
+  return folder == "io" && (name == "fcntl.h" || name == "unistd.h" || name == "io.h" ||
+                            name == "sys/file.h" || name == "sys/stat.h");
 }
 
 }  // namespace
@@ -80,6 +81,7 @@ TEST_CASE("a folder includes only the folders that stand before it") {
     INFO(name.string());
     REQUIRE(name.extension() == ".hpp");
     REQUIRE(*name.begin() == "ssm");
+    if (std::distance(name.begin(), name.end()) == 2) continue;  // an umbrella over rooms
     const std::string folder = folder_of(name);
     REQUIRE(may_include.count(folder) == 1);
     for (const Include& include : includes_of(source / header)) {

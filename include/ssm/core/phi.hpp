@@ -49,8 +49,9 @@ template <std::floating_point T>
 template <std::floating_point T>
 [[nodiscard]] std::complex<T> expm1(const std::complex<T>& z) noexcept {
   const T growth = std::expm1(z.real());
+  const T e = growth > T(-0.5) ? growth + T(1) : std::exp(z.real());  // growth + 1 cancels
   const T s = std::sin(z.imag() / 2), c = std::cos(z.imag() / 2);
-  return {growth - 2 * s * s * (growth + 1), 2 * s * c * (growth + 1)};
+  return {growth - 2 * s * s * e, 2 * s * c * e};
 }
 
 /// φ₁(z) = (e^z − 1)/z with φ₁(0) = 1, the mean of e^{zs} over s in [0, 1], for real or complex z

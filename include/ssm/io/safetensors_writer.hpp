@@ -151,7 +151,7 @@ class SafetensorsWriter {
     const auto* elements = reinterpret_cast<const float*>(item.data);
     std::array<std::uint16_t, 8192> narrow;
     for (std::size_t done = 0; done < count; done += narrow.size()) {
-      const std::size_t now = std::min(narrow.size(), count - done);
+      const std::size_t now = (std::min)(narrow.size(), count - done);
       for (std::size_t i = 0; i < now; ++i) {
         const float x = elements[done + i];
         narrow[i] = item.stored == DType::F16 ? float_to_half(x) : float_to_bfloat16(x);

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
@@ -78,6 +79,12 @@ struct CausalConvScratch<T, Host> {
                           ///< the last gradients before the activation
   Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
 };
+
+/// Hands on the room, all of which holds nothing of a call.
+template <class T>
+void hand_over_room(CausalConvScratch<T, Host>& from, CausalConvScratch<T, Host>& to) {
+  std::swap(from, to);
+}
 
 namespace detail {
 

@@ -58,6 +58,16 @@ struct GatedScratch {
   /// @endcond
 };
 
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class Layer>
+void hand_over_room(GatedScratch<Layer>& from, GatedScratch<Layer>& to) {
+  std::swap(from.drows, to.drows);
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
 /// A layer followed by the gate of S4 (Gu, Goel & Ré 2022, appendix, and the code of the authors),
 /// which mixes the channels that the layer keeps apart:
 ///

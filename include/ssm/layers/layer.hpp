@@ -67,7 +67,10 @@ template <class Config>
 ///  - L::State, what it carries from step to step: a plain value whose tensors have one row a
 ///    sequence, made by make_state(layer, sequences) and listed by
 ///    tensors(state, visit) with visit(name, tensor);
-///  - L::Scratch, default-constructible, what forward leaves for backward and all room they need;
+///  - L::Scratch, default-constructible: what forward leaves for backward, and the working memory
+///  of
+///    both. An optional function hand_over_room(from, to) lets the layers of a stack share the
+///    latter;
 ///  - L::Stepper, constructible from (const L&, Index batch, const LayerOptions&), with
 ///    `update(layer)` for when the weights have changed;
 ///  - parameters(layer, visit), as ssm/core/parameters.hpp describes;
@@ -102,6 +105,13 @@ concept SequenceLayer =
 };
 
 namespace detail {
+
+/// Hands on the room of a scratch that holds nothing of a call, so that layers which run one after
+/// the other need it once: by hand_over_room(from, to), where a layer's scratch has that.
+template <class Scratch>
+void hand_over(Scratch& from, Scratch& to) {
+  if constexpr (requires { hand_over_room(from, to); }) hand_over_room(from, to);
+}
 
 /// Throws DomainError for a rate that is no rate.
 inline void check_rate(std::string_view function, double rate) {

@@ -90,6 +90,20 @@ struct MambaScratch {
   /// @endcond
 };
 
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T, class Space>
+void hand_over_room(MambaScratch<T, Space>& from, MambaScratch<T, Space>& to) {
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.du, to.du);
+  std::swap(from.dparameters, to.dparameters);
+  std::swap(from.ddelta, to.ddelta);
+  std::swap(from.dy, to.dy);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.conv, to.conv);
+  detail::hand_over(from.scan, to.scan);
+}
+
 /// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3). It holds its weights, or the gradient
 /// of a loss with respect to them.
 ///

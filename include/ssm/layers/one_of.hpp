@@ -94,6 +94,16 @@ struct OneOf {
   }
 };
 
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class... Scratches>
+void hand_over_room(std::tuple<Scratches...>& from, std::tuple<Scratches...>& to) {
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    (detail::hand_over(std::get<I>(from), std::get<I>(to)), ...);
+  }
+  (std::index_sequence_for<Scratches...>());
+}
+
 /// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class First, class... Rest, class Visit>
 void parameters(OneOf<First, Rest...>& layer, Visit&& visit) {

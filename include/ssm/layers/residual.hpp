@@ -55,6 +55,16 @@ struct ResidualScratch {
   /// @endcond
 };
 
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class Layer>
+void hand_over_room(ResidualScratch<Layer>& from, ResidualScratch<Layer>& to) {
+  std::swap(from.mixed, to.mixed);
+  std::swap(from.dmixed, to.dmixed);
+  std::swap(from.dnormed, to.dnormed);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
 /// A residual block around any layer, with the norm before the layer (pre-norm):
 ///
 ///   output = input + dropout(mixer(rms_norm(input))).

@@ -196,6 +196,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
       resize(backend, next, input.extents());
       y = next;
     }
+    if (options.keep && i > 0) detail::hand_over(scratch.layers[i - 1], scratch.layers[i]);
     forward(backend, stack.layers[i], x, detail::layer_state(state, i), y,
             detail::layer_options(options, i), scratch.layers[options.keep ? i : 0]);
     x = y;
@@ -232,6 +233,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
     detail::check_shape(function, "scratch", x, input.extents());
     backward(backend, stack.layers[i], x, detail::layer_state(dstate, i), dy, dx,
              gradients.layers[i], detail::layer_options(options, i), scratch.layers[i]);
+    if (i > 0) detail::hand_over(scratch.layers[i], scratch.layers[i - 1]);
     dy = dx;
   }
 }

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/float16.hpp"
@@ -146,6 +147,15 @@ struct SelectiveScanScratch<T, K, Host> {
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;
 };
+
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T, class K>
+void hand_over_room(SelectiveScanScratch<T, K, Host>& from, SelectiveScanScratch<T, K, Host>& to) {
+  std::swap(from.states, to.states);
+  std::swap(from.partials, to.partials);
+  std::swap(from.tiles, to.tiles);
+}
 
 namespace detail {
 
