@@ -80,7 +80,8 @@ struct CausalConvScratch<T, Host> {
   Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
 };
 
-/// Hands on the room, all of which holds nothing of a call.
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
 template <class T>
 void hand_over_room(CausalConvScratch<T, Host>& from, CausalConvScratch<T, Host>& to) {
   std::swap(from, to);

@@ -20,13 +20,14 @@ namespace ssm {
 template <class Layer>
 class StackStepper;
 
+/// The configuration of a stack of layers.
 template <class Layer>
 struct StackConfig {
-  Index channels = 0;                          ///< of every layer
-  std::vector<typename Layer::Config> layers;  ///< each of this width
+  Index channels = 0;                          ///< width of every layer
+  std::vector<typename Layer::Config> layers;  ///< of each layer, all of this width
 
   StackConfig() = default;
-  /// `count` layers alike.
+  /// `count` layers of the same configuration.
   StackConfig(Index count, const typename Layer::Config& layer)
       : channels(width_of(layer)), layers(static_cast<std::size_t>(count < 0 ? 0 : count), layer) {}
 
@@ -42,10 +43,10 @@ void fields(StackConfig<Layer>& c, Visit&& visit) {
   visit("layers", c.layers);
 }
 
-/// The states of every layer of a stack.
+/// What a stack carries from step to step. It is a plain value.
 template <class Layer>
 struct StackState {
-  std::vector<typename Layer::State> layers;
+  std::vector<typename Layer::State> layers;  ///< the state of each layer
 };
 
 /// Calls visit(name, tensor) for every tensor of a state.
@@ -57,8 +58,8 @@ void tensors(StackState<Layer>& state, Visit&& visit) {
     });
 }
 
-/// Room for a stack. To follow with backward keeps what every layer read, and each layer's own
-/// scratch; else two sequences and one scratch serve all.
+/// Scratch memory of a stack. With options.keep it holds what every layer read, and a scratch for
+/// each layer; otherwise two sequences and one scratch, which all layers use.
 template <class Layer>
 struct StackScratch {
   /// @cond internal
@@ -73,7 +74,7 @@ struct StackScratch {
   /// @endcond
 };
 
-/// Layers on each other: each reads what the one before it wrote.
+/// Layers one after the other: each reads what the one before it wrote.
 template <class Layer>
 struct Stack {
   ///@{
@@ -86,8 +87,8 @@ struct Stack {
   using Stepper = StackStepper<Layer>;
   ///@}
 
-  Config config;  ///< sizes and fixed choices
-  std::vector<Layer> layers;
+  Config config;              ///< sizes and fixed choices
+  std::vector<Layer> layers;  ///< the first reads the input, the last writes the output
 
   Stack() = default;
   /// A layer of this configuration, its parameters zero. @throws ShapeError for layers of different
@@ -128,13 +129,13 @@ template <class Layer>
   return state;
 }
 
-/// Every layer by draw(layer, seed), with seeds of their own.
+/// Initializes every layer by draw(layer, seed), each with another seed.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Stack<Layer>& stack, std::uint64_t seed, const Draw& draw) {
   for (std::size_t i = 0; i < stack.layers.size(); ++i)
     draw(stack.layers[i], detail::mix(seed + static_cast<std::uint64_t>(i)));
 }
-/// Every layer by its own rule.
+/// Initializes every layer by its own `initialize`, each with another seed.
 template <class Layer>
 void initialize(Stack<Layer>& stack, std::uint64_t seed, Index depth = 1) {
   const Index all = depth * static_cast<Index>(stack.layers.size());
@@ -203,7 +204,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
   }
 }
 
-/// Gradients of forward. @throws as the layers do
+/// The gradients of a stack. @throws as the layers do
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<Stack<Layer>>& input,
               Maybe<StateOf<Stack<Layer>>> dstate, const InputOf<Stack<Layer>>& doutput,
@@ -238,13 +239,14 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
   }
 }
 
-/// A stack made ready to run step by step. It refers to the layers, which must outlive it.
+/// Runs a stack step by step. It refers to the layers, which must outlive it.
 template <class Layer>
 class StackStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// @throws as the steppers of the layers do
+  /// Makes `stack` ready to step `batch` sequences at once. @throws as the steppers of the layers
+  /// do
   explicit StackStepper(const Stack<Layer>& stack, Index batch = 1,
                         const LayerOptions<>& options = {})
       : rows_{Tensor<T, 2>({batch, stack.config.width()}),
@@ -263,7 +265,9 @@ class StackStepper {
     for (std::size_t i = 0; i < steppers_.size(); ++i) steppers_[i].update(stack.layers[i]);
   }
 
-  /// One step of every sequence of the batch on the calling thread.
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with an error message.
+  /// @param input, output (batch, width), rows contiguous
   friend void step(StackStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    StackState<Layer>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {
