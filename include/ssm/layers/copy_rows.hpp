@@ -11,7 +11,7 @@ namespace ssm {
 
 /// y = x, row by row.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   over a part of x
+///   that overlaps a part of x
 template <class T>
 void copy_rows(const Cpu& backend, const CopyRowsInputs<T>& inputs, const CopyRowsOptions&,
                const CopyRowsOutputs<T>& outputs, CopyRowsScratch<T>&) {

@@ -50,18 +50,18 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
 
 }  // namespace detail
 
-/// y = x m/(1 − p), with m = 0 where an element is dropped and 1 elsewhere; a pass with the same
-/// options and extents drops the same elements. With p = 0 in place it does nothing.
-/// @throws ShapeError for extents that do not fit, rows that are not contiguous, and a y over a
-/// part
-///   of x; DomainError unless 0 ≤ p < 1
+/// y = x m/(1 − p), where m is 0 for the elements that are dropped and 1 for the others. Calls with
+/// the same options and extents drop the same elements. With p = 0 it copies x, or does nothing
+/// where y is x.
+/// @throws ShapeError for extents that do not fit, rows that are not contiguous, and a y that
+///   overlaps a part of x; DomainError unless 0 ≤ p < 1
 template <class T>
 void dropout(const Cpu& backend, const DropoutInputs<T>& inputs, const DropoutOptions& options,
              const DropoutOutputs<T>& outputs, DropoutScratch<T>&) {
   detail::apply_dropout<T>("dropout", backend, "x", inputs.x, options, "y", outputs.y);
 }
 
-/// Gradient of dropout: dx = dy m/(1 − p).
+/// The gradient of dropout: dx = dy m/(1 − p), with the m of the forward pass.
 /// @throws ShapeError, DomainError as dropout
 template <class T>
 void dropout_backward(const Cpu& backend, const DropoutInputs<T>& inputs,

@@ -51,8 +51,8 @@ void linear(const Cpu& backend, const LinearInputs<T, Host, W>& inputs,
   });
 }
 
-/// Gradients of linear: dx = dy W, dW = dyᵀ x, db = Σ_rows dy. With Write::accumulate, dx is added
-/// to. The bias of the inputs is not read. Cost: twice that of linear.
+/// The gradients of linear: dx = dy W (or dx += dy W with Write::accumulate), dW = dyᵀ x,
+/// db = Σ_rows dy. The bias of the inputs is not read. Cost: twice that of linear.
 /// @throws ShapeError as linear, and for a gradient in the memory of another argument
 template <class T>
 void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
@@ -77,8 +77,9 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
   });
 }
 
-/// linear for a few rows on the calling thread: each row on its own, nothing allocated. Arguments
-/// that linear would refuse end the program with its sentence.
+/// `linear` for a few rows on the calling thread, without allocation. Each row is computed by
+/// itself. Arguments for which `linear` would throw end the program with the message of that
+/// exception.
 template <class T, class W>
 void linear_step(const LinearInputs<T, Host, W>& inputs, const LinearOptions& options,
                  const std::type_identity_t<View<T, 2>>& y) noexcept {

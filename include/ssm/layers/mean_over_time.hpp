@@ -18,7 +18,8 @@ template <class T>
 }  // namespace detail
 
 /// y = the mean of x over the steps of each sequence, 0 for a sequence without steps. Steps are
-/// summed in the order of memory. A number that is NaN or infinite spoils its own sequence only.
+/// summed in the order of memory. An x that is NaN or infinite affects the mean of its own sequence
+/// only.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
 ///   in the memory of x; DomainError for offsets that do not cut x into sequences
 template <class T>
@@ -41,8 +42,8 @@ void mean_over_time(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
   });
 }
 
-/// Gradient of mean_over_time: dx_t = dy / length at each step of a sequence.
-/// @throws ShapeError, DomainError as mean_over_time, with the gradients in the places of x and y
+/// The gradient of mean_over_time: dx_t = dy / length at each step of a sequence.
+/// @throws ShapeError, DomainError as mean_over_time
 template <class T>
 void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
                              const MeanOverTimeOptions&,

@@ -17,8 +17,8 @@
 
 namespace ssm {
 
-/// A language model that writes: it reads a prompt, however long, in constant memory, and then gives
-/// token after token, each in constant time. It owns the model, its state and all room.
+/// A language model that writes: it reads a prompt, however long, in constant memory, and then
+/// gives token after token, each in constant time. It owns the model, its state and all room.
 ///
 ///     ssm::TextGenerator writer(ssm::load_mamba_lm("kjv"), {.temperature = 0.8});
 ///     writer.read("In the beginning");
@@ -33,7 +33,8 @@ class TextGenerator {
 
   /// @param backend threads that read the prompt
   /// @throws DomainError for sampling options out of range
-  explicit TextGenerator(Model model, const SamplingOptions& sampling = {}, const Cpu& backend = cpu)
+  explicit TextGenerator(Model model, const SamplingOptions& sampling = {},
+                         const Cpu& backend = cpu)
       : backend_(backend),
         model_(std::make_unique<Model>(std::move(model))),
         stepper_(*model_, Index{1}),
