@@ -111,6 +111,19 @@ class View {
     return View<T, Rank - 1, Space>(data_ + i * strides_[0], extents, strides);
   }
 
+  /// Consecutive parts of dimension `dimension`, of these sizes:
+  ///
+  ///     const auto [x, z] = rows.split(2, {channels, channels});
+  template <std::size_t Parts>
+  [[nodiscard]] constexpr std::array<View, Parts> split(
+      std::size_t dimension, const Index (&sizes)[Parts]) const noexcept {
+    std::array<View, Parts> parts;
+    Index begin = 0;
+    for (std::size_t i = 0; i < Parts; begin += sizes[i++])
+      parts[i] = slice(dimension, begin, sizes[i]);
+    return parts;
+  }
+
   /// The part with indices [begin, begin + count) in dimension `dimension`.
   [[nodiscard]] constexpr View slice(std::size_t dimension, Index begin,
                                      Index count) const noexcept {

@@ -93,8 +93,7 @@ struct Gated {
   Gated() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
-    detail::resize_on_host(weight, shape(2 * c.width(), c.width()));
-    detail::resize_on_host(bias, shape(2 * c.width()));
+    resize_parameters(*this);
   }
 };
 

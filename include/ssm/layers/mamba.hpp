@@ -201,32 +201,32 @@ struct MambaArrays {
   const MambaConfig& c;
   Index batch, length;
 
-  /// Columns [begin, begin + count) of an array of `all` columns; one without rows may be null.
+  /// The rows of an array of so many columns, as sequences.
   template <class U>
-  [[nodiscard]] View<U, 3, Space> columns(U* data, Index all, Index begin, Index count) const {
-    return {
-        batch * length > 0 ? data + begin : data, {batch, length, count}, {length * all, all, 1}};
+  [[nodiscard]] View<U, 3, Space> sequences(U* data, Index columns) const {
+    return {data, {batch, length, columns}};
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> x(U* projected) const {
-    return columns(projected, 2 * c.channels(), 0, c.channels());
+    return sequences(projected, 2 * c.channels()).split(2, {c.channels(), c.channels()})[0];
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> z(U* projected) const {
-    return columns(projected, 2 * c.channels(), c.channels(), c.channels());
+    return sequences(projected, 2 * c.channels()).split(2, {c.channels(), c.channels()})[1];
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> channels(U* data) const {
-    return {data, {batch, length, c.channels()}};
+    return sequences(data, c.channels());
   }
   template <class U>
   [[nodiscard]] View<U, 2, Space> dt(U* parameters) const {
-    return {parameters, {batch * length, c.rank()}, {c.projections(), 1}};
+    return View<U, 2, Space>(parameters, {batch * length, c.projections()}).slice(1, 0, c.rank());
   }
-  /// B (part 0) or C (part 1), one group.
+  /// B (part 1) or C (part 2), one group.
   template <class U>
-  [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, Index part) const {
-    const auto rows = columns(parameters, c.projections(), c.rank() + part * c.state, c.state);
+  [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, std::size_t part) const {
+    const auto rows =
+        sequences(parameters, c.projections()).split(2, {c.rank(), c.state, c.state})[part];
     return {rows.data(), {batch, length, 1, c.state}, {rows.stride(0), rows.stride(1), c.state, 1}};
   }
 
@@ -251,8 +251,8 @@ struct MambaArrays {
     in.u = channels(scratch.u.data());
     in.delta = channels(scratch.delta.data());
     in.A = scratch.A;
-    in.B = coefficient(scratch.parameters.data(), 0);
-    in.C = coefficient(scratch.parameters.data(), 1);
+    in.B = coefficient(scratch.parameters.data(), 1);
+    in.C = coefficient(scratch.parameters.data(), 2);
     in.D = layer.D;
     in.delta_bias = layer.dt_bias;
     in.z = z(scratch.projected.data());
@@ -378,8 +378,8 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   scan_inputs.u = arrays.channels(w.du.data());
   scan_inputs.delta = arrays.channels(w.ddelta.data());
   scan_inputs.A = gradients.A_log;
-  scan_inputs.B = arrays.coefficient(w.dparameters.data(), 0);
-  scan_inputs.C = arrays.coefficient(w.dparameters.data(), 1);
+  scan_inputs.B = arrays.coefficient(w.dparameters.data(), 1);
+  scan_inputs.C = arrays.coefficient(w.dparameters.data(), 2);
   scan_inputs.D = gradients.D;
   scan_inputs.delta_bias = gradients.dt_bias;
   scan_inputs.z = arrays.z(w.dprojected.data());
@@ -465,33 +465,25 @@ class MambaStepper {
       detail::check_shape(function, "output", output, shape(batch, c.width));
       detail::check_mamba_state<T, Host>(function, c, batch, "state", state);
     });
-    const detail::MambaArrays<T, Host> arrays{c, batch, 1};
-    const auto row = [&](T* data, Index all, Index begin, Index count) {
-      return View<const T, 2>(batch > 0 ? data + begin : data, {batch, count}, {all, 1});
-    };
-    const auto coefficient = [&](Index part) {
-      const auto rows =
-          row(parameters_.data(), c.projections(), c.rank() + part * c.state, c.state);
+    const auto [x, z] = projected_.view().split(1, {c.channels(), c.channels()});
+    const auto [dt, B, C] = parameters_.view().split(1, {c.rank(), c.state, c.state});
+    const auto one_group = [&](const View<T, 2>& rows) {
       return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
     };
     linear_step(detail::product<T, Host>(input, layer.in_proj), {}, projected_.view());
-    causal_conv_step(
-        CausalConvStepInputs<T>{row(projected_.data(), 2 * c.channels(), 0, c.channels()),
-                                layer.conv_weight, layer.conv_bias},
-        {.silu = true}, state.conv, u_);
+    causal_conv_step(CausalConvStepInputs<T>{x, layer.conv_weight, layer.conv_bias}, {.silu = true},
+                     state.conv, u_);
     linear_step(detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
-    linear_step(
-        detail::product<T, Host>(arrays.dt(std::as_const(parameters_).data()), layer.dt_proj), {},
-        delta_.view());
+    linear_step(detail::product<T, Host>(dt, layer.dt_proj), {}, delta_.view());
     SelectiveScanStepInputs<T> in;
     in.u = u_;
     in.delta = delta_;
     in.A = A_;
-    in.B = coefficient(0);
-    in.C = coefficient(1);
+    in.B = one_group(B);
+    in.C = one_group(C);
     in.D = layer.D;
     in.delta_bias = layer.dt_bias;
-    in.z = row(projected_.data(), 2 * c.channels(), c.channels(), c.channels());
+    in.z = z;
     selective_scan_step(in, {.softplus = true, .hold = Hold::simplified}, state.scan, y_);
     linear_step(detail::product<T, Host>(y_, layer.out_proj), {}, output);
   }

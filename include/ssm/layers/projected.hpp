@@ -77,10 +77,7 @@ struct Projected {
   Projected() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Projected(const Config& c) : config(c), inner(c.inner) {
-    detail::resize_on_host(encoder, shape(width_of(c.inner), c.width));
-    detail::resize_on_host(encoder_bias, shape(width_of(c.inner)));
-    detail::resize_on_host(decoder, shape(c.width, width_of(c.inner)));
-    detail::resize_on_host(decoder_bias, shape(c.width));
+    resize_parameters(*this);
   }
 };
 

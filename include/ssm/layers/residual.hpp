@@ -87,7 +87,7 @@ struct Residual {
   Residual() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
-    detail::resize_on_host(norm, shape(c.width()));
+    resize_parameters(*this);
   }
 };
 

@@ -92,8 +92,7 @@ struct LanguageModel {
       detail::throw_domain("LanguageModel", "vocab", std::to_string(c.vocab), "at least 1");
     if (c.width() < 1)
       detail::throw_domain("LanguageModel", "width", std::to_string(c.width()), "at least 1");
-    detail::resize_on_host(embedding, shape(c.vocab, c.width()));
-    detail::resize_on_host(norm, shape(c.width()));
+    resize_parameters(*this);
   }
 };
 

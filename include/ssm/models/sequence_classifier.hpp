@@ -101,11 +101,7 @@ struct SequenceClassifier {
     check("inputs", c.inputs);
     check("classes", c.classes);
     check("width", c.width());
-    detail::resize_on_host(encoder, shape(c.width(), c.inputs));
-    detail::resize_on_host(encoder_bias, shape(c.width()));
-    detail::resize_on_host(norm, shape(c.width()));
-    detail::resize_on_host(head, shape(c.classes, c.width()));
-    detail::resize_on_host(head_bias, shape(c.classes));
+    resize_parameters(*this);
   }
 
   /// What it carries from step to step: the states of the layers, and the sum of what they said.

@@ -84,7 +84,7 @@ class TextGenerator {
   Token next() {
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
-    token_(0) = sampler_(std::as_const(logits_).view()[0]);
+    token_(0) = sampler_(logits_.view()[0]);
     step(stepper_, token_.view(), state_, logits_);
     return token_(0);
   }
