@@ -61,8 +61,8 @@ TEST_CASE("a long memory keeps its digits through a selective scan and through i
     in.B = Selective<const float>(p.B.view());
     in.C = Selective<const float>(p.C.view());
     Tensor<float, 3> y(p.u.extents()), x({1, channels, 1});
-    SelectiveScanWorkspace<float> workspace;
-    selective_scan<float>(cpu(1), in, options, {y, x}, workspace);
+    SelectiveScanScratch<float> scratch;
+    selective_scan(cpu(1), in, options, {y, x}, scratch);
     CHECK(p.error(x.data()) <= bound);
 
     x.fill(0);
@@ -74,7 +74,7 @@ TEST_CASE("a long memory keeps its digits through a selective scan and through i
       step.A = p.A;
       step.B = View<const float, 3>(p.B.data() + t, {1, 1, 1});
       step.C = View<const float, 3>(p.C.data() + t, {1, 1, 1});
-      selective_scan_step<float>(step, {.softplus = true}, x, now);
+      selective_scan_step(step, {.softplus = true}, x, now);
     }
     CHECK(p.error(x.data()) <= bound);
   }
