@@ -10,13 +10,13 @@
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/groups.hpp"
 
-/// The optimizer and its companions work on any layer or model that lists its parameters.
-/// Gradients, moments and averages are further objects of the same type.
+// The optimizer and its companions work on any layer or model that lists its parameters.
+// Gradients, moments and averages are further objects of the same type.
 namespace ssm::detail {
 
 /// A run of elements of one tensor, and what its group says. Where tensors are cut depends on their
-/// sizes alone, so that neither an update nor a sum over pieces in order can depend on the number of
-/// threads.
+/// sizes alone, so that neither an update nor a sum over pieces in order can depend on the number
+/// of threads.
 template <class T>
 struct ParameterPiece {
   T* data;
