@@ -15,11 +15,11 @@ namespace ssm {
 
 /// How AdamW is to run; see optimizer_step.
 struct AdamWOptions {
-  double learning_rate = 1e-3;
-  double beta1 = 0.9;         ///< decay of the first moment per step, in [0, 1)
-  double beta2 = 0.95;        ///< decay of the second moment per step, in [0, 1)
-  double epsilon = 1e-8;      ///< added to the root of the second moment, > 0
-  double weight_decay = 0.1;  ///< λ, 0 or more
+  double learning_rate = 1e-3;  ///< η, 0 or more
+  double beta1 = 0.9;           ///< decay of the first moment per step, in [0, 1)
+  double beta2 = 0.95;          ///< decay of the second moment per step, in [0, 1)
+  double epsilon = 1e-8;        ///< added to the root of the second moment, > 0
+  double weight_decay = 0.1;    ///< λ, 0 or more
 };
 
 /// The state of AdamW for any layer or model: its moments, and the number of steps done. A plain
