@@ -112,5 +112,11 @@ void parallel_ranges(const Cpu& backend, Index count, Body&& body) {
   return {repaid >= most ? most : (std::max)(1, static_cast<int>(repaid))};
 }
 
+/// The same for a pass over so many elements, each of which takes one thread so many nanoseconds.
+[[nodiscard]] inline Cpu for_elements(const Cpu& backend, Index count,
+                                      double nanoseconds = 0.3) noexcept {
+  return for_work(backend, static_cast<double>(count) * nanoseconds);
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -139,9 +139,13 @@ class SafetensorsWriter {
       name(item.name);
       const std::uint64_t begin = end;
       end += item.bytes();
-      text += "{\"dtype\":\"" + std::string(detail::facts(item.stored).name) + "\",\"shape\":[";
-      for (std::size_t i = 0; i < item.shape.size(); ++i)
-        text += (i == 0 ? "" : ",") + std::to_string(item.shape[i]);
+      // Appended piece by piece: of sums that begin with a literal, g++ 12 warns (bug 105651).
+      text.append("{\"dtype\":\"").append(detail::facts(item.stored).name);
+      text.append("\",\"shape\":[");
+      for (std::size_t i = 0; i < item.shape.size(); ++i) {
+        if (i > 0) text += ',';
+        text += std::to_string(item.shape[i]);
+      }
       text += "],\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(end) + "]}";
     }
     text += '}';

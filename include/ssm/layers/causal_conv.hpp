@@ -169,7 +169,7 @@ void causal_conv(const Cpu& backend, const CausalConvInputs<T>& inputs,
   detail::check_adjacent(function, "y", out.y);
   detail::check_adjacent(function, "final_state", out.final_state);
   const detail::Pieces rows(conv.batch * conv.length, 32);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, inputs.x.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const auto at = conv.position(i);
       T* y = conv.row(out.y, at.span, at.time);
@@ -263,7 +263,7 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
 
   const detail::Pieces rows(conv.batch * conv.length, 32);
   scratch.partials.resize({std::max(scratch.partials.size(), rows.pieces * (share + ring))});
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, inputs.x.size(), 1.0), rows.pieces, [&](Index piece) {
     T* partial = scratch.partials.data() + piece * (share + ring);
     std::fill_n(partial, share, T(0));
     for (Index i = rows.begin(piece); i < rows.end(piece);) {

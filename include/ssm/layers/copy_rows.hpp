@@ -20,7 +20,7 @@ void copy_rows(const Cpu& backend, const CopyRowsInputs<T>& inputs, const CopyRo
   detail::check_copy_rows("copy_rows", inputs, y);
   if (detail::same_elements(x, y)) return;
   const detail::Pieces rows(x.extent(0), 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i)
       std::copy_n(x.data() + i * x.stride(0), x.extent(1), y.data() + i * y.stride(0));
   });

@@ -61,7 +61,7 @@ double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
     for (Index t = 0; t < length; ++t) counted += targets(b, t) != options.ignore ? 1 : 0;
   scratch.losses.resize({rows});
   const detail::Pieces pieces(rows, 16);
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, logits.size(), 0.8), pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
       const Token target = targets(i / length, i % length);
       T* terms = dlogits ? dlogits.data() + i * dlogits.stride(0) : nullptr;

@@ -33,7 +33,7 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
   const auto threshold = static_cast<std::int64_t>(std::ldexp(options.probability, 53));
   const T scale = static_cast<T>(1 / (1 - options.probability));
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  parallel_for(backend, x.extent(0), [&](Index row) {
+  parallel_for(for_elements(backend, x.size()), x.extent(0), [&](Index row) {
     T* values = y.data() + row * y.extent(1);
     if (!in_place) std::copy_n(x.data() + row * x.extent(1), x.extent(1), values);
     if (options.probability == 0) return;

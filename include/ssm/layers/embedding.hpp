@@ -25,7 +25,7 @@ void embedding(const Cpu& backend, const EmbeddingInputs<T>& inputs, const Embed
   detail::check_output_rows("embedding", "y", y, std::array<Index, 3>{batch, length, width});
   detail::check_no_overlap("embedding", "y", y, "weight", weight);
   const detail::Pieces rows(batch * length, 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const Index b = i / length, t = i % length;
       const T* row = weight.data() + tokens(b, t) * weight.stride(0);
@@ -54,7 +54,7 @@ void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
   detail::check_output_rows(function, "the gradient of weight", dweight, inputs.weight.extents());
   detail::check_no_overlap(function, "the gradient of weight", dweight, "the gradient of y", dy);
   const detail::Pieces columns(width, 32);
-  parallel_for(backend, columns.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
     for (Index b = 0; b < batch; ++b)
       for (Index t = 0; t < length; ++t)

@@ -102,7 +102,7 @@ void feedthrough_backward(const Cpu& backend, const FeedthroughInputs<T>& inputs
   detail::check_shape(function, "the gradient of D", din.D, std::array<Index, 1>{width});
   const detail::Pieces pieces(rows, 64);
   scratch.partials.resize({pieces.pieces, width});
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, u.size()), pieces.pieces, [&](Index piece) {
     T* const sum = scratch.partials.data() + piece * width;
     std::fill_n(sum, width, T(0));
     for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {

@@ -45,7 +45,7 @@ void linear(const Cpu& backend, const LinearInputs<T, Host, W>& inputs,
   if (!bias) return;
   const Index out = y.extent(1);
   const detail::Pieces rows(y.extent(0), 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i)
       detail::array(y.data() + i * y.stride(0), out) += as_eigen(inputs.bias).array();
   });
@@ -68,7 +68,7 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
                              scratch.partials);
   if (!din.bias) return;
   const detail::Pieces columns(dy.extent(1), 32);
-  parallel_for(backend, columns.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
     auto sum = as_eigen(din.bias.slice(0, begin, count)).array();
     sum.setZero();

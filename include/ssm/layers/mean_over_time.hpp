@@ -32,7 +32,7 @@ void mean_over_time(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
   detail::check_output_rows("mean_over_time", "y", y, detail::mean_extents(inputs));
   detail::check_no_overlap("mean_over_time", "y", y, "x", x);
   const Index width = x.extent(2);
-  parallel_for(backend, y.extent(0), [&](Index s) {
+  parallel_for(for_elements(backend, x.size()), y.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, x.extent(1));
     auto mean = detail::array(y.data() + s * y.stride(0), width);
     mean.setZero();
@@ -58,7 +58,7 @@ void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& in
   detail::check_output_rows(function, "the gradient of x", dx, inputs.x.extents());
   detail::check_no_overlap(function, "the gradient of x", dx, "the gradient of y", dy);
   const Index width = dx.extent(2);
-  parallel_for(backend, dy.extent(0), [&](Index s) {
+  parallel_for(for_elements(backend, dx.size()), dy.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, dx.extent(1));
     const T share = detail::share_of_step<T>(span);
     for (Index t = span.begin; t < span.end; ++t)

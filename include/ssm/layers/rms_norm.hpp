@@ -42,7 +42,7 @@ void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormO
   scratch.extents = x.extents();
   T* inverse_rms = scratch.inverse_rms.data();
   const detail::Pieces pieces(x.extent(0), 16);
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, x.size()), pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i)
       inverse_rms[i] =
           detail::rms_norm_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight.data(),
@@ -78,7 +78,7 @@ void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
   scratch.partials.resize({std::max(scratch.partials.size(), pieces.pieces * width)});
   const auto w = detail::array(inputs.weight.data(), width);
   const T* inverse_rms = scratch.inverse_rms.data();
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, x.size(), 0.8), pieces.pieces, [&](Index piece) {
     auto dw = detail::array(scratch.partials.data() + piece * width, width);
     dw.setZero();
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {

@@ -40,6 +40,14 @@ template <class Model, class Rule = DefaultGroups>
   return pieces;
 }
 
+/// How many numbers pieces hold.
+template <class T>
+[[nodiscard]] Index count_of(const std::vector<ParameterPiece<T>>& pieces) noexcept {
+  Index count = 0;
+  for (const auto& piece : pieces) count += piece.count;
+  return count;
+}
+
 /// Throws ShapeError unless two models have tensors of the same sizes, name by name.
 template <class Model>
 void check_same_parameters(std::string_view function, std::string_view argument, const Model& got,
