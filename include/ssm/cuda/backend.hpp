@@ -11,47 +11,50 @@ namespace ssm {
 
 /// A CUDA stream as a place to compute: the first argument of an operation over device views.
 ///
-/// `cuda` is the default stream, `cuda(stream)` any other, of the device that is the calling
-/// thread's current one. Operations are put into the stream and return; none waits for the device,
-/// so that a captured stream becomes a graph. What they read and write must live until the stream
-/// has come past. Results depend on the arguments alone, to the last bit: there are no
+/// `cuda` is the default stream, `cuda(stream)` any other, of the calling thread's current device.
+/// An operation puts its work into the stream and returns. None waits for the device, so a captured
+/// stream becomes a graph. The memory that an operation reads and writes must live until the stream
+/// has done the work. Results depend on the arguments only, to the last bit: there are no
 /// floating-point atomics.
 ///
-/// Everything declared in ssm/cuda is defined in the library ssm::cuda.
+/// Everything that ssm/cuda declares is defined in the library ssm::cuda.
 struct Cuda {
-  using space = Device;
+  using space = Device;  ///< where the memory is that this backend computes on
 
-  CUstream_st* stream = nullptr;
+  CUstream_st* stream = nullptr;  ///< a cudaStream_t; null is the default stream
 
+  /// The backend of the stream `s`, a cudaStream_t.
   [[nodiscard]] constexpr Cuda operator()(CUstream_st* s) const noexcept { return {s}; }
 };
 
+/// The default stream of the current device.
 inline constexpr Cuda cuda{};
 
-/// A call of the CUDA runtime failed: "function: call failed: reason". Errors of a kernel that was
-/// put into a stream earlier may come with a later call, as CUDA reports them; errors that the
-/// program's own calls left in cudaGetLastError are neither reported nor cleared.
+/// A call of the CUDA runtime failed: "function: call failed: reason". As CUDA reports errors late,
+/// the error of a kernel that was put into a stream before may come with a later call. Errors that
+/// calls of the program itself left in cudaGetLastError are neither reported nor cleared.
 class CudaError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// How many devices there are; 0 without a driver.
+/// The number of devices; 0 without a driver.
 [[nodiscard]] int device_count() noexcept;
 
-/// Waits until all that was put into the stream is done. Throws CudaError if any of it failed.
+/// Waits until all work in the stream is done. @throws CudaError if any of it failed
 void synchronize(const Cuda& backend);
 
-/// A stream of its own on the current device, for as long as this lives; it does not wait for the
-/// default stream. What it was given to do is done even if it goes before.
+/// A new stream on the current device, which does not wait for the default stream. The destructor
+/// ends it; work that is still in it is done nevertheless.
 class Stream {
  public:
-  /// Throws CudaError.
+  /// Makes a stream on the current device. @throws CudaError
   Stream();
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
+  /// The stream as a backend.
   operator Cuda() const noexcept { return {stream_}; }
 
  private:

@@ -13,10 +13,12 @@ struct CausalConvScratch<T, Device> {
   DeviceBuffer memory;
 };
 
-/// The causal depthwise convolution over device views, with the equations, options, aliases and
-/// errors of that over host views; T is float, double, Half or Bfloat16, with weights and sums in
-/// Arithmetic<T>. Any strides; the values of offsets are not checked, as reading them would wait
-/// for the device: wrong ones give wrong numbers, and touch no memory beyond the arguments.
+/// The causal depthwise convolution over device views, with the equations, options and errors of
+/// causal_conv over host views. T is float, double, Half or Bfloat16; weights and sums are of type
+/// Arithmetic<T>. Views may have any strides.
+///
+/// The values of offsets are not checked, as reading them would mean waiting for the device. Wrong
+/// offsets give wrong numbers, but touch no memory outside the arguments.
 /// @throws ShapeError, CudaError
 template <class T>
 void causal_conv(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
@@ -24,7 +26,8 @@ void causal_conv(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
                  const std::type_identity_t<CausalConvOutputs<T, Device>>& outputs,
                  CausalConvScratch<T, Device>& scratch);
 
-/// Its gradients. Sums over time run in fixed pieces in a fixed order.
+/// The gradients of causal_conv over device views. Sums over time run in fixed pieces in a fixed
+/// order, so the bits are always the same.
 /// @throws ShapeError, CudaError
 template <class T>
 void causal_conv_backward(
@@ -34,10 +37,10 @@ void causal_conv_backward(
     const std::type_identity_t<CausalConvInputGradients<T, Device>>& input_gradients,
     CausalConvScratch<T, Device>& scratch);
 
-/// One step over device views, in place on a pool of states (slots, width − 1, channels): row b of
-/// the batch is the sequence of slot slots[b], or b itself where `slots` is absent, and nothing
-/// where the slot is negative or too large. Two rows of a call may not share a slot. Everything
-/// else as on the CPU; allocates nothing, and can be captured into a graph.
+/// One step of causal_conv over device views, on a pool of states (slots, width − 1, channels) that
+/// it updates. Row b of the batch belongs to the sequence in slot slots[b], or in slot b when
+/// `slots` is absent. A row whose slot is negative or too large is skipped. Two rows of a call must
+/// not have the same slot. Allocates nothing, and can be captured into a graph.
 /// @throws ShapeError, CudaError
 template <class T>
 void causal_conv_step(const Cuda& backend, const CausalConvStepInputs<T, Device>& inputs,

@@ -14,14 +14,16 @@ struct DiagonalScanScratch<T, K, Device> {
 };
 
 /// The scan of diagonal time-invariant systems over device views, x_t = ā x_{t−1} + B̄ u_t,
-/// y_t = [2 Re] C·x_t + D u_t, with the equations, options and aliases of that over host views; T
-/// is float or double, K is T or its complex. Modes are discretized in double. States stay in
-/// registers; time is cut where batch and channels alone would leave the device idle, and pieces
-/// are joined by ā to the power of their length. Each row is one sequence; there are no gradients
-/// yet.
-/// @throws ShapeError, also for offsets and a Δ that varies
-/// @throws DomainError when the method changes C or D
-/// @throws CudaError
+/// y_t = [2 Re] C·x_t + D u_t, with the equations and options of diagonal_scan over host views. T
+/// is float or double, K is T or std::complex<T>. Every row of the batch is one sequence; packed
+/// sequences and gradients are not there yet.
+///
+/// Modes are discretized in double. States stay in registers. When batch and channels alone would
+/// not occupy the device, time is cut into pieces, which are joined with ā to the power of their
+/// length.
+/// @throws ShapeError, also for offsets and for a Δ that varies with time; DomainError when the
+/// method
+///   changes C or D; CudaError
 template <class T, class K>
 void diagonal_scan(const Cuda& backend, const DiagonalScanInputs<T, K, Device>& inputs,
                    const DiagonalScanOptions& options,

@@ -16,11 +16,13 @@ struct LinearScanScratch<K, Device> {
   DeviceBuffer memory;
 };
 
-/// The linear scan x_t = a_t x_{t−1} + b_t over device views, with the equations, aliases and
-/// errors of that over host views; K is float, double or their complex. Lanes lie across channels;
-/// time is cut where batch and channels alone would leave the device idle, and then a and b are
-/// read twice. The values of offsets are not checked, as reading them would wait for the device:
-/// wrong ones give wrong numbers, and touch no memory beyond the arguments.
+/// The linear scan x_t = a_t x_{t−1} + b_t over device views, with the equations and errors of
+/// linear_scan over host views. K is float, double or std::complex of them. Neighbouring threads
+/// work on neighbouring channels. When batch and channels alone would not occupy the device, time
+/// is cut into pieces, and a and b are read twice.
+///
+/// The values of offsets are not checked, as reading them would mean waiting for the device. Wrong
+/// offsets give wrong numbers, but touch no memory outside the arguments.
 /// @throws ShapeError, CudaError
 template <class K>
 void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
@@ -28,9 +30,9 @@ void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
                  const std::type_identity_t<LinearScanOutputs<K, Device>>& outputs,
                  LinearScanScratch<K, Device>& scratch);
 
-/// The gradients of the linear_scan that filled `scratch` with these inputs; it reads the x that
-/// one wrote where it stands.
-/// @throws ShapeError, also for a scratch of another call; CudaError
+/// The gradients of the linear_scan that filled `scratch` with these inputs. It reads the x that
+/// linear_scan wrote where it was written, so that memory must be unchanged.
+/// @throws ShapeError, also for the scratch of another call; CudaError
 template <class K>
 void linear_scan_backward(
     const Cuda& backend, const LinearScanInputs<K, Device>& inputs,

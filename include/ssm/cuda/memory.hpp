@@ -15,31 +15,37 @@
 
 namespace ssm {
 
-/// Bytes in device memory that grow and never shrink: what operations need beside their arguments.
+/// A block of device memory that grows and never shrinks: the scratch memory of operations.
 ///
-/// A buffer serves one stream at a time, the one that reserved it last, and is freed in that one's
-/// order: a stream that takes it over waits for what the one before was given to do. The stream it
-/// serves must live until another takes it over or the buffer goes.
+/// A buffer serves one stream at a time, the one that reserved it last. When another stream
+/// reserves it, that stream waits for the work which the one before it was given, and the memory is
+/// freed in the order of the stream that it serves. That stream must live until another one
+/// reserves the buffer or the buffer is destroyed.
 ///
-/// Growing forgets the contents. It throws CudaError while the stream is captured: run an operation
-/// once before its capture, and nothing grows. What a captured graph uses is not freed when the
-/// buffer grows later, but when it goes, and graphs must be done by then.
+/// Growing loses the contents. While the stream is being captured, growing throws CudaError; run an
+/// operation once before its capture, and nothing will grow. Memory that a captured graph uses is
+/// freed only when the buffer is destroyed, and the graph must have finished by then.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
   ~DeviceBuffer();
+  ///@{
+  /// The buffer that is moved from is empty.
   DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
     swap(other);
     return *this;
   }
+  ///@}
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
-  /// At least `bytes` bytes, aligned to 256. Throws CudaError, also where the memory it has is
-  /// another device's than the current one.
+  /// Memory of at least `bytes` bytes for a stream, aligned to 256 bytes.
+  /// @throws CudaError, also when its memory is that of a device other than the current one
   [[nodiscard]] void* reserve(const Cuda& backend, std::size_t bytes);
+  /// The memory; null if there is none.
   [[nodiscard]] void* data() const noexcept { return data_; }
+  /// The size of the memory in bytes.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
@@ -83,20 +89,22 @@ template <class T, std::size_t Rank>
 
 }  // namespace detail
 
-/// A contiguous, row-major array in device memory. Its elements are not set when it is made.
+/// A contiguous, row-major array in device memory, which it owns. Its elements are not initialized.
 template <class T, std::size_t Rank>
 class DeviceTensor {
   static_assert(std::is_trivially_copyable_v<T>, "device memory holds plain bytes");
 
  public:
-  using value_type = T;
-  using space = Device;
-  using Extents = std::array<Index, Rank>;
-  static constexpr std::size_t rank = Rank;
+  using value_type = T;                      ///< type of an element
+  using space = Device;                      ///< where the elements are
+  using Extents = std::array<Index, Rank>;   ///< one number for each dimension
+  static constexpr std::size_t rank = Rank;  ///< number of dimensions
 
   DeviceTensor() = default;
-  /// Throws ShapeError, CudaError.
+  /// A tensor of these extents. @throws ShapeError, CudaError
   DeviceTensor(const Cuda& backend, const Extents& extents) { resize(backend, extents); }
+  ///@{
+  /// A tensor that was moved from has no elements and no extent.
   DeviceTensor(DeviceTensor&& other) noexcept
       : buffer_(std::move(other.buffer_)), extents_(std::exchange(other.extents_, {})) {}
   DeviceTensor& operator=(DeviceTensor&& other) noexcept {
@@ -104,32 +112,41 @@ class DeviceTensor {
     extents_ = std::exchange(other.extents_, {});
     return *this;
   }
+  ///@}
   DeviceTensor(const DeviceTensor&) = delete;
   DeviceTensor& operator=(const DeviceTensor&) = delete;
   ~DeviceTensor() = default;
 
-  /// Makes the tensor this shape, and serve this stream. Elements keep their linear order where
-  /// their memory suffices, and are not set where it grows. Shrinking keeps the memory, so a tensor
-  /// that is resized within its largest shape never allocates. Throws ShapeError, CudaError.
+  /// Gives the tensor these extents, for use in this stream. Elements keep their linear order if
+  /// the memory need not grow; when it grows, they are not initialized. Shrinking keeps the memory,
+  /// so that resizing within the largest shape so far allocates nothing. @throws ShapeError,
+  /// CudaError
   void resize(const Cuda& backend, const Extents& extents) {
     const std::size_t bytes = detail::tensor_bytes<T>("DeviceTensor", extents);
     static_cast<void>(buffer_.reserve(backend, bytes));
     extents_ = extents;
   }
 
+  /// The first element, in row-major order.
   [[nodiscard]] T* data() const noexcept { return static_cast<T*>(buffer_.data()); }
+  /// The length of every dimension.
   [[nodiscard]] const Extents& extents() const noexcept { return extents_; }
+  /// The length of dimension `i`.
   [[nodiscard]] Index extent(std::size_t i) const noexcept { return extents_[i]; }
+  /// The number of elements.
   [[nodiscard]] Index size() const noexcept {
     Index size = 1;
     for (Index extent : extents_) size *= extent;
     return size;
   }
 
+  ///@{
+  /// A view of all elements. It is valid until the tensor is resized or destroyed.
   [[nodiscard]] View<T, Rank, Device> view() noexcept { return {data(), extents_}; }
   [[nodiscard]] View<const T, Rank, Device> view() const noexcept { return {data(), extents_}; }
   operator View<T, Rank, Device>() noexcept { return view(); }
   operator View<const T, Rank, Device>() const noexcept { return view(); }
+  ///@}
 
  private:
   DeviceBuffer buffer_;
@@ -145,17 +162,18 @@ struct TensorIn<T, Rank, Device> {
 
 }  // namespace detail
 
-/// Makes a tensor this shape where the backend computes, as DeviceTensor::resize does: it grows,
-/// without a value, and keeps its memory when it shrinks. Throws ShapeError, CudaError.
+/// Gives a tensor these extents in the memory of the device, as DeviceTensor::resize does.
+/// @throws ShapeError, CudaError
 template <class T, std::size_t Rank>
 void resize(const Cuda& backend, DeviceTensor<T, Rank>& tensor,
             const std::type_identity_t<std::array<Index, Rank>>& extents) {
   tensor.resize(backend, extents);
 }
 
-/// Copies elements between places, in the order of the stream and without waiting: the host's
-/// memory must live, and is not to be touched, until the stream has come past. Both views are
-/// contiguous. Throws ShapeError where the extents differ or elements are not adjacent, CudaError.
+/// Copies elements between host and device memory, or within the device, in the order of the stream
+/// and without waiting. Host memory must live, and must not be changed, until the stream has done
+/// the copy. Both views are contiguous.
+/// @throws ShapeError where the extents differ or elements are not adjacent; CudaError
 template <class From, class To, std::size_t Rank, class FromSpace, class ToSpace>
 void copy(const Cuda& backend, const View<From, Rank, FromSpace>& from,
           const View<To, Rank, ToSpace>& to) {
@@ -172,8 +190,9 @@ void copy(const Cuda& backend, const View<From, Rank, FromSpace>& from,
                      static_cast<std::size_t>(from.size()) * sizeof(To));
 }
 
-/// A copy of a host array in device memory. It waits for the stream, so that the array may be a
-/// temporary; `copy` does not. Throws CudaError.
+/// A copy of a host array in device memory. It waits for the stream, so the array may be a
+/// temporary object.
+/// @throws CudaError
 template <class T, std::size_t Rank>
 [[nodiscard]] DeviceTensor<T, Rank> to_device(const Cuda& backend, const Tensor<T, Rank>& tensor) {
   DeviceTensor<T, Rank> result(backend, tensor.extents());
@@ -182,7 +201,8 @@ template <class T, std::size_t Rank>
   return result;
 }
 
-/// A copy of a device array in host memory, once the stream has come so far. Throws CudaError.
+/// A copy of a device array in host memory. It waits for the stream.
+/// @throws CudaError
 template <class T, std::size_t Rank>
 [[nodiscard]] Tensor<T, Rank> to_host(const Cuda& backend, const DeviceTensor<T, Rank>& tensor) {
   Tensor<T, Rank> result(tensor.extents());

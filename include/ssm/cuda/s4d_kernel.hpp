@@ -11,12 +11,10 @@ namespace ssm {
 template <class T>
 struct DiagonalKernelScratch<T, Device> {};
 
-/// The convolution kernel of S4D over device views: K (channels, length) as s4d_kernel over host
-/// views gives it, with powers in double. One thread a run of sixteen values, which starts from a
-/// power by squaring.
-/// @throws ShapeError
-/// @throws DomainError for a method other than zero_order_hold and bilinear
-/// @throws CudaError
+/// The convolution kernel K (channels, length) of S4D over device views, as s4d_kernel over host
+/// views gives it, with powers in double. Each thread computes sixteen neighbouring values, the
+/// first by repeated squaring.
+/// @throws ShapeError; DomainError for a method other than zero_order_hold and bilinear; CudaError
 template <class T>
 void s4d_kernel(const Cuda& backend, const DiagonalKernelInputs<T, Device>& inputs,
                 const DiagonalKernelOptions& options,

@@ -17,15 +17,17 @@ struct SelectiveScanScratch<T, K, Device> {
   DeviceBuffer memory;
 };
 
-/// The selective scan S6 over device views: the same equations, options and errors as over host
-/// views, for T of float, double, Half and Bfloat16 and for K real or complex, with states and sums
-/// in Arithmetic<T>. Any strides, length, number of channels and of states; 64-bit indices.
+/// The selective scan S6 over device views, with the equations, options and errors of
+/// selective_scan over host views. T is float, double, Half or Bfloat16, K real or complex; states
+/// and sums are of type Arithmetic<T>, or complex numbers of it. Views may have any strides and
+/// sizes.
 ///
-/// States stay in registers, lanes lie across channels, and B and C are read once a block of
-/// channels; time is cut where batch and channels alone would leave the device idle. The values of
-/// offsets are not checked, as reading them would wait for the device: wrong ones give wrong
-/// numbers, and touch no memory beyond the arguments. The exponential of float is the device's own,
-/// with an error of 2 ulp.
+/// States stay in registers, neighbouring threads work on neighbouring channels, and B and C are
+/// read once for each block of channels. When batch and channels alone would not occupy the device,
+/// time is cut into pieces. The exponential of float is that of the device, with an error of 2 ulp.
+///
+/// The values of offsets are not checked, as reading them would mean waiting for the device. Wrong
+/// offsets give wrong numbers, but touch no memory outside the arguments.
 /// @throws ShapeError, CudaError
 template <class T, class K>
 void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,
@@ -33,10 +35,10 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                     const std::type_identity_t<SelectiveScanOutputs<T, K, Device>>& outputs,
                     SelectiveScanScratch<T, K, Device>& scratch);
 
-/// Gradients of a scalar loss through the selective_scan that filled `scratch` with these inputs
-/// and options, keep among them. Gradients of B and C that vary are summed over panels of 32
-/// channels, in a fixed order: the scratch holds one share of them a panel.
-/// @throws ShapeError, also for a scratch of another call; CudaError
+/// The gradients of the selective_scan that filled `scratch` with these inputs and options, with
+/// options.keep. The gradients of B and C that depend on the input are summed over panels of 32
+/// channels in a fixed order; the scratch holds the share of each panel.
+/// @throws ShapeError, also for the scratch of another call; CudaError
 template <class T, class K>
 void selective_scan_backward(
     const Cuda& backend, const SelectiveScanInputs<T, K, Device>& inputs,

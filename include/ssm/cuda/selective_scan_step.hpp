@@ -7,11 +7,11 @@
 
 namespace ssm {
 
-/// One step of the selective scan over device views, in place on a pool of states (slots, channels,
-/// state): row b of the batch is the sequence of slot slots[b], or b itself where `slots` is
-/// absent. A row whose slot is negative or too large is padding: neither its state nor its y is
-/// touched. Two rows of a call may not share a slot. Everything else as on the CPU; allocates
-/// nothing, and can be captured into a graph.
+/// One step of the selective scan over device views, on a pool of states (slots, channels, state)
+/// that it updates. Row b of the batch belongs to the sequence in slot slots[b], or in slot b when
+/// `slots` is absent. A row whose slot is negative or too large is padding: its state and its y are
+/// not touched. Two rows of a call must not have the same slot. Otherwise it does what
+/// selective_scan_step over host views does. Allocates nothing, and can be captured into a graph.
 /// @throws ShapeError, CudaError
 template <class T, class K>
 void selective_scan_step(const Cuda& backend, const SelectiveScanStepInputs<T, K, Device>& inputs,

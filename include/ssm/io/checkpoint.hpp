@@ -20,7 +20,10 @@
 #include "ssm/io/safetensors.hpp"
 #include "ssm/models/mamba_lm.hpp"
 
-/// Models on disk as state-spaces/mamba keeps them: model.safetensors and config.json beside it.
+/// @file
+/// Language models in the files of state-spaces/mamba: a folder with model.safetensors and
+/// config.json.
+
 namespace ssm {
 namespace detail {
 
@@ -125,13 +128,15 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const Mam
 
 }  // namespace detail
 
-/// Loads a language model from a directory with model.safetensors and config.json, or from a
-/// safetensors file with config.json beside it. Where there is no config.json, the config that
-/// save_mamba_lm put into the file counts. Names and config of state-spaces/mamba and of its `-hf`
-/// form are read; F16, BF16, F32 and F64 convert to T.
+/// Loads a Mamba language model from a folder with model.safetensors and config.json, or from a
+/// safetensors file with config.json beside it. Without config.json it uses the configuration that
+/// save_mamba_lm puts into the safetensors file. It reads the names and configurations of
+/// state-spaces/mamba and of its `-hf` form. Elements of F16, BF16, F32 and F64 are converted to T.
 ///
-/// Throws FileError when anything is missing, left over, of another shape, not finite, or asks for
-/// something that this model does not do. Memory is taken only for sizes that the file bears out.
+/// The sizes are checked against the file before memory is allocated for them.
+/// @throws FileError when something is missing, superfluous, of another shape, not finite, or asks
+/// for a
+///   feature that this model does not have
 template <class T = float>
 [[nodiscard]] MambaLM<T> load_mamba_lm(const std::filesystem::path& path) {
   const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
@@ -159,10 +164,13 @@ template <class T = float>
   return weights;
 }
 
-/// Saves a language model as model.safetensors and config.json in `directory`, which is made when
-/// there is none. `matrices` is the dtype of the matrices other than A_log, where F16 and BF16
-/// halve the file of a float model; everything else is kept as it is. After a kill at any moment
-/// the directory holds the model before or the new one. Throws FileError.
+/// Saves a Mamba language model as model.safetensors and config.json in the folder `directory`,
+/// which is made if it does not exist. If the program is killed at any moment, the folder holds the
+/// model before or the new one.
+/// @param matrices the element type of all matrices but A_log in the file; F16 and BF16 halve the
+/// file of
+///   a float model. Other parameters keep their type
+/// @throws FileError
 template <class T>
 void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& weights,
                    DType matrices = detail::dtype_of<T>()) {

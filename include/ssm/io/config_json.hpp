@@ -28,7 +28,7 @@ struct AnyVisitor {
 
 }  // namespace detail
 
-/// What names its fields, as ssm/core/fields.hpp describes.
+/// A configuration with a function `fields`, as ssm/core/fields.hpp describes.
 template <class C>
 concept HasFields = requires(C& config, detail::AnyVisitor& visit) {
   fields(config, visit);
@@ -197,16 +197,17 @@ void value_from_json(const std::filesystem::path& path, const std::string& where
 
 }  // namespace detail
 
-/// A configuration as a JSON object, its fields in their order, nested ones as objects, values of
-/// enumerations by name, a std::variant as {"kind": index, "config": ...}.
+/// A configuration as a JSON object: its fields in order, nested configurations as objects, values
+/// of enumerations by name, and a std::variant as {"kind": index, "config": ...}.
 template <HasFields Config>
 [[nodiscard]] Json to_json(const Config& config) {
   return detail::value_to_json(config);
 }
 
-/// Reads what to_json made. Whole numbers are at most 2^31 − 1, but for unsigned ones.
-/// @param path, where what errors name: "path: where.field is …"
-/// @throws FileError for a field that is missing and not optional, unknown, or of another kind
+/// Reads a configuration that to_json made. Signed whole numbers may be at most 2^31 − 1.
+/// @param path the file, for error messages
+/// @param where the place in the file, for error messages: "path: where.field is …"
+/// @throws FileError for a field that is missing and not optional, unknown, or of another type
 template <HasFields Config>
 [[nodiscard]] Config config_from_json(const Json& json, const std::filesystem::path& path,
                                       const std::string& where = "config") {

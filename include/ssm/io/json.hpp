@@ -15,13 +15,15 @@
 
 namespace ssm {
 
-/// A JSON value. Objects keep the order of their fields.
+/// A JSON value. Objects keep the order of their fields. The default is null.
 class Json {
  public:
-  using Array = std::vector<Json>;
-  using Object = std::vector<std::pair<std::string, Json>>;
+  using Array = std::vector<Json>;                           ///< a JSON array
+  using Object = std::vector<std::pair<std::string, Json>>;  ///< a JSON object
 
   Json() = default;  // null
+  ///@{
+  /// The JSON value of a C++ value.
   Json(bool value) : kind_(Kind::boolean) { boolean_ = value; }
   Json(int value) : Json(static_cast<std::int64_t>(value)) {}
   Json(std::int64_t value) : kind_(value < 0 ? Kind::integer : Kind::natural) {
@@ -36,10 +38,14 @@ class Json {
   Json(std::string text) : kind_(Kind::text), text_(std::move(text)) {}
   Json(Array values) : kind_(Kind::array), array_(std::move(values)) {}
   Json(Object fields) : kind_(Kind::object), object_(std::move(fields)) {}
+  ///@}
 
+  /// True for null.
   [[nodiscard]] bool is_null() const noexcept { return kind_ == Kind::null; }
-  /// The value as a bool, std::uint64_t (a whole number from 0), std::int64_t (one below), double
-  /// (any other number), std::string, Array or Object; nothing if it is another.
+  ///@{
+  /// The value, if it is of type V, otherwise a null pointer. V is bool, std::uint64_t (for whole
+  /// numbers from 0), std::int64_t (for whole numbers below 0), double (for other numbers),
+  /// std::string, Array or Object.
   template <class V>
   [[nodiscard]] const V* as() const noexcept {
     if constexpr (std::same_as<V, bool>) return kind_ == Kind::boolean ? &boolean_ : nullptr;
@@ -56,15 +62,18 @@ class Json {
   [[nodiscard]] V* as() noexcept {
     return const_cast<V*>(std::as_const(*this).template as<V>());
   }
+  ///@}
 
-  /// The field of an object, or nothing.
+  /// The field of an object with this name. A null pointer if there is none, or if this is not an
+  /// object.
   [[nodiscard]] const Json* find(std::string_view name) const noexcept {
     if (const auto* fields = as<Object>())
       for (const auto& field : *fields)
         if (field.first == name) return &field.second;
     return nullptr;
   }
-  /// The field of an object, made when it is not there. Anything else becomes an object.
+  /// The field of an object with this name, added if there is none. A value of another type becomes
+  /// an object first.
   Json& operator[](std::string_view name) {
     if (kind_ != Kind::object) *this = Object{};
     for (auto& field : object_)
@@ -96,9 +105,9 @@ class Json {
     return false;
   }
 
-  /// The text of the value, with `indent` blanks a level, or in one line. Doubles are as short as
-  /// gives them back; those that are not finite are Infinity, -Infinity and NaN, as Python writes
-  /// them.
+  /// The JSON text of the value: with `indent` spaces for each level, or in one line when `indent`
+  /// is negative. A double is written with the fewest digits that read back as the same number;
+  /// numbers that are not finite are Infinity, -Infinity and NaN, as Python writes them.
   [[nodiscard]] std::string text(int indent = -1) const {
     std::string to;
     write(to, indent, 0);

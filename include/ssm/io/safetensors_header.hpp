@@ -20,7 +20,7 @@
 
 namespace ssm {
 
-/// The element types of the safetensors format that can be read, and `other` for those that cannot.
+/// The element types of the safetensors format that can be read. `other` stands for all others.
 enum class DType {
   BOOL,
   U8,
@@ -40,7 +40,7 @@ enum class DType {
   other
 };
 
-/// What to do about a floating-point tensor with elements that are NaN or infinite.
+/// Whether tensors may have elements that are NaN or infinite.
 enum class NonFinite { reject, allow };
 
 namespace detail {
@@ -107,18 +107,19 @@ inline std::string to_string(const std::vector<Index>& shape) {
 
 }  // namespace detail
 
-/// What the header says of one tensor; `begin` and `end` count bytes from the end of the header.
+/// What the header of a file says about one tensor.
 struct SafetensorsEntry {
-  DType dtype = DType::F32;
-  std::string dtype_name = {};  ///< as the file has it
-  std::vector<Index> shape;
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
+  DType dtype = DType::F32;     ///< element type
+  std::string dtype_name = {};  ///< element type as written in the file
+  std::vector<Index> shape;     ///< extents
+  std::uint64_t begin = 0;      ///< first byte, counted from the end of the header
+  std::uint64_t end = 0;        ///< the byte after the last one
 };
 
+/// The header of a safetensors file.
 struct SafetensorsHeader {
-  std::map<std::string, SafetensorsEntry> tensors;
-  std::map<std::string, std::string> metadata;
+  std::map<std::string, SafetensorsEntry> tensors;  ///< all tensors, by name
+  std::map<std::string, std::string> metadata;      ///< further texts, by name
 };
 
 namespace detail {

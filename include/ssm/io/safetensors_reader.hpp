@@ -19,8 +19,6 @@
 #include "ssm/io/file.hpp"
 #include "ssm/io/safetensors_header.hpp"
 
-/// Reading safetensors: an 8-byte little-endian length, a JSON header of that length, the raw
-/// tensors.
 namespace ssm {
 namespace detail {
 
@@ -36,12 +34,13 @@ void convert_elements(const char* bytes, std::size_t count, T* to, Convert&& con
 
 }  // namespace detail
 
-/// A safetensors file open for reading. The constructor reads and checks the whole header against
-/// the real size of the file; tensors are then read one by one, straight to their place, and from
-/// several threads at once if need be. A tensor of a dtype that is not known matters when it is
-/// read. Every fault of a file is a FileError that names the file and the tensor.
+/// A safetensors file, open for reading. The constructor reads the whole header and checks it
+/// against the size of the file. Tensors are then read one by one, directly into their memory;
+/// several threads may read at once. A tensor of an unknown element type is an error only when it
+/// is read. Every error is a FileError that names the file and the tensor.
 class SafetensorsReader {
  public:
+  /// Opens a file and reads its header. @throws FileError
   explicit SafetensorsReader(std::filesystem::path path) : file_(std::move(path)) {
     const std::uint64_t size = file_.size();
     if (size < 8)
@@ -60,26 +59,32 @@ class SafetensorsReader {
     header_ = detail::parse_safetensors_header(file_.path(), text, size - data_);
   }
 
+  /// The path of the file.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return file_.path(); }
+  /// What the header says about every tensor, by name.
   [[nodiscard]] const std::map<std::string, SafetensorsEntry>& tensors() const noexcept {
     return header_.tensors;
   }
+  /// The further texts of the header, by name.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
     return header_.metadata;
   }
+  /// Whether the file has a tensor of this name.
   [[nodiscard]] bool contains(const std::string& name) const {
     return header_.tensors.count(name) != 0;
   }
-  /// What the header says of a tensor. Throws FileError when there is none of that name.
+  /// What the header says about a tensor. @throws FileError when there is none of that name
   [[nodiscard]] const SafetensorsEntry& entry(const std::string& name) const {
     const auto found = header_.tensors.find(name);
     if (found == header_.tensors.end()) fail("has no tensor " + detail::in_quotes(name));
     return found->second;
   }
 
-  /// Reads a tensor of the given shape. F16, BF16, F32 and F64 convert to float, double, Half and
-  /// Bfloat16; an integer T wants its own dtype, and std::uint8_t takes BOOL as well. Throws
-  /// FileError for another shape or dtype, and for NaN and infinity unless they are allowed.
+  /// Reads a tensor of the given shape. Elements of F16, BF16, F32 and F64 are converted to float,
+  /// double, Half or Bfloat16. An integer T must be the element type of the file; std::uint8_t also
+  /// reads BOOL.
+  /// @throws FileError for another shape or element type, and for NaN and infinity unless they are
+  /// allowed
   template <class T, std::size_t Rank>
   [[nodiscard]] Tensor<T, Rank> read(const std::string& name, const std::array<Index, Rank>& shape,
                                      NonFinite non_finite = NonFinite::reject) const {
@@ -90,7 +95,10 @@ class SafetensorsReader {
     return tensor;
   }
 
-  /// The same into memory that is there, for a shape of any rank.
+  /// Reads a tensor of the given shape, of any rank, into memory that the caller owns. Elements are
+  /// converted as `read` does.
+  /// @param to room for all elements, row-major
+  /// @throws FileError as read
   template <class T>
   void read_into(const std::string& name, const std::vector<Index>& shape, T* to,
                  NonFinite non_finite = NonFinite::reject) const {
@@ -100,7 +108,7 @@ class SafetensorsReader {
     read_elements(name, entry(name), to, static_cast<std::size_t>(count), non_finite);
   }
 
-  /// Throws FileError unless there is a tensor of that name and shape.
+  /// Checks that the file has a tensor of this name and shape. @throws FileError if not
   void check(const std::string& name, const std::vector<Index>& shape) const {
     const SafetensorsEntry& found = entry(name);
     if (found.shape != shape)
@@ -108,14 +116,18 @@ class SafetensorsReader {
            ", expected " + detail::to_string(shape));
   }
 
-  /// The same, and unless its dtype converts to T.
+  /// Checks that the file has a tensor of this name and shape whose elements convert to T.
+  /// @throws FileError if not
   template <class T>
   void check(const std::string& name, const std::vector<Index>& shape) const {
     check(name, shape);
     check_dtype<T>(name, entry(name));
   }
 
-  /// Reads a tensor of the given rank and whatever shape the file has.
+  /// Reads a tensor of the given rank, of any shape. Elements are converted as the other `read`
+  /// does.
+  /// @throws FileError for another rank or element type, and for NaN and infinity unless they are
+  /// allowed
   template <class T, std::size_t Rank>
   [[nodiscard]] Tensor<T, Rank> read(const std::string& name,
                                      NonFinite non_finite = NonFinite::reject) const {

@@ -23,14 +23,19 @@
 
 namespace ssm {
 
-/// Collects tensors, by view, and writes them as one safetensors file.
+/// Writes tensors as one safetensors file. It collects views of them first, and writes when `save`
+/// is called.
 class SafetensorsWriter {
  public:
-  std::map<std::string, std::string> metadata;
+  std::map<std::string, std::string> metadata;  ///< further texts for the header, by name
 
-  /// Adds a contiguous tensor, in its own dtype, or float as F16 or BF16 rounded to nearest. The
-  /// memory must live until `save`. Throws DomainError for a name that is there already or a dtype
-  /// that the elements do not convert to, ShapeError for a view with gaps.
+  /// Adds a contiguous tensor. Its memory must live until `save`.
+  /// @param stored the element type in the file: that of T, or for float and double also F16 or
+  /// BF16,
+  ///   rounded to nearest
+  /// @throws DomainError for a name that was added before and for an element type to which T does
+  /// not
+  ///   convert; ShapeError for a view that is not contiguous
   template <class T, std::size_t Rank>
   void add(const std::string& name, const View<const T, Rank>& view,
            DType stored = detail::dtype_of<T>()) {
@@ -38,13 +43,26 @@ class SafetensorsWriter {
       detail::throw_shape("SafetensorsWriter", name, "a view with gaps", "a contiguous one");
     add(name, {view.extents().begin(), view.extents().end()}, view.data(), stored);
   }
+  /// Adds a tensor, which must live until `save`.
+  /// @param stored the element type in the file: that of T, or for float and double also F16 or
+  /// BF16,
+  ///   rounded to nearest
+  /// @throws DomainError for a name that was added before and for an element type to which T does
+  /// not
+  ///   convert
   template <class T, std::size_t Rank>
   void add(const std::string& name, const Tensor<T, Rank>& tensor,
            DType stored = detail::dtype_of<T>()) {
     add(name, tensor.view(), stored);
   }
 
-  /// The same for elements that lie row-major at `data`, under a shape of any rank.
+  /// Adds a tensor of any rank whose elements lie row-major at `data`. They must live until `save`.
+  /// @param stored the element type in the file: that of T, or for float and double also F16 or
+  /// BF16,
+  ///   rounded to nearest
+  /// @throws DomainError for a name that was added before and for an element type to which T does
+  /// not
+  ///   convert
   template <class T>
   void add(const std::string& name, std::vector<Index> shape, const T* data,
            DType stored = detail::dtype_of<T>()) {
@@ -61,17 +79,20 @@ class SafetensorsWriter {
     items_.push_back({name, stored, std::move(shape), reinterpret_cast<const char*>(data), own});
   }
 
-  /// Writes the file beside `path` and moves it there in one step (see detail::Commit). Whatever
-  /// the reader would refuse is refused: elements that are NaN or infinite, or become so in a
-  /// narrow dtype, unless that is allowed; names that are not UTF-8; a header above 100 MB. Throws
-  /// FileError that names file and tensor, and leaves what was there.
+  /// Writes the file under a temporary name in the same folder, and then renames it to `path`:
+  /// readers see the old file or the whole new one. A symbolic link is followed.
+  /// @throws FileError, which names file and tensor, for elements that are NaN or infinite (or
+  /// become
+  ///   infinite in a smaller element type) unless that is allowed, for names that are not UTF-8,
+  ///   for a header above 100 MB, and for errors of the system. An existing file is then unchanged
   void save(const std::filesystem::path& path, NonFinite non_finite = NonFinite::reject) {
     detail::Commit commit;
     save(commit, path, non_finite);
     commit.finish();
   }
 
-  /// The same as one file of several.
+  /// Writes the file as one of several that are renamed together.
+  /// @throws FileError as the other save
   void save(detail::Commit& commit, const std::filesystem::path& path,
             NonFinite non_finite = NonFinite::reject) {
     // Wide elements first, so that every tensor is aligned to its element.

@@ -18,34 +18,38 @@
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 
-/// Any layer or model in a file of its own:
+/// @file
+/// Saving and loading any layer or model, each in a file of its own:
 ///
 ///     ssm::save("layer.safetensors", layer);
 ///     auto layer = ssm::load<ssm::S4d<float>>("layer.safetensors");
 ///
-/// A file is a safetensors file with the parameters under the names that `parameters` gives them, a
-/// depthwise convolution as PyTorch keeps it, (channels, 1, taps), and the configuration as JSON in
-/// its metadata.
+/// The file is a safetensors file. It has the parameters under the names that `parameters` gives
+/// them, and the configuration as JSON in its metadata. The weight of a depthwise convolution has
+/// the shape that PyTorch gives it, (channels, 1, taps).
+
 namespace ssm {
 
-/// What can be kept in a file: a layer or a model that lists its parameters, with a configuration
-/// that names its fields.
+/// A layer or a model that can be saved: it lists its parameters, and its configuration names its
+/// fields.
 template <class L>
 concept Keepable = HasFields<typename L::Config> && requires(L& layer) {
   { layer.config } -> std::convertible_to<const typename L::Config&>;
   parameters(layer, [](const auto&, auto&, const auto&, bool) {});
 };
 
+/// How a layer is saved.
 struct SaveOptions {
-  /// Dtype of the matrices of a float layer that weight decay applies to: F16 and BF16 halve the
-  /// file. Without it, and for all else, elements are kept as they are.
+  /// The element type in the file of those matrices of a float layer to which weight decay applies;
+  /// F16 and BF16 halve the file. When absent, and for all other parameters, elements keep their
+  /// type.
   std::optional<DType> matrices = {};
-  /// The caller's own notes. "format" and "config" are taken.
+  /// Further texts to store, by name. The names "format" and "config" are used by the library.
   std::map<std::string, std::string> metadata = {};
 };
 
-/// Adds the parameters of a layer to a file, each under `prefix` and its own name. The layer must
-/// live until the file is saved. @throws DomainError for a name that is there already
+/// Adds the parameters of a layer to a file, each under the name `prefix` followed by its own. The
+/// layer must live until the file is saved. @throws DomainError for a name that was added before
 template <class L>
 void add_parameters(SafetensorsWriter& file, const std::string& prefix, const L& layer,
                     std::optional<DType> matrices = {}) {
@@ -119,10 +123,13 @@ L read_layer(const SafetensorsReader& file, const typename L::Config& config) {
 
 }  // namespace detail
 
-/// Writes a layer or a model as one safetensors file, in one step: whoever reads the path sees the
-/// old file or the new one (see detail::Commit for links and devices).
-/// @throws FileError with the reason of the system, and for a parameter that is not finite or too
-///   large for its dtype; ShapeError for one that is not of the shape that the config says
+/// Saves a layer or a model as one safetensors file. The file is replaced in one step: readers see
+/// the old file or the whole new one. A symbolic link is followed; a path to a device or a folder
+/// is an error.
+/// @throws FileError with the reason that the system gives, and for a parameter that is not finite
+/// or too
+///   large for its element type; ShapeError for a parameter whose shape is not that of the
+///   configuration
 template <Keepable L>
 void save(const std::filesystem::path& path, const L& layer, const SaveOptions& options = {}) {
   SafetensorsWriter file;
@@ -136,26 +143,30 @@ void save(const std::filesystem::path& path, const L& layer, const SaveOptions& 
   file.save(path);
 }
 
-/// Reads what save wrote: configuration and parameters. F16, BF16, F32 and F64 convert to the
-/// layer's own elements. Memory is taken only for sizes that the file bears out.
-/// @throws FileError for a config that is missing or not one of L's, and for parameters that are
-///   missing, left over, of another shape or not finite
+/// Loads a layer or a model that `save` wrote: its configuration and its parameters. Elements of
+/// F16, BF16, F32 and F64 are converted to the type of the layer. The sizes are checked against the
+/// file before memory is allocated for them.
+/// @throws FileError for a configuration that is missing or not one of L, and for parameters that
+/// are
+///   missing, superfluous, of another shape or not finite
 template <Keepable L>
 [[nodiscard]] L load(const std::filesystem::path& path) {
   const SafetensorsReader file(path);
   return detail::read_layer<L>(file, detail::config_in<typename L::Config>(file));
 }
 
-/// Reads the parameters of a layer that is there, of its own configuration, from any file with
-/// these names; a config in the file is not looked at. On an error the layer is as it was.
-/// @throws FileError as load
+/// Loads parameters into a layer that already has its configuration, from any file with the same
+/// names. A configuration in the file is ignored. On an error the layer is unchanged.
+/// @throws FileError for parameters that are missing, superfluous, of another shape or not finite
 template <Keepable L>
 void load(const std::filesystem::path& path, L& layer) {
   layer = detail::read_layer<L>(SafetensorsReader(path), layer.config);
 }
 
-/// Reads the parameters of a layer from tensors under `prefix` and their own names, among whatever
-/// else the file has. On an error the layer is as it was. @throws FileError as load
+/// Reads the parameters of a layer from the tensors of a file whose names are `prefix` followed by
+/// the names of the parameters. The file may have other tensors too. On an error the layer is
+/// unchanged.
+/// @throws FileError for parameters that are missing, of another shape or not finite
 template <class L>
 void read_into(const SafetensorsReader& file, const std::string& prefix, L& layer) {
   detail::NamesInFile expected(file);

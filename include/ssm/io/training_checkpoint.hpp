@@ -13,11 +13,12 @@
 
 namespace ssm {
 
-/// A training run that can go on as if it had never stopped: bit for bit.
+/// A training run as read from a file. It goes on with the same bits as if it had never stopped.
 template <class T>
 struct TrainingCheckpoint {
-  TextTrainer<MambaLM<T>> run;
-  std::map<std::string, std::string> notes;  ///< the caller's own, such as which text was read
+  TextTrainer<MambaLM<T>> run;  ///< model, optimizer, average and streams
+  std::map<std::string, std::string>
+      notes;  ///< further texts of the caller, such as which text was read
 };
 
 namespace detail {
@@ -80,8 +81,9 @@ void visit_models(Trainer& trainer, F&& f) {
 
 }  // namespace detail
 
-/// A run at its beginning: initialised weights, zero moments, every stream before its first byte.
-/// @throws DomainError for sizes that make no model and options that no run could have
+/// A training run before its first step: initialized weights, moments of zero, and all streams
+/// before their first byte.
+/// @throws DomainError for sizes that make no model and for options out of range
 template <class T>
 [[nodiscard]] TextTrainer<MambaLM<T>> start_training(const MambaLMConfig& config,
                                                      const TextTrainerOptions& options) {
@@ -122,7 +124,8 @@ void add_training(Commit& commit, const std::filesystem::path& path,
 
 }  // namespace detail
 
-/// Writes everything a run needs to go on as one safetensors file, in one step. Throws FileError.
+/// Saves everything that a training run needs to go on, as one safetensors file, which is replaced
+/// in one step. @throws FileError
 template <class T>
 void save_training(const std::filesystem::path& path, const TextTrainer<MambaLM<T>>& run,
                    const std::map<std::string, std::string>& notes = {}) {
@@ -131,11 +134,14 @@ void save_training(const std::filesystem::path& path, const TextTrainer<MambaLM<
   commit.finish();
 }
 
-/// Writes a run into a folder, which is made when there is none: training.safetensors, from which
-/// it goes on, and its best weights as save_mamba_lm does. All three are on the disk before the
-/// first takes its place, and training.safetensors is the first: whatever happens in between, it is
-/// never older than the model beside it, so that going on never goes back behind a model that was
-/// saved, nor takes up another run. Throws FileError.
+/// Saves a training run into a folder, which is made if it does not exist: training.safetensors,
+/// from which the run goes on, and its best weights as save_mamba_lm does.
+///
+/// All three files are written completely before the first replaces an old one, and
+/// training.safetensors is replaced first. So if the program is killed in between,
+/// training.safetensors is never older than the model beside it: a resumed run does not fall back
+/// behind a model that was saved.
+/// @throws FileError
 template <class T>
 void save_run(const std::filesystem::path& folder, const TextTrainer<MambaLM<T>>& run,
               const std::map<std::string, std::string>& notes = {},
@@ -147,7 +153,7 @@ void save_run(const std::filesystem::path& folder, const TextTrainer<MambaLM<T>>
   commit.finish();
 }
 
-/// Reads what save_training wrote. Throws FileError.
+/// Loads what save_training wrote. @throws FileError
 template <class T>
 [[nodiscard]] TrainingCheckpoint<T> load_training(const std::filesystem::path& path) {
   const SafetensorsReader file(path);

@@ -22,11 +22,12 @@ namespace ssm {
 template <class Layer>
 class LanguageModelStepper;
 
+/// The configuration of a language model.
 template <class Layer>
 struct LanguageModelConfig {
-  Index vocab = 256;
-  StackConfig<Layer> backbone = {};
-  double epsilon = 1e-5;  ///< of the final norm
+  Index vocab = 256;                 ///< number of tokens in the vocabulary
+  StackConfig<Layer> backbone = {};  ///< of the layers
+  double epsilon = 1e-5;             ///< ε of the norm before the head
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
@@ -63,8 +64,8 @@ struct LanguageModelScratch {
   /// @endcond
 };
 
-/// A language model over layers of any kind, its head tied to the embedding; its weights, or their
-/// gradient:
+/// A language model made of layers of any kind, whose head has the weights of the embedding. It
+/// holds its weights, or the gradient of a loss with respect to them.
 ///
 ///   x = embedding(tokens);  x ← layer(x) for each layer;  logits = rms_norm(x) · embeddingᵀ.
 template <class Layer>
@@ -80,9 +81,9 @@ struct LanguageModel {
   ///@}
 
   Config config;                             ///< sizes and fixed choices
-  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width), also the head
-  Stack<Layer> backbone;
-  TensorIn<value_type, 1, space> norm;  ///< (width)
+  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width), of the embedding and of the head
+  Stack<Layer> backbone;                     ///< the layers
+  TensorIn<value_type, 1, space> norm;       ///< (width)
 
   LanguageModel() = default;
   /// A layer of this configuration, its parameters zero. @throws DomainError without a vocabulary
@@ -96,7 +97,8 @@ struct LanguageModel {
   }
 };
 
-/// The parameters, under the names of state-spaces/mamba.
+/// Calls visit(name, tensor, extents, decay) for every parameter, with the names of
+/// state-spaces/mamba; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(LanguageModel<Layer>& model, Visit&& visit) {
   const auto& c = model.config;
@@ -112,14 +114,15 @@ void configure(LanguageModel<Layer>& model, const typename LanguageModel<Layer>:
   configure(model.backbone, config.backbone);
 }
 
-/// A state of zeros: what the model knows before the first token of each sequence.
+/// The state of so many sequences before their first token, all zero.
 template <class Layer>
 [[nodiscard]] StackState<Layer> make_state(const LanguageModel<Layer>& model, Index sequences) {
   return make_state(model.backbone, sequences);
 }
 
-/// The embedding normal with deviation 0.02, a norm of 1, the layers by their own rules. The same
-/// seed gives the same weights everywhere.
+/// Initializes the embedding with normal numbers of standard deviation 0.02, the weight of the norm
+/// with 1, and the layers by their own `initialize`. The same seed gives the same weights on every
+/// machine.
 template <class Layer>
 void initialize(LanguageModel<Layer>& model, std::uint64_t seed) {
   using T = typename Layer::value_type;
@@ -153,14 +156,15 @@ void run_backbone(std::string_view function, const Backend& backend,
 
 }  // namespace detail
 
-/// Logits of the next token after each token.
+/// Computes, for each token, the logits of the token after it.
 ///
 /// @param tokens (batch, length)
-/// @param state before the first token, becomes that after the last, so that a long prompt may come
-///   in any number of calls; absent: zero, and not wanted
+/// @param state read as the state before the first token, overwritten with that after the last, so
+/// that
+///   a long prompt may be read in several calls; absent: sequences start from zero
 /// @param logits (batch, length, vocab), rows evenly spaced; absent where only the state is wanted
-/// @throws ShapeError, and DomainError for a token outside the vocabulary; the state is then as it
-///   was
+/// @throws ShapeError, and DomainError for a token outside the vocabulary; the state is then
+/// unchanged
 template <class Backend, class Layer>
 void forward(const Backend& backend, const LanguageModel<Layer>& model,
              const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
@@ -180,10 +184,12 @@ void forward(const Backend& backend, const LanguageModel<Layer>& model,
            scratch.linear);
 }
 
-/// Gradients of forward by every weight.
+/// The gradients with respect to every weight, after forward with options.keep.
 /// @param dlogits (batch, length, vocab), rows evenly spaced
 /// @param gradients overwritten
-/// @throws as forward, and ShapeError for a scratch that forward did not fill with keep
+/// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
+/// fill with
+///   options.keep
 template <class Backend, class Layer>
 void backward(const Backend& backend, const LanguageModel<Layer>& model,
               const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
@@ -217,15 +223,15 @@ void backward(const Backend& backend, const LanguageModel<Layer>& model,
                      w.embedding);
 }
 
-/// Mean cross-entropy of the targets in nats per token, and its gradient by every weight. A target
-/// of −100 counts for nothing.
+/// The mean cross-entropy of the targets in nats per token, and its gradient with respect to every
+/// weight. Targets of −100 do not count.
 ///
+/// Memory: what the layers keep, and width + vocab numbers for each token.
 /// @param tokens, targets (batch, length)
-/// @param state as in forward; the gradient takes it as a constant (truncated backpropagation
+/// @param state as in forward; for the gradient it counts as a constant (truncated backpropagation
 ///   through time)
-/// @param gradients overwritten; absent: the loss only
-/// Memory: what the layers keep, and width + vocab numbers a token.
-/// @throws as forward
+/// @param gradients overwritten; absent: only the loss is computed
+/// @throws ShapeError, DomainError as forward
 template <class Backend, class Layer>
 double loss(const Backend& backend, const LanguageModel<Layer>& model,
             const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,
@@ -257,14 +263,15 @@ double loss(const Backend& backend, const LanguageModel<Layer>& model,
   return nats;
 }
 
-/// A language model made ready to run token by token. It refers to the model, which must outlive
-/// it; after the weights have changed, call update.
+/// Runs a language model token by token. It refers to the model, which must outlive it; after the
+/// weights have changed, call update.
 template <class Layer>
 class LanguageModelStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// @throws as the steppers of the layers do
+  /// Makes `model` ready to step `batch` sequences at once. @throws as the steppers of the layers
+  /// do
   explicit LanguageModelStepper(const LanguageModel<Layer>& model, Index batch = 1,
                                 const LayerOptions<>& options = {})
       : model_(&model),
@@ -280,11 +287,12 @@ class LanguageModelStepper {
     model_ = &model;
   }
 
-  /// One token of every sequence of the batch on the calling thread: `state` moves on, logits are
-  /// those of the next token. Equals forward of length 1 up to rounding. Nothing is allocated. A
-  /// token or a shape that does not fit ends the program with its sentence; require_tokens throws
-  /// it instead, before the step.
-  /// @param tokens (batch), logits (batch, vocab), rows contiguous
+  /// One token of every sequence of the batch on the calling thread: `state` moves on, and logits
+  /// become those of the next token. The result is that of forward with length 1, up to rounding.
+  /// Nothing is allocated. A token or a shape that does not fit ends the program with an error
+  /// message; to get an exception instead, call require_tokens first.
+  /// @param tokens (batch)
+  /// @param logits (batch, vocab), rows contiguous
   friend void step(LanguageModelStepper& stepper, const View<const Token, 1>& tokens,
                    StackState<Layer>& state,
                    const std::type_identity_t<View<T, 2>>& logits) noexcept {

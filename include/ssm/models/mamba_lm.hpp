@@ -14,24 +14,26 @@ namespace ssm {
 template <class T>
 using MambaLM = LanguageModel<Residual<Mamba<T>>>;
 
-/// Sizes of a Mamba language model whose blocks are alike, as its files and its papers give them.
+/// The sizes of a Mamba language model whose blocks are all alike, by the names that its files and
+/// papers use.
 struct MambaLMConfig {
-  Index vocab = 256;
-  Index width = 0;  ///< of the residual stream
-  Index layers = 0;
-  Index state = 16;      ///< states of each channel
-  Index conv_width = 4;  ///< taps of each convolution
-  Index expand = 2;      ///< inner channels of a block per channel of the stream
-  Index dt_rank = 0;     ///< 0: ⌈width/16⌉
-  double norm_epsilon = 1e-5;
+  Index vocab = 256;           ///< number of tokens in the vocabulary
+  Index width = 0;             ///< of the residual stream
+  Index layers = 0;            ///< number of blocks
+  Index state = 16;            ///< states of each channel
+  Index conv_width = 4;        ///< taps of each convolution
+  Index expand = 2;            ///< inner channels of a block per channel of the stream
+  Index dt_rank = 0;           ///< 0: ⌈width/16⌉
+  double norm_epsilon = 1e-5;  ///< ε of every norm
 
+  /// The configuration of one block.
   [[nodiscard]] MambaConfig block() const noexcept {
     return {width, expand * width, state, conv_width, dt_rank > 0 ? dt_rank : (width + 15) / 16};
   }
   friend bool operator==(const MambaLMConfig&, const MambaLMConfig&) = default;
 };
 
-/// The configuration of that model.
+/// The configuration of the language model with these sizes.
 /// @throws DomainError for sizes that make no model
 template <class T = float>
 [[nodiscard]] typename MambaLM<T>::Config mamba_lm_config(const MambaLMConfig& config) {
@@ -56,7 +58,7 @@ template <class T = float>
       config.vocab, {config.layers, {config.block(), config.norm_epsilon}}, config.norm_epsilon};
 }
 
-/// The configuration of a Mamba language model of so many blocks alike.
+/// The configuration of a Mamba language model of `layers` blocks, all alike.
 template <class T = float>
 [[nodiscard]] typename MambaLM<T>::Config mamba_lm_config(Index vocab, Index layers,
                                                           const MambaConfig& block,
@@ -64,8 +66,8 @@ template <class T = float>
   return {vocab, {layers, {block, epsilon}}, epsilon};
 }
 
-/// The sizes of a model, as its files want them.
-/// @throws DomainError for blocks that are not alike, or whose channels are no multiple of the
+/// The sizes of a model, as its files store them.
+/// @throws DomainError for blocks that differ, and for channels that are not a multiple of the
 /// width
 template <class T>
 [[nodiscard]] MambaLMConfig published_config(

@@ -24,19 +24,19 @@ struct SamplingOptions {
   double repetition_penalty = 1;  ///< ≥ 1; logits of recent tokens l > 0 become l/penalty,
                                   ///< l·penalty else (Keskar et al. 2019, section 4.1)
   Index repetition_window = 64;   ///< how many of the last tokens count as recent
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;         ///< of the random numbers
 };
 
-/// Draws tokens from logits: repetition penalty, then temperature, then top-k, top-p and min-p,
-/// each on what the one before left, then one draw.
+/// Draws tokens from logits. It applies the repetition penalty, then the temperature, then top-k,
+/// top-p and min-p, each to the tokens that the one before left, and then draws once.
 ///
-/// A plain copyable value: its copy draws the same tokens. Scratch is made with the sampler, so
-/// that a draw does not allocate. The random numbers are 53 bits of a std::mt19937_64, which the
-/// standard fixes, and ties go to the smaller token, so that tokens do not depend on the standard
-/// library. Cost of a draw: O(vocab); with top-p, O(vocab log vocab).
+/// It is a plain value; a copy draws the same tokens. It allocates its memory when it is made, and
+/// none for a draw. Its random numbers are 53 bits of a std::mt19937_64, and ties go to the smaller
+/// token, so the tokens are the same with every standard library. Cost of a draw: O(vocab); with
+/// top-p, O(vocab log vocab).
 class Sampler {
  public:
-  /// Throws DomainError for an option out of range.
+  /// A sampler for a vocabulary of `vocab` tokens. @throws DomainError for an option out of range
   explicit Sampler(Index vocab, const SamplingOptions& options = {})
       : options_(options), engine_(options.seed) {
     const auto check = [](const char* argument, double value, bool valid, const char* want) {
@@ -61,8 +61,8 @@ class Sampler {
     }
   }
 
-  /// Makes `token` a recent one without drawing it: the tokens of a prompt.
-  /// Throws DomainError for a token outside the vocabulary.
+  /// Counts `token` as a recent one without drawing it; for the tokens of a prompt.
+  /// @throws DomainError for a token outside the vocabulary
   void observe(Token token) {
     if (token < 0 || static_cast<std::size_t>(token) >= candidates_.size())
       detail::throw_domain("Sampler", "token", std::to_string(token), "below vocab");
@@ -74,8 +74,9 @@ class Sampler {
     ++observed_;
   }
 
-  /// Draws the next token from logits (vocab), and makes it a recent one. −∞ excludes a token.
-  /// Throws ShapeError for another size, DomainError for NaN, +∞, or when every token is excluded.
+  /// Draws the next token, and counts it as a recent one.
+  /// @param logits (vocab); −∞ excludes a token
+  /// @throws ShapeError for another size; DomainError for NaN, +∞, or when every token is excluded
   template <class T>
   Token operator()(const View<T, 1>& logits) {
     read(logits);

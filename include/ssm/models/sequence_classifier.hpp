@@ -23,13 +23,13 @@ namespace ssm {
 template <class Layer>
 class SequenceClassifierStepper;
 
-/// Sizes of a sequence classifier.
+/// The configuration of a sequence classifier.
 template <class Layer>
 struct SequenceClassifierConfig {
-  Index inputs = 1;   ///< numbers per step of the sequence
-  Index classes = 2;  ///< labels 0 … classes − 1
-  StackConfig<Layer> backbone = {};
-  double epsilon = 1e-5;  ///< of the final norm
+  Index inputs = 1;                  ///< numbers per step of the sequence
+  Index classes = 2;                 ///< labels 0 … classes − 1
+  StackConfig<Layer> backbone = {};  ///< of the layers
+  double epsilon = 1e-5;             ///< ε of the norm before the head
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
@@ -68,7 +68,8 @@ struct SequenceClassifierScratch {
   /// @endcond
 };
 
-/// A classifier of sequences over layers of any kind; its weights, or their gradient:
+/// A classifier of sequences made of layers of any kind. It holds its weights, or the gradient of a
+/// loss with respect to them.
 ///
 ///   x = encoder(u);  x ← layer(x) for each layer;  logits = head(mean over time of rms_norm(x)).
 template <class Layer>
@@ -85,10 +86,10 @@ struct SequenceClassifier {
   Config config;                                ///< sizes and fixed choices
   TensorIn<value_type, 2, space> encoder;       ///< (width, inputs)
   TensorIn<value_type, 1, space> encoder_bias;  ///< (width)
-  Stack<Layer> backbone;
-  TensorIn<value_type, 1, space> norm;       ///< (width)
-  TensorIn<value_type, 2, space> head;       ///< (classes, width)
-  TensorIn<value_type, 1, space> head_bias;  ///< (classes)
+  Stack<Layer> backbone;                        ///< the layers
+  TensorIn<value_type, 1, space> norm;          ///< (width)
+  TensorIn<value_type, 2, space> head;          ///< (classes, width)
+  TensorIn<value_type, 1, space> head_bias;     ///< (classes)
 
   SequenceClassifier() = default;
   /// A layer of this configuration, its parameters zero. @throws DomainError for sizes that make no
@@ -104,11 +105,12 @@ struct SequenceClassifier {
     resize_parameters(*this);
   }
 
-  /// What it carries from step to step: the states of the layers, and the sum of what they said.
+  /// What a classifier carries from step to step: the states of the layers, and the sum of their
+  /// outputs.
   struct State {
-    StackState<Layer> backbone;
-    Tensor<value_type, 2> sum;  ///< (sequences, width): of the normed stream over the steps so far
-    Index steps = 0;
+    StackState<Layer> backbone;  ///< the states of the layers
+    Tensor<value_type, 2> sum;   ///< (sequences, width): of rms_norm(x) over the steps so far
+    Index steps = 0;             ///< how many steps the sum is of
   };
 };
 
@@ -132,7 +134,7 @@ void configure(SequenceClassifier<Layer>& model,
   configure(model.backbone, config.backbone);
 }
 
-/// A state before the first step.
+/// The state of so many sequences before their first step, all zero.
 template <class Layer>
 [[nodiscard]] typename SequenceClassifier<Layer>::State make_state(
     const SequenceClassifier<Layer>& model, Index sequences) {
@@ -140,8 +142,9 @@ template <class Layer>
           Tensor<typename Layer::value_type, 2>({sequences, model.config.width()}), 0};
 }
 
-/// The layers by draw(layer, seed), the linear maps U(±1/√fan_in), a norm of 1, no bias of the
-/// head. The same seed gives the same weights everywhere.
+/// Initializes the layers by draw(layer, seed), encoder, encoder_bias and head uniform in
+/// ±1/√(number of inputs of the map), the weight of the norm with 1, and head_bias with zero. The
+/// same seed gives the same weights on every machine.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed, const Draw& draw) {
   using T = typename Layer::value_type;
@@ -154,7 +157,9 @@ void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed, const Draw
   draws.uniform(model.head, inverse_root(model.config.width()));
   model.head_bias.fill(T(0));
 }
-/// The same, the layers by their own rules.
+/// Initializes the layers by their own `initialize`, encoder, encoder_bias and head uniform in
+/// ±1/√(number of inputs of the map), the weight of the norm with 1, and head_bias with zero. The
+/// same seed gives the same weights on every machine.
 template <class Layer>
 void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed) {
   const auto depth = static_cast<Index>(model.backbone.layers.size());
@@ -219,13 +224,13 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
 
 }  // namespace detail
 
-/// Scores of every class for whole sequences. A number that is NaN or infinite spoils all scores of
-/// its sequence, and of no other. Packed sequences, given as options.sequences, are classified each
-/// by itself.
+/// Computes the logits of every class for whole sequences. An input that is NaN or infinite affects
+/// all logits of its sequence, and those of no other. Packed sequences, given in options.sequences,
+/// are classified one by one.
 ///
 /// @param sequences (batch, length, inputs), rows evenly spaced
 /// @param logits (sequences, classes), rows contiguous
-/// @throws ShapeError, and as the layers
+/// @throws ShapeError, and as the layers do
 template <class Backend, class Layer>
 void forward(
     const Backend& backend, const SequenceClassifier<Layer>& model,
@@ -245,13 +250,13 @@ void forward(
          {logits}, scratch.linear);
 }
 
-/// Mean cross-entropy of the labels in nats, and its gradient by every weight. A label of −100
-/// counts for nothing.
+/// The mean cross-entropy of the labels in nats, and its gradient with respect to every weight.
+/// Labels of −100 do not count.
 ///
+/// Memory: what the layers keep, and 6 · width numbers for each step.
 /// @param labels (sequences), in [0, classes)
-/// @param gradients overwritten; absent: the loss only
-/// Memory: what the layers keep, and 6 · width numbers a step.
-/// @throws ShapeError, DomainError for a label out of range, and as the layers
+/// @param gradients overwritten; absent: only the loss is computed
+/// @throws ShapeError, DomainError for a label out of range, and as the layers do
 template <class Backend, class Layer>
 double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
             const InputOf<SequenceClassifier<Layer>>& sequences,
@@ -281,15 +286,16 @@ double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
   return nats;
 }
 
-/// A classifier made ready to run step by step: after each step, the scores of the sequence so far.
-/// It refers to the model, which must outlive it.
+/// Runs a classifier step by step: after each step it gives the logits of the sequence so far. It
+/// refers to the model, which must outlive it.
 template <class Layer>
 class SequenceClassifierStepper {
   using T = typename Layer::value_type;
   using State = typename SequenceClassifier<Layer>::State;
 
  public:
-  /// @throws as the steppers of the layers do
+  /// Makes `model` ready to step `batch` sequences at once. @throws as the steppers of the layers
+  /// do
   explicit SequenceClassifierStepper(const SequenceClassifier<Layer>& model, Index batch = 1,
                                      const LayerOptions<>& options = {})
       : model_(&model),
@@ -305,10 +311,11 @@ class SequenceClassifierStepper {
     model_ = &model;
   }
 
-  /// One step of every sequence of the batch on the calling thread: logits are those of forward for
-  /// the steps so far. Nothing is allocated. A shape that does not fit ends the program with its
-  /// sentence.
-  /// @param input (batch, inputs), logits (batch, classes), rows contiguous
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, and logits
+  /// become those of forward for the steps so far. Nothing is allocated. A shape that does not fit
+  /// ends the program with an error message.
+  /// @param input (batch, inputs), rows contiguous
+  /// @param logits (batch, classes), rows contiguous
   friend void step(SequenceClassifierStepper& stepper,
                    const std::type_identity_t<View<const T, 2>>& input, State& state,
                    const std::type_identity_t<View<T, 2>>& logits) noexcept {

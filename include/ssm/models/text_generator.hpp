@@ -17,21 +17,25 @@
 
 namespace ssm {
 
-/// A language model that writes: it reads a prompt, however long, in constant memory, and then
-/// gives token after token, each in constant time. It owns the model, its state and all room.
+/// Generates text with a language model. It reads a prompt of any length in constant memory, and
+/// then gives token after token, each in constant time. It owns the model, its state and all
+/// memory.
 ///
 ///     ssm::TextGenerator writer(ssm::load_mamba_lm("kjv"), {.temperature = 0.8});
 ///     writer.read("In the beginning");
 ///     std::cout << writer.write(1000);
 ///
-/// With a vocabulary of 256 a token is a byte; other vocabularies are read and written as tokens.
+/// With a vocabulary of 256, a token is a byte, and it reads and writes text. With other
+/// vocabularies it reads and writes tokens.
 template <class Layer>
 class TextGenerator {
  public:
-  using Model = LanguageModel<Layer>;
-  using T = typename Layer::value_type;
+  using Model = LanguageModel<Layer>;    ///< type of the model
+  using T = typename Layer::value_type;  ///< type of a logit
 
-  /// @param backend threads that read the prompt
+  /// Takes the model, before any token was read.
+  /// @param sampling how tokens are drawn
+  /// @param backend the threads that read the prompt
   /// @throws DomainError for sampling options out of range
   explicit TextGenerator(Model model, const SamplingOptions& sampling = {},
                          const Cpu& backend = cpu)
@@ -43,14 +47,15 @@ class TextGenerator {
         logits_({1, model_->config.vocab}),
         token_({1}) {}
 
+  /// The model that it runs.
   [[nodiscard]] const Model& model() const noexcept { return *model_; }
-  /// All that the model remembers of what it has read and written: a plain value.
+  /// The state of the model after all that it has read and written: a plain value.
   [[nodiscard]] const StackState<Layer>& state() const noexcept { return state_; }
-  /// Logits (1, vocab) of the next token.
+  /// The logits (1, vocab) of the next token.
   [[nodiscard]] View<const T, 2> logits() const noexcept { return logits_.view(); }
 
-  /// Reads a text byte by byte, after what came before.
-  /// @throws DomainError unless a token is a byte
+  /// Reads a text byte by byte, as the continuation of what was read and written so far.
+  /// @throws DomainError for a vocabulary other than bytes
   void read(std::string_view text) {
     check_bytes("read");
     std::vector<Token> tokens(text.size());
@@ -59,8 +64,10 @@ class TextGenerator {
     read(View<const Token, 1>(tokens.data(), {static_cast<Index>(tokens.size())}));
   }
 
-  /// Reads tokens, in pieces, so that a long prompt takes no more memory than a short one.
-  /// @throws DomainError for a token outside the vocabulary; what was read before stays read
+  /// Reads tokens, as the continuation of what was read and written so far. It reads them in
+  /// pieces, so that a long prompt takes no more memory than a short one.
+  /// @throws DomainError for a token outside the vocabulary; the pieces before it have then been
+  /// read
   void read(const View<const Token, 1>& tokens) {
     constexpr Index piece = 1024;
     const Index count = tokens.extent(0);
@@ -79,8 +86,8 @@ class TextGenerator {
     started_ = true;
   }
 
-  /// Draws the next token, and makes it part of what was read.
-  /// @throws DomainError before anything was read, and for logits that are no numbers
+  /// Draws the next token, and reads it.
+  /// @throws DomainError before anything was read, and for logits that are NaN
   Token next() {
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
@@ -89,8 +96,8 @@ class TextGenerator {
     return token_(0);
   }
 
-  /// The next `bytes` bytes of text.
-  /// @throws DomainError as next, and unless a token is a byte
+  /// Writes the next `bytes` bytes of text.
+  /// @throws DomainError as next, and for a vocabulary other than bytes
   [[nodiscard]] std::string write(std::size_t bytes) {
     check_bytes("write");
     std::string text(bytes, '\0');
@@ -117,8 +124,10 @@ class TextGenerator {
   bool started_ = false;
 };
 
+/// Deduces the type of the layers from the model.
 template <class Layer>
 TextGenerator(LanguageModel<Layer>) -> TextGenerator<Layer>;
+/// Deduces the type of the layers from the model.
 template <class Layer>
 TextGenerator(LanguageModel<Layer>, SamplingOptions) -> TextGenerator<Layer>;
 

@@ -11,12 +11,16 @@
 
 namespace ssm {
 
-/// Step `step` = 1, 2, … of an exponential moving average of the weights of any layer or model:
+/// One step of an exponential moving average of the weights of any layer or model. For step = 1, 2,
+/// …
 ///
 ///     average ← average + (1 − d) (weights − average),   d = min(decay, step/(step + 9)).
 ///
-/// The smaller d of the first steps keeps the average from remembering the initial weights.
-/// @throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when the arguments differ
+/// In the first steps d is smaller than decay, so that the average soon forgets the initial
+/// weights.
+/// @throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when average and weights
+/// differ in
+///   shape
 template <class Model>
 void update_average(const Cpu& backend, Model& average, const Model& weights, Index step,
                     double decay) {

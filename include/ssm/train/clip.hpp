@@ -12,8 +12,8 @@
 
 namespace ssm {
 
-/// The 2-norm of all gradients of a layer or model together, summed in double over fixed pieces in
-/// order. It is NaN or infinite when a gradient is.
+/// The 2-norm of all gradients of a layer or model together, summed in double. The bits are the
+/// same for every number of threads. It is NaN or infinite when a gradient is.
 template <class Model>
 [[nodiscard]] double gradient_norm(const Cpu& backend, const Model& gradients) {
   const auto g = detail::cut(gradients);
@@ -33,10 +33,11 @@ template <class Model>
   return std::sqrt(total);
 }
 
-/// Scales all gradients by min(1, max_norm / norm) and returns the norm that they had before.
+/// Scales all gradients by min(1, max_norm / norm), where norm is their 2-norm, and returns norm.
 ///
-/// When that norm is NaN or infinite the gradients stay as they are, and the caller, who sees it in
-/// the result, must not use them. @throws DomainError unless max_norm > 0; infinity never scales
+/// When norm is NaN or infinite, the gradients are left unchanged. The caller must check the result
+/// and must not use them then. An infinite max_norm never scales. @throws DomainError unless
+/// max_norm > 0
 template <class Model>
 [[nodiscard]] double clip_gradients(const Cpu& backend, Model& gradients, double max_norm) {
   if (!(max_norm > 0))

@@ -13,23 +13,25 @@
 
 namespace ssm {
 
+/// How AdamW is to run; see optimizer_step.
 struct AdamWOptions {
-  double learning_rate = 1e-3;
-  double beta1 = 0.9;         ///< decay of the first moment per step, in [0, 1)
-  double beta2 = 0.95;        ///< decay of the second moment per step, in [0, 1)
-  double epsilon = 1e-8;      ///< added to the root of the second moment, > 0
-  double weight_decay = 0.1;  ///< λ
+  double learning_rate = 1e-3;  ///< η, 0 or more
+  double beta1 = 0.9;           ///< decay of the first moment per step, in [0, 1)
+  double beta2 = 0.95;          ///< decay of the second moment per step, in [0, 1)
+  double epsilon = 1e-8;        ///< added to the root of the second moment, > 0
+  double weight_decay = 0.1;    ///< λ, 0 or more
 };
 
-/// Adam with decoupled weight decay for any layer or model: its moments, and how far it has come.
-/// A plain value.
+/// The state of AdamW for any layer or model: its moments, and the number of steps done. A plain
+/// value.
 template <class Model>
 struct Optimizer {
-  Model first_moment, second_moment;  ///< zero at the start
-  Index step = 0;                     ///< steps done
+  Model first_moment,  ///< m of every parameter, zero at the start
+      second_moment;   ///< v of every parameter, zero at the start
+  Index step = 0;      ///< steps done
 
   Optimizer() = default;
-  /// For a model of these sizes, before its first step.
+  /// Before the first step of a model of these sizes.
   explicit Optimizer(const Model& model) : first_moment(model) {
     zero_parameters(first_moment);
     second_moment = first_moment;
@@ -42,13 +44,13 @@ struct Optimizer {
 ///     m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,
 ///     w ← w − η r · ( m/(1 − β₁^t) / (√(v/(1 − β₂^t)) + ε) + λ d w ),
 ///
-/// η the learning rate, r and d the factors that `groups` gives to a parameter.
+/// where η is the learning rate, and r and d are the factors for learning rate and weight decay
+/// that `groups` gives to a parameter.
 ///
-/// @param gradients of the model's configuration
+/// @param gradients a model of the same configuration
 /// @param groups a function of (name, decay); see DefaultGroups
 /// @throws DomainError for options out of range, ShapeError when the arguments differ in size
-/// Cost: one pass over the parameters, and a short list of their pieces. Bits do not depend on the
-/// number of threads.
+/// Cost: one pass over the parameters. The bits are the same for every number of threads.
 template <class Model, class Groups = DefaultGroups>
 void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
                     Optimizer<Model>& optimizer, const AdamWOptions& options,

@@ -10,8 +10,8 @@
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/groups.hpp"
 
-/// The optimizer and its companions work on any layer or model that lists its parameters.
-/// Gradients, moments and averages are further objects of the same type.
+// The optimizer and its companions work on any layer or model that lists its parameters.
+// Gradients, moments and averages are further objects of the same type.
 namespace ssm::detail {
 
 /// A run of elements of one tensor, and what its group says. Where tensors are cut depends on their

@@ -17,15 +17,15 @@ constexpr bool is_letter(unsigned char c) noexcept { return is_upper(c) || (c >=
 
 }  // namespace detail
 
-/// Copies text[first, first + out.size()) with other names in it: every word of letters that begins
-/// with a capital has, with the given probability, other letters, the same ones wherever it stands.
+/// Copies text[first, first + out.size()) with other names in it: every word that begins with a
+/// capital letter gets other letters with the given probability, the same ones at every place where
+/// it stands.
 ///
-/// A model that reads a text many times learns its names by heart, and then has nothing to say of
-/// the names of another text. Where they change from reading to reading, what pays is to copy them
-/// from the context. Which words change, and into what, is a function of (text, key, word): new
-/// letters are a run of those of the text, so that they are as likely as its own; length and
-/// capitals stay.
-/// Cost: linear in the bytes copied, but for words that reach beyond them. Throws nothing.
+/// It is for training on one text many times. A model would learn the names of that text by heart,
+/// and could not write about the names of another. When the names change from reading to reading,
+/// it has to copy them from the context. Which words change, and into what, depends only on (text,
+/// key, word). The new letters are a sequence of letters from the text, so they are as frequent as
+/// its own; length and capitals stay. Cost: linear in the number of bytes. Does not throw.
 inline void copy_renamed(std::span<const unsigned char> text, std::size_t first, std::uint64_t key,
                          double probability, std::span<unsigned char> out) noexcept {
   const std::size_t last = first + out.size();

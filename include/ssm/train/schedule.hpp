@@ -7,19 +7,19 @@
 
 namespace ssm {
 
-/// The learning rate of step 0, 1, …: a linear rise over `warmup` steps, then half a cosine from
-/// `peak` down to `peak · final_fraction` at step `steps`, and that value ever after
-/// (Loshchilov & Hutter 2017, equation 5, without restarts).
+/// A learning rate that rises linearly over `warmup` steps, then falls along half a cosine from
+/// `peak` to `peak · final_fraction` at step `steps`, and keeps that value (Loshchilov & Hutter
+/// 2017, equation 5, without restarts). For step = 0, 1, … and f = final_fraction it is
 ///
-///     peak · (step + 1)/warmup                                              step < warmup
-///     peak · (f + (1 − f)/2 · (1 + cos(π (step − warmup)/(steps − warmup))))  else, f =
-///     final_fraction
+///     peak · (step + 1)/warmup                                                 while step <
+///     warmup, peak · (f + (1 − f)/2 · (1 + cos(π (step − warmup)/(steps − warmup))))   after that.
 struct CosineSchedule {
-  double peak = 1e-3;
-  Index warmup = 0;
-  Index steps = 1;
-  double final_fraction = 0.1;
+  double peak = 1e-3;           ///< the highest learning rate
+  Index warmup = 0;             ///< number of steps over which it rises
+  Index steps = 1;              ///< the step from which on it is constant
+  double final_fraction = 0.1;  ///< the last learning rate as a fraction of peak
 
+  /// The learning rate of a step.
   [[nodiscard]] double operator()(Index step) const noexcept {
     if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
     if (step >= steps) return peak * final_fraction;

@@ -17,46 +17,48 @@ namespace ssm {
 
 /// How the streams of a training run read their text.
 struct StreamOptions {
-  Index length = 256;                ///< bytes a stream reads per step
-  std::uint64_t seed = 1;            ///< of the draws
-  std::uint64_t jump_interval = 64;  ///< mean steps between jumps of a stream; 0: never
-  Index latest_of = 1;               ///< a jump goes to the latest of so many random places
-  double rename = 0;                 ///< probability that a name has other letters (copy_renamed)
+  Index length = 256;      ///< bytes that a stream reads in a step
+  std::uint64_t seed = 1;  ///< of the random numbers
+  std::uint64_t jump_interval =
+      64;               ///< mean number of steps between jumps of a stream; 0: it never jumps
+  Index latest_of = 1;  ///< a jump goes to the latest of this many random places
+  double rename = 0;    ///< probability that a name gets other letters; see copy_renamed
 };
 
-/// Where each of `batch` parallel readers of one text stands.
+/// The positions of `batch` streams that read one text in parallel.
 ///
-/// Truncated back-propagation through time with a carried state: at every step each stream reads
-/// the next `length` bytes of the text, and the model goes on from the state in which the same
-/// stream left it, so that it learns to use context far longer than `length`. Two things send a
-/// stream elsewhere, with its state back at zero:
-///  - fewer than length + 1 bytes are left: it starts again at the beginning of the text;
-///  - a draw of probability 1/jump_interval: it goes to a random place. This keeps starting from
-///    zero, which generation does, among the things that are trained, and mixes the streams.
-/// Names keep their new letters from one such start to the next. Draws are hashes of (seed, step,
-/// stream), not a generator with a state of its own, so that positions and starts are all that a
-/// resumed run needs.
+/// It is for truncated backpropagation through time with a carried state: at every step each stream
+/// reads the next `length` bytes of the text, and the model goes on from the state in which the
+/// stream left it, so that the model learns to use a context much longer than `length`. A stream
+/// continues elsewhere, with its state set to zero,
+///  - at the beginning of the text, when fewer than length + 1 bytes are left;
+///  - at a random place, with probability 1/jump_interval at every step. This mixes the streams,
+///  and
+///    trains the model to start from a state of zero, as it does when it generates text.
+/// The names that copy_renamed changes keep their new letters until the stream starts anew. Random
+/// numbers are hashes of (seed, step, stream), so a resumed run needs only positions and starts.
 struct TextStreams {
-  std::vector<Index> positions;  ///< (batch), where each stream reads next
-  std::vector<Index> starts;     ///< (batch), the step at which each stream last started afresh
+  std::vector<Index> positions;  ///< (batch): the place that each stream reads next
+  std::vector<Index> starts;     ///< (batch): the step at which each stream last started anew
 
   TextStreams() = default;
   /// Streams before their first step.
   explicit TextStreams(Index batch)
       : positions(static_cast<std::size_t>(batch), 0), starts(positions) {}
 
-  /// One step's reading: the inputs, the bytes that follow them, and which streams start afresh.
+  /// What one step reads.
   struct Batch {
-    Tensor<Token, 2> tokens;         ///< (batch, length)
-    Tensor<Token, 2> targets;        ///< (batch, length): tokens one byte later
-    std::vector<bool> fresh;         ///< (batch): the state of this stream must be zero
-    std::vector<unsigned char> row;  ///< scratch of length + 1 bytes
+    Tensor<Token, 2> tokens;   ///< (batch, length)
+    Tensor<Token, 2> targets;  ///< (batch, length): the byte after each token
+    std::vector<bool> fresh;   ///< (batch): whether the state of the stream must be set to zero
+    std::vector<unsigned char> row;  ///< working memory of length + 1 bytes
   };
 
-  /// Reads the batch of step `step`; at step 0 every stream starts at a random place. A random
-  /// place is the latest of `latest_of` draws: 1 is uniform, more favour the end of the text, as
-  /// one who will be judged by what comes after it does. Throws DomainError unless the text has at
-  /// least length + 1 bytes.
+  /// Reads the batch of step `step`. At step 0 every stream starts at a random place. A random
+  /// place is the latest of `latest_of` uniform draws: with 1 it is uniform, with more the end of
+  /// the text is read more often, which pays when the model will be tested on what comes after the
+  /// text.
+  /// @throws DomainError unless the text has at least length + 1 bytes
   void read(std::span<const unsigned char> text, Index step, const StreamOptions& options,
             Batch& batch) {
     const auto size = static_cast<Index>(text.size());

@@ -18,40 +18,42 @@
 
 namespace ssm {
 
+/// How a language model is trained on text.
 struct TextTrainerOptions {
-  Index batch = 16;  ///< parallel streams
-  StreamOptions streams = {};
-  TrainerOptions trainer = {};
-  double dropout = 0;  ///< probability, on what each layer adds
+  Index batch = 16;             ///< parallel streams
+  StreamOptions streams = {};   ///< how the text is read
+  TrainerOptions trainer = {};  ///< schedule, optimizer, clipping and averaging
+  double dropout = 0;           ///< probability that an element of what a layer adds is dropped
 };
 
 /// Trains a language model on the bytes of a text, by truncated backpropagation through time: at
 /// every step each of `batch` streams reads on from the state in which it stopped.
 ///
-/// `Model` is a LanguageModel or has its functions: make_state, tensors of its state, and
-/// loss(backend, model, tokens, targets, state, gradients, options, scratch).
+/// `Model` is a LanguageModel, or a type with the same functions: make_state, tensors of its state,
+/// and loss(backend, model, tokens, targets, state, gradients, options, scratch).
 template <class Model>
 class TextTrainer {
  public:
-  TextTrainerOptions options;  ///< may change between steps, but for the batch
-  Trainer<Model> trainer;      ///< its options are those above
+  TextTrainerOptions options;     ///< all but the batch may be changed between steps
+  Trainer<Model> trainer;         ///< weights and optimizer; its options follow those above
   typename Model::State carried;  ///< the model's state of every stream
-  TextStreams streams;
+  TextStreams streams;            ///< where each stream reads
 
   TextTrainer() = default;
-  /// A run at its beginning. @throws DomainError for options that no run could have
+  /// A run before its first step. @throws DomainError for options out of range
   explicit TextTrainer(Model start, const TextTrainerOptions& o)
       : options(o),
         trainer(std::move(start), o.trainer),
         carried(make_state(trainer.model, check(o).batch)),
         streams(o.batch) {}
 
+  /// The number of steps done so far.
   [[nodiscard]] Index steps() const noexcept { return trainer.steps(); }
 
   /// One step on the next bytes of every stream. A step whose loss is not finite changes no weight,
-  /// and the streams whose state it spoiled start afresh.
-  /// @throws DomainError unless the text has at least length + 1 bytes, and for options that no run
-  ///   could have
+  /// and the streams whose state it made NaN or infinite start anew.
+  /// @throws DomainError unless the text has at least length + 1 bytes, and for options out of
+  /// range
   TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
     trainer.options = check(options).trainer;
     streams.read(text, trainer.steps(), options.streams, batch_);

@@ -15,22 +15,26 @@
 
 namespace ssm {
 
+/// How a model is trained.
 struct TrainerOptions {
-  CosineSchedule schedule = {};
-  AdamWOptions adamw = {};  ///< its learning rate is the schedule's
-  double max_norm = 1;  ///< gradients are clipped to it; infinity: never
-  double average = 0;   ///< decay of the moving average of the weights; 0: none is kept
+  CosineSchedule schedule = {};  ///< the learning rate of every step
+  AdamWOptions adamw =
+      {};               ///< the optimizer; its learning rate is replaced by that of the schedule
+  double max_norm = 1;  ///< gradients are scaled down to this norm; infinity: never
+  double average = 0;   ///< decay of the moving average of the weights; 0: no average
 };
 
-/// What one step of training saw.
+/// What one step of training reports.
 struct TrainingReport {
   double loss = 0;           ///< before the update
   double gradient_norm = 0;  ///< before clipping
-  double learning_rate = 0;
-  bool finite = true;  ///< false: loss or norm is NaN or infinite, and no weight was changed
+  double learning_rate = 0;  ///< of this step
+  bool finite =
+      true;  ///< false when the loss or the norm is NaN or infinite; no weight was changed then
 };
 
-/// Trains any layer or model: its weights, the optimizer, the average, and room for the gradients.
+/// Trains any layer or model. It owns the weights, the optimizer, the average, and memory for the
+/// gradients.
 ///
 ///     ssm::Trainer trainer(model, {.schedule = {.peak = 3e-3, .steps = 1000}});
 ///     while (trainer.steps() < 1000)
@@ -40,29 +44,30 @@ struct TrainingReport {
 template <class Model>
 class Trainer {
  public:
-  using Groups = std::function<ParameterGroup(std::string_view, bool)>;
+  using Groups = std::function<ParameterGroup(std::string_view, bool)>;  ///< see DefaultGroups
 
-  Model model;            ///< as trained so far
-  Model average;          ///< moving average of its weights; unused without averaging
-  Optimizer<Model> optimizer;
-  TrainerOptions options;
-  Groups groups = DefaultGroups();
+  Model model;                 ///< the weights as trained so far
+  Model average;               ///< the moving average of the weights, if options.average is not 0
+  Optimizer<Model> optimizer;  ///< moments and number of steps
+  TrainerOptions options;      ///< may be changed between steps
+  Groups groups = DefaultGroups();  ///< learning rate and weight decay of each parameter
 
   Trainer() = default;
-  /// A run at its beginning. @throws DomainError for options that no run could have
+  /// A run before its first step. @throws DomainError for options out of range
   explicit Trainer(Model start, const TrainerOptions& o = {})
       : model(std::move(start)), average(model), optimizer(model), options(o), gradients_(model) {
     check();
   }
 
-  /// Steps done so far.
+  /// The number of steps done so far.
   [[nodiscard]] Index steps() const noexcept { return optimizer.step; }
-  /// The weights to evaluate and to ship.
+  /// The weights to use: the average if there is one, otherwise the weights as trained so far.
   [[nodiscard]] const Model& best() const noexcept { return options.average > 0 ? average : model; }
-  /// The gradients of the last step, as clipped.
+  /// The gradients of the last step, after clipping.
   [[nodiscard]] const Model& gradients() const noexcept { return gradients_; }
 
-  /// One step. `loss(model, gradients)` returns the mean loss and overwrites the gradients.
+  /// One step. `loss(model, gradients)` must return the mean loss and overwrite the gradients.
+  /// @throws DomainError for options out of range, and what `loss` throws
   template <class Loss>
   TrainingReport step(const Cpu& backend, Loss&& loss) {
     TrainingReport report;
