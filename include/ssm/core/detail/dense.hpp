@@ -15,11 +15,11 @@
 namespace ssm::detail {
 
 /// x y without the look for infinities that std::complex takes.
-inline std::complex<double> times(std::complex<double> x, std::complex<double> y) noexcept {
+inline std::complex<double> product_of(std::complex<double> x, std::complex<double> y) noexcept {
   return {x.real() * y.real() - x.imag() * y.imag(), x.real() * y.imag() + x.imag() * y.real()};
 }
 template <class T>
-T times(const T& x, const T& y) noexcept {
+T product_of(const T& x, const T& y) noexcept {
   return x * y;
 }
 

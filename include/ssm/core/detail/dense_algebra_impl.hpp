@@ -312,15 +312,15 @@ SSM_INLINE ComplexSchurForm complex_schur(std::string_view function, const RealM
     const Complex s = turn * (std::conj(q) / length), s_bar = std::conj(s);
     for (Index j = first_column; j < n; ++j) {
       const Complex x = T(i, j), y = T(i + 1, j);
-      T(i, j) = c * x + times(s, y);
-      T(i + 1, j) = c * y - times(s_bar, x);
+      T(i, j) = c * x + product_of(s, y);
+      T(i + 1, j) = c * y - product_of(s_bar, x);
     }
     const auto rotate_columns = [&](ComplexMatrix& M, Index rows) {
       Complex *x = M.col(i), *y = M.col(i + 1);
       for (Index k = 0; k < rows; ++k) {
         const Complex a = x[k], b = y[k];
-        x[k] = c * a + times(s_bar, b);
-        y[k] = c * b - times(s, a);
+        x[k] = c * a + product_of(s_bar, b);
+        y[k] = c * b - product_of(s, a);
       }
     };
     rotate_columns(T, last_row + 1);

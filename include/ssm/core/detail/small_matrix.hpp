@@ -36,7 +36,7 @@ void add_product_to(C& c, const A& a, const B& b) {
     for (Index j = 0; j < cols; ++j)
       for (Index k = 0; k < depth; ++k) {
         const auto weight = b(k, j);
-        for (Index i = 0; i < rows; ++i) c(i, j) += times(a(i, k), weight);
+        for (Index i = 0; i < rows; ++i) c(i, j) += product_of(a(i, k), weight);
       }
   }
 }
@@ -96,9 +96,9 @@ class SmallLu {
         for (Index j = 0; j < n; ++j) std::swap(lu_(k, j), lu_(pivot, j));
       if (lu_(k, k) == T(0)) continue;
       const T inverse = T(1) / lu_(k, k);
-      for (Index i = k + 1; i < n; ++i) lu_(i, k) = times(lu_(i, k), inverse);
+      for (Index i = k + 1; i < n; ++i) lu_(i, k) = product_of(lu_(i, k), inverse);
       for (Index j = k + 1; j < n; ++j)
-        for (Index i = k + 1; i < n; ++i) lu_(i, j) -= times(lu_(i, k), lu_(k, j));
+        for (Index i = k + 1; i < n; ++i) lu_(i, j) -= product_of(lu_(i, k), lu_(k, j));
     }
   }
 
@@ -126,10 +126,10 @@ class SmallLu {
     permute(b);
     for (Index j = 0; j < b.cols(); ++j) {
       for (Index k = 0; k < n; ++k)
-        for (Index i = k + 1; i < n; ++i) b(i, j) -= times(lu_(i, k), b(k, j));
+        for (Index i = k + 1; i < n; ++i) b(i, j) -= product_of(lu_(i, k), b(k, j));
       for (Index k = n; k-- > 0;) {
         b(k, j) /= lu_(k, k);
-        for (Index i = 0; i < k; ++i) b(i, j) -= times(lu_(i, k), b(k, j));
+        for (Index i = 0; i < k; ++i) b(i, j) -= product_of(lu_(i, k), b(k, j));
       }
     }
     return b;
@@ -141,11 +141,11 @@ class SmallLu {
     const Index n = lu_.rows();
     for (Index j = 0; j < b.cols(); ++j) {
       for (Index k = 0; k < n; ++k) {
-        for (Index i = 0; i < k; ++i) b(k, j) -= times(lu_(i, k), b(i, j));
+        for (Index i = 0; i < k; ++i) b(k, j) -= product_of(lu_(i, k), b(i, j));
         b(k, j) /= lu_(k, k);
       }
       for (Index k = n; k-- > 0;)
-        for (Index i = k + 1; i < n; ++i) b(k, j) -= times(lu_(i, k), b(i, j));
+        for (Index i = k + 1; i < n; ++i) b(k, j) -= product_of(lu_(i, k), b(i, j));
     }
     permute(b, true);
     return b;

@@ -21,7 +21,7 @@ SSM_INLINE ComplexMatrix triangular_square_root(const ComplexMatrix& T) {
     R(j, j) = std::sqrt(T(j, j));
     for (Index i = j; i-- > 0;) {
       std::complex<double> rest = T(i, j);
-      for (Index k = i + 1; k < j; ++k) rest -= times(R(i, k), R(k, j));
+      for (Index k = i + 1; k < j; ++k) rest -= product_of(R(i, k), R(k, j));
       R(i, j) = rest / (R(i, i) + R(j, j));
     }
   }
@@ -50,7 +50,7 @@ SSM_INLINE ComplexMatrix logarithm_near_identity(const ComplexMatrix& X) {
     for (Index j = 0; j < n; ++j)
       for (Index k = j + 1; k-- > 0;) {
         const std::complex<double> y = term(k, j) /= 1.0 + x * X(k, k), weight = x * y;
-        for (Index i = 0; i < k; ++i) term(i, j) -= times(X(i, k), weight);
+        for (Index i = 0; i < k; ++i) term(i, j) -= product_of(X(i, k), weight);
       }
     sum += node.weight / 2 * term;
   }

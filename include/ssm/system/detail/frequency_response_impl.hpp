@@ -38,8 +38,8 @@ SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<doubl
     const auto rotate = [&](ComplexMatrix& matrix, Index from) {
       for (Index j = from; j < matrix.cols(); ++j) {
         const Complex x = matrix(k, j), y = matrix(k + 1, j);
-        matrix(k, j) = times(c, x) + times(s, y);
-        matrix(k + 1, j) = times(std::conj(c), y) - times(std::conj(s), x);
+        matrix(k, j) = product_of(c, x) + product_of(s, y);
+        matrix(k + 1, j) = product_of(std::conj(c), y) - product_of(std::conj(s), x);
       }
     };
     rotate(M, k);
@@ -48,7 +48,7 @@ SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<doubl
   for (Index j = 0; j < inputs; ++j) {
     for (Index k = n; k-- > 0;) {
       const Complex weight = X(k, j) /= M(k, k);
-      for (Index i = 0; i < k; ++i) X(i, j) -= times(M(i, k), weight);
+      for (Index i = 0; i < k; ++i) X(i, j) -= product_of(M(i, k), weight);
     }
     for (Index i = 0; i < C.rows(); ++i) {
       Complex sum = D(i, j);

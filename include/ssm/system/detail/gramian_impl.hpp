@@ -32,18 +32,18 @@ SSM_INLINE ComplexMatrix hammarling(Time time, const ComplexMatrix& T, ComplexMa
     for (Index i = 0; i < inputs; ++i) b(i) = B(j, i) / size;
     for (Index k = 0; k < j; ++k) {
       along(k) = 0;
-      for (Index i = 0; i < inputs; ++i) along(k) += times(B(k, i), std::conj(b(i)));
+      for (Index i = 0; i < inputs; ++i) along(k) += product_of(B(k, i), std::conj(b(i)));
       above(k) = T(k, j) * tau;
       U(k, j) = continuous ? -above(k) - along(k) * decay
-                           : times(above(k), std::conj(lambda)) + along(k) * decay;
+                           : product_of(above(k), std::conj(lambda)) + along(k) * decay;
     }
     // u of the rows above, in the direction of b
     const Complex factor = continuous ? Complex(1) : -std::conj(lambda);
     const Complex shift = continuous ? std::conj(lambda) : Complex(1);
     for (Index k = j; k-- > 0;) {
-      const Complex u = U(k, j) /= times(factor, T(k, k)) + shift;
-      const Complex weight = times(factor, u);
-      for (Index i = 0; i < k; ++i) U(i, j) -= times(T(i, k), weight);
+      const Complex u = U(k, j) /= product_of(factor, T(k, k)) + shift;
+      const Complex weight = product_of(factor, u);
+      for (Index i = 0; i < k; ++i) U(i, j) -= product_of(T(i, k), weight);
     }
     for (Index k = 0; k < j; ++k) {
       if (continuous) {
@@ -51,11 +51,11 @@ SSM_INLINE ComplexMatrix hammarling(Time time, const ComplexMatrix& T, ComplexMa
         continue;
       }
       Complex sum = above(k);
-      for (Index i = k; i < j; ++i) sum += times(T(k, i), U(i, j));
-      change(k) = decay * sum - times(lambda + 1.0, along(k));
+      for (Index i = k; i < j; ++i) sum += product_of(T(k, i), U(i, j));
+      change(k) = decay * sum - product_of(lambda + 1.0, along(k));
     }
     for (Index i = 0; i < inputs; ++i)
-      for (Index k = 0; k < j; ++k) B(k, i) += times(change(k), b(i));
+      for (Index k = 0; k < j; ++k) B(k, i) += product_of(change(k), b(i));
   }
   return U;
 }

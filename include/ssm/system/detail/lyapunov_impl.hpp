@@ -76,20 +76,20 @@ SSM_INLINE RealMatrix solve_in_schur_form(Time time, const SchurForm& schur, con
     const Complex lambda = std::conj(T(k, k));
     for (Index i = 0; i < n; ++i) known(i) = 0;
     for (Index j = k + 1; j < n; ++j)
-      for (Index i = 0; i < n; ++i) known(i) += times(Y(i, j), std::conj(T(k, j)));
+      for (Index i = 0; i < n; ++i) known(i) += product_of(Y(i, j), std::conj(T(k, j)));
     if (time == Time::discrete)
       for (Index i = 0; i < n; ++i) {  // known ← T known, from the top as T is triangular
         Complex sum = 0;
-        for (Index j = i; j < n; ++j) sum += times(T(i, j), known(j));
+        for (Index j = i; j < n; ++j) sum += product_of(T(i, j), known(j));
         known(i) = sum;
       }
     for (Index i = 0; i < n; ++i) Y(i, k) += known(i);
     const Complex factor = time == Time::continuous ? Complex(-1) : -lambda;
     const Complex shift = time == Time::continuous ? -lambda : Complex(1);
     for (Index j = n; j-- > 0;) {
-      const Complex y = Y(j, k) /= times(factor, T(j, j)) + shift;
-      const Complex weight = times(factor, y);
-      for (Index i = 0; i < j; ++i) Y(i, k) -= times(T(i, j), weight);
+      const Complex y = Y(j, k) /= product_of(factor, T(j, j)) + shift;
+      const Complex weight = product_of(factor, y);
+      for (Index i = 0; i < j; ++i) Y(i, k) -= product_of(T(i, j), weight);
     }
   }
   return real_part(U * Y * U_adjoint);
