@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 #include <Eigen/LU>
 #include <algorithm>
 #include <cmath>
@@ -22,6 +21,7 @@
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/system/linearize.hpp"
 #include "ssm/system/lqr.hpp"
+#include "ssm/system/poles_zeros.hpp"
 
 namespace {
 
@@ -139,7 +139,7 @@ Trim level_flight() {
   };
   Eigen::Vector3d unknown(.05, 0, 10);
   for (int i = 0; i < 20; ++i)
-    unknown -= ssm::jacobian(accelerations, unknown).partialPivLu().solve(accelerations(unknown));
+    unknown -= ssm::jacobian(accelerations, unknown).inverse() * accelerations(unknown);
   if (!(accelerations(unknown).norm() < 1e-9))
     throw std::runtime_error("no level flight at this speed");
   const auto [x, u] = settings(unknown);
@@ -158,10 +158,11 @@ void fly(State& x, const Controls& u, double seconds, Noise& air) {
   }
 }
 
-/// The modes of x' = A x, each pair of poles once.
-void print_modes(const char* name, const Eigen::Matrix<double, 12, 12>& A) {
-  const Eigen::EigenSolver<Eigen::MatrixXd> solver(A, false);
-  std::vector<std::complex<double>> poles(solver.eigenvalues().begin(), solver.eigenvalues().end());
+/// The modes of a system, each pair of poles once.
+template <class System>
+void print_modes(const char* name, const System& system) {
+  const auto found = ssm::poles(system);
+  std::vector<std::complex<double>> poles(found.begin(), found.end());
   std::sort(poles.begin(), poles.end(), [](auto a, auto b) {
     return std::pair(a.real(), a.imag()) < std::pair(b.real(), b.imag());
   });
@@ -220,8 +221,9 @@ int run(const Options& o) {
   const auto regulator =
       ssm::lqr(linear, Eigen::MatrixXd(worth.cwiseAbs2().cwiseInverse().asDiagonal()),
                Eigen::MatrixXd(effort.cwiseAbs2().cwiseInverse().asDiagonal()));
-  print_modes("Left alone:", linear.A());
-  print_modes("Regulated:", linear.A() - linear.B() * regulator.K);
+  print_modes("Left alone:", linear);
+  print_modes("Regulated:",
+              ssm::StateSpace(linear.A() - linear.B() * regulator.K, linear.B(), linear.C()));
 
   const Readings reading = reading_errors();
   const ssm::NoisyStateSpace noisy(linear, Eigen::Matrix<double, 12, 12>(turbulence().asDiagonal()),
@@ -275,7 +277,8 @@ int run(const Options& o) {
     const State off = belief.mean + trim.x - truth;
     if (now > 2) {
       squares += off.cwiseAbs2();
-      normalized += off.dot(belief.covariance.ldlt().solve(off)) / 12;
+      normalized +=
+          ssm::squared_distance(ssm::Innovation<double, 12, 12>{off, belief.covariance, {}}) / 12;
       ++samples;
     }
     if (k % 5 == 0) {

@@ -162,7 +162,8 @@ int run(const Options& o) {
     if (now > 5) {  // the first seconds find out where the car is
       errors.estimate += off.cwiseAbs2();
       errors.position += off.head<2>().squaredNorm();
-      errors.normalized += off.dot(belief.covariance.ldlt().solve(off));
+      errors.normalized +=
+          ssm::squared_distance(ssm::Innovation<double, 6, 6>{off, belief.covariance, {}});
       ++errors.samples;
     }
     if (k % (ticks / 12 > 0 ? ticks / 12 : 1) == 0)

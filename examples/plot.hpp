@@ -11,6 +11,11 @@
 #include <utility>
 #include <vector>
 
+#if !defined(_WIN32)
+#include <sys/ioctl.h>
+#include <unistd.h>
+#endif
+
 /// Line plots of the examples, as text for a terminal and as an SVG image.
 namespace plot {
 
@@ -241,9 +246,18 @@ inline std::string to_svg(const Plot& plot) {
   return svg + "</svg>\n";
 }
 
+/// How many columns a plot may take with its margin: those of the terminal, or else 80.
+inline int columns() {
+#if !defined(_WIN32)
+  winsize size{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+#endif
+  return 80;
+}
+
 /// Prints a plot, and writes it to an SVG file unless `svg` is empty. Throws std::runtime_error.
 inline void show(const Plot& plot, const std::string& svg) {
-  std::printf("\n%s\n", to_text(plot).c_str());
+  std::printf("\n%s\n", to_text(plot, std::clamp(columns() - 8, 24, 72)).c_str());
   if (svg.empty()) return;
   std::ofstream file(svg);
   file << to_svg(plot);

@@ -9,6 +9,7 @@
 #include <exception>
 #include <string>
 
+#include "options.hpp"
 #include "plot.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
@@ -57,23 +58,21 @@ void print(const char* name, const Matrix& matrix) {
 Options parse(int argc, char* argv[]) {
   CLI::App app{"A mass on a spring, simulated exactly: m y'' + c y' + k y = F"};
   Options o;
-  app.add_option("--mass", o.model.mass, "m, kg")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  app.add_option("--mass", o.model.mass, "m, kg")->check(options::positive)->capture_default_str();
   app.add_option("--damping", o.model.damping, "c, N s/m")
-      ->check(CLI::NonNegativeNumber)
+      ->check(options::not_negative)
       ->capture_default_str();
   app.add_option("--stiffness", o.model.stiffness, "k, N/m")
-      ->check(CLI::PositiveNumber)
+      ->check(options::positive)
       ->capture_default_str();
   app.add_option("--force", o.force, "F, N, constant from t = 0; 0 leaves the free response")
       ->capture_default_str();
   app.add_option("--start", o.start, "y at t = 0, m, at rest")->capture_default_str();
   app.add_option("--dt", o.dt, "time between samples, s")
-      ->check(CLI::PositiveNumber)
+      ->check(options::positive)
       ->capture_default_str();
   app.add_option("--seconds", o.seconds, "how long to simulate, s")
-      ->check(CLI::PositiveNumber)
+      ->check(options::positive)
       ->capture_default_str();
   app.add_option("--svg", o.svg, "write the plot to this file");
   try {

@@ -7,6 +7,7 @@
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/contains.hpp"
 #include "support/random.hpp"
 
 using namespace ssm;
@@ -16,6 +17,7 @@ using Eigen::MatrixXd;
 using Eigen::RowVector2d;
 using Eigen::Vector2d;
 using Eigen::Vector3d;
+using ssm::test::contains;
 
 namespace {
 
@@ -154,7 +156,26 @@ TEST_CASE("a mode rests for a step of zero and a NaN step gives NaN; no system i
       CHECK_THROWS_AS(discretize(method, system, delta), DomainError);
   }
   CHECK_THROWS_WITH(zero_order_hold(system, -0.5),
-                    "DiscreteStateSpace: delta is -0.500000, expected positive and finite");
+                    "zero_order_hold: delta is -0.500000, expected positive and finite");
+}
+
+TEST_CASE("every method names itself when its step is not one, and a hold that overflows says so") {
+  const auto growing = mode(1, 1);
+  CHECK_THROWS_WITH(zero_order_hold(growing, 0.),
+                    "zero_order_hold: delta is 0.000000, expected positive and finite");
+  CHECK_THROWS_WITH(first_order_hold(growing, 0.), contains("first_order_hold: delta is"));
+  CHECK_THROWS_WITH(bilinear(growing, 0.), contains("bilinear: delta is"));
+  CHECK_THROWS_WITH(tustin(growing, 0.), contains("tustin: delta is"));
+  CHECK_THROWS_WITH(forward_euler(growing, 0.), contains("forward_euler: delta is"));
+  CHECK_THROWS_WITH(backward_euler(growing, 0.), contains("backward_euler: delta is"));
+  CHECK_THROWS_WITH(impulse_invariant(growing, 0.), contains("impulse_invariant: delta is"));
+  CHECK_THROWS_WITH(
+      zero_order_hold(growing, 1000.),
+      "zero_order_hold: e^(delta A) with delta = 1000.000000 is not finite, expected a "
+      "delta over which the system does not overflow");
+  CHECK_THROWS_WITH(first_order_hold(growing, 1000.), contains("is not finite, expected a delta"));
+  CHECK_THROWS_WITH(impulse_invariant(growing, 1000.), contains("is not finite, expected a delta"));
+  CHECK(std::isnan(zero_order_hold(mode(std::nan(""), 1), 1.).A_bar()(0)));
 }
 
 TEST_CASE("an implicit step over a pole is refused, and a stiff one is not") {

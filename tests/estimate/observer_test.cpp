@@ -1,10 +1,13 @@
+#define EIGEN_RUNTIME_NO_MALLOC  // this test has no precompiled header
 #include "ssm/estimate/observer.hpp"
 
 #include <cmath>
+#include <vector>
 
 #include "estimate/random_noisy.hpp"
 #include "ssm/estimate/steady_kalman.hpp"
 #include "support/catch.hpp"
+#include "support/count_allocations.hpp"
 
 using namespace ssm;
 using namespace ssm::test;
@@ -75,4 +78,34 @@ TEST_CASE("an observer's error decays by A_bar − L C, and with a Kalman gain i
   CHECK(observed == before);
   CHECK_THROWS_WITH(Observer<double>(sampled, MatrixXd(3, 2)),
                     "Observer: gain is (3, 2), expected (4, 2)");
+}
+
+TEST_CASE("a step of an observer does not allocate, and takes numbers for one input and output") {
+  Random random(10);
+  const auto sampled = zero_order_hold(random_noisy(random, 3, 1, 1).system(), .2);
+  const Observer<double> observer(sampled, MatrixXd::Constant(3, 1, .1));
+  const DiscreteStateSpace<double, 3, 1, 1> small(sampled.A_bar(), sampled.B_bar(), sampled.C(),
+                                                  sampled.D(), sampled.delta());
+  const Observer<double, 3, 1, 1> fixed(small, Eigen::Vector3d::Constant(.1));
+  VectorXd x = VectorXd::Zero(3), want = x;
+  Eigen::Vector3d fixed_x(0, 0, 0);
+  observer_step(observer, .4, -2., want);
+  const VectorXd u = VectorXd::Constant(1, .4);
+  const std::vector<double> y{-2};
+  Eigen::internal::set_is_malloc_allowed(false);
+  CHECK(allocations_of([&] {
+          observer_step(observer, u, y, x);
+          observer_step(fixed, .4, -2., fixed_x);
+        }) == 0);
+  Eigen::internal::set_is_malloc_allowed(true);
+  CHECK(distance(x, want) <= 1e-15);
+  CHECK(distance(fixed_x, want) <= 1e-15);
+
+  const Observer<double> large(
+      DiscreteStateSpace<double>(MatrixXd::Identity(300, 300) / 2, MatrixXd::Ones(300, 1),
+                                 MatrixXd::Zero(1, 300), MatrixXd::Zero(1, 1), 1.),
+      MatrixXd::Ones(300, 1));
+  VectorXd many = VectorXd::Ones(300);
+  observer_step(large, 1., 2., many);
+  CHECK(many == VectorXd::Constant(300, 3.5));
 }

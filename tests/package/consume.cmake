@@ -7,7 +7,11 @@ function(run)
 endfunction()
 
 if(SSM_WAY STREQUAL "find_package")
-  run(${CMAKE_COMMAND} --install ${SSM_BINARY} --prefix ${WORK}/prefix)
+  run(${CMAKE_COMMAND} -S ${SSM_SOURCE} -B ${WORK}/ssm -G ${GENERATOR} -DCMAKE_BUILD_TYPE=Release
+      -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_COMPILED=ON -DSSM_BUILD_TESTS=OFF -DSSM_BUILD_BENCH=OFF
+      -DSSM_BUILD_EXAMPLES=OFF)
+  run(${CMAKE_COMMAND} --build ${WORK}/ssm)
+  run(${CMAKE_COMMAND} --install ${WORK}/ssm --prefix ${WORK}/prefix)
   set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 else()
   set(where -DSSM_SOURCE=${SSM_SOURCE})
@@ -17,3 +21,6 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${WORK}/build -G $
     -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_WAY=${SSM_WAY} ${where})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)
+if(NOT SSM_WAY STREQUAL "FetchContent")
+  run(${WORK}/build/consumer_compiled)
+endif()

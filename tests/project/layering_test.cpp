@@ -80,6 +80,7 @@ TEST_CASE("a folder includes only the folders that stand before it") {
     INFO(name.string());
     REQUIRE(name.extension() == ".hpp");
     REQUIRE(*name.begin() == "ssm");
+    if (std::distance(name.begin(), name.end()) == 2) continue;  // an umbrella over rooms
     const std::string folder = folder_of(name);
     REQUIRE(may_include.count(folder) == 1);
     for (const Include& include : includes_of(source / header)) {

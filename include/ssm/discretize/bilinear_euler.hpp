@@ -77,12 +77,14 @@ template <Scalar K>
 ///
 /// This is not Tustin's method, which has the same A_bar but other B, C and D.
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @throws DomainError when I − Δ/2 A is singular, or Δ not positive and finite
 /// Cost: one LU of (states) and states + inputs solves.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> bilinear(const StateSpace<T, N, M, P>& system,
                                                       std::type_identity_t<T> delta) {
+  detail::check_sampling("bilinear", delta);
   const auto lu = detail::factor_implicit("bilinear", system.A(), delta / T(2));
   const Eigen::Matrix<T, N, M> input = delta * system.B();
   return {lu.solve(detail::explicit_step(system.A(), delta / T(2))), lu.solve(input), system.C(),
@@ -91,17 +93,20 @@ template <class T, int N, int M, int P>
 
 /// Forward Euler, first order in Δ: A_bar = I + ΔA, B_bar = ΔB, C and D unchanged. Stable only
 /// when every |1 + Δλ| ≤ 1.
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @throws DomainError when Δ is not positive and finite
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> forward_euler(const StateSpace<T, N, M, P>& system,
                                                            std::type_identity_t<T> delta) {
+  detail::check_sampling("forward_euler", delta);
   return {detail::explicit_step(system.A(), delta), delta * system.B(), system.C(), system.D(),
           delta};
 }
 
 /// Backward Euler, first order in Δ: A_bar = (I − ΔA)⁻¹, B_bar = (I − ΔA)⁻¹ ΔB, C and D
 /// unchanged. Stable, and damps fast modes fully, when A is stable.
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @throws DomainError when I − ΔA is singular, or Δ not positive and finite
 /// Cost: one LU of (states) and states + inputs solves.
@@ -109,6 +114,7 @@ template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> backward_euler(const StateSpace<T, N, M, P>& system,
                                                             std::type_identity_t<T> delta) {
   using Matrix = Eigen::Matrix<T, N, N>;
+  detail::check_sampling("backward_euler", delta);
   const auto lu = detail::factor_implicit("backward_euler", system.A(), delta);
   const Matrix identity = Matrix::Identity(system.states(), system.states());
   const Eigen::Matrix<T, N, M> input = delta * system.B();

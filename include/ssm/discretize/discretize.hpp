@@ -86,6 +86,8 @@ template <Scalar K>
 
 /// Discretizes a diagonal system with one Δ per channel: element by element as for one mode.
 ///
+/// @param backend how many threads
+/// @param method how the system is sampled
 /// @param lambda (channels, state), 1/s, real or complex
 /// @param delta Δ (channels), s
 /// @param a_bar (channels, state), written
@@ -114,6 +116,8 @@ void discretize_diagonal(const Cpu& backend, Discretization method,
 
 /// The same with a Δ that changes from step to step.
 ///
+/// @param backend how many threads
+/// @param method how the system is sampled
 /// @param lambda (channels, state), 1/s, real or complex
 /// @param delta Δ (length, channels), s
 /// @param a_bar (length, channels, state), written

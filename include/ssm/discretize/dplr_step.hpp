@@ -25,8 +25,11 @@ namespace ssm {
 template <std::floating_point T>
 class DplrStep {
  public:
+  /// One number for each mode.
   using Vector = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
+  /// A column for each rank.
   using Matrix = Eigen::Matrix<std::complex<T>, Dynamic, Dynamic>;
+  /// The highest rank of P.
   static constexpr int highest_rank = 16;
 
   /// @param lambda Λ (state/2), 1/s
@@ -87,6 +90,7 @@ class DplrStep {
     }
   }
 
+  /// state/2.
   [[nodiscard]] Index modes() const noexcept { return E_.size(); }
 
   /// Moves h (state/2) by one step under the input u. No allocation, no lock, no exception.

@@ -14,8 +14,9 @@ namespace ssm {
 ///   x_{t+1} = A_bar x_t + B_start u_t + B_end u_{t+1}.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic>
 struct RampStep {
-  Eigen::Matrix<T, States, States> A_bar;
-  Eigen::Matrix<T, States, Inputs> B_start, B_end;
+  Eigen::Matrix<T, States, States> A_bar;    ///< (states, states)
+  Eigen::Matrix<T, States, Inputs> B_start;  ///< (states, inputs), of the input as it begins
+  Eigen::Matrix<T, States, Inputs> B_end;    ///< (states, inputs), of the input as it ends
 };
 
 /// The step of Δ over a ramp: with Γ₁ = Δ φ₁(ΔA) B and Γ₂ = Δ φ₂(ΔA) B, φ₂(z) = (φ₁(z) − 1)/z,
@@ -26,7 +27,9 @@ struct RampStep {
 /// Workman, Digital Control of Dynamic Systems, 3rd ed., section 6.3.2). Singular and stiff A are
 /// as good as any.
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s; 0 gives the identity, a negative Δ runs back in time
+/// @throws DomainError when e^{ΔA} overflows
 /// Cost: matrix_exponential of (states + inputs), with inputs columns more; no allocation for
 /// fixed sizes.
 template <class T, int N, int M, int P>
@@ -70,6 +73,7 @@ template <class T, int N, int M, int P>
       step.B_end(i, j) = static_cast<T>(end);
     }
   }
+  detail::check_held("ramp_step", system, delta, step.A_bar, step.B_start, step.B_end);
   return step;
 }
 
@@ -84,11 +88,13 @@ template <class T, int N, int M, int P>
 /// output at the time of u_t.
 ///
 /// @param delta Δ, s
-/// @throws DomainError when Δ is not positive and finite
+/// @param system A, B, C, D
+/// @throws DomainError when Δ is not positive and finite, or e^{ΔA} overflows
 /// Cost: that of ramp_step.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> first_order_hold(const StateSpace<T, N, M, P>& system,
                                                               std::type_identity_t<T> delta) {
+  detail::check_sampling("first_order_hold", delta);
   const RampStep<T, N, M> step = ramp_step(system, delta);
   return {step.A_bar, step.B_start + detail::multiply(step.A_bar, step.B_end), system.C(),
           system.D() + detail::multiply(system.C(), step.B_end), delta};

@@ -63,6 +63,7 @@ template <class T, int N, int M, int P>
 }
 
 /// The same for Tustin's method prewarped at ω: Δ' = 2 tan(ωΔ/2)/ω takes the place of Δ.
+/// @param system A_bar, B_bar, C, D and Δ
 /// @param frequency ω, rad/s, with 0 ≤ ωΔ < π
 /// @throws DomainError when ωΔ is outside [0, π) or A_bar has an eigenvalue −1
 template <class T, int N, int M, int P>

@@ -12,13 +12,16 @@ namespace ssm {
 /// How a discretized mode moves with its λ and its Δ: the derivatives of DiscreteMode.
 template <Scalar K>
 struct DiscreteModeSlopes {
-  K a_by_lambda, a_by_delta;  ///< of a_bar, s and 1/s
-  K b_by_lambda, b_by_delta;  ///< of b_bar_factor, s² and 1
+  K a_by_lambda;  ///< of a_bar by λ, s
+  K a_by_delta;   ///< of a_bar by Δ, 1/s
+  K b_by_lambda;  ///< of b_bar_factor by λ, s²
+  K b_by_delta;   ///< of b_bar_factor by Δ
 };
 
 /// The derivatives of `discretize(method, λ, Δ)` of one mode, by a method that keeps C and D. With
 /// z = Δλ, a_bar = f(z) and b_bar_factor = Δ h(z) they are Δ f′, λ f′, Δ² h′ and h + z h′.
 ///
+/// @param method how the system is sampled
 /// @param lambda λ, 1/s, real or complex
 /// @param delta Δ, s
 template <Scalar K>

@@ -17,6 +17,7 @@ template <class T, int N, int M, int P>
 DiscreteStateSpace<T, N, M, P> map_bilinearly(std::string_view function,
                                               const StateSpace<T, N, M, P>& system, T h, T alpha,
                                               T delta) {
+  check_sampling(function, delta);
   const auto lu = factor_implicit(function, system.A(), alpha * h);
   const Eigen::Matrix<T, N, M> input = h * system.B();
   const Eigen::Matrix<T, N, M> B_bar = lu.solve(input);
@@ -49,6 +50,7 @@ T prewarped_step(std::string_view function, T delta, T frequency) {
 /// when α ≥ 1/2. C and D change; ssm::bilinear is S4's map, which keeps them. Read the output by
 /// Readout::before.
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @param alpha α, in [0, 1]
 /// @throws DomainError when α is outside [0, 1], E is singular, or Δ not positive and finite
@@ -66,6 +68,7 @@ template <class T, int N, int M, int P>
 /// Δ. The response at the angular frequency ω is that of the continuous system at
 /// (2/Δ) tan(ωΔ/2).
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @throws DomainError when I − Δ/2 A is singular, or Δ not positive and finite
 template <class T, int N, int M, int P>
@@ -77,6 +80,7 @@ template <class T, int N, int M, int P>
 /// Tustin's method prewarped: with Δ' = 2 tan(ωΔ/2)/ω in the place of Δ, the sampled system has
 /// the continuous one's response at ω exactly, magnitude and phase.
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @param frequency ω, rad/s, with 0 ≤ ωΔ < π
 /// @throws DomainError when ωΔ is outside [0, π), I − Δ'/2 A is singular, or Δ not positive and
@@ -96,6 +100,7 @@ template <class T, int N, int M, int P>
 /// (Oppenheim & Schafer, Discrete-Time Signal Processing, section 7.2.1). Frequencies above
 /// Nyquist fold back. Read the output by Readout::before.
 ///
+/// @param system A, B, C, D
 /// @param delta Δ, s
 /// @throws DomainError when D is not 0, as an impulse through D has no samples, or Δ is not
 ///   positive and finite
@@ -105,7 +110,9 @@ template <class T, int N, int M, int P>
                                                                std::type_identity_t<T> delta) {
   if (!(system.D().array() == T(0)).all())
     detail::throw_domain("impulse_invariant", "D", "not zero", "zero");
+  detail::check_sampling("impulse_invariant", delta);
   const Eigen::Matrix<T, N, N> A_bar = matrix_exponential(system.A() * delta);
+  detail::check_held("impulse_invariant", system, delta, A_bar);
   return {A_bar, delta * detail::multiply(A_bar, system.B()), system.C(),
           delta * detail::multiply(system.C(), system.B()), delta};
 }

@@ -3,6 +3,8 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <concepts>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "ssm/core/detail/compiled.hpp"
@@ -42,7 +44,7 @@ concept Scalar = std::floating_point<Real<K>>;
 /// One discretized mode of a diagonal system: x_t = a_bar x_{t−1} + b_bar_factor · (B u_t).
 template <Scalar K>
 struct DiscreteMode {
-  K a_bar;
+  K a_bar;         ///< what of the state is left after Δ
   K b_bar_factor;  ///< B_bar = b_bar_factor · B; unit s
 };
 
@@ -66,13 +68,34 @@ struct HeldStep {
   Eigen::Matrix<T, N, M> B_bar;
 };
 
+/// True when every element is finite.
+template <class Matrix>
+bool all_finite(const Matrix& matrix) {
+  for (Index j = 0; j < matrix.cols(); ++j)
+    for (Index i = 0; i < matrix.rows(); ++i)
+      if (!std::isfinite(matrix(i, j))) return false;
+  return true;
+}
+
+/// Throws DomainError when a finite system is held to matrices that are not: e^{ΔA} overflows.
+template <class T, int N, int M, int P, class... Held>
+void check_held(std::string_view function, const StateSpace<T, N, M, P>& system, T delta,
+                const Held&... held) {
+  if ((all_finite(held) && ...) || !all_finite(system.A()) || !all_finite(system.B())) return;
+  throw_domain(function, "e^(delta A) with delta = " + std::to_string(delta), "not finite",
+               "a delta over which the system does not overflow");
+}
+
 /// e^{ΔA} and ∫₀^Δ e^{sA} ds · B of any Δ, 0 among them.
 template <class T, int N, int M, int P>
-HeldStep<T, N, M> held_step(const StateSpace<T, N, M, P>& system, T delta) {
+HeldStep<T, N, M> held_step(std::string_view function, const StateSpace<T, N, M, P>& system,
+                            T delta) {
   Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * static_cast<double>(delta);
   Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * static_cast<double>(delta);
   hold_in_place(A, B);
-  return {A.template cast<T>(), B.template cast<T>()};
+  HeldStep<T, N, M> step{A.template cast<T>(), B.template cast<T>()};
+  check_held(function, system, delta, step.A_bar, step.B_bar);
+  return step;
 }
 
 }  // namespace detail
@@ -85,12 +108,14 @@ HeldStep<T, N, M> held_step(const StateSpace<T, N, M, P>& system, T delta) {
 /// singular and stiff A are as good as any.
 ///
 /// @param delta Δ, s
-/// @throws DomainError when Δ is not positive and finite: no system is sampled so
+/// @param system A, B, C, D
+/// @throws DomainError when Δ is not positive and finite, or e^{ΔA} overflows
 /// Cost: matrix_exponential of (states), with inputs columns more; no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, N, M, P> zero_order_hold(const StateSpace<T, N, M, P>& system,
                                                              std::type_identity_t<T> delta) {
-  const auto step = detail::held_step<T>(system, delta);
+  detail::check_sampling("zero_order_hold", delta);
+  const auto step = detail::held_step<T>("zero_order_hold", system, delta);
   return {step.A_bar, step.B_bar, system.C(), system.D(), delta};
 }
 

@@ -19,21 +19,24 @@ namespace ssm {
 ///
 /// The mean errs by O(Δ³) a step where f is curved: split long steps, and linearize anew in each. A
 /// reading h(x, u) is corrected by kalman_correct with C = ∂h/∂x and residual y − h, both at the
-/// mean. No allocation, no lock, no exception for fixed sizes, for which a negative Δ ends the
-/// program.
+/// mean. No allocation and no lock for fixed sizes.
 ///
 /// @param slope f (states) at the mean, unit of x a second
 /// @param A (states, states) ∂f/∂x at the mean, 1/s
 /// @param Q (states, states) density of w, unit of x squared a second
 /// @param delta Δ, s
-/// @throws ShapeError, and DomainError when Δ < 0, for dynamic sizes
+/// @param belief before the step, and after it; as it was when an error is thrown
+/// @throws DomainError when Δ < 0, as of a time stamp out of order, or is not finite, for fixed and
+///   dynamic sizes alike
+/// @throws ShapeError for dynamic sizes
 /// Cost: two matrix exponentials of (states).
 template <class T, int N>
 void extended_predict(const Eigen::Matrix<T, N, 1>& slope,
                       const std::type_identity_t<Eigen::Matrix<T, N, N>>& A,
                       const std::type_identity_t<Eigen::Matrix<T, N, N>>& Q,
-                      std::type_identity_t<T> delta, Belief<T, N>& belief) noexcept(N != Dynamic) {
+                      std::type_identity_t<T> delta, Belief<T, N>& belief) {
   constexpr std::string_view name = "extended_predict";
+  detail::check_elapsed(name, delta);
   const Index states = belief.mean.size();
   detail::check_belief(name, "belief", belief, states);
   detail::check_dynamic(name, "slope", slope, states, 1);
@@ -52,6 +55,9 @@ void extended_predict(const Eigen::Matrix<T, N, 1>& slope,
 
 /// The same for a function: its slope and its derivative are taken at the mean.
 ///
+/// @param Q (states, states), density of w, unit of x squared a second
+/// @param delta Δ, s, ≥ 0
+/// @param belief before and after
 /// @param f x ↦ f(x, u) with the inputs of the step in it, as for ssm::jacobian
 /// @throws ShapeError, DomainError as extended_predict of a slope does
 /// Cost: states + 1 evaluations of f beside that of the step.
@@ -65,6 +71,7 @@ void extended_predict(const F& f, const std::type_identity_t<Eigen::Matrix<T, N,
 /// Corrects a belief by a reading y = h(x) + v, linearized at its mean: kalman_correct with
 /// C = ∂h/∂x and residual y − h(mean).
 ///
+/// @param belief before and after
 /// @param h x ↦ (outputs), as for ssm::jacobian
 /// @param R (outputs, outputs), covariance of v
 /// @param y (outputs)

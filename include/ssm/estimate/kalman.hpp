@@ -11,6 +11,7 @@
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/detail/vector_argument.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -52,8 +53,11 @@ void check_covariance(std::string_view function, std::string_view argument, cons
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
 class NoisyStateSpace {
  public:
+  /// A, B, C, D.
   using System = StateSpace<T, States, Inputs, Outputs>;
+  /// (states, states).
   using StateMatrix = typename System::StateMatrix;
+  /// (outputs, outputs).
   using OutputCovariance = Eigen::Matrix<T, Outputs, Outputs>;
 
   /// @param system A, B, C, D
@@ -75,8 +79,11 @@ class NoisyStateSpace {
       detail::throw_domain("NoisyStateSpace", "R", "not positive definite", "positive definite");
   }
 
+  /// A, B, C, D.
   [[nodiscard]] const System& system() const noexcept { return system_; }
+  /// The density of w (states, states).
   [[nodiscard]] const StateMatrix& Q() const noexcept { return Q_; }
+  /// The covariance of v (outputs, outputs).
   [[nodiscard]] const OutputCovariance& R() const noexcept { return R_; }
 
  private:
@@ -88,34 +95,39 @@ class NoisyStateSpace {
 /// One step of a noisy system: x_{t+1} = A_bar x_t + B_bar u_t + w_t, w_t of covariance Q_bar.
 template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic>
 struct NoisyStep {
-  Eigen::Matrix<T, States, States> A_bar;
-  Eigen::Matrix<T, States, Inputs> B_bar;
-  Eigen::Matrix<T, States, States> Q_bar;
+  Eigen::Matrix<T, States, States> A_bar;  ///< (states, states)
+  Eigen::Matrix<T, States, Inputs> B_bar;  ///< (states, inputs)
+  Eigen::Matrix<T, States, States> Q_bar;  ///< (states, states), covariance of w_t
 };
 
 /// The step of any Δ, 0 among them, exact for an input that is constant over it: the matrices of
 /// zero_order_hold and sampled_noise_covariance.
 ///
+/// @param noisy the system
 /// @param delta Δ, s, ≥ 0
-/// @throws DomainError when Δ < 0
+/// @throws DomainError when Δ is negative or not finite, or e^{ΔA} overflows
 /// Cost: two matrix exponentials of (states); no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,
                                             std::type_identity_t<T> delta) {
-  const auto held = detail::held_step<T>(noisy.system(), delta);
+  detail::check_elapsed("noisy_step", delta);
+  const auto held = detail::held_step<T>("noisy_step", noisy.system(), delta);
   return {held.A_bar, held.B_bar, sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
 }
 
 /// Carries a belief over a step: mean ← A_bar mean + B_bar u, P ← A_bar P A_barᵀ + Q_bar, kept
 /// symmetric (Kalman 1960). No allocation, no lock, no exception for fixed sizes.
 ///
-/// @param u (inputs), constant over the step
+/// @param step A_bar, B_bar and Q_bar
+/// @param input u (inputs), constant over the step; a number for one input
+/// @param belief before the step, and after it
 /// @throws ShapeError for dynamic sizes
 /// Cost: two products of (states, states).
 template <class T, int N, int M>
 void kalman_predict(const NoisyStep<T, N, M>& step,
-                    const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
+                    const std::type_identity_t<detail::VectorArgument<T, M>>& input,
                     Belief<T, N>& belief) noexcept(N != Dynamic && M != Dynamic) {
+  const auto u = input.vector();
   constexpr std::string_view name = "kalman_predict";
   const Index states = step.A_bar.rows(), inputs = step.B_bar.cols();
   detail::check_dynamic(name, "A_bar", step.A_bar, states, states);
@@ -133,16 +145,22 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
 }
 
 /// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps.
-/// No allocation, no lock, no exception for fixed sizes, for which a negative Δ ends the program.
+/// No allocation and no lock for fixed sizes.
 ///
-/// @throws ShapeError, and DomainError when Δ < 0, for dynamic sizes
+/// @param noisy the system
+/// @param delta Δ, s
+/// @param input u (inputs), constant over the step; a number for one input
+/// @param belief before the step, and after it; as it was when an error is thrown
+/// @throws DomainError when Δ < 0, as of a time stamp out of order, or is not finite, or e^{ΔA}
+///   overflows, for fixed and dynamic sizes alike
+/// @throws ShapeError for dynamic sizes
 /// Cost: noisy_step, and that of the step.
 template <class T, int N, int M, int P>
-void kalman_predict(
-    const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity_t<T> delta,
-    const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
-    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
-  kalman_predict(noisy_step(noisy, delta), u, belief);
+void kalman_predict(const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity_t<T> delta,
+                    const std::type_identity_t<detail::VectorArgument<T, M>>& input,
+                    Belief<T, N>& belief) {
+  detail::check_elapsed("kalman_predict", delta);
+  kalman_predict(noisy_step(noisy, delta), input, belief);
 }
 
 /// What a reading told: y less what was expected, how far off it could be expected to be, and how
@@ -165,6 +183,7 @@ struct Innovation {
 /// linear in x, C is its derivative at the mean. NaN when S is not positive definite. No
 /// allocation, no lock, no exception for fixed sizes.
 ///
+/// @param belief before and after
 /// @param C (outputs, states)
 /// @param R (outputs, outputs), symmetric, non-negative
 /// @param residual (outputs), y less its expected value
@@ -207,10 +226,12 @@ namespace detail {
 /// y − C mean − D u, after a look at the sizes.
 template <class T, int N, int M, int P>
 Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
-                                        const Eigen::Matrix<T, M, 1>& u,
-                                        const Eigen::Matrix<T, P, 1>& y,
+                                        const VectorArgument<T, M>& input,
+                                        const VectorArgument<T, P>& reading,
                                         const Belief<T, N>& belief) {
   constexpr std::string_view name = "kalman_update";
+  const auto u = input.vector();
+  const auto y = reading.vector();
   check_dynamic(name, "u", u, system.inputs(), 1);
   check_dynamic(name, "y", y, system.outputs(), 1);
   check_belief(name, "belief", belief, system.states());
@@ -224,13 +245,17 @@ Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
 /// Corrects a belief by a reading y of all outputs. No allocation, no lock, no exception for fixed
 /// sizes.
 ///
-/// @param u (inputs) at the time of the reading: what D passes on
-/// @param y (outputs)
+/// @param noisy the system
+/// @param u (inputs) at the time of the reading: what D passes on; a number for one input
+/// @param y (outputs); a number for one output
+/// @param belief before the reading, and after it
+/// @return what the reading told
 /// @throws ShapeError for dynamic sizes
 template <class T, int N, int M, int P>
 Innovation<T, N, P> kalman_update(
-    const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
-    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
+    const NoisyStateSpace<T, N, M, P>& noisy,
+    const std::type_identity_t<detail::VectorArgument<T, M>>& u,
+    const std::type_identity_t<detail::VectorArgument<T, P>>& y,
     Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
   const Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
   return kalman_correct<T, N, P>(noisy.system().C(), noisy.R(), residual, belief);
@@ -242,12 +267,15 @@ Innovation<T, N, P> kalman_update(
 /// An output that is missing gets a C of zero and a noise of its own, which leaves the rest of K
 /// and S as if it were not there; its column of K and its residual are zero.
 ///
+/// @param noisy, u, y, belief as for a reading of all outputs
 /// @param measured (outputs), true where y is a reading
+/// @return what the reading told
 /// @throws ShapeError for dynamic sizes
 template <class T, int N, int M, int P>
 Innovation<T, N, P> kalman_update(
-    const NoisyStateSpace<T, N, M, P>& noisy, const std::type_identity_t<Eigen::Matrix<T, M, 1>>& u,
-    const std::type_identity_t<Eigen::Matrix<T, P, 1>>& y,
+    const NoisyStateSpace<T, N, M, P>& noisy,
+    const std::type_identity_t<detail::VectorArgument<T, M>>& u,
+    const std::type_identity_t<detail::VectorArgument<T, P>>& y,
     const std::type_identity_t<Eigen::Array<bool, P, 1>>& measured,
     Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
   Eigen::Matrix<T, P, N> C = noisy.system().C();

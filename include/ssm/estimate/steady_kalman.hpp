@@ -21,6 +21,7 @@ struct SteadyKalman {
 /// discrete algebraic Riccati equation of (A_barᵀ, Cᵀ, Q_bar, R), K = P Cᵀ (C P Cᵀ + R)⁻¹, and
 /// A_bar (I − K C) is stable.
 ///
+/// @param step A_bar, B_bar and Q_bar
 /// @param C (outputs, states)
 /// @param R (outputs, outputs), symmetric, positive definite
 /// @throws ShapeError, DomainError and ConvergenceError as discrete_riccati does
@@ -39,6 +40,7 @@ template <class T, int N, int M, class DC, class DR>
 }
 
 /// The same for a continuous system that is read every Δ.
+/// @param noisy the system and its noise
 /// @param delta Δ, s, > 0
 template <class T, int N, int M, int P>
 [[nodiscard]] SteadyKalman<T, N, P> steady_kalman(const NoisyStateSpace<T, N, M, P>& noisy,

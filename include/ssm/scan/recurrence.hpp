@@ -15,6 +15,7 @@
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/scan/detail/step_cache.hpp"
+#include "ssm/system/detail/vector_argument.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -29,12 +30,16 @@ struct RecurrenceWorkspace {
 template <class T>
 class RecurrenceStepScratch {
  public:
+  /// Room for steps of this system, and of any of as many states.
   template <int N, int M, int P>
   explicit RecurrenceStepScratch(const DiscreteStateSpace<T, N, M, P>& system)
       : state_({2, system.states()}) {}
 
+  /// How many states it has room for.
   [[nodiscard]] Index states() const noexcept { return state_.extent(1); }
+  /// The state before the step, of which it means nothing between steps.
   [[nodiscard]] T* current() noexcept { return state_.data(); }
+  /// The state after the step, of which it means nothing between steps.
   [[nodiscard]] T* next() noexcept { return state_.data() + states(); }
 
  private:
@@ -91,6 +96,8 @@ void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
 
 /// Runs x_t = A_bar x_{t−1} + B_bar u_t over a whole sequence, and reads y_t = C x + D u_t.
 ///
+/// @param system A_bar, B_bar, C, D and Δ
+/// @param workspace scratch, which grows to its largest call
 /// @param u (length, inputs), any length
 /// @param initial_state x_{−1} (states), optional: zero when absent
 /// @param y (length, outputs), written; may not overlap u
@@ -131,7 +138,9 @@ class DiscretizationCache {
                         [&] { return detail::discretize_keeping_output(method_, system_, delta); });
   }
 
+  /// The continuous system.
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
+  /// How many step sizes it holds now.
   [[nodiscard]] std::size_t size() const noexcept { return discrete_.size(); }
 
  private:
@@ -142,6 +151,7 @@ class DiscretizationCache {
 
 /// The recurrence with a step size of its own for every step: irregularly sampled sequences.
 ///
+/// @param workspace scratch, which grows to its largest call
 /// @param cache the system, and its discretizations so far
 /// @param delta Δ (length), s; u_t acts for delta(t)
 /// @param u, initial_state, y, final_state, readout as for the uniform step
@@ -165,20 +175,31 @@ void recurrence(const Cpu&, DiscretizationCache<T, N, M, P>& cache,
 
 /// One step of a system of fixed sizes: moves the state x and returns the output.
 /// No allocation, no lock, no exception.
+/// @param system A_bar, B_bar, C, D
+/// @param input u (inputs); a number for one input
+/// @param x (states), the state before the step, and after it
+/// @param readout whether the output sees the state after the input, or before
+/// @return y (outputs)
 template <class T, int N, int M, int P>
 requires(N != Dynamic && M != Dynamic && P != Dynamic) Eigen::Matrix<T, P, 1> recurrence_step(
-    const DiscreteStateSpace<T, N, M, P>& system, const Eigen::Matrix<T, M, 1>& u,
-    Eigen::Matrix<T, N, 1>& x, Readout readout = Readout::after)
+    const DiscreteStateSpace<T, N, M, P>& system,
+    const std::type_identity_t<detail::VectorArgument<T, M>>& input, Eigen::Matrix<T, N, 1>& x,
+    Readout readout = Readout::after)
 noexcept {
   Eigen::Matrix<T, N, 1> next;
   Eigen::Matrix<T, P, 1> y;
-  detail::recurrence_update(system, readout, u, x, next, y);
+  detail::recurrence_update(system, readout, input.vector(), x, next, y);
   return y;
 }
 
 /// One step of a system of any sizes: moves the state x, (states), and writes the output y,
 /// (outputs), for the input u, (inputs). No allocation, no lock, no exception: a shape that does
 /// not fit ends the program with a ShapeError.
+/// @param system A_bar, B_bar, C, D and Δ
+/// @param u (inputs)
+/// @param x (states), before the step and after it
+/// @param y (outputs), written
+/// @param readout whether the output sees the state after the input, or before
 /// @param scratch made for a system of as many states
 template <class T, int N, int M, int P>
 void recurrence_step(const DiscreteStateSpace<T, N, M, P>& system,

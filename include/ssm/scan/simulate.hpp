@@ -32,6 +32,9 @@ enum class InputHold { zero_order, first_order };
 template <class T, int N = Dynamic, int M = Dynamic, int P = Dynamic>
 class HoldCache {
  public:
+  /// @param system A, B, C, D
+  /// @param hold how the input runs from sample to sample
+  /// @param capacity the most step sizes that it holds
   explicit HoldCache(StateSpace<T, N, M, P> system, InputHold hold = InputHold::zero_order,
                      std::size_t capacity = 256)
       : system_(std::move(system)), hold_(hold), steps_(capacity) {}
@@ -44,13 +47,15 @@ class HoldCache {
     return steps_.at(delta, [&] { return step(delta); });
   }
 
+  /// The continuous system.
   [[nodiscard]] const StateSpace<T, N, M, P>& system() const noexcept { return system_; }
+  /// How many step sizes it holds now.
   [[nodiscard]] std::size_t size() const noexcept { return steps_.size(); }
 
  private:
   [[nodiscard]] RampStep<T, N, M> step(T delta) const {
     if (hold_ == InputHold::first_order) return ramp_step(system_, delta);
-    const auto held = detail::held_step<T>(system_, delta);
+    const auto held = detail::held_step<T>("simulate", system_, delta);
     return {held.A_bar, held.B_bar,
             Eigen::Matrix<T, N, M>::Zero(system_.states(), system_.inputs())};
   }
@@ -89,7 +94,7 @@ template <class T, int N, int M, int P, class StepAt>
 void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>& u,
                     const View<const T, 1>& initial_state, const View<T, 2>& y,
                     const View<T, 1>& final_state, RecurrenceWorkspace<T>& workspace,
-                    StepAt&& step_at) {
+                    StepAt&& step_at, const View<T, 2>& states_too = {}) {
   constexpr std::string_view name = "simulate";
   const Index length = y.extent(0), states = system.states();
   check_optional_shape(name, "u", u, std::array{length, system.inputs()});
@@ -106,6 +111,7 @@ void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>
   else
     x.setZero();
   for (Index t = 0; t < length; ++t) {
+    if (states_too) as_eigen(states_too[t]) = x;
     auto output = as_eigen(y[t]);
     output = system.C().lazyProduct(x);
     if (u) output += system.D().lazyProduct(as_eigen(u[t]));
@@ -128,6 +134,7 @@ void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>
 ///
 /// Times t_0 + k Δ but for their rounding take one step size, any others their differences.
 ///
+/// @param workspace scratch, which grows to its largest call
 /// @param cache the system, how its input is held, and its steps so far
 /// @param time (length), s, increasing; any spacing
 /// @param u (length, inputs), u_t at time(t); optional: zero when absent
@@ -156,6 +163,12 @@ void simulate(const Cpu&, HoldCache<T, N, M, P>& cache,
 }
 
 /// The same at the times 0, Δ, 2Δ, …
+/// @param cache the system, how its input is held, and its steps so far
+/// @param u as for given times
+/// @param initial_state as for given times
+/// @param y as for given times
+/// @param final_state as for given times
+/// @param workspace scratch, which grows to its largest call
 /// @param delta Δ, s
 /// @throws ShapeError, and DomainError when Δ is not positive and finite
 template <class T, int N, int M, int P>
@@ -173,6 +186,8 @@ void simulate(const Cpu&, HoldCache<T, N, M, P>& cache, std::type_identity_t<T> 
 
 /// The output from an initial state on, without input: y(t) = C e^{(t − t_0) A} x_0.
 ///
+/// @param backend how many threads
+/// @param system A, B, C, D
 /// @param time (length), s, increasing
 /// @param initial_state x_0 (states) at time(0)
 /// @param y (length, outputs), written
@@ -208,6 +223,8 @@ void respond_to_each_input(std::string_view name, const StateSpace<T, N, M, P>& 
 /// The outputs to a unit step of each input by itself at time(0), from rest:
 /// y(t) = C ∫₀^{t − t_0} e^{sA} ds B + D.
 ///
+/// @param backend how many threads
+/// @param system A, B, C, D
 /// @param time (length), s, increasing
 /// @param y (length, outputs, inputs), written
 /// @throws ShapeError, and DomainError when the times do not increase
@@ -230,6 +247,8 @@ void step_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
 /// The outputs to a unit impulse of each input by itself at time(0), from rest, just after it:
 /// y(t) = C e^{(t − t_0) A} B. The impulse that D passes on at time(0) is not in it.
 ///
+/// @param backend how many threads
+/// @param system A, B, C, D
 /// @param time (length), s, increasing
 /// @param y (length, outputs, inputs), written; unit 1/s of the step response
 /// @throws ShapeError, and DomainError when the times do not increase

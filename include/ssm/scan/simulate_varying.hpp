@@ -44,6 +44,7 @@ void magnus_step(const Eigen::Matrix<double, N, N>& A1, const Eigen::Matrix<doub
 /// (Iserles & Nørsett 1999, "On the solution of linear differential equations in Lie groups",
 /// for the system [A b; 0 0]). Exact while A, B and u are constant; its error is O(h⁴) otherwise.
 ///
+/// @param hold how the input runs from sample to sample
 /// @param system_at StateSpace of scalar T at a time t (s); called at Gauss points and samples
 /// @param time (length), s, increasing; any spacing
 /// @param u (length, inputs), u_t at time(t), between samples as `hold` says; optional: zero

@@ -36,6 +36,7 @@ template <LinearSystem System>
 /// is read before the step or after. The square-root method of Tombs & Postlethwaite (1987).
 /// Computed in double for float as well.
 ///
+/// @param system continuous or discrete
 /// @param order states to keep, at most those that carry anything: σ above rounding
 /// @return a system of `order` states, balanced, with the step of the given one
 /// @throws DomainError when the system is unstable or not finite (split off its unstable part

@@ -109,6 +109,8 @@ template <class DA, class DB, class DP>
 }
 
 /// The DPLR form of a HiPPO system, for S4.
+/// @param measure which memory
+/// @param window θ, s, as for hippo
 /// @param state N, even; window θ, s
 /// @throws DomainError as hippo_correction and dplr
 /// Cost: O(N³).
@@ -130,6 +132,7 @@ enum class S4dInit {
 };
 
 /// The initial Λ and B of S4D, n = 0 … N/2 − 1. B = 1 but for legs.
+/// @param init which of them
 /// @param state N, even
 /// @throws DomainError unless the state is even and at least 2
 /// Cost: O(N), for legs O(N³).

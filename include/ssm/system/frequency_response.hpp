@@ -34,8 +34,10 @@ namespace ssm {
 template <std::floating_point T, int Inputs = Dynamic, int Outputs = Dynamic>
 class FrequencyResponse {
  public:
+  /// (outputs, inputs).
   using Response = Eigen::Matrix<std::complex<T>, Outputs, Inputs>;
 
+  /// @param system continuous or discrete
   /// @param readout of a discrete system; a continuous one has none
   /// @throws DomainError when A is not finite
   /// Cost: about 10 states³.

@@ -134,6 +134,7 @@ Eigen::Matrix<T, Eigen::Dynamic, 1> laguerre(Index state, T x) {
 /// family never moves (LegT, LagT and LegS: Gu et al. 2020, theorems 1 and 2; Fourier: Gu et al.
 /// 2022, "How to train your HiPPO", and the public S4 repository).
 ///
+/// @param measure which memory
 /// @param state N ≥ 1
 /// @param window θ, s: how long legt, lmu and fourier remember, and the unit of time of the rest;
 ///   both A and B are divided by it
@@ -162,6 +163,7 @@ template <std::floating_point T>
 ///
 /// for a window of 1 (Gu, Goel & Ré 2022, appendix C.1; for other windows over √θ).
 ///
+/// @param measure which memory
 /// @param state, window as for hippo
 /// @throws DomainError as hippo, and for lmu, which has no such P
 template <std::floating_point T>
@@ -190,6 +192,7 @@ template <std::floating_point T>
 ///
 /// (Gu et al. 2022). Of what lies before their window legt, lmu and fourier know nothing.
 ///
+/// @param measure which memory
 /// @param state, window as for hippo
 /// @param s how long ago, in the unit of the window: ≥ 0, and ≤ θ for legt, lmu and fourier
 /// @throws DomainError as hippo, for an s outside these, and for fourier_decaying and

@@ -15,8 +15,6 @@
 namespace ssm {
 namespace detail {
 
-constexpr int fixed_sum(int a, int b) { return a == Dynamic || b == Dynamic ? Dynamic : a + b; }
-
 /// [first 0; 0 second].
 template <class DA, class DB>
 RealMatrix block_diagonal(const Eigen::MatrixBase<DA>& first, const Eigen::MatrixBase<DB>& second) {
@@ -70,6 +68,7 @@ auto connect(std::string_view function, const First& first, const Second& second
 
 /// The same system with other states, x = T z: A → T⁻¹ A T, B → T⁻¹ B, C → C T, D as it was.
 ///
+/// @param system continuous or discrete
 /// @param T (states, states), invertible
 /// @throws ShapeError
 /// @throws DomainError when T is singular to working precision

@@ -40,6 +40,7 @@ LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time
 ///
 /// for x' = A x + B u, and makes A − B K stable (Kalman 1960). P is riccati(A, B, Q, R).
 ///
+/// @param system A and B
 /// @param Q (states, states), symmetric, positive semidefinite: the cost of being off
 /// @param R (inputs, inputs), symmetric, positive definite: the cost of control
 /// @throws ShapeError, DomainError, ConvergenceError as riccati does, and DomainError when Q is not
@@ -59,6 +60,7 @@ template <class T, int N, int M, int P, class DQ, class DR>
 /// for x_{t+1} = A_bar x_t + B_bar u_t, and makes A_bar − B_bar K stable. P is
 /// discrete_riccati(A_bar, B_bar, Q, R).
 ///
+/// @param system A_bar and B_bar
 /// @param Q (states, states), symmetric, positive semidefinite: the cost of being off
 /// @param R (inputs, inputs), symmetric, positive definite: the cost of control
 /// @throws ShapeError, DomainError, ConvergenceError as discrete_riccati does, and DomainError when

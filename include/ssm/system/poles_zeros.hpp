@@ -82,6 +82,7 @@ template <LinearSystem System>
 /// Reduced to a pencil of full rank without infinite zeros (Emami-Naeini & Van Dooren 1982), then a
 /// generalized eigenvalue problem; no polynomial is formed. Computed in double for float as well.
 ///
+/// @param system continuous or discrete
 /// @param readout of a discrete system; a continuous one has none
 /// @return as many as there are, at most states of them
 /// @throws DomainError when the system is not finite

@@ -41,8 +41,18 @@ void check_sampling(std::string_view function, T delta) {
     throw_domain(function, "delta", std::to_string(delta), "positive and finite");
 }
 
+/// Throws DomainError unless Δ can be the time between two events in their order.
+template <class T>
+void check_elapsed(std::string_view function, T delta) {
+  if (!(delta >= T(0) && std::isfinite(delta)))
+    throw_domain(function, "delta", std::to_string(delta), ">= 0 and finite");
+}
+
 /// The extent that a fixed size demands, or the one found.
 constexpr Index fixed_or(int fixed, Index found) { return fixed == Dynamic ? found : fixed; }
+
+/// The size of two sizes side by side, where both are fixed.
+constexpr int fixed_sum(int a, int b) { return a == Dynamic || b == Dynamic ? Dynamic : a + b; }
 
 /// The four matrices that a continuous and a discrete system share, of shapes that fit.
 template <std::floating_point T, int States, int Inputs, int Outputs>
@@ -117,7 +127,9 @@ class StateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
              const Eigen::MatrixBase<DC>& C)
       : StateSpace(A, B, C, Base::FeedthroughMatrix::Zero(C.rows(), B.cols())) {}
 
+  /// A (states, states), 1/s.
   [[nodiscard]] const typename Base::StateMatrix& A() const noexcept { return this->A_; }
+  /// B (states, inputs).
   [[nodiscard]] const typename Base::InputMatrix& B() const noexcept { return this->B_; }
 };
 
@@ -159,8 +171,11 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
     detail::check_sampling("DiscreteStateSpace", delta);
   }
 
+  /// A_bar (states, states).
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
+  /// B_bar (states, inputs).
   [[nodiscard]] const typename Base::InputMatrix& B_bar() const noexcept { return this->B_; }
+  /// The step Δ that it was made for, s.
   [[nodiscard]] T delta() const noexcept { return delta_; }
 
  private:

@@ -24,9 +24,10 @@ namespace ssm {
 /// power stands first, as in companion. In discrete time s is z.
 template <std::floating_point T>
 struct TransferFunction {
-  Eigen::Matrix<T, Eigen::Dynamic, 1> numerator;
-  Eigen::Matrix<T, Eigen::Dynamic, 1> denominator;
+  Eigen::Matrix<T, Eigen::Dynamic, 1> numerator;    ///< (its degree + 1), lowest power first
+  Eigen::Matrix<T, Eigen::Dynamic, 1> denominator;  ///< (its degree + 1), lowest power first
 
+  /// G(s).
   [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
     const auto value = [&](const auto& coefficients) {
       std::complex<T> sum = 0;
@@ -41,10 +42,13 @@ struct TransferFunction {
 /// come in conjugate pairs. In discrete time s is z.
 template <std::floating_point T>
 struct ZerosPolesGain {
+  /// Complex numbers, in any order.
   using Roots = Eigen::Matrix<std::complex<T>, Eigen::Dynamic, 1>;
-  Roots zeros, poles;
-  T gain;
+  Roots zeros;  ///< in any order
+  Roots poles;  ///< in any order
+  T gain;       ///< what Π (s − zeros) / Π (s − poles) is multiplied by
 
+  /// G(s).
   [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
     std::complex<T> value = gain;
     for (Index i = 0; i < std::max(zeros.size(), poles.size()); ++i) {
@@ -162,6 +166,7 @@ struct Section {
 /// cancelled against each other no more than they are in the system, and the first coefficient of
 /// D, CB, CAB, … that is not 0.
 ///
+/// @param system continuous or discrete
 /// @param output, input which channel
 /// @param readout of a discrete system; a continuous one has none
 /// @throws ShapeError when there is no such channel
@@ -234,6 +239,7 @@ template <std::floating_point T>
 /// The transfer function of one channel of a system, by way of its zeros and poles: that of
 /// C (sI − A)⁻¹ B + D, or of C (zI − A_bar)⁻¹ B_bar + D, and z C (zI − A_bar)⁻¹ B_bar + D when read
 /// by Readout::after.
+/// @param system continuous or discrete
 /// @param output, input, readout as for zeros_poles_gain
 /// @throws ShapeError, DomainError as zeros_poles_gain does
 template <LinearSystem System>
@@ -358,6 +364,7 @@ template <std::floating_point T>
 /// A discrete system with this transfer function in z, read before the step:
 /// C (zI − A_bar)⁻¹ B_bar + D is it. The balanced companion form, as of state_space.
 ///
+/// @param transfer its transfer function, proper
 /// @param delta Δ, s
 /// @throws ShapeError, DomainError as controllable_companion does, and DomainError when Δ is not
 ///   positive and finite
@@ -371,6 +378,7 @@ template <std::floating_point T>
 /// A discrete system with these zeros, poles and gain in z, read before the step, in the sections
 /// of state_space.
 ///
+/// @param roots its zeros, poles and gain
 /// @param delta Δ, s
 /// @throws ShapeError, DomainError as state_space does, and DomainError when Δ is not positive and
 ///   finite

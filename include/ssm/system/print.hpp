@@ -1,0 +1,135 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "ssm/core/print.hpp"
+#include "ssm/system/state_space.hpp"
+#include "ssm/system/transfer_function.hpp"
+
+namespace ssm {
+namespace detail {
+
+/// "name = [ … ]", a line a row, in columns.
+template <class Derived>
+void print_matrix(std::ostream& stream, const std::string& name,
+                  const Eigen::MatrixBase<Derived>& matrix) {
+  if (matrix.size() == 0) {
+    stream << name << " = " << to_string(std::array<Index, 2>{matrix.rows(), matrix.cols()})
+           << " without elements\n";
+    return;
+  }
+  std::vector<std::string> texts;
+  std::vector<std::size_t> widths(static_cast<std::size_t>(matrix.cols()), 0);
+  for (Index i = 0; i < matrix.rows(); ++i)
+    for (Index j = 0; j < matrix.cols(); ++j) {
+      texts.push_back(number_text(stream, matrix(i, j)));
+      std::size_t& width = widths[static_cast<std::size_t>(j)];
+      width = std::max(width, texts.back().size());
+    }
+  std::size_t at = 0;
+  for (Index i = 0; i < matrix.rows(); ++i) {
+    stream << (i == 0 ? name + " = [" : std::string(name.size() + 3, ' ') + "[");
+    for (const std::size_t width : widths) {
+      stream << ' ' << std::string(width - texts[at].size(), ' ') << texts[at];
+      ++at;
+    }
+    stream << " ]\n";
+  }
+}
+
+/// A polynomial as it is written by hand, the highest power first: "s^2 + 2 s + 1".
+template <class Vector>
+std::string polynomial_text(const std::ostream& like, const Vector& coefficients) {
+  std::string text;
+  for (Index power = coefficients.size() - 1; power >= 0; --power) {
+    const auto value = coefficients(power);
+    if (value == 0) continue;
+    const auto size = std::abs(value);
+    text += text.empty() ? (value < 0 ? "-" : "") : (value < 0 ? " - " : " + ");
+    if (size != 1 || power == 0) text += number_text(like, size) + (power > 0 ? " " : "");
+    if (power > 0) text += power == 1 ? "s" : "s^" + std::to_string(power);
+  }
+  return text.empty() ? "0" : text;
+}
+
+/// Two lines, one over the other with a bar between.
+inline void print_fraction(std::ostream& stream, const std::string& above,
+                           const std::string& below) {
+  const std::size_t width = std::max(above.size(), below.size());
+  stream << std::string((width - above.size()) / 2, ' ') << above << '\n'
+         << std::string(width, '-') << '\n'
+         << std::string((width - below.size()) / 2, ' ') << below << '\n';
+}
+
+/// gain and roots as "(s + 1) (s - 2)".
+template <class Roots>
+std::string factors_text(const std::ostream& like, const Roots& roots) {
+  std::string text;
+  for (Index i = 0; i < roots.size(); ++i) {
+    const auto real = std::real(roots(i)), imaginary = std::imag(roots(i));
+    if (!text.empty()) text += ' ';
+    if (real == 0 && imaginary == 0) {
+      text += 's';
+      continue;
+    }
+    text += "(s";
+    if (real != 0) text += (real < 0 ? " + " : " - ") + number_text(like, std::abs(real));
+    if (imaginary != 0)
+      text += (imaginary < 0 ? " + " : " - ") + number_text(like, std::abs(imaginary)) + "i";
+    text += ')';
+  }
+  return text.empty() ? "1" : text;
+}
+
+}  // namespace detail
+
+/// The matrices of a continuous system, one below the other, in columns.
+/// @return the stream
+template <class T, int N, int M, int P>
+std::ostream& operator<<(std::ostream& stream, const StateSpace<T, N, M, P>& system) {
+  detail::print_matrix(stream, "A", system.A());
+  detail::print_matrix(stream, "B", system.B());
+  detail::print_matrix(stream, "C", system.C());
+  detail::print_matrix(stream, "D", system.D());
+  return stream;
+}
+
+/// The matrices of a sampled system, one below the other, in columns, and its step.
+/// @return the stream
+template <class T, int N, int M, int P>
+std::ostream& operator<<(std::ostream& stream, const DiscreteStateSpace<T, N, M, P>& system) {
+  detail::print_matrix(stream, "A_bar", system.A_bar());
+  detail::print_matrix(stream, "B_bar", system.B_bar());
+  detail::print_matrix(stream, "C", system.C());
+  detail::print_matrix(stream, "D", system.D());
+  return stream << "delta = " << detail::number_text(stream, system.delta()) << " s\n";
+}
+
+/// A transfer function as a fraction of polynomials in s, the highest power first.
+/// @return the stream
+template <class T>
+std::ostream& operator<<(std::ostream& stream, const TransferFunction<T>& transfer) {
+  detail::print_fraction(stream, detail::polynomial_text(stream, transfer.numerator),
+                         detail::polynomial_text(stream, transfer.denominator));
+  return stream;
+}
+
+/// A gain times a fraction of factors (s − root).
+/// @return the stream
+template <class T>
+std::ostream& operator<<(std::ostream& stream, const ZerosPolesGain<T>& roots) {
+  std::string above = detail::factors_text(stream, roots.zeros);
+  if (roots.gain != T(1))
+    above = detail::number_text(stream, roots.gain) + (above == "1" ? "" : " " + above);
+  detail::print_fraction(stream, above, detail::factors_text(stream, roots.poles));
+  return stream;
+}
+
+}  // namespace ssm

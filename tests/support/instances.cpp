@@ -1,2 +1,0 @@
-#define SSM_INSTANCE template
-#include "support/instances.hpp"
