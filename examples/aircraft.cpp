@@ -10,13 +10,14 @@
 #include <complex>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "job.hpp"
 #include "noise.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/system/linearize.hpp"
@@ -195,7 +196,7 @@ Options parse(int argc, char* argv[]) {
   CLI::App app{"An aircraft brought back to its line by a linear-quadratic regulator"};
   Options o;
   app.add_option("--seconds", o.seconds, "how long to fly, s")
-      ->check(CLI::Range(20., 3600.))
+      ->check(options::between(20., 3600.))
       ->capture_default_str();
   app.add_option("--seed", o.seed, "of the air and the meters")->capture_default_str();
   app.add_option("--svg", o.svg, "write the plot to this file");
@@ -323,10 +324,5 @@ int run(const Options& o) {
 
 int main(int argc, char* argv[]) {
   const Options options = parse(argc, argv);
-  try {
-    return run(options);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "aircraft: %s\n", error.what());
-    return 1;
-  }
+  return job::main(argv[0], [&] { return run(options); });
 }

@@ -8,11 +8,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <string>
 #include <vector>
 
+#include "job.hpp"
 #include "noise.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "ssm/estimate/extended_kalman.hpp"
 
@@ -71,7 +72,7 @@ Options parse(int argc, char* argv[]) {
   CLI::App app{"A car's hidden state from a noisy speedometer and an irregular GPS"};
   Options o;
   app.add_option("--seconds", o.seconds, "how long to drive, s")
-      ->check(CLI::Range(5., 3600.))
+      ->check(options::between(5., 3600.))
       ->capture_default_str();
   app.add_option("--tunnel-from", o.tunnel_from, "the GPS is lost from here, s")
       ->capture_default_str();
@@ -202,10 +203,5 @@ int run(const Options& o) {
 
 int main(int argc, char* argv[]) {
   const Options options = parse(argc, argv);
-  try {
-    return run(options);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "car: %s\n", error.what());
-    return 1;
-  }
+  return job::main(argv[0], [&] { return run(options); });
 }

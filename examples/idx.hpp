@@ -10,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 /// Bytes of an IDX file (the format of MNIST), compressed by gzip or not.
@@ -21,11 +22,14 @@ struct IdxFile {
 /// Reads unsigned bytes of the given rank. At most `limit` of them are taken into memory.
 /// @throws std::runtime_error that names the file: it is missing, cut short, too long, or not that
 inline IdxFile read_idx(const std::filesystem::path& path, std::size_t rank,
-                        std::uint64_t limit = std::uint64_t{1} << 30) {
+                        std::uint64_t limit = std::uint64_t{1} << 28) {
   const auto fail = [&](const std::string& what) {
     throw std::runtime_error(path.string() + ": " + what);
   };
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), &gzclose);
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error))
+    fail("is not a file");
+  std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), &gzclose);
   if (!file) fail("cannot be opened");
   const auto read = [&](unsigned char* to, std::size_t count) {
     for (std::size_t done = 0; done < count;) {
@@ -58,5 +62,7 @@ inline IdxFile read_idx(const std::filesystem::path& path, std::size_t rank,
     read(idx.values.data() + at, idx.values.size() - at);
   }
   if (gzread(file.get(), word.data(), 1) != 0) fail("goes on after its last value");
+  // Here zlib says whether the check at the end of what was compressed is there.
+  if (gzclose(file.release()) != Z_OK) fail("ends early or is damaged");
   return idx;
 }

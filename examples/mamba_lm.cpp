@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <map>
 #include <numbers>
@@ -19,26 +18,27 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "job.hpp"
+#include "options.hpp"
 #include "progress.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/training_checkpoint.hpp"
-#include "ssm/models/sampling.hpp"
+#include "ssm/models/text_generator.hpp"
+#include "ssm/train/text_trainer.hpp"
 
 namespace {
 
 using Bytes = std::span<const unsigned char>;
-using Weights = ssm::MambaLMWeights<float>;
-using State = ssm::MambaLMState<float>;
-using Workspace = ssm::MambaLMWorkspace<float>;
+using Model = ssm::MambaLM<float>;
+using Run = ssm::TextTrainer<Model>;
 
 constexpr double bits_per_nat = 1 / std::numbers::ln2;
 using job::exit_interrupted;
 using job::format;
 using job::interrupted;
 using job::Stopwatch;
+using options::between;
 
 /// A text in memory: what the model learns from, and what it is judged by.
 struct Text {
@@ -46,6 +46,8 @@ struct Text {
   std::size_t split = 0;
 
   Text(const std::string& path, double held_out) : bytes(ssm::detail::read_file(path)) {
+    if (!(held_out >= 0 && held_out <= 1))
+      throw std::runtime_error(format("--held-out is %g, expected from 0 to 1", held_out));
     split = bytes.size() - static_cast<std::size_t>(held_out * static_cast<double>(bytes.size()));
   }
   [[nodiscard]] Bytes all() const {
@@ -55,36 +57,15 @@ struct Text {
   [[nodiscard]] Bytes held_out() const { return all().subspan(split); }
 };
 
-/// A model that goes on learning while it is judged, from each piece once that has been predicted,
-/// as a compressor does (dynamic evaluation, Krause et al. 2018).
-struct Learner {
-  Weights weights, gradients, first_moment, second_moment;
-  double learning_rate;
-  ssm::Index step = 0;
-
-  Learner(const Weights& start, double rate)
-      : weights(start),
-        gradients(start.config),
-        first_moment(start.config),
-        second_moment(start.config),
-        learning_rate(rate) {}
-
-  void learn(const ssm::Cpu& cpu) {
-    if (!std::isfinite(ssm::clip_gradients(cpu, gradients, 1.0))) return;
-    // A long memory of how large gradients are: a piece alone is a noisy measure.
-    ssm::adamw_step(cpu, weights, gradients, first_moment, second_moment, ++step,
-                    {.learning_rate = learning_rate, .beta2 = 0.999, .weight_decay = 0});
-  }
-};
-
 /// Runs the model through `text` from `state` in pieces, each byte predicted from all that come
 /// before it. Calls `each(bytes, nats)` with how many are predicted so far and their loss together;
-/// returns that loss in the end. With a learner, its weights take the place of `weights`.
+/// returns that loss in the end. A learner takes the place of the model, and learns from each piece
+/// once that has been predicted.
 template <class Each>
-double read_through(const ssm::Cpu& cpu, const Weights& weights, Learner* learner, Bytes text,
-                    State& state, Each&& each) {
+double read_through(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
+                    Bytes text, Model::State& state, Each&& each) {
   const std::size_t piece = learner ? 256 : 1024;
-  Workspace workspace;
+  Model::Scratch scratch;
   ssm::Tensor<ssm::Token, 2> tokens, targets;
   double total = 0;
   for (std::size_t at = 0; at + 1 < text.size() && interrupted == 0; at += piece) {
@@ -93,11 +74,11 @@ double read_through(const ssm::Cpu& cpu, const Weights& weights, Learner* learne
     targets.resize({1, static_cast<ssm::Index>(count)});
     std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at), count, tokens.begin());
     std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at) + 1, count, targets.begin());
-    const double nats =
-        ssm::mamba_lm_loss<float>(cpu, learner ? learner->weights : weights, tokens, targets, state,
-                                  learner ? &learner->gradients : nullptr, workspace);
-    if (learner) learner->learn(cpu);
-    total += nats * static_cast<double>(count);
+    const auto nats = [&](const Model& m, ssm::Maybe<Model> gradients) {
+      return loss(cpu, m, tokens, targets, state, gradients, {}, scratch);
+    };
+    const double mean = learner ? learner->step(cpu, nats).loss : nats(model, {});
+    total += mean * static_cast<double>(count);
     each(at + count, total);
   }
   return total;
@@ -107,34 +88,40 @@ double read_through(const ssm::Cpu& cpu, const Weights& weights, Learner* learne
 /// is read before it, and not counted. Without it nothing predicts the first byte, which then
 /// counts as 8 bits.
 template <class Each>
-double bits_per_byte(const ssm::Cpu& cpu, const Weights& weights, Learner* learner, Bytes prime,
-                     Bytes text, Each&& each) {
-  State state(weights.config, 1);
+double bits_per_byte(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
+                     Bytes prime, Bytes text, Each&& each) {
+  auto state = make_state(model, 1);
   if (prime.empty()) {
-    const double nats = read_through(cpu, weights, learner, text, state, each);
+    const double nats = read_through(cpu, model, learner, text, state, each);
     return (8 + nats * bits_per_nat) / static_cast<double>(text.size());
   }
-  read_through(cpu, weights, learner, prime, state, [](std::size_t, double) {});
+  read_through(cpu, model, learner, prime, state, [](std::size_t, double) {});
   // The last byte of `prime` has not been read yet: it predicts the first one of `text`.
   const Bytes rest(prime.data() + prime.size() - 1, text.size() + 1);
-  const double nats = read_through(cpu, weights, learner, rest, state, each);
+  const double nats = read_through(cpu, model, learner, rest, state, each);
   return nats * bits_per_nat / static_cast<double>(text.size());
 }
 
+// --- train
+// ----------------------------------------------------------------------------------------
+
 struct TrainArguments {
-  std::string text, out = "model";
+  std::string called, text, out = "model";
   ssm::MambaLMConfig config{.width = 192, .layers = 4};
-  ssm::TrainingOptions options;
+  ssm::TextTrainerOptions options;
   double held_out = 0.1;
-  bool resume = false;
+  bool resume = false, overwrite = false, half = false;
   int threads = 0;
   ssm::Index evaluate_every = 0, save_every = 500;
   std::size_t evaluate_bytes = 65536;
-  bool half = false;
 
   TrainArguments() {
-    options.schedule = {.peak = 2e-3, .warmup = 100, .steps = 2000, .final_fraction = 0.05};
-    options.average = 0.999;
+    auto& o = options.trainer;
+    o.schedule = {.peak = 2e-3, .warmup = 100, .steps = 2000, .final_fraction = 0.05};
+    o.average = 0.999;
+  }
+  [[nodiscard]] std::filesystem::path checkpoint() const {
+    return std::filesystem::path(out) / "training.safetensors";
   }
 };
 
@@ -145,179 +132,211 @@ std::string describe(const Text& text) {
   return std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash);
 }
 
-void save(const TrainArguments& a, const ssm::MambaLMTrainer<float>& trainer, const Text& text) {
-  const std::filesystem::path out(a.out);
-  ssm::save_mamba_lm(out, trainer.state.best(trainer.options),
-                     a.half ? ssm::DType::F16 : ssm::DType::F32);
-  ssm::save_training(out / "training.safetensors", trainer.state, trainer.options,
-                     {{"text", describe(text)},
-                      {"held_out", format("%.17g", a.held_out)},
-                      {"half", a.half ? "true" : "false"}});
+void save(const TrainArguments& a, const Run& run, const std::string& text) {
+  ssm::save_run(a.out, run,
+                {{"text", text},
+                 {"held_out", format("%.17g", a.held_out)},
+                 {"threads", std::to_string(a.threads)},
+                 {"half", a.half ? "true" : "false"}},
+                a.half ? ssm::DType::F16 : ssm::DType::F32);
+}
+
+/// What save has noted beside the options of the trainer.
+void read_notes(const std::map<std::string, std::string>& notes, TrainArguments& a) {
+  const auto read = [&](const char* name, auto& value) {
+    if (const auto note = notes.find(name); note != notes.end())
+      CLI::detail::lexical_cast(note->second, value);
+  };
+  read("held_out", a.held_out);
+  read("threads", a.threads);
+  read("half", a.half);
 }
 
 /// Bits per byte over the beginning of what is held out.
 void print_held_out(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
-                    const ssm::MambaLMTrainer<float>& trainer) {
+                    const Run& run) {
   const Bytes held_out = text.held_out();
   const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
   if (part.empty()) return;
-  const double bits = bits_per_byte(cpu, trainer.state.best(trainer.options), nullptr, {}, part,
-                                    [](std::size_t, double) {});
+  const double bits =
+      bits_per_byte(cpu, run.trainer.best(), nullptr, {}, part, [](std::size_t, double) {});
   if (interrupted != 0) return;
   std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
-              static_cast<long long>(trainer.state.step), bits, part.size());
+              static_cast<long long>(run.steps()), bits, part.size());
   std::fflush(stdout);
 }
 
-/// Steps until the schedule ends or somebody interrupts.
-void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
-              ssm::MambaLMTrainer<float>& trainer) {
-  const ssm::TrainingOptions& options = trainer.options;
-  const ssm::Index first = trainer.state.step, last = options.schedule.steps;
-  const auto due = [&](ssm::Index every) { return every > 0 && trainer.state.step % every == 0; };
+/// Steps until the schedule ends or somebody interrupts. A step that is not finite is left out; too
+/// many of them in a row are an error.
+void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Run& run,
+              const std::string& text_note) {
+  constexpr int patience = 3;
+  const ssm::Index first = run.steps(), last = run.options.trainer.schedule.steps;
+  const auto due = [&](ssm::Index every) { return every > 0 && run.steps() % every == 0; };
   Progress progress("step", last);
   const Stopwatch watch;
   double smooth = 0, weight = 0;
-  while (trainer.state.step < last && interrupted == 0) {
-    const ssm::TrainingReport report = trainer.step(cpu, text.training());
+  int spoiled = 0;
+  while (run.steps() < last && interrupted == 0) {
+    const ssm::TrainingReport report = run.step(cpu, text.training());
     if (!report.finite) {
       progress.finish();
-      throw std::runtime_error(
-          format("step %lld: the loss is %g and the gradient norm %g, expected finite numbers; go "
-                 "on from the last checkpoint with --resume and a lower --lr",
-                 static_cast<long long>(trainer.state.step), report.loss, report.gradient_norm));
+      const std::string what =
+          format("step %lld: the loss is %g and the gradient norm %g, expected finite numbers",
+                 static_cast<long long>(run.steps() + 1), std::abs(report.loss),
+                 std::abs(report.gradient_norm));
+      if (++spoiled == patience)
+        throw std::runtime_error(what + format(", %d times in a row; go on from the last "
+                                               "checkpoint with --resume and a lower --lr",
+                                               patience));
+      std::fprintf(stderr, "%s; left out\n", what.c_str());
+      continue;
     }
+    spoiled = 0;
     smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
     weight = 0.98 * weight + 0.02;
     const auto read =
-        static_cast<double>((trainer.state.step - first) * options.batch * options.streams.length);
-    progress.update(trainer.state.step,
+        static_cast<double>((run.steps() - first) * a.options.batch * a.options.streams.length);
+    progress.update(run.steps(),
                     format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
                            report.gradient_norm, report.learning_rate, read / watch.seconds()));
     if (due(a.evaluate_every)) {
       progress.finish();
-      print_held_out(cpu, a, text, trainer);
+      print_held_out(cpu, a, text, run);
     }
-    if (due(a.save_every)) save(a, trainer, text);
+    if (due(a.save_every)) save(a, run, text_note);
   }
   progress.finish();
 }
 
-int train(const TrainArguments& a, const ssm::TrainingCheckpoint<float>* from) {
-  const Text text(a.text, a.held_out);
-  ssm::MambaLMTrainer<float> trainer;
-  trainer.options = a.options;
-  if (from == nullptr) {
-    trainer.state = ssm::start_training<float>(a.config, a.options);
-  } else if (const auto read = from->notes.find("text");
-             read != from->notes.end() && read->second == describe(text)) {
-    trainer.state = from->state;
-  } else {
-    throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
-  }
-  std::size_t parameters = 0;
-  trainer.state.weights.visit([&](const std::string&, const auto& tensor, bool) {
-    parameters += static_cast<std::size_t>(tensor.size());
+/// Throws for a run that this machine has no memory for: five numbers a parameter (weights,
+/// gradients, two moments, the average), and what each layer keeps of each byte of a step.
+void require_memory(const TrainArguments& a) {
+  Model blank;
+  configure(blank, ssm::mamba_lm_config(a.config));
+  double count = 0;
+  parameters(blank, [&](const auto&, const auto&, const auto& extents, bool) {
+    double size = 1;
+    for (const ssm::Index extent : extents) size *= static_cast<double>(extent);
+    count += size;
   });
-  std::printf("%zu parameters, %zu bytes to learn from, %zu held out\n", parameters,
-              text.training().size(), text.held_out().size());
+  const auto read = static_cast<double>(a.options.batch * a.options.streams.length);
+  const auto kept =
+      static_cast<double>(12 * a.config.layers * a.config.block().channels() + 2 * a.config.vocab);
+  job::require_memory(
+      sizeof(float) * (5 * count + kept * read),
+      format("training a model of %.3g parameters, %.3g bytes a step,", count, read));
+}
+
+int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
+  const Text text(a.text, a.held_out);
+  const std::string text_note = describe(text);
+  if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; text.split < least)
+    throw std::runtime_error(
+        format("%s: has %zu bytes to learn from, expected at least %zu, which "
+               "is --length and one",
+               a.text.c_str(), text.split, least));
+  require_memory(a);
+  if (from != nullptr && from->notes["text"] != text_note)
+    throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
+  Run run =
+      from != nullptr ? std::move(from->run) : ssm::start_training<float>(a.config, a.options);
+  run.options = a.options;
+  std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
+              static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
+              text.held_out().size());
   std::fflush(stdout);
+  save(a, run, text_note);  // what cannot be written fails now, not after hours
 
   job::end_in_order_on_interrupt();
-  train_on(ssm::cpu(a.threads), a, text, trainer);
-  save(a, trainer, text);
+  train_on(ssm::cpu(a.threads), a, text, run, text_note);
+  save(a, run, text_note);
   if (interrupted != 0) {
-    std::fprintf(
-        stderr, "stopped after step %lld; go on with: mamba_lm train --text %s --out %s --resume\n",
-        static_cast<long long>(trainer.state.step), a.text.c_str(), a.out.c_str());
+    std::fprintf(stderr,
+                 "stopped after step %lld; go on with: %s train --text %s --out %s --resume\n",
+                 static_cast<long long>(run.steps()), job::quoted(a.called).c_str(),
+                 job::quoted(a.text).c_str(), job::quoted(a.out).c_str());
     return exit_interrupted;
   }
   std::printf("saved %s\n", a.out.c_str());
   return 0;
 }
 
-/// A number of at least this much; CLI11 itself would wrap a negative one where none is expected.
-CLI::Validator at_least(double least) {
-  const auto check = [least](const std::string& text) -> std::string {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= least) return "";
-    return format("%s is not a number from %g", text.c_str(), least);
-  };
-  return {check, "", "at least"};
-}
-
 void add_train(CLI::App& app, TrainArguments& a) {
+  constexpr double many = 1e9;
+  const auto add = [&](const char* name, auto& value, double least, double most,
+                       const char* what = "") {
+    app.add_option(name, value, what)->check(between(least, most))->capture_default_str();
+  };
+  auto& o = a.options;
+  auto& t = o.trainer;
   app.add_option("--text", a.text, "file to learn from")->required();
   app.add_option("--out", a.out, "directory for the model and the checkpoint")
       ->capture_default_str();
-  app.add_option("--held-out", a.held_out, "part of the text, at its end, that is not read")
-      ->check(CLI::Range(0.0, 0.99))
-      ->capture_default_str();
-  app.add_option("--width", a.config.width, "of the residual stream")
-      ->check(at_least(1))
-      ->capture_default_str();
-  app.add_option("--layers", a.config.layers)->check(at_least(1))->capture_default_str();
-  app.add_option("--state", a.config.state, "states per channel")
-      ->check(at_least(1))
-      ->capture_default_str();
-  app.add_option("--expand", a.config.expand, "channels per width")
-      ->check(at_least(1))
-      ->capture_default_str();
-  auto& o = a.options;
-  app.add_option("--batch", o.batch, "parallel streams of text")
-      ->check(at_least(1))
-      ->capture_default_str();
-  app.add_option("--length", o.streams.length, "bytes per stream and step")
-      ->check(at_least(1))
-      ->capture_default_str();
-  app.add_option("--steps", o.schedule.steps)->check(at_least(1))->capture_default_str();
-  app.add_option("--lr", o.schedule.peak, "highest learning rate")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--final-lr", o.schedule.final_fraction, "last learning rate, as part of --lr")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--warmup", o.schedule.warmup, "steps of rising learning rate")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--weight-decay", o.adamw.weight_decay)->check(at_least(0))->capture_default_str();
-  app.add_option("--beta2", o.adamw.beta2, "of AdamW")
-      ->check(CLI::Range(0.0, 0.99999999))
-      ->capture_default_str();
-  app.add_option("--clip", o.max_norm, "largest gradient norm")
-      ->check(CLI::Range(1e-9, 1e9))
-      ->capture_default_str();
-  app.add_option("--ema", o.average, "decay of the average of the weights; 0: off")
-      ->check(CLI::Range(0.0, 0.99999999))
-      ->capture_default_str();
-  app.add_option("--dropout", o.dropout, "probability, on what each block reads")
-      ->check(CLI::Range(0.0, 0.9))
-      ->capture_default_str();
-  app.add_option("--jump-interval", o.streams.jump_interval, "mean steps between jumps of a stream")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--latest-of", o.streams.latest_of,
-                 "a jump goes to the latest of so many random places: more favour the text's end")
-      ->check(at_least(1))
-      ->capture_default_str();
-  app.add_option("--rename", o.streams.rename,
-                 "probability that a name (a capitalised word) has other letters as long as a "
-                 "stream reads on: they are then learnt from context, not by heart")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--seed", o.streams.seed)->check(at_least(0))->capture_default_str();
-  app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
-  app.add_option("--eval-every", a.evaluate_every, "steps between evaluations; 0: never")
-      ->capture_default_str();
-  app.add_option("--eval-bytes", a.evaluate_bytes, "held-out bytes per evaluation")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--save-every", a.save_every, "steps between checkpoints; 0: only at the end")
-      ->capture_default_str();
+  add("--held-out", a.held_out, 0, 0.99, "part of the text, at its end, that is not read");
+  add("--width", a.config.width, 1, 1e6, "of the residual stream");
+  add("--layers", a.config.layers, 1, 10000);
+  add("--state", a.config.state, 1, 1e6, "states per channel");
+  add("--expand", a.config.expand, 1, 1000, "channels per width");
+  add("--batch", o.batch, 1, 1e6, "parallel streams of text");
+  add("--length", o.streams.length, 1, many, "bytes per stream and step");
+  add("--steps", t.schedule.steps, 1, many);
+  add("--lr", t.schedule.peak, 0, many, "highest learning rate");
+  add("--final-lr", t.schedule.final_fraction, 0, many, "last learning rate, as part of --lr");
+  add("--warmup", t.schedule.warmup, 0, many, "steps of rising learning rate");
+  add("--weight-decay", t.adamw.weight_decay, 0, many);
+  add("--beta2", t.adamw.beta2, 0, 0.99999999, "of AdamW");
+  add("--clip", t.max_norm, 1e-9, many, "largest gradient norm");
+  add("--ema", t.average, 0, 0.99999999, "decay of the average of the weights; 0: off");
+  add("--dropout", o.dropout, 0, 0.9, "probability, on what each block adds");
+  add("--jump-interval", o.streams.jump_interval, 0, many,
+      "mean steps between jumps of a stream; 0: none");
+  add("--latest-of", o.streams.latest_of, 1, 1e6,
+      "a jump goes to the latest of so many random places: more favour the text's end");
+  add("--rename", o.streams.rename, 0, 1,
+      "probability that a name (a capitalised word) has other letters as long as a stream reads "
+      "on: "
+      "they are then learnt from context, not by heart");
+  add("--seed", o.streams.seed, 0, 1.8e19);
+  add("--threads", a.threads, 0, 4096, "0: all");
+  add("--eval-every", a.evaluate_every, 0, many, "steps between evaluations; 0: never");
+  add("--eval-bytes", a.evaluate_bytes, 0, 1e15, "held-out bytes per evaluation");
+  add("--save-every", a.save_every, 0, many, "steps between checkpoints; 0: only at the end");
   app.add_flag("--half", a.half, "store the matrices of the model as F16");
-  app.add_flag("--resume", a.resume,
-               "go on from the checkpoint in --out; its options hold unless given again");
+  CLI::Option* resume =
+      app.add_flag("--resume", a.resume,
+                   "go on from the checkpoint in --out; its options hold unless given again");
+  app.add_flag("--overwrite", a.overwrite, "begin anew where --out holds another model")
+      ->excludes(resume);
 }
+
+/// Begins a run, or goes on with one: its options first, then once more those that were given.
+int train_or_resume(CLI::App& app, int argc, char** argv, TrainArguments& a) {
+  if (!a.resume) {
+    const bool taken = std::filesystem::exists(a.checkpoint()) ||
+                       std::filesystem::exists(std::filesystem::path(a.out) / "model.safetensors");
+    if (taken && !a.overwrite)
+      throw std::runtime_error(a.out +
+                               ": holds a model already; --resume goes on with it, "
+                               "--overwrite begins anew in its place");
+    return train(a, nullptr);
+  }
+  auto checkpoint = ssm::load_training<float>(a.checkpoint());
+  const auto had = checkpoint.run.options;
+  const auto config = published_config(checkpoint.run.trainer.model.config);
+  a.config = config;
+  a.options = had;
+  read_notes(checkpoint.notes, a);
+  CLI11_PARSE(app, argc, argv);
+  if (a.config != config || a.options.batch != had.batch ||
+      (a.options.trainer.average > 0) != (had.trainer.average > 0))
+    throw std::runtime_error(
+        "--resume keeps the sizes of the model, --batch and whether --ema is on");
+  return train(a, &checkpoint);
+}
+
+// --- eval
+// -----------------------------------------------------------------------------------------
 
 struct EvaluateArguments {
   std::string model, text;
@@ -329,17 +348,22 @@ struct EvaluateArguments {
 
 int evaluate(const EvaluateArguments& a) {
   const ssm::Cpu cpu = ssm::cpu(a.threads);
-  const Weights weights = ssm::load_mamba_lm(a.model);
+  const Model model = ssm::load_mamba_lm(a.model);
   const Text text(a.text, a.held_out);
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
   const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
   job::end_in_order_on_interrupt();
-  Progress progress("byte", static_cast<std::int64_t>(held_out.size()));
+  Progress progress("byte", static_cast<std::int64_t>(held_out.size() - (prime.empty() ? 1 : 0)));
   const Stopwatch watch;
-  Learner learner(weights, a.adapt);
+  // One that goes on learning (dynamic evaluation, Krause et al. 2018). A long memory of how large
+  // gradients are: a piece alone is a noisy measure.
+  ssm::Trainer<Model> learner;
+  if (a.adapt > 0)
+    learner = ssm::Trainer<Model>(model, {.schedule = {.peak = a.adapt, .final_fraction = 1},
+                                          .adamw = {.beta2 = 0.999, .weight_decay = 0}});
   const double bits = bits_per_byte(
-      cpu, weights, a.adapt > 0 ? &learner : nullptr, prime, held_out,
+      cpu, model, a.adapt > 0 ? &learner : nullptr, prime, held_out,
       [&](std::size_t done, double nats) {
         progress.update(static_cast<std::int64_t>(done),
                         format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
@@ -353,21 +377,22 @@ int evaluate(const EvaluateArguments& a) {
 }
 
 void add_evaluate(CLI::App& app, EvaluateArguments& a) {
+  const auto add = [&](const char* name, auto& value, double most, const char* what) {
+    app.add_option(name, value, what)->check(between(0, most))->capture_default_str();
+  };
   app.add_option("--model", a.model, "directory or safetensors file")->required();
   app.add_option("--text", a.text, "file to measure on")->required();
-  app.add_option("--held-out", a.held_out, "part of the text, at its end, that is measured")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--prime", a.prime, "KiB before the measured part that are read first")
-      ->check(at_least(0))
-      ->capture_default_str();
-  app.add_option("--adapt", a.adapt,
-                 "learning rate at which the model goes on learning from what it has predicted, "
-                 "as compressors do; 0: it does not")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  app.add_option("--threads", a.threads, "0: all")->check(at_least(0))->capture_default_str();
+  add("--held-out", a.held_out, 1, "part of the text, at its end, that is measured");
+  add("--prime", a.prime, 1e12, "KiB before the measured part that are read first");
+  add("--adapt", a.adapt, 1,
+      "learning rate at which the model goes on learning from what it has predicted, as "
+      "compressors "
+      "do; 0: it does not");
+  add("--threads", a.threads, 4096, "0: all");
 }
+
+// --- generate
+// -------------------------------------------------------------------------------------
 
 struct GenerateArguments {
   std::string model, prompt = "\n";
@@ -377,67 +402,47 @@ struct GenerateArguments {
 };
 
 int generate(const GenerateArguments& a) {
-  const Weights weights = ssm::load_mamba_lm(a.model);
-  const ssm::Index vocab = weights.config.vocab;
-  if (vocab != 256)
-    throw std::runtime_error(a.model + ": has a vocabulary of " + std::to_string(vocab) +
-                             ", expected 256 bytes");
+  Model model = ssm::load_mamba_lm(a.model);
+  if (model.config.vocab != 256)
+    throw std::runtime_error(a.model + ": has a vocabulary of " +
+                             std::to_string(model.config.vocab) +
+                             ", expected 256, as there is no tokenizer: a token is a byte");
   if (a.prompt.empty()) throw std::runtime_error("--prompt is empty, expected at least one byte");
-  ssm::Sampler sampler(vocab, a.sampling);
-  State state(weights.config, 1);
-  Workspace workspace;
-
-  // All of the prompt but its last byte moves the state only, in pieces, so that a long one takes
-  // no more memory than a short one; then its last byte is the first step.
-  const auto length = static_cast<ssm::Index>(a.prompt.size());
-  ssm::Tensor<ssm::Token, 2> prompt({1, length});
-  for (ssm::Index t = 0; t < length; ++t) {
-    prompt(0, t) = static_cast<unsigned char>(a.prompt[static_cast<std::size_t>(t)]);
-    sampler.observe(prompt(0, t));
-  }
-  for (ssm::Index at = 0; at + 1 < length; at += 1024)
-    ssm::mamba_lm_forward<float>(
-        ssm::cpu(a.threads), weights,
-        std::as_const(prompt).view().slice(1, at, std::min<ssm::Index>(1024, length - 1 - at)),
-        state, {}, workspace);
-  ssm::Tensor<float, 2> logits({1, vocab});
-  ssm::Tensor<ssm::Token, 1> token({1});
-  token(0) = prompt(0, length - 1);
-  workspace.reserve_step(weights.config, 1);
-  ssm::mamba_lm_step<float>(weights, state, token, logits, workspace);
+  ssm::TextGenerator writer(std::move(model), a.sampling, ssm::cpu(a.threads));
+  writer.read(a.prompt);
 
   job::end_in_order_on_interrupt();
   std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
   const Stopwatch watch;
   std::size_t written = 0;
   for (; written < a.bytes && interrupted == 0; ++written) {
-    token(0) = sampler(std::as_const(logits).view()[0]);
-    std::putchar(token(0));
-    std::fflush(stdout);
-    ssm::mamba_lm_step<float>(weights, state, token, logits, workspace);
+    std::putchar(writer.next());
+    job::flush_output();
   }
   std::putchar('\n');
-  std::fflush(stdout);
+  job::flush_output();
   std::fprintf(stderr, "%zu bytes, %.0f bytes/s\n", written,
                static_cast<double>(written) / watch.seconds());
   return interrupted != 0 ? exit_interrupted : 0;
 }
 
 void add_generate(CLI::App& app, GenerateArguments& a) {
+  const auto add = [&](const char* name, auto& value, double least, double most,
+                       const char* what = "") {
+    app.add_option(name, value, what)->check(between(least, most))->capture_default_str();
+  };
+  auto& s = a.sampling;
   app.add_option("--model", a.model, "directory or safetensors file")->required();
   app.add_option("--prompt", a.prompt, "text to go on from; a line break when not given");
-  app.add_option("--bytes", a.bytes, "how many to write")
-      ->check(at_least(0))
-      ->capture_default_str();
-  auto& s = a.sampling;
-  app.add_option("--temperature", s.temperature, "0: always the likeliest")->capture_default_str();
-  app.add_option("--top-k", s.top_k, "0: all")->capture_default_str();
-  app.add_option("--top-p", s.top_p)->capture_default_str();
-  app.add_option("--min-p", s.min_p)->capture_default_str();
-  app.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
-  app.add_option("--repetition-window", s.repetition_window)->capture_default_str();
-  app.add_option("--seed", s.seed)->check(at_least(0))->capture_default_str();
-  app.add_option("--threads", a.threads, "that read the prompt; 0: all")->capture_default_str();
+  add("--bytes", a.bytes, 0, 1e15, "how many to write");
+  add("--temperature", s.temperature, 0, 1e9, "0: always the likeliest");
+  add("--top-k", s.top_k, 0, 1e9, "0: all");
+  add("--top-p", s.top_p, 1e-9, 1);
+  add("--min-p", s.min_p, 0, 1);
+  add("--repetition-penalty", s.repetition_penalty, 1, 1e9);
+  add("--repetition-window", s.repetition_window, 0, 1e6);
+  add("--seed", s.seed, 0, 1.8e19);
+  add("--threads", a.threads, 0, 4096, "that read the prompt; 0: all");
 }
 
 int run(int argc, char** argv) {
@@ -446,6 +451,7 @@ int run(int argc, char** argv) {
   TrainArguments train_arguments;
   EvaluateArguments evaluate_arguments;
   GenerateArguments generate_arguments;
+  train_arguments.called = argv[0];
   CLI::App& train_command = *app.add_subcommand("train", "learn from a text");
   CLI::App& evaluate_command = *app.add_subcommand("eval", "measure bits per byte");
   CLI::App& generate_command = *app.add_subcommand("generate", "write");
@@ -453,36 +459,13 @@ int run(int argc, char** argv) {
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
   CLI11_PARSE(app, argc, argv);
-
   if (evaluate_command.parsed()) return evaluate(evaluate_arguments);
   if (generate_command.parsed()) return generate(generate_arguments);
-  if (!train_arguments.resume) return train(train_arguments, nullptr);
-
-  // The options of the checkpoint first, then once more those that were given.
-  const auto checkpoint = ssm::load_training<float>(std::filesystem::path(train_arguments.out) /
-                                                    "training.safetensors");
-  train_arguments.config = checkpoint.state.weights.config;
-  train_arguments.options = checkpoint.options;
-  if (const auto note = checkpoint.notes.find("held_out"); note != checkpoint.notes.end())
-    CLI::detail::lexical_cast(note->second, train_arguments.held_out);
-  if (const auto note = checkpoint.notes.find("half"); note != checkpoint.notes.end())
-    train_arguments.half = note->second == "true";
-  CLI11_PARSE(app, argc, argv);
-  if (train_arguments.config != checkpoint.state.weights.config ||
-      train_arguments.options.batch != checkpoint.options.batch ||
-      (train_arguments.options.average > 0) != (checkpoint.options.average > 0))
-    throw std::runtime_error(
-        "--resume keeps the sizes of the model, --batch and whether --ema is on");
-  return train(train_arguments, &checkpoint);
+  return train_or_resume(app, argc, argv, train_arguments);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "mamba_lm: %s\n", error.what());
-    return 1;
-  }
+  return job::main(argv[0], [&] { return run(argc, argv); });
 }

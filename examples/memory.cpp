@@ -7,11 +7,12 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <numbers>
 #include <string>
 #include <vector>
 
+#include "job.hpp"
+#include "options.hpp"
 #include "plot.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/tensor.hpp"
@@ -62,10 +63,10 @@ Options parse(int argc, char* argv[]) {
   CLI::App app{"What a state of few numbers still knows of a long signal"};
   Options o;
   app.add_option("--state", o.state, "numbers in each memory")
-      ->check(CLI::Range(2, 256))
+      ->check(options::between(2, 256))
       ->capture_default_str();
   app.add_option("--window", o.window, "of LegT and Fourier, and the time scale of LegS, s")
-      ->check(CLI::PositiveNumber)
+      ->check(options::positive)
       ->capture_default_str();
   app.add_option("--svg", o.svg, "write the plot to this file");
   try {
@@ -162,10 +163,5 @@ int remember(const Options& o) {
 
 int main(int argc, char* argv[]) {
   const Options options = parse(argc, argv);
-  try {
-    return remember(options);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "memory: %s\n", error.what());
-    return 1;
-  }
+  return job::main(argv[0], [&] { return remember(options); });
 }

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <string>
 
+#include "job.hpp"
 #include "options.hpp"
 #include "plot.hpp"
 #include "ssm/core/tensor.hpp"
@@ -152,10 +152,5 @@ int simulate(const Options& o) {
 
 int main(int argc, char* argv[]) {
   const Options options = parse(argc, argv);
-  try {
-    return simulate(options);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "spring_mass: %s\n", error.what());
-    return 1;
-  }
+  return job::main(argv[0], [&] { return simulate(options); });
 }

@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room conv: convolution kernels of S4, S4D and DSS, causal convolutions.
+/// @defgroup conv conv: convolution kernels and long convolutions
+/// The convolution kernels of S4, S4D and DSS, causal convolutions with long kernels, and the
+/// passage of a state through them.
 
 #include "ssm/conv/fft.hpp"
 #include "ssm/conv/long_conv.hpp"

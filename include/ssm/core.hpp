@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room core: views, tensors, backends, errors, threads.
+/// @defgroup core core: views, tensors, backends, errors
+/// What every other room stands on: views of memory and tensors that own it, the backends, packed
+/// sequences, parameters and fields of layers, errors, threads and elementary functions.
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/balance.hpp"

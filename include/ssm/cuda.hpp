@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room cuda: the operations over device memory (defined in ssm::cuda).
+/// @defgroup cuda cuda: the same operations on a GPU
+/// The operations over device memory, declared without any CUDA header. They are defined in the
+/// compiled library ssm::cuda.
 
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/causal_conv.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
-/// The room discretize: zero-order hold and the other ways from continuous to sampled, and back.
+/// @defgroup discretize discretize: from continuous to sampled time
+/// Zero-order hold and the other ways from a continuous system to a sampled one, and back.
 
 #include "ssm/discretize/bilinear_euler.hpp"
 #include "ssm/discretize/discretization.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
-/// The room estimate: observers, Kalman filters, smoothers.
+/// @defgroup estimate estimate: observers and Kalman filters
+/// Estimating a state from inputs and outputs: observers, Kalman filters, smoothers.
 
 #include "ssm/estimate/extended_kalman.hpp"
 #include "ssm/estimate/kalman.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
-/// The room io: files: safetensors, checkpoints of any layer or model (needs nlohmann_json: ssm::io).
+/// @defgroup io io: files
+/// Files of any layer, model or training run, in the safetensors format.
 
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/commit.hpp"

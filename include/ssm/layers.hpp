@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room layers: everything from a linear map to Mamba: forward, backward, step.
+/// @defgroup layers layers: from a linear map to Mamba
+/// Layers of sequence models, S4D, S4, S5 and Mamba among them, the blocks and stacks made of them,
+/// and the operations that they are made of; each with forward, backward and step.
 
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/add_next.hpp"

@@ -1,6 +1,7 @@
 #pragma once
 
-/// The room models: language models, classifiers, sampling.
+/// @defgroup models models: language models and classifiers
+/// Whole models made of layers: language models, sequence classifiers, sampling, text generation.
 
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/mamba_lm.hpp"

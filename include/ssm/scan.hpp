@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room scan: recurrences and scans over time: linear, diagonal, selective.
+/// @defgroup scan scan: recurrences over time
+/// The recurrence of sampled systems and the scans that compute it fast: linear, diagonal and
+/// selective (S6).
 
 #include "ssm/scan/decay_gradient.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"

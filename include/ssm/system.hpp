@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room system: StateSpace, companion forms, analysis, design, HiPPO.
+/// @defgroup system system: linear systems and their design
+/// Linear systems x' = A x + B u, y = C x + D u: their forms, connections, analysis and design, and
+/// the HiPPO matrices with which S4 starts.
 
 #include "ssm/system/balanced_truncation.hpp"
 #include "ssm/system/companion.hpp"

@@ -1,6 +1,8 @@
 #pragma once
 
-/// The room train: optimizer, schedules, trainers.
+/// @defgroup train train: optimizer, schedules, trainers
+/// Training of any layer or model: AdamW, schedules, clipping, averaging, and trainers that own all
+/// of these.
 
 #include "ssm/train/average.hpp"
 #include "ssm/train/clip.hpp"

@@ -131,3 +131,14 @@ TEST_CASE("phi1 and its derivative keep their digits where the formula cancels")
   CHECK(phi1(std::complex<float>(0)) == 1.f);
   CHECK(phi1_derivative(0.) == 0.5);
 }
+
+TEST_CASE("a complex exponential less 1 keeps the digits of its imaginary part far to the left") {
+  for (const double x : {-0.3, -0.7, -3.0, -20.0, -38.0, -300.0})
+    for (const double y : {1e-9, 0.5, 2.0, -40.0}) {
+      CAPTURE(x, y);
+      const double imag = expm1(std::complex<double>(x, y)).imag();
+      const long double want =
+          std::exp(static_cast<long double>(x)) * std::sin(static_cast<long double>(y));
+      CHECK(static_cast<double>(std::abs((imag - want) / want)) <= 1e-14);
+    }
+}

@@ -2,6 +2,8 @@
 
 #include <zlib.h>
 
+#include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -47,9 +49,28 @@ TEST_CASE("a hostile IDX file gives one clear error") {
   fails("\0\0\x08\x01"s + header.substr(4) + "abcdef",
         "is not an IDX file of unsigned bytes with 2 extents");
   fails("\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff"s,
-        "says that it holds more than 1073741824 bytes");
-  fails("\0\0\x08\x02\0\x01\0\0\0\0\x40\0"s, "ends early or is damaged");
+        "says that it holds more than 268435456 bytes");
+  fails("\0\0\x08\x02\0\x01\0\0\0\0\x10\0"s, "ends early or is damaged");
   fails("\x1f\x8b\x08\0\0\0\0\0\0\0garbage"s, "ends early or is damaged");
   CHECK_THROWS_WITH(read_idx(directory / "none", 2),
                     (directory / "none").string() + ": cannot be opened");
+  CHECK_THROWS_WITH(read_idx(directory.path(), 2), directory.path().string() + ": is not a file");
+  CHECK_THROWS_WITH(read_idx(directory.write("file", header + "abcdef"), 2, 5),
+                    (directory / "file").string() + ": says that it holds more than 5 bytes");
+}
+
+TEST_CASE("a compressed IDX file is read to the end of its check") {
+  const ssm::test::TempDirectory directory;
+  const std::filesystem::path path = directory / "file.gz";
+  const gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, (header + "abcdef").data(), 18);
+  gzclose(file);
+  std::string bytes = ssm::test::read_bytes(path);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    CAPTURE(size);
+    CHECK_THROWS_AS(read_idx(directory.write("cut.gz", bytes.substr(0, size)), 2),
+                    std::runtime_error);
+  }
+  bytes[bytes.size() - 6] ^= 1;
+  CHECK_THROWS_AS(read_idx(directory.write("cut.gz", bytes), 2), std::runtime_error);
 }

@@ -41,8 +41,9 @@ std::ptrdiff_t entries(const fs::path& folder) {
   return std::distance(fs::directory_iterator(folder), {});
 }
 
-ssm::MambaLMWeights<float> model(ssm::Index width) {
-  ssm::MambaLMWeights<float> weights({.vocab = 5, .width = width, .layers = 2});
+ssm::MambaLM<float> model(ssm::Index width) {
+  ssm::MambaLM<float> weights(
+      ssm::mamba_lm_config<float>({.vocab = 5, .width = width, .layers = 2}));
   ssm::initialize(weights, 1);
   return weights;
 }
@@ -240,7 +241,7 @@ TEST_CASE("a process killed while it saves leaves a whole model, old or new") {
     }
     ::usleep(static_cast<useconds_t>(500 + 397 * trial));
     // While it runs, and when it is dead.
-    const auto now = ssm::load_mamba_lm(folder).config.width;
+    const auto now = ssm::load_mamba_lm(folder).config.width();
     CHECK((now == 2 || now == 5));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);

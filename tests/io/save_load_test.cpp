@@ -8,6 +8,10 @@
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/projected.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s5.hpp"
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/sequence_classifier.hpp"
 #include "support/catch.hpp"
@@ -135,6 +139,13 @@ TEST_CASE("a layer comes back from its file with its configuration and its bits"
   check_round_trip<Toy<float, Tensor<ssm::Half, 2>>>({.width = 3});
   check_round_trip<Toy<float>>({.width = 0});
   check_round_trip<Mamba<float>>({.width = 6, .state = 3});
+  check_round_trip<ssm::S4<double>>({.width = 3, .state = 4, .rank = 2, .length = 8});
+  check_round_trip<ssm::S4d<float>>({.width = 3,
+                                     .state = 4,
+                                     .bidirectional = true,
+                                     .method = ssm::Discretization::bilinear,
+                                     .form = ssm::S4dForm::scan});
+  check_round_trip<ssm::S5<double>>({.width = 3, .state = 4, .bidirectional = true});
 }
 
 TEST_CASE("so do layers of layers, stacks of mixed kinds, and models") {

@@ -6,6 +6,8 @@
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/projected.hpp"
 #include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s4d_step.hpp"
 #include "ssm/layers/stack.hpp"
 #include "ssm/layers/states.hpp"
 #include "support/catch.hpp"
@@ -47,6 +49,14 @@ TEST_CASE("a residual block keeps the laws of layers") {
 
 TEST_CASE("a gated layer keeps the laws of layers") {
   test::check_layer_laws(draw<Gated<Mamba<double>>>({tiny}, 3), laws);
+}
+
+TEST_CASE("the block of S4 keeps the laws of layers, in float as in double") {
+  const S4dConfig config{.width = 4, .state = 8};
+  test::check_layer_laws(draw<S4Block<S4d<double>>>({{config}, 1e-5}, 13), {});
+  const auto narrow = draw<S4Block<S4d<float>>>({{config}, 1e-5}, 14);
+  test::check_precision(narrow,
+                        S4Block<S4d<double>>(S4Block<S4d<double>>::Config{{config}, 1e-5}), {});
 }
 
 TEST_CASE("a stack of blocks keeps the laws of layers, and so does an empty one") {

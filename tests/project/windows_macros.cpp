@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <complex>
@@ -18,12 +19,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <numbers>
 #include <numeric>
 #include <optional>
 #include <ostream>
 #include <random>
+#include <set>
 #include <span>
 #include <sstream>
 #include <string>
@@ -36,6 +37,12 @@
 #include <variant>
 #include <vector>
 
+#if __has_include(<unistd.h>)
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 #if defined(__AVX__)
 #include <immintrin.h>
 #endif

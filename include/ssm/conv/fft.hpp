@@ -28,7 +28,7 @@ namespace ssm {
   }
 }
 
-/// The longest transform: that of Eigen counts in int, up to four times its length.
+/// The longest transform of RealFft. Eigen's transform counts in int, up to four times the length.
 inline constexpr Index longest_fft = std::numeric_limits<int>::max() / 4;
 
 namespace detail {
@@ -55,20 +55,25 @@ inline void check_fft_length(std::string_view function, std::string_view argumen
 
 }  // namespace detail
 
-/// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2, by
-/// Eigen's FFT, and where n has a prime factor above 50 as a convolution with a chirp (Bluestein
-/// 1970). It keeps the tables of the lengths it has met, and so serves one thread at a time.
+/// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2.
 ///
-/// Cost: O(n log n); multiples of 4 of small prime factors are fastest, a chirp takes ten times as
-/// long. Every function throws DomainError for n above longest_fft, or above half of it where n has
-/// a prime factor above 50.
+/// It uses Eigen's FFT, and for an n with a prime factor above 50 the convolution with a chirp
+/// (Bluestein 1970). It keeps tables for the lengths that it has been used with, so one object
+/// serves one thread at a time.
+///
+/// Cost: O(n log n). Multiples of 4 whose prime factors are small are fastest; the chirp takes ten
+/// times as long. Every function throws DomainError for an n above longest_fft, and for an n with a
+/// prime factor above 50 that is above half of longest_fft.
 template <std::floating_point T>
 class RealFft {
  public:
+  /// A transform for any length, without tables yet.
   RealFft() { fft_.SetFlag(Eigen::FFT<T>::HalfSpectrum); }
 
-  /// @param time (n)
-  /// @param spectrum (n/2 + 1), written
+  /// The transform X of a real sequence x.
+  /// @param n the length, 0 or more
+  /// @param time x (n)
+  /// @param spectrum X (n/2 + 1), written
   void forward(Index n, const T* time, std::complex<T>* spectrum) {
     if (n == 1) {
       spectrum[0] = time[0];
@@ -80,9 +85,11 @@ class RealFft {
     }
   }
 
-  /// The inverse, 1/n included. Imaginary parts of X_0 and, for even n, X_{n/2} do not count.
-  /// @param spectrum (n/2 + 1)
-  /// @param time (n), written
+  /// The inverse of `forward`, with the factor 1/n. The imaginary parts of X_0 and, for an even n,
+  /// of X_{n/2} are taken as zero.
+  /// @param n the length, 0 or more
+  /// @param spectrum X (n/2 + 1)
+  /// @param time x (n), written
   void inverse(Index n, const std::complex<T>* spectrum, T* time) {
     if (n == 1) {
       time[0] = spectrum[0].real();

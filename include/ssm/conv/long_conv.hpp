@@ -280,17 +280,19 @@ void for_conv_channels(const Cpu& backend, Index channels, LongConvScratch<T>& s
 ///
 ///   y_t = Σ_l K_l u_{t−l} + D u_t,  l = 0 … taps − 1,
 ///
-/// where u before the first input is the initial state. The final state is the last taps − 1
-/// inputs, so that a sequence can be split anywhere and a stream be taken in pieces. Sequences are
-/// convolved one by one, packed ones too.
+/// where the initial state holds the inputs before the first one. The final state is the last
+/// taps − 1 inputs, so that a sequence can be split anywhere and a stream convolved in pieces.
+/// Packed sequences are convolved one by one.
 ///
-/// @throws ShapeError; DomainError for offsets that do not cut the batch into sequences, and where
-/// a transform would be longer than longest_fft, before anything is allocated: with the method fft
-/// for a sequence and taps that are together longer, with the other methods for taps above a
-/// quarter of it (direct sums have no limit)
-/// Cost: length · taps multiply-adds, or O((length + taps) log taps) by transforms, and one of the
-/// taps wherever packed sequences change their length; the same bits for every number of threads;
-/// allocates while the scratch grows.
+/// Cost: length · taps multiply-adds, or O((length + taps) log taps) by transforms; where
+/// neighbouring packed sequences differ in length, also one transform of the taps. The bits are the
+/// same for every number of threads. Allocates while the scratch grows.
+///
+/// @throws ShapeError for shapes that do not fit and outputs in memory that LongConvOutputs does
+/// not
+///   allow; DomainError for offsets that do not cut the batch into sequences, and when a transform
+///   would be longer than longest_fft: for the method fft, when the length of a sequence plus the
+///   taps exceeds it; for the methods automatic and chunked, when the taps exceed a quarter of it
 template <class T>
 void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongConvOptions& options,
                const LongConvOutputs<T>& outputs, LongConvScratch<T>& scratch) {
@@ -325,12 +327,13 @@ void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongCo
 ///
 ///   ∂u_t = Σ_l K_l g_{t+l} + D g_t,  ∂K_l = Σ_t g_t u_{t−l},  ∂D = Σ_t g_t u_t,
 ///
-/// past inputs being the initial state, and the gradient of the final state added to the inputs
-/// that it holds.
+/// where u before the first input is the initial state, and the gradient of the final state is
+/// added to those of the inputs that it holds.
 ///
-/// @param inputs, options as given to long_conv; the scratch may be any
-/// @throws as long_conv
-/// Cost: about twice long_conv; the same bits for every number of threads.
+/// Cost: about twice long_conv. The bits are the same for every number of threads.
+/// @param inputs, options as given to long_conv
+/// @param scratch any; nothing that long_conv left in it is read
+/// @throws ShapeError, DomainError as long_conv
 template <class T>
 void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
                         const LongConvOptions& options,

@@ -70,19 +70,21 @@ void for_s4_channels(const Cpu& backend, const S4KernelShape& shape, const S4Ker
 
 }  // namespace detail
 
-/// The convolution kernel of S4, K_l = C A_bar^l B_bar of the bilinear step for l = 0 … L − 1, from
-/// its transform at the roots of unity ω_j = e^{−2πij/L} (Gu, Goel & Ré 2022, algorithm 1 and
-/// appendix C.3), z_j = (2/Δ) i tan(πj/L):
+/// The convolution kernel of S4, K_l = C A_bar^l B_bar for l = 0 … L − 1, with A_bar and B_bar of
+/// the bilinear step. It is computed from its Fourier transform at ω_j = e^{−2πij/L} (Gu, Goel & Ré
+/// 2022, algorithm 1 and appendix C.3), with z_j = (2/Δ) i tan(πj/L):
 ///
 ///   K̂(ω) = 2/(1 + ω) · [r(C̃, B) − r(C̃, P) (I + r(P*, P))⁻¹ r(P*, B)],
-///   r(X, Y) = Σ X_n Y_n/(z − Λ_n) over both halves of the pairs,  K̂(−1) = (Δ/2) Σ C̃ B.
+///   r(X, Y) = Σ_n X_n Y_n/(z − Λ_n) over every mode and its conjugate,  K̂(−1) = (Δ/2) Σ_n C̃_n B_n.
 ///
-/// Everything is computed in double, whatever T.
+/// Everything is computed in double, whatever T is.
 ///
-/// @throws ShapeError; DomainError for an L above longest_fft, or above half of it where L has a
-/// prime factor above 50
-/// Cost: about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of L a channel; the same
-/// bits for every number of threads; allocates while the scratch grows.
+/// Cost: for each channel about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of length
+/// L. The bits are the same for every number of threads. Allocates while the scratch grows.
+/// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
+/// DomainError
+///   for an L above longest_fft, and for an L with a prime factor above 50 that is above half of
+///   longest_fft
 template <class T>
 void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4KernelOptions&,
                const S4KernelOutputs<T>& outputs, S4KernelScratch<T>& scratch) {
@@ -101,9 +103,10 @@ void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4Kern
                           });
 }
 
-/// The gradients of s4_kernel, that of C being by the truncated C̃ as it stands.
-/// @param inputs, options as given to s4_kernel; the scratch may be any
-/// @throws as s4_kernel
+/// The gradients of s4_kernel. That of C is with respect to the truncated C̃ which the inputs hold.
+/// @param inputs as given to s4_kernel
+/// @param scratch any; nothing that s4_kernel left in it is read
+/// @throws ShapeError, DomainError as s4_kernel
 /// Cost: about three times s4_kernel.
 template <class T>
 void s4_kernel_backward(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4KernelOptions&,

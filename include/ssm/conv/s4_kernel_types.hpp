@@ -12,9 +12,10 @@
 
 namespace ssm {
 
-/// A diagonal plus low-rank model of every channel by itself, A = Λ − P P*, one of every conjugate
-/// pair given. The output is truncated: C̃ = C (I − A_bar^L) for the length L of the kernel
-/// (s4_truncate), which is what S4 trains.
+/// The model of S4 that s4_kernel reads: each channel has a matrix A = Λ − P P*, diagonal plus low
+/// rank. Modes come in conjugate pairs, of which one is given. In place of the output C it holds
+/// the truncated output C̃ = C (I − A_bar^L) for the length L of the kernel (see s4_truncate), which
+/// is what S4 trains.
 template <class T, class Space = Host>
 struct S4KernelInputs {
   View<const std::complex<T>, 2, Space> lambda;  ///< Λ (channels, state/2), 1/s
@@ -24,33 +25,34 @@ struct S4KernelInputs {
   View<const T, 1, Space> delta;                 ///< Δ (channels), s
 };
 
-/// There is nothing to choose: the bilinear step is what S4 is defined by.
+/// There is nothing to choose: S4 is defined with the bilinear step.
 struct S4KernelOptions {};
 
-/// What s4_kernel writes: memory that is no input's.
+/// What s4_kernel writes. It shares no memory with inputs.
 template <class T, class Space = Host>
 struct S4KernelOutputs {
   View<T, 2, Space> kernel;  ///< K (channels, L), any L
 };
 
+/// The gradient of a scalar loss with respect to the kernel, which s4_kernel_backward reads.
 template <class T, class Space = Host>
 struct S4KernelOutputGradients {
   View<const T, 2, Space> kernel;  ///< ∂K (channels, L)
 };
 
-/// Gradients that backward overwrites; absent ones are skipped. Shapes are those of the inputs. The
-/// gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients that s4_kernel_backward overwrites. Absent ones are not computed. The gradient
+/// with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class Space = Host>
 struct S4KernelInputGradients {
-  View<std::complex<T>, 2, Space> lambda = {};
-  View<std::complex<T>, 3, Space> P = {};
-  View<std::complex<T>, 2, Space> B = {};
-  View<std::complex<T>, 2, Space> C = {};
-  View<T, 1, Space> delta = {};
+  View<std::complex<T>, 2, Space> lambda = {};  ///< (channels, state/2)
+  View<std::complex<T>, 3, Space> P = {};       ///< (channels, state/2, rank)
+  View<std::complex<T>, 2, Space> B = {};       ///< (channels, state/2)
+  View<std::complex<T>, 2, Space> C = {};       ///< (channels, state/2)
+  View<T, 1, Space> delta = {};                 ///< (channels)
 };
 
-/// Scratch of the S4 kernel. It grows to the largest call it has served, and keeps nothing of a
-/// model from one call to the next. Defined with the operation of each space.
+/// Scratch memory of s4_kernel and s4_kernel_backward. It grows to the largest call, and nothing of
+/// a model is kept from one call for another.
 template <class T, class Space = Host>
 struct S4KernelScratch;
 

@@ -86,18 +86,21 @@ void for_s4_states(const Cpu& backend, const S4StateInputs<T>& in, const S4State
 
 }  // namespace detail
 
-/// Takes the state through every sequence in the convolutional form of S4:
+/// Adds the effect of an initial state to the output of an S4 convolution, and computes the final
+/// state. A convolution with the kernel of s4_kernel starts from a state of zero and gives no
+/// state; this operation supplies both, for every sequence:
 ///
-///   y_t += C A_bar^{t+1} h,  h ← A_bar^T h + Σ_l A_bar^{T−1−l} B_bar u_l,
+///   y_t += C A_bar^{t+1} h,  final state = A_bar^N h + Σ_l A_bar^{N−1−l} B_bar u_l,
 ///
-/// with h the initial state, T the length of the sequence and C = C̃ (I − A_bar^length)⁻¹: a
-/// convolution with s4_kernel starts from rest; this adds what the initial state does, and gives
-/// the final state. Everything is computed in double, whatever T.
+/// with h the initial state, N the length of the sequence and C = C̃ (I − A_bar^length)⁻¹, where
+/// length is options.length. Everything is computed in double, whatever T is.
 ///
-/// @throws ShapeError; DomainError for a length of the truncation below 1, or offsets that do not
-/// cut the batch into sequences
-/// Cost: O(state³ log length) a channel, and 2 state · (state/64 + 2) multiply-adds a step and
-/// sequence; the same bits for every number of threads; allocates while the scratch grows.
+/// Cost: O(state³ log length) for each channel, and 2 state · (state/64 + 2) multiply-adds for each
+/// step of each channel. The bits are the same for every number of threads. Allocates while the
+/// scratch grows.
+/// @throws ShapeError for shapes that do not fit and outputs in memory that S4StateOutputs does not
+///   allow; DomainError for an options.length below 1 and for offsets that do not cut the batch
+///   into sequences
 template <class T>
 void s4_pass_state(const Cpu& backend, const S4StateInputs<T>& inputs,
                    const S4StateOptions& options, const S4StateOutputs<T>& outputs,
@@ -116,9 +119,11 @@ void s4_pass_state(const Cpu& backend, const S4StateInputs<T>& inputs,
       });
 }
 
-/// The gradients of s4_pass_state, that of C being by C̃ as it stands.
-/// @param inputs, options as given to s4_pass_state; the scratch may be any
-/// @throws as s4_pass_state
+/// The gradients of s4_pass_state. That of C is with respect to the truncated C̃ which the inputs
+/// hold.
+/// @param inputs, options as given to s4_pass_state
+/// @param scratch any; nothing that s4_pass_state left in it is read
+/// @throws ShapeError, DomainError as s4_pass_state
 /// Cost: about three times s4_pass_state.
 template <class T>
 void s4_pass_state_backward(const Cpu& backend, const S4StateInputs<T>& inputs,

@@ -11,13 +11,15 @@
 
 namespace ssm {
 
-/// C (I + sign · A_bar^length) of one channel: with sign −1 the truncated output C̃ of a kernel of
-/// that length, which s4_kernel reads; with sign +1 and the C̃ of a length, that of its double,
-/// C̃_2L = C̃_L (I + A_bar^L).
+/// C (I + sign · A_bar^length) of one channel.
+///
+/// With sign −1 and the output C of y = 2 Re(C h), this is the truncated output
+/// C̃ = C (I − A_bar^length) of a kernel of that length, which s4_kernel reads. With sign +1 and the
+/// C̃ of that length, it is the truncated output of kernels twice as long: C̃_2L = C̃_L (I + A_bar^L).
 ///
 /// @param step the bilinear step of the channel
-/// @param C (state/2), of y = 2 Re(C h)
-/// Cost: O(state³ log length), in double where T is.
+/// @param C (state/2)
+/// Cost: O(state³ log length). The arithmetic is that of T.
 template <std::floating_point T>
 [[nodiscard]] typename DplrStep<T>::Vector s4_truncate(const DplrStep<T>& step,
                                                        const typename DplrStep<T>::Vector& C,
@@ -42,11 +44,12 @@ template <std::floating_point T>
   return truncated;
 }
 
-/// The true C of one channel from C̃ = C (I − A_bar^length), the inverse of s4_truncate.
+/// The output C of one channel from the truncated output C̃ = C (I − A_bar^length): the inverse of
+/// s4_truncate with sign −1.
 ///
-/// @param step the bilinear step of the channel, Λ stable
+/// @param step the bilinear step of the channel, whose Λ must be stable
 /// @param length at least 1
-/// Cost: O(state³ log length), in double where T is.
+/// Cost: O(state³ log length). The arithmetic is that of T.
 template <std::floating_point T>
 [[nodiscard]] typename DplrStep<T>::Vector s4_untruncate(const DplrStep<T>& step,
                                                          const typename DplrStep<T>::Vector& C,

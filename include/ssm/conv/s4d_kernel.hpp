@@ -184,12 +184,14 @@ void with_dss_mode(std::string_view name, const DiagonalKernelInputs<T>& in,
 ///   zero_order_hold  z = e^{Δλ}, g = (e^{Δλ} − 1)/λ;
 ///   bilinear         z = (1 + Δλ/2)/(1 − Δλ/2), g = Δ/(1 − Δλ/2).
 ///
-/// Powers are taken in double whatever T. The kernel is in float within about 4 ε Σ|C B g| of its
-/// value at any length, in double within length · ε Σ|C B g|.
+/// Powers are computed in double, whatever T is. The error of the kernel is at most about
+/// 4 ε Σ|C B g| in float, at any length, and length · ε Σ|C B g| in double.
 ///
-/// @throws ShapeError, and DomainError for another method
-/// Cost: 2 · state flops an element; the same bits for every number of threads; allocates while the
-/// scratch grows.
+/// Cost: 2 · state flops for each element of the kernel. The bits are the same for every number of
+/// threads. Allocates while the scratch grows.
+/// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
+/// DomainError
+///   for a method other than zero_order_hold and bilinear
 template <class T>
 void s4d_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
                 const DiagonalKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,
@@ -202,8 +204,9 @@ void s4d_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
 }
 
 /// The gradients of s4d_kernel.
-/// @param inputs, options as given to s4d_kernel; the scratch may be any
-/// @throws as s4d_kernel
+/// @param inputs, options as given to s4d_kernel
+/// @param scratch any; nothing that s4d_kernel left in it is read
+/// @throws ShapeError, DomainError as s4d_kernel
 /// Cost: twice s4d_kernel.
 template <class T>
 void s4d_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
@@ -221,12 +224,16 @@ void s4d_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inpu
 
 /// The convolution kernel of DSS in its softmax form (Gupta, Gu & Berant 2022, proposition 1),
 ///
-///   K_l = 2 Re Σ_n C_n B_n (e^{Δλ} − 1)/((e^{LΔλ} − 1) λ) e^{lΔλ}:  z^l over its sum, over λ.
+///   K_l = 2 Re Σ_n (C_n B_n/λ_n) z_n^l / Σ_{k<L} z_n^k
+///       = 2 Re Σ_n C_n B_n (e^{Δλ_n} − 1)/((e^{LΔλ_n} − 1) λ_n) e^{lΔλ_n},  z_n = e^{Δλ_n}.
 ///
-/// The sum is over L = options.length steps, or over those of the kernel.
+/// The powers of every mode are divided by their sum over L = options.length steps, or, when that
+/// is 0, over the length of the kernel.
 ///
-/// @throws ShapeError, and DomainError unless Re λ < 0
 /// Cost: as s4d_kernel.
+/// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
+/// DomainError
+///   unless Re λ < 0
 template <class T>
 void dss_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
                 const DssKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,
@@ -239,8 +246,9 @@ void dss_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
 }
 
 /// The gradients of dss_kernel.
-/// @param inputs, options as given to dss_kernel; the scratch may be any
-/// @throws as dss_kernel
+/// @param inputs, options as given to dss_kernel
+/// @param scratch any; nothing that dss_kernel left in it is read
+/// @throws ShapeError, DomainError as dss_kernel
 /// Cost: twice dss_kernel.
 template <class T>
 void dss_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,

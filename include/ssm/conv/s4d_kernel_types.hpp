@@ -11,11 +11,10 @@
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretization.hpp"
 
-/// What the kernels of diagonal models, s4d_kernel and dss_kernel, read and write.
 namespace ssm {
 
-/// A diagonal model of every channel by itself, h' = Λ h + B u, y = 2 Re(C h): one mode of every
-/// conjugate pair.
+/// What s4d_kernel and dss_kernel read: each channel has a diagonal model h' = Λ h + B u,
+/// y = 2 Re(C h). Modes come in conjugate pairs, of which one is given.
 template <class T, class Space = Host>
 struct DiagonalKernelInputs {
   View<const std::complex<T>, 2, Space> lambda;  ///< Λ (channels, state/2), 1/s
@@ -24,40 +23,41 @@ struct DiagonalKernelInputs {
   View<const std::complex<T>, 2, Space> C;       ///< (channels, state/2)
 };
 
-/// Of s4d_kernel.
+/// How s4d_kernel samples the model.
 struct DiagonalKernelOptions {
   Discretization method = Discretization::zero_order_hold;  ///< or bilinear
 };
 
-/// Of dss_kernel.
+/// How dss_kernel normalizes the model.
 struct DssKernelOptions {
-  Index length =
-      0;  ///< L, the steps over which powers are normalized; 0: as many as the kernel has
+  Index length = 0;  ///< L, the number of steps over which powers are normalized; 0: the length of
+                     ///< the kernel
 };
 
-/// What a kernel operation writes: memory that is no input's.
+/// What s4d_kernel and dss_kernel write. It shares no memory with inputs.
 template <class T, class Space = Host>
 struct DiagonalKernelOutputs {
   View<T, 2, Space> kernel;  ///< K (channels, length), any length
 };
 
+/// The gradient of a scalar loss with respect to the kernel, which backward reads.
 template <class T, class Space = Host>
 struct DiagonalKernelOutputGradients {
   View<const T, 2, Space> kernel;  ///< ∂K (channels, length)
 };
 
-/// Gradients that backward overwrites; absent ones are skipped. Shapes are those of the inputs. The
-/// gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients that s4d_kernel_backward and dss_kernel_backward overwrite. Absent ones are not
+/// computed. The gradient with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class Space = Host>
 struct DiagonalKernelInputGradients {
-  View<std::complex<T>, 2, Space> lambda = {};
-  View<T, 1, Space> delta = {};
-  View<std::complex<T>, 2, Space> B = {};
-  View<std::complex<T>, 2, Space> C = {};
+  View<std::complex<T>, 2, Space> lambda = {};  ///< (channels, state/2)
+  View<T, 1, Space> delta = {};                 ///< (channels)
+  View<std::complex<T>, 2, Space> B = {};       ///< (channels, state/2)
+  View<std::complex<T>, 2, Space> C = {};       ///< (channels, state/2)
 };
 
-/// Scratch of the kernels and of s4d_pass_state. It grows to the largest call it has served, and
-/// keeps nothing from one call to the next. Defined with the operations of each space.
+/// Scratch memory of s4d_kernel, dss_kernel, s4d_pass_state and their backward passes. It grows to
+/// the largest call, and nothing in it is kept from one call for another.
 template <class T, class Space = Host>
 struct DiagonalKernelScratch;
 

@@ -34,16 +34,19 @@ void add_row(const Tensor<T, 1>& row, const View<T, 1>& to) noexcept {
 
 }  // namespace detail
 
-/// Takes the state through every sequence in the convolutional form: a convolution with s4d_kernel
-/// starts from rest; this adds what the initial state does, and gives the final state.
+/// Adds the effect of an initial state to the output of an S4D convolution, and computes the final
+/// state. A convolution with the kernel of s4d_kernel starts from a state of zero and gives no
+/// state; this operation supplies both, for every sequence:
 ///
-///   y_t += 2 Re Σ_n C_n z_n^{t+1} h_n,  h ← z^L h + Σ_l z^{L−1−l} B_bar u_l,
+///   y_t += 2 Re Σ_n C_n z_n^{t+1} h_n,  final state = z^L h + Σ_l z^{L−1−l} B_bar u_l,
 ///
-/// with z and B_bar = g B of s4d_kernel, h the initial state and L the length of the sequence.
+/// with z and B_bar = g B as in s4d_kernel, h the initial state and L the length of the sequence.
 ///
-/// @throws ShapeError, and DomainError as s4d_kernel, or for offsets that do not cut the batch into
-/// sequences
-/// Cost: as s4d_kernel, for each sequence and each of the two.
+/// Cost: for each sequence, that of s4d_kernel for the output and again for the final state.
+/// @throws ShapeError for shapes that do not fit and outputs in memory that DiagonalStateOutputs
+/// does
+///   not allow; DomainError for a method other than zero_order_hold and bilinear, and for offsets
+///   that do not cut the batch into sequences
 template <class T>
 void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
                     const DiagonalStateOptions& options, const DiagonalStateOutputs<T>& outputs,
@@ -90,9 +93,10 @@ void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
   });
 }
 
-/// The gradients of s4d_pass_state, by z, g, B, C, h and u through the two formulas.
-/// @param inputs, options as given to s4d_pass_state; the scratch may be any
-/// @throws as s4d_pass_state
+/// The gradients of s4d_pass_state with respect to the model, the initial state and u.
+/// @param inputs, options as given to s4d_pass_state
+/// @param scratch any; nothing that s4d_pass_state left in it is read
+/// @throws ShapeError, DomainError as s4d_pass_state
 /// Cost: about twice s4d_pass_state.
 template <class T>
 void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& inputs,

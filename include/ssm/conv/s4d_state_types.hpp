@@ -11,47 +11,51 @@
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretization.hpp"
 
-/// What the state of a diagonal model reads and writes as it enters and leaves a convolution,
-/// s4d_pass_state.
 namespace ssm {
 
-/// Of S sequences, every row of the batch or every packed one, each has a state of its own.
+/// What s4d_pass_state reads. S is the number of sequences: the rows of the batch, or the packed
+/// sequences. Each sequence has a state of its own.
 template <class T, class Space = Host>
 struct DiagonalStateInputs {
   DiagonalKernelInputs<T, Space> model;                      ///< as given to s4d_kernel
   View<const T, 3, Space> u;                                 ///< (batch, length, channels)
   View<const std::complex<T>, 3, Space> initial_state = {};  ///< h_{−1} (S, channels, state/2),
                                                              ///< optional: zero when absent
-  Sequences<Space> sequences = {};                           ///< what time means
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
+/// How s4d_pass_state samples the model.
 struct DiagonalStateOptions {
   Discretization method = Discretization::zero_order_hold;  ///< or bilinear
 };
 
-/// No output shares memory with another, nor with an input but where said.
+/// What s4d_pass_state and s4_pass_state write. Outputs share no memory with each other or with
+/// inputs, except as said below.
 template <class T, class Space = Host>
 struct DiagonalStateOutputs {
   View<T, 3, Space> y = {};  ///< (batch, length, channels), optional, added to
   View<std::complex<T>, 3, Space> final_state = {};  ///< (S, channels, state/2), optional; may be
-                                                     ///< the view that the initial state is
+                                                     ///< the same view as initial_state
 };
 
+/// The gradients of a scalar loss with respect to the outputs, which backward reads.
 template <class T, class Space = Host>
 struct DiagonalStateOutputGradients {
-  View<const T, 3, Space> y = {};                          ///< optional: zero when absent
-  View<const std::complex<T>, 3, Space> final_state = {};  ///< optional: zero when absent
+  View<const T, 3, Space> y = {};  ///< (batch, length, channels), optional: zero when absent
+  View<const std::complex<T>, 3, Space> final_state =
+      {};  ///< (S, channels, state/2), optional: zero when absent
 };
 
-/// Gradients that backward writes; absent ones are skipped.
+/// The gradients that s4d_pass_state_backward writes. Absent ones are not computed.
 template <class T, class Space = Host>
 struct DiagonalStateInputGradients {
   DiagonalKernelInputGradients<T, Space> model = {};   ///< added to
   View<T, 3, Space> u = {};                            ///< added to
-  View<std::complex<T>, 3, Space> initial_state = {};  ///< overwritten; may be the view that the
-                                                       ///< gradient of the final state is
+  View<std::complex<T>, 3, Space> initial_state = {};  ///< overwritten; may be the same view as the
+                                                       ///< gradient of final_state
 };
 
+/// Scratch memory of s4d_pass_state and s4d_pass_state_backward.
 template <class T, class Space = Host>
 using DiagonalStateScratch = DiagonalKernelScratch<T, Space>;
 

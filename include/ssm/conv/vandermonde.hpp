@@ -14,7 +14,8 @@
 
 namespace ssm {
 
-/// Scratch of the Vandermonde sums of one thread. It grows to the largest call it has served.
+/// Scratch memory of one thread for the sums over powers of modes from which kernels are made. It
+/// grows to the largest call.
 template <class T>
 struct VandermondeScratch {
   Tensor<T, 1> narrow;     ///< tables and pieces in the type of the kernel

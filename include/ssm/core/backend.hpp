@@ -16,20 +16,21 @@ inline namespace SSM_DETAIL_ISA {
 /// The CPU as a place to compute: the first argument of an operation over host views.
 ///
 /// `cpu` uses every core, `cpu(1)` the calling thread alone, `cpu(n)` n threads. The number of
-/// threads never changes a result, not in its last bit.
+/// threads never changes a result, not even in its last bit.
 struct Cpu {
-  using space = Host;
-  static constexpr int most_threads = 1024;  ///< more than these are not used
+  using space = Host;                        ///< where the memory is that this backend computes on
+  static constexpr int most_threads = 1024;  ///< larger numbers of threads count as this one
 
-  int threads = 0;  ///< 0: as many as the machine has
+  int threads = 0;  ///< how many threads to use; 0: as many as the machine has
 
-  /// The same place with `count` threads; 0 stands for as many as the machine has.
+  /// The CPU with `count` threads; 0 stands for as many as the machine has.
   /// @throws DomainError if `count` is negative
   [[nodiscard]] constexpr Cpu operator()(int count) const {
     if (count < 0) detail::throw_domain("cpu", "threads", std::to_string(count), "0 or more");
     return {count};
   }
 
+  /// How many threads an operation uses, at least 1: with `threads` 0, the number of cores.
   [[nodiscard]] int thread_count() const noexcept {
     if (threads > 0) return (std::min)(threads, most_threads);
     static const int cores = [] {
@@ -40,6 +41,7 @@ struct Cpu {
   }
 };
 
+/// The CPU with all its cores, as in `selective_scan(cpu, inputs, options, outputs, scratch)`.
 inline constexpr Cpu cpu{};
 
 }  // namespace SSM_DETAIL_ISA

@@ -10,7 +10,8 @@
 
 namespace ssm {
 
-/// to ← from, element by element; both views contiguous.
+/// Copies every element of `from` to `to`, converted to the type of `to`. Both views are
+/// contiguous.
 /// @throws ShapeError where the extents differ or elements are not adjacent
 template <class From, class To, std::size_t Rank>
 void copy(const Cpu&, const View<From, Rank>& from, const View<To, Rank>& to) {
@@ -18,8 +19,7 @@ void copy(const Cpu&, const View<From, Rank>& from, const View<To, Rank>& to) {
   detail::check_shape("copy", "to", to, from.extents());
   if (!from.contiguous() || !to.contiguous())
     detail::throw_shape("copy", from.contiguous() ? "to" : "from", "strided", "adjacent elements");
-  if (from.size() > 0 && from.data() != to.data())
-    std::copy_n(from.data(), from.size(), to.data());
+  if (from.size() > 0 && from.data() != to.data()) std::copy_n(from.data(), from.size(), to.data());
 }
 
 }  // namespace ssm

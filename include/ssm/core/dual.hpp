@@ -11,21 +11,26 @@ namespace ssm {
 
 /// A number and its derivative in one direction: value + derivative ε with ε² = 0.
 ///
-/// Arithmetic and the functions of <cmath> below carry the derivative along, f(a + bε) =
-/// f(a) + f′(a) b ε, exactly but for rounding. Comparisons look at the value alone, so a branch is
-/// differentiated as it was taken. Works as a scalar of Eigen's matrices, also next to plain ones.
+/// Arithmetic and the elementary functions below apply the chain rule, f(a + bε) =
+/// f(a) + f′(a) b ε, so that a program run with Dual numbers gives derivatives that are exact up to
+/// rounding. Comparisons look at the value alone: where the program branches, the derivative is
+/// that of the branch taken. Dual is a scalar type of Eigen's matrices and mixes with plain numbers
+/// there.
 template <std::floating_point T>
 struct Dual {
-  T value{};
-  T derivative{};
+  T value{};       ///< the number
+  T derivative{};  ///< its derivative in the chosen direction
 
   constexpr Dual() = default;
+  /// The number `value_` with this derivative.
   constexpr Dual(T value_, T derivative_) : value(value_), derivative(derivative_) {}
   /// A constant: any plain number, rounded to T.
   template <class Number>
   requires(std::is_arithmetic_v<Number>) constexpr Dual(Number number)
       : value(static_cast<T>(number)) {}
 
+  ///@{
+  /// Arithmetic, with the derivative by the rules of sums, products and quotients.
   friend constexpr Dual operator+(const Dual& a) { return a; }
   friend constexpr Dual operator-(const Dual& a) { return {-a.value, -a.derivative}; }
   friend constexpr Dual operator+(const Dual& a, const Dual& b) {
@@ -45,10 +50,14 @@ struct Dual {
   constexpr Dual& operator-=(const Dual& b) { return *this = *this - b; }
   constexpr Dual& operator*=(const Dual& b) { return *this = *this * b; }
   constexpr Dual& operator/=(const Dual& b) { return *this = *this / b; }
+  ///@}
 
   friend constexpr bool operator==(const Dual& a, const Dual& b) { return a.value == b.value; }
+  /// Compares the values; derivatives do not count.
   friend constexpr auto operator<=>(const Dual& a, const Dual& b) { return a.value <=> b.value; }
 
+  ///@{
+  /// The function of the standard library of this name, with its derivative by the chain rule.
   friend Dual sqrt(const Dual& a) {
     const T root = std::sqrt(a.value);
     return chain(a, root, T(0.5) / root);
@@ -84,21 +93,24 @@ struct Dual {
     const T tangent = std::tanh(a.value);
     return chain(a, tangent, (T(1) - tangent) * (T(1) + tangent));
   }
+  ///@}
   /// |a|, with derivative 0 at 0.
   friend Dual abs(const Dual& a) {
     const T sign = a.value > T(0) ? T(1) : a.value < T(0) ? T(-1) : T(0);
     return chain(a, std::abs(a.value), sign);
   }
+  /// The angle of the point (x, y), with its derivative. It is not defined at the origin.
   friend Dual atan2(const Dual& y, const Dual& x) {
     const T square = x.value * x.value + y.value * y.value;
     return {std::atan2(y.value, x.value),
             (x.value * y.derivative - y.value * x.derivative) / square};
   }
+  /// √(x² + y²), with its derivative. It is not defined at the origin.
   friend Dual hypot(const Dual& x, const Dual& y) {
     const T length = std::hypot(x.value, y.value);
     return {length, (x.value * x.derivative + y.value * y.derivative) / length};
   }
-  /// a^b; the logarithm of a counts only where b varies.
+  /// a^b, with its derivative. Where b is a constant, a may be negative for a whole b.
   friend Dual pow(const Dual& a, const Dual& b) {
     const T power = std::pow(a.value, b.value);
     T slope = T(0);
@@ -106,6 +118,7 @@ struct Dual {
     if (b.derivative != T(0)) slope += power * std::log(a.value) * b.derivative;
     return {power, slope};
   }
+  /// True when the value and the derivative are both finite.
   friend bool isfinite(const Dual& a) {
     return std::isfinite(a.value) && std::isfinite(a.derivative);
   }
@@ -118,6 +131,7 @@ struct Dual {
 
 }  // namespace ssm
 
+/// @cond internal
 template <class T>
 struct Eigen::NumTraits<ssm::Dual<T>> : Eigen::NumTraits<T> {
   using Real = ssm::Dual<T>;
@@ -134,3 +148,4 @@ template <class T, class Operation>
 struct Eigen::ScalarBinaryOpTraits<T, ssm::Dual<T>, Operation> {
   using ReturnType = ssm::Dual<T>;
 };
+/// @endcond

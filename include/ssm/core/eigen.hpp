@@ -55,13 +55,16 @@ auto view_of(T* data, const Derived& matrix) {
 }  // namespace detail
 
 /// A view of the elements of an Eigen object that owns or maps memory; rows are the first extent.
-/// What its type says is one row or one column has a view of rank 1.
+/// A matrix type of one row or one column gives a view of rank 1, every other a view of rank 2.
 template <class Derived>
 requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
     [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& matrix) {
   return detail::view_of(matrix.derived().data(), matrix.derived());
 }
 
+/// A read-only view of the elements of an Eigen object that owns or maps memory; rows are the first
+/// extent. A matrix type of one row or one column gives a view of rank 1, every other a view of
+/// rank 2.
 template <class Derived>
 requires((Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0)
     [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& matrix) {

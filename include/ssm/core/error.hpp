@@ -24,14 +24,15 @@ class DomainError : public std::domain_error {
   using std::domain_error::domain_error;
 };
 
-/// An iteration ended without the accuracy it promises: the problem is too near one that has no
-/// solution.
+/// An iteration ended before it reached the accuracy that it promises, because the problem is too
+/// close to one that has no solution.
 class ConvergenceError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// A file cannot be read, written or trusted. What was loaded before it is untouched.
+/// A file cannot be read or written, or its contents are wrong. An object that the file was to be
+/// loaded into is unchanged.
 class FileError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -2,9 +2,10 @@
 
 #include <string_view>
 
-/// The list of a configuration's fields, from which writing it to files and reading it follow.
+/// @file
+/// How a configuration lists its fields. Writing it to files and reading it follow from that list.
 ///
-/// A configuration `C` says it once, in its own namespace:
+/// A configuration `C` has a function `fields` in its own namespace:
 ///
 ///     template <class Visit>
 ///     void fields(C& c, Visit&& visit) {
@@ -13,18 +14,20 @@
 ///       visit("epsilon", c.epsilon, ssm::Field::optional);
 ///     }
 ///
-/// with each field's name in files and the member: a whole number, a floating-point number, a bool,
-/// a text, an enumeration, another configuration with fields, or a std::vector or std::variant of
-/// these. A field that is optional keeps its default where a file does not have it; every other
-/// must be there. An enumeration `E` names its values, in its own namespace:
+/// which calls `visit` with the name that each field has in files and the member itself. A member
+/// is a whole number, a floating-point number, a bool, a std::string, an enumeration, another
+/// configuration with fields, or a std::vector or std::variant of these. An optional field that a
+/// file does not have keeps its default; every other field must be in the file. An enumeration `E`
+/// lists the names of its values, in its own namespace:
 ///
 ///     constexpr std::array<ssm::Named<E>, 2> names(E) {
 ///       return {{{E::first, "first"}, {E::second, "second"}}};
 ///     }
 ///
-/// A layer made of layers also says how it becomes one of a configuration without memory for its
-/// parameters, so that their shapes can be held against a file before any is taken. What has
-/// tensors alone needs no such function.
+/// A layer that contains other layers also has a function `configure`, which sets the
+/// configurations of all of them and allocates no parameter. Loading calls it first, so that the
+/// shapes in a file are checked before memory is allocated for them. A layer that has tensors only
+/// needs no such function.
 ///
 ///     template <class Inner>
 ///     void configure(L<Inner>& layer, const typename L<Inner>::Config& c) {
@@ -39,11 +42,11 @@ enum class Field { required, optional };
 /// A value of an enumeration and its name in files.
 template <class E>
 struct Named {
-  E value;
-  std::string_view name;
+  E value;                ///< the value
+  std::string_view name;  ///< its name in files
 };
 
-/// Makes a layer one of this configuration, without memory for its parameters.
+/// Sets the configuration of a layer, and allocates no parameter.
 template <class Layer>
 void configure(Layer& layer, const typename Layer::Config& config) {
   layer.config = config;

@@ -8,7 +8,7 @@
 
 namespace ssm {
 
-/// The number that the 16 bits of an IEEE binary16 stand for; exact.
+/// The number whose IEEE binary16 bits are `half`; exact.
 [[nodiscard]] constexpr float half_to_float(std::uint16_t half) noexcept {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
   const std::uint32_t exponent = (half >> 10) & 0x1fu;
@@ -21,7 +21,8 @@ namespace ssm {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
 }
 
-/// The nearest IEEE binary16, ties to even; infinite beyond 65504; NaN stays NaN.
+/// The bits of the IEEE binary16 number that is nearest, ties to even. Numbers that round beyond
+/// 65504 become infinite; NaN stays NaN.
 [[nodiscard]] constexpr std::uint16_t float_to_half(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
@@ -42,39 +43,44 @@ namespace ssm {
   return static_cast<std::uint16_t>(sign | half);
 }
 
-/// The number that the 16 bits of a bfloat16 stand for: the upper half of a float; exact.
+/// The number whose bfloat16 bits, the upper half of a float, are `bits`; exact.
 [[nodiscard]] constexpr float bfloat16_to_float(std::uint16_t bits) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-/// The nearest bfloat16, ties to even; NaN stays NaN.
+/// The bits of the bfloat16 number that is nearest, ties to even; NaN stays NaN.
 [[nodiscard]] constexpr std::uint16_t float_to_bfloat16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-/// A number kept in IEEE binary16.
+/// A number stored in the 16 bits of IEEE binary16. Computations convert it to float.
 struct Half {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< the 16 bits as stored
 
   constexpr Half() noexcept = default;
+  /// Rounds to nearest, ties to even.
   constexpr explicit Half(float value) noexcept : bits(float_to_half(value)) {}
+  /// The number as a float; exact.
   [[nodiscard]] constexpr explicit operator float() const noexcept { return half_to_float(bits); }
 };
 
-/// A number kept in the upper half of a float.
+/// A number stored in 16 bits, the upper half of a float. Computations convert it to float.
 struct Bfloat16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< the 16 bits as stored
 
   constexpr Bfloat16() noexcept = default;
+  /// Rounds to nearest, ties to even.
   constexpr explicit Bfloat16(float value) noexcept : bits(float_to_bfloat16(value)) {}
+  /// The number as a float; exact.
   [[nodiscard]] constexpr explicit operator float() const noexcept {
     return bfloat16_to_float(bits);
   }
 };
 
-/// The type that numbers kept as T are computed in: float for the 16-bit ones, else T itself.
+/// The type in which numbers stored as T are computed: float for Half and Bfloat16, T itself for
+/// all others.
 template <class T>
 using Arithmetic =
     std::conditional_t<std::is_same_v<T, Half> || std::is_same_v<T, Bfloat16>, float, T>;

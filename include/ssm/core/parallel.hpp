@@ -63,14 +63,16 @@ class FirstFailure {
 
 inline namespace SSM_DETAIL_ISA {
 
-/// Calls body(i) for every i in [0, count), contiguous runs of i on each thread.
+/// Calls body(i) for every i in [0, count), in parallel. Each thread takes one contiguous range of
+/// i.
 ///
-/// The result cannot depend on the number of threads as long as body(i) writes only what belongs
-/// to i. A reduction over i is made deterministic by the caller: fixed pieces, summed in order.
-/// The first exception in index order of the runs is rethrown once every thread is done. With one
-/// thread, with one piece of work, and inside another parallel loop, no thread is started. Threads
-/// are kept for the next loop, waiting without use of a core; those that find no core in time are
-/// not waited for. Costs a few microseconds beside the work: see for_work.
+/// The result does not depend on the number of threads as long as body(i) writes only what belongs
+/// to i. To reduce over i with the same bits for any number of threads, cut i into fixed pieces and
+/// add their sums in order. When calls throw, the exception of the range with the smallest i is
+/// rethrown after every thread has finished. With one thread, with a count of 1, and inside another
+/// parallel loop, everything runs on the calling thread. Threads are kept for the next loop and use
+/// no processor time while they wait. A thread that the system does not schedule in time is not
+/// waited for: the others take its share. A call costs a few microseconds; see for_work.
 template <class Body>
 void parallel_for(const Cpu& backend, Index count, Body&& body) {
   // One compiled copy of the loop: where the compiler may fuse multiply-adds, two copies can differ
@@ -90,9 +92,9 @@ void parallel_for(const Cpu& backend, Index count, Body&& body) {
   failure.rethrow();
 }
 
-/// Calls body(begin, end) for at most one contiguous run of [0, count) per thread: for loops that
-/// keep scratch across their items. The runs depend on the number of threads, so body must treat
-/// each item by itself.
+/// Calls body(begin, end) for contiguous ranges that together cover [0, count), at most one range
+/// for each thread: for loops that reuse scratch memory from item to item. The ranges depend on the
+/// number of threads, so the result of an item must not depend on the other items of its range.
 template <class Body>
 void parallel_ranges(const Cpu& backend, Index count, Body&& body) {
   const Index runs = (std::min)(count, static_cast<Index>(backend.thread_count()));
@@ -100,13 +102,20 @@ void parallel_ranges(const Cpu& backend, Index count, Body&& body) {
                [&](Index run) { body(count * run / runs, count * (run + 1) / runs); });
 }
 
-/// The backend with no more threads than so much work repays: one for each ten microseconds that
-/// one thread would need. An estimate within a factor of a few will do.
+/// The backend, limited to as many threads as pay for a given amount of work: one for every ten
+/// microseconds that one thread would need.
+/// @param nanoseconds how long one thread would need; a rough estimate is enough
 [[nodiscard]] inline Cpu for_work(const Cpu& backend, double nanoseconds) noexcept {
   constexpr double worth_a_thread = 10000;
   const int most = backend.thread_count();
   const double repaid = nanoseconds / worth_a_thread;
   return {repaid >= most ? most : (std::max)(1, static_cast<int>(repaid))};
+}
+
+/// The same for a pass over so many elements, each of which takes one thread so many nanoseconds.
+[[nodiscard]] inline Cpu for_elements(const Cpu& backend, Index count,
+                                      double nanoseconds = 0.3) noexcept {
+  return for_work(backend, static_cast<double>(count) * nanoseconds);
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -11,9 +11,11 @@
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
-/// The list of a layer's parameters, from which everything that treats them alike follows.
+/// @file
+/// How a layer lists its parameters. Making, counting, clipping, optimizing, averaging, saving and
+/// loading them follow from that list.
 ///
-/// A layer `L` says it once, in its own namespace:
+/// A layer `L` has a function `parameters` in its own namespace:
 ///
 ///     template <class T, class Visit>
 ///     void parameters(L<T>& layer, Visit&& visit) {
@@ -21,18 +23,18 @@
 ///       visit("bias", layer.bias, ssm::shape(layer.config.width), false);         // does not
 ///     }
 ///
-/// with, for each parameter in a fixed order, its name in files, the tensor, the shape that the
-/// layer's configuration gives it, and whether weight decay applies. A layer made of layers visits
-/// theirs through `within("mixer.", visit)`.
+/// which calls `visit` for each parameter, in a fixed order, with its name in files, the tensor,
+/// the shape that the layer's configuration gives it, and whether weight decay applies to it. A
+/// layer that contains another visits the parameters of that one with `within("mixer.", visit)`.
 namespace ssm {
 
-/// Extents of a parameter.
+/// The extents of a parameter, as an array: shape(width, 4) has rank 2.
 template <std::convertible_to<Index>... Extents>
 [[nodiscard]] constexpr std::array<Index, sizeof...(Extents)> shape(Extents... extents) noexcept {
   return {static_cast<Index>(extents)...};
 }
 
-/// A visitor of parameters that puts `prefix` before every name.
+/// A visitor of parameters that puts `prefix` before every name and passes all on to `visit`.
 template <class Visit>
 [[nodiscard]] auto within(std::string prefix, Visit& visit) {
   return [prefix = std::move(prefix), &visit](std::string_view name, auto& tensor,
@@ -41,15 +43,15 @@ template <class Visit>
   };
 }
 
-/// The parameters of a layer that is not to be changed: visit(name, tensor, extents, decay) with
+/// Calls visit(name, tensor, extents, decay) for every parameter of a layer that is const, with
 /// const tensors.
 template <class Layer, class Visit>
 void parameters(const Layer& layer, Visit&& visit) {
   // The list is written once, for layers that may change; nothing is changed here.
-  parameters(const_cast<Layer&>(layer), [&](const auto& name, auto& tensor, const auto& extents,
-                                            bool decay) {
-    visit(name, std::as_const(tensor), extents, decay);
-  });
+  parameters(const_cast<Layer&>(layer),
+             [&](const auto& name, auto& tensor, const auto& extents, bool decay) {
+               visit(name, std::as_const(tensor), extents, decay);
+             });
 }
 
 namespace detail {
@@ -62,8 +64,8 @@ void resize_on_host(AnyTensor& tensor, const Extents& extents) {
 
 }  // namespace detail
 
-/// Makes every parameter of a layer in host memory the shape that its configuration says, new
-/// elements zero.
+/// Gives every parameter of a layer in host memory the shape that the layer's configuration says;
+/// new elements are zero.
 /// @throws ShapeError for an extent that is negative or a size that cannot be addressed
 template <class Layer>
 void resize_parameters(Layer& layer) {
@@ -72,7 +74,8 @@ void resize_parameters(Layer& layer) {
   });
 }
 
-/// The same where the backend computes, new elements of any value.
+/// Gives every parameter of a layer, in the memory of the backend, the shape that the layer's
+/// configuration says; new elements have any value.
 template <class Backend, class Layer>
 void resize_parameters(const Backend& backend, Layer& layer) {
   parameters(layer, [&](const auto&, auto& tensor, const auto& extents, bool) {
@@ -80,7 +83,7 @@ void resize_parameters(const Backend& backend, Layer& layer) {
   });
 }
 
-/// Sets every parameter to zero, as a gradient starts.
+/// Sets every parameter to zero.
 template <class Layer>
 void zero_parameters(Layer& layer) {
   parameters(layer, [](const auto&, auto& tensor, const auto&, bool) {
@@ -88,8 +91,8 @@ void zero_parameters(Layer& layer) {
   });
 }
 
-/// Makes `gradients` a layer of the same configuration, where the backend computes; one that is
-/// already is left as it is.
+/// Makes `gradients` a layer of the same configuration as `layer`, in the memory of the backend.
+/// When it already is one, nothing is changed.
 template <class Backend, class Layer>
 void resize_gradients(const Backend& backend, const Layer& layer, Layer& gradients) {
   if (gradients.config == layer.config) return;
@@ -97,7 +100,7 @@ void resize_gradients(const Backend& backend, const Layer& layer, Layer& gradien
   resize_parameters(backend, gradients);
 }
 
-/// How many numbers a layer's parameters hold.
+/// The number of elements of all parameters of a layer together.
 template <class Layer>
 [[nodiscard]] Index parameter_count(const Layer& layer) {
   Index count = 0;

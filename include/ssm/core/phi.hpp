@@ -35,32 +35,33 @@ template <class K, class Ratio>
 
 }  // namespace detail
 
-/// The real type under a real or complex scalar.
+/// The real type of a scalar: T for T and for std::complex<T>.
 template <class K>
 using Real = typename detail::RealOf<K>::type;
 
-/// e^z − 1, of full relative accuracy through z → 0.
+/// e^z − 1, with full relative accuracy also as z → 0.
 template <std::floating_point T>
 [[nodiscard]] T expm1(T z) noexcept {
   return std::expm1(z);
 }
-/// With z = x + iy: (e^x − 1) cos y − 2 sin²(y/2) + i e^x sin y, whose terms do not cancel beyond
-/// |z|.
+/// e^z − 1 of a complex z, with an error relative to |z| also as z → 0. With z = x + iy it is
+/// (e^x − 1) cos y − 2 sin²(y/2) + i e^x sin y.
 template <std::floating_point T>
 [[nodiscard]] std::complex<T> expm1(const std::complex<T>& z) noexcept {
   const T growth = std::expm1(z.real());
+  const T e = growth > T(-0.5) ? growth + T(1) : std::exp(z.real());  // growth + 1 cancels
   const T s = std::sin(z.imag() / 2), c = std::cos(z.imag() / 2);
-  return {growth - 2 * s * s * (growth + 1), 2 * s * c * (growth + 1)};
+  return {growth - 2 * s * s * e, 2 * s * c * e};
 }
 
-/// φ₁(z) = (e^z − 1)/z with φ₁(0) = 1: the mean of e^{zs} over s in [0, 1]. Real or complex z, full
-/// relative accuracy through z → 0. Zero-order hold is B_bar = Δ φ₁(ΔA) B.
+/// φ₁(z) = (e^z − 1)/z with φ₁(0) = 1, the mean of e^{zs} over s in [0, 1], for real or complex z
+/// and with full relative accuracy also as z → 0. Zero-order hold is B_bar = Δ φ₁(ΔA) B.
 template <class K>
 [[nodiscard]] K phi1(K z) noexcept {
   return z == K(0) ? K(1) : expm1(z) / z;
 }
 
-/// φ₁′(z) = (z e^z − e^z + 1)/z², with φ₁′(0) = 1/2.
+/// The derivative of phi1, φ₁′(z) = (z e^z − e^z + 1)/z² with φ₁′(0) = 1/2.
 template <class K>
 [[nodiscard]] K phi1_derivative(K z) noexcept {
   using T = Real<K>;

@@ -11,21 +11,20 @@
 
 namespace ssm {
 
-/// What time means to an operation: which steps of its arrays belong together, and which way they
-/// run.
+/// Which steps of an array (batch, length, …) form a sequence, and in which direction time runs.
 template <class Space = Host>
 struct Sequences {
-  /// (sequences + 1), optional. Absent: every row of the batch is one sequence. Given: the batch is
-  /// one row, in which sequence s is [offsets[s], offsets[s + 1]), packed end to end; a sequence
-  /// may be empty.
+  /// (sequences + 1), optional. Absent: every row of the batch is one sequence. Given: the batch
+  /// has one row, which holds packed sequences end to end: sequence s is the steps from offsets[s]
+  /// to offsets[s + 1] − 1. The first offset is 0, the last is the length. A sequence may be empty.
   View<const Index, 1, Space> offsets = {};
   bool reversed = false;  ///< time runs from the last step of each sequence to its first
 
-  /// How many sequences a batch of so many rows holds.
+  /// How many sequences an array of `batch` rows holds.
   [[nodiscard]] constexpr Index count(Index batch) const noexcept {
     return offsets ? offsets.extent(0) - 1 : batch;
   }
-  /// The same sequences, walked the other way.
+  /// These sequences with time running in the other direction.
   [[nodiscard]] constexpr Sequences turned() const noexcept { return {offsets, !reversed}; }
 };
 

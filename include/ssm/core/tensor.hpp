@@ -41,21 +41,24 @@ struct AlignedAllocator {
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 
-/// A contiguous, row-major array in host memory, aligned to a cache line, zero when made.
+/// A contiguous, row-major array of T with Rank extents, which owns its memory on the host. It is
+/// aligned to a cache line and zero when made. It converts to a View wherever one is wanted.
 template <class T, std::size_t Rank>
 class Tensor {
  public:
-  using value_type = T;
-  using space = Host;
-  using Extents = std::array<Index, Rank>;
-  static constexpr std::size_t rank = Rank;
+  using value_type = T;                      ///< type of an element
+  using space = Host;                        ///< where the elements are
+  using Extents = std::array<Index, Rank>;   ///< one number for each dimension
+  static constexpr std::size_t rank = Rank;  ///< number of dimensions
 
   Tensor() = default;
+  /// A tensor of these extents, all zero. @throws ShapeError as resize
   explicit Tensor(const Extents& extents) { resize(extents); }
 
+  ///@{
+  /// A copy has memory of its own. A tensor that was moved from has no elements and no extent.
   Tensor(const Tensor&) = default;
   Tensor& operator=(const Tensor&) = default;
-  /// What is moved from has no elements and no extent.
   Tensor(Tensor&& other) noexcept
       : elements_(std::move(other.elements_)), extents_(std::exchange(other.extents_, {})) {}
   Tensor& operator=(Tensor&& other) noexcept {
@@ -63,10 +66,12 @@ class Tensor {
     extents_ = std::exchange(other.extents_, {});
     return *this;
   }
+  ///@}
   ~Tensor() = default;
 
-  /// Makes the tensor this shape. Elements keep their linear order; new ones are zero. Shrinking
-  /// keeps the memory, so a tensor that is resized within its largest shape never allocates.
+  /// Gives the tensor these extents. Elements keep their linear order; new ones are zero. Shrinking
+  /// keeps the memory, so that resizing within the largest shape so far allocates nothing.
+  /// @throws ShapeError for a negative extent and for a size that cannot be addressed
   void resize(const Extents& extents) {
     std::size_t size = 1;
     for (Index extent : extents) {
@@ -82,23 +87,38 @@ class Tensor {
     extents_ = extents;
   }
 
+  /// Sets every element to `value`.
   void fill(const T& value) { std::fill(elements_.begin(), elements_.end(), value); }
 
+  ///@{
+  /// A view of all elements. It is valid until the tensor is resized or destroyed.
   [[nodiscard]] View<T, Rank> view() noexcept { return {elements_.data(), extents_}; }
   [[nodiscard]] View<const T, Rank> view() const noexcept { return {elements_.data(), extents_}; }
   operator View<T, Rank>() noexcept { return view(); }
   operator View<const T, Rank>() const noexcept { return view(); }
+  ///@}
 
+  /// The length of every dimension.
   [[nodiscard]] const Extents& extents() const noexcept { return extents_; }
+  /// The length of dimension `i`.
   [[nodiscard]] Index extent(std::size_t i) const noexcept { return extents_[i]; }
+  /// The number of elements.
   [[nodiscard]] Index size() const noexcept { return static_cast<Index>(elements_.size()); }
+  ///@{
+  /// The first element, in row-major order.
   [[nodiscard]] T* data() noexcept { return elements_.data(); }
   [[nodiscard]] const T* data() const noexcept { return elements_.data(); }
+  ///@}
+  ///@{
+  /// The range of all elements, in row-major order.
   [[nodiscard]] T* begin() noexcept { return elements_.data(); }
   [[nodiscard]] T* end() noexcept { return elements_.data() + elements_.size(); }
   [[nodiscard]] const T* begin() const noexcept { return elements_.data(); }
   [[nodiscard]] const T* end() const noexcept { return elements_.data() + elements_.size(); }
+  ///@}
 
+  ///@{
+  /// The element at these indices, one for each dimension. They are checked where assert is.
   template <class... Is>
   [[nodiscard]] T& operator()(Is... indices) noexcept {
     return view()(indices...);
@@ -107,6 +127,7 @@ class Tensor {
   [[nodiscard]] const T& operator()(Is... indices) const noexcept {
     return view()(indices...);
   }
+  ///@}
 
  private:
   std::vector<T, detail::AlignedAllocator<T>> elements_;
@@ -124,11 +145,11 @@ struct TensorIn<T, Rank, Host> {
 
 }  // namespace detail
 
-/// The tensor that owns memory in a space: Tensor for Host, DeviceTensor for Device.
+/// The tensor type that owns memory in `Space`: Tensor for Host, DeviceTensor for Device.
 template <class T, std::size_t Rank, class Space>
 using TensorIn = typename detail::TensorIn<T, Rank, Space>::type;
 
-/// Makes a tensor this shape where the backend computes, as Tensor::resize does.
+/// Gives a tensor these extents in the memory of the backend, as Tensor::resize does.
 template <class T, std::size_t Rank>
 void resize(const Cpu&, Tensor<T, Rank>& tensor, const std::array<Index, Rank>& extents) {
   tensor.resize(extents);

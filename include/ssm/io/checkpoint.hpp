@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
@@ -48,10 +50,10 @@ inline void check_parameter_count(const SafetensorsReader& file, const MambaLMCo
 
 /// Fills weights from the tensors named `prefix` + their own name.
 template <class T>
-void read_weights(const SafetensorsReader& file, const std::string& prefix,
-                  MambaLM<T>& weights) {
+void read_weights(const SafetensorsReader& file, const std::string& prefix, MambaLM<T>& weights) {
   parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
-    file.read_into(prefix + std::string(name), shape_in_file(name, tensor.extents()), tensor.data());
+    file.read_into(prefix + std::string(name), shape_in_file(name, tensor.extents()),
+                   tensor.data());
   });
 }
 
@@ -101,8 +103,8 @@ inline MambaLMConfig read_config_of(const SafetensorsReader& file) {
 /// file takes its place: whatever happens in between, no folder has new weights under an old
 /// config, nor weights without one.
 template <class T>
-void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
-                  const MambaLM<T>& weights, DType matrices) {
+void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const MambaLM<T>& weights,
+                  DType matrices) {
   const std::string config = to_json(published_config(weights.config)).text(2) + "\n";
   SafetensorsWriter file;
   file.metadata = {{"format", "pt"}, {"config", config}};
@@ -136,9 +138,10 @@ template <class T = float>
   const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
   if (directory) detail::check_model_file(path);
   const std::filesystem::path model = directory ? path / "model.safetensors" : path;
-  const detail::FolderHold hold(model.parent_path(), true);
+  std::optional<detail::FolderHold> hold(std::in_place, model.parent_path(), true);
   const SafetensorsReader file(model);
   const MambaLMConfig config = detail::read_config_of(file);
+  hold.reset();  // both are of one save; nobody need wait for the rest
   detail::check_parameter_count(file, config, 1);
   MambaLM<T> weights(mamba_lm_config<T>(config));
   const auto in_file = [&](std::string_view name) {
@@ -146,7 +149,8 @@ template <class T = float>
     return name == "backbone.embedding.weight" && file.contains(other) ? other : std::string(name);
   };
   detail::NamesInFile names(file);
-  parameters(weights, [&](std::string_view name, auto&, const auto&, bool) { names.expect(in_file(name)); });
+  parameters(weights,
+             [&](std::string_view name, auto&, const auto&, bool) { names.expect(in_file(name)); });
   const bool head = file.contains("lm_head.weight") && names.expect("lm_head.weight");
   names.check();
   parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -16,10 +18,8 @@
 
 #if defined(_WIN32)
 #include <io.h>
-#include <stdio.h>
 #else
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 #endif
 
@@ -97,10 +97,10 @@ class Descriptor {
   }
   std::int64_t read(char* to, std::size_t count, std::uint64_t at) const noexcept {
     if (::_lseeki64(number_, static_cast<std::int64_t>(at), SEEK_SET) < 0) return -1;
-    return ::_read(number_, to, static_cast<unsigned>(std::min(count, most)));
+    return ::_read(number_, to, static_cast<unsigned>((std::min)(count, most)));
   }
   std::int64_t write(const char* from, std::size_t count) const noexcept {
-    return ::_write(number_, from, static_cast<unsigned>(std::min(count, most)));
+    return ::_write(number_, from, static_cast<unsigned>((std::min)(count, most)));
   }
   int sync() const noexcept { return ::_commit(number_); }
   int close() noexcept { return ::_close(std::exchange(number_, -1)); }
@@ -122,10 +122,10 @@ class Descriptor {
     return ::fstat(number_, &s) == 0 && S_ISREG(s.st_mode);
   }
   std::int64_t read(char* to, std::size_t count, std::uint64_t at) const noexcept {
-    return ::pread(number_, to, std::min(count, most), static_cast<off_t>(at));
+    return ::pread(number_, to, (std::min)(count, most), static_cast<off_t>(at));
   }
   std::int64_t write(const char* from, std::size_t count) const noexcept {
-    return ::write(number_, from, std::min(count, most));
+    return ::write(number_, from, (std::min)(count, most));
   }
   int sync() const noexcept { return ::fsync(number_); }
   /// Waits until nobody else holds it, or, for a shared hold, nobody alone. What cannot be held, or
@@ -214,7 +214,7 @@ class InputFile {
 
 /// Reads a whole file of at most `limit` bytes.
 inline std::string read_file(const std::filesystem::path& path,
-                             std::uint64_t limit = std::numeric_limits<std::uint32_t>::max()) {
+                             std::uint64_t limit = std::uint64_t{0xffffffff}) {
   return InputFile(path).read_all(limit);
 }
 

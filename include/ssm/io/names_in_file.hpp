@@ -16,8 +16,13 @@ namespace ssm::detail {
 /// the inputs of each channel.
 template <class Extents>
 std::vector<Index> shape_in_file(std::string_view name, const Extents& extents) {
-  std::vector<Index> shape(extents.begin(), extents.end());
-  if (shape.size() == 2 && name.ends_with("conv1d.weight")) shape.insert(shape.begin() + 1, 1);
+  const bool depthwise = extents.size() == 2 && name.ends_with("conv1d.weight");
+  std::vector<Index> shape;
+  shape.reserve(extents.size() + 1);
+  for (const Index extent : extents) {
+    if (depthwise && shape.size() == 1) shape.push_back(1);
+    shape.push_back(extent);
+  }
   return shape;
 }
 

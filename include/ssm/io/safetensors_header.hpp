@@ -189,7 +189,7 @@ class SafetensorsParser {
     return has_dtype_ = true;
   }
   bool number(std::uint64_t value) {
-    constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    constexpr auto largest = static_cast<std::uint64_t>((std::numeric_limits<Index>::max)());
     if (place_ == Place::shape && value <= largest) {
       if (entry_.shape.size() == most_extents)
         return fail(where() + "has more than " + std::to_string(most_extents) + " extents");

@@ -169,7 +169,7 @@ class SafetensorsReader {
     std::array<char, chunk * 8> bytes;
     const std::size_t size = detail::facts(entry.dtype).bytes;
     for (std::size_t done = 0; done < count; done += chunk) {
-      const std::size_t now = std::min(chunk, count - done);
+      const std::size_t now = (std::min)(chunk, count - done);
       file_.read(bytes.data(), now * size, data_ + entry.begin + done * size);
       const char* from = bytes.data();
       switch (entry.dtype) {

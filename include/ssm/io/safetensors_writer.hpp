@@ -118,9 +118,13 @@ class SafetensorsWriter {
       name(item.name);
       const std::uint64_t begin = end;
       end += item.bytes();
-      text += "{\"dtype\":\"" + std::string(detail::facts(item.stored).name) + "\",\"shape\":[";
-      for (std::size_t i = 0; i < item.shape.size(); ++i)
-        text += (i == 0 ? "" : ",") + std::to_string(item.shape[i]);
+      // Appended piece by piece: of sums that begin with a literal, g++ 12 warns (bug 105651).
+      text.append("{\"dtype\":\"").append(detail::facts(item.stored).name);
+      text.append("\",\"shape\":[");
+      for (std::size_t i = 0; i < item.shape.size(); ++i) {
+        if (i > 0) text += ',';
+        text += std::to_string(item.shape[i]);
+      }
       text += "],\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(end) + "]}";
     }
     text += '}';
@@ -151,7 +155,7 @@ class SafetensorsWriter {
     const auto* elements = reinterpret_cast<const float*>(item.data);
     std::array<std::uint16_t, 8192> narrow;
     for (std::size_t done = 0; done < count; done += narrow.size()) {
-      const std::size_t now = std::min(narrow.size(), count - done);
+      const std::size_t now = (std::min)(narrow.size(), count - done);
       for (std::size_t i = 0; i < now; ++i) {
         const float x = elements[done + i];
         narrow[i] = item.stored == DType::F16 ? float_to_half(x) : float_to_bfloat16(x);

@@ -21,10 +21,10 @@ template <class T>
 
 }  // namespace detail
 
-/// y = a + b, as a residual connection is. The gradient of y is that of a and that of b, so there
-/// is nothing for a backward pass to do.
+/// y = a + b, a residual connection. It has no backward pass: the gradients of a and of b are that
+/// of y.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   over a part of a or b
+///   that overlaps a part of a or b
 template <class T>
 void add(const Cpu& backend, const AddInputs<T>& inputs, const AddOptions&,
          const AddOutputs<T>& outputs, AddScratch<T>&) {
@@ -34,8 +34,8 @@ void add(const Cpu& backend, const AddInputs<T>& inputs, const AddOptions&,
       [&](Index r, Index i, Index n) noexcept { detail::add_at<T>(inputs, outputs.y, r, i, n); });
 }
 
-/// add for a few rows on the calling thread, with nothing allocated. Arguments that add would
-/// refuse end the program with its sentence.
+/// `add` for a few rows on the calling thread, without allocation. Arguments for which `add` would
+/// throw end the program with the message of that exception.
 template <class T>
 void add_step(const AddInputs<T>& inputs, const AddOptions&,
               const std::type_identity_t<View<T, 2>>& y) noexcept {

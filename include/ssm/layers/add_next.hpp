@@ -13,30 +13,36 @@
 
 namespace ssm {
 
+/// What add_next reads.
 template <class T, class Space = Host>
 struct AddNextInputs {
-  View<const T, 3, Space> x;  ///< (batch, length, channels); backward reads its extents only
-  Sequences<Space> sequences = {};
+  View<const T, 3, Space> x;        ///< (batch, length, channels); backward reads only its extents
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
+/// There is nothing to choose.
 struct AddNextOptions {};
 
+/// What add_next writes.
 template <class T, class Space = Host>
 struct AddNextOutputs {
   View<T, 3, Space> y;  ///< (batch, length, channels), added to; shares no memory with x
 };
 
+/// The gradient of a scalar loss with respect to the output, which add_next_backward reads.
 template <class T, class Space = Host>
 struct AddNextOutputGradients {
-  View<const T, 3, Space> y;
+  View<const T, 3, Space> y;  ///< (batch, length, channels)
 };
 
+/// The gradients that add_next_backward writes.
 template <class T, class Space = Host>
 struct AddNextInputGradients {
-  View<T, 3, Space> x;  ///< overwritten; shares no memory with the gradient of y
+  View<T, 3, Space>
+      x;  ///< (batch, length, channels), overwritten; shares no memory with the gradient of y
 };
 
-/// No room is needed.
+/// Empty: add_next needs no scratch memory.
 template <class T, class Space = Host>
 struct AddNextScratch {};
 
@@ -57,10 +63,14 @@ void for_next_steps(const Cpu& backend, const Sequences<Host>& sequences, Index 
 
 }  // namespace detail
 
-/// y_t += x_{t+1}: to every step of a sequence what belongs to the step after it; nothing to the
-/// last. What a pass from the end of a sequence knows of later inputs alone.
-/// @throws ShapeError, DomainError for offsets that run backward or past the end
-/// Cost: one addition an element; the same bits for every number of threads.
+/// y_t += x_{t+1}: adds to every step of a sequence the value of the step after it, and nothing to
+/// the last step. Bidirectional layers use it: when x are the outputs of a pass that runs from the
+/// end to the start, x_{t+1} depends only on the inputs after step t.
+///
+/// Cost: one addition for each element. The bits are the same for every number of threads.
+/// @throws ShapeError for extents that do not fit; DomainError for offsets that run backward or
+/// past
+///   the end
 template <class T>
 void add_next(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextOptions&,
               const std::type_identity_t<AddNextOutputs<T>>& outputs, AddNextScratch<T>&) {
@@ -78,7 +88,7 @@ void add_next(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextO
 }
 
 /// The gradient of add_next: ∂x_{t+1} = ∂y_t, and 0 for the first step of a sequence.
-/// @throws as add_next
+/// @throws ShapeError, DomainError as add_next
 template <class T>
 void add_next_backward(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextOptions&,
                        const std::type_identity_t<AddNextOutputGradients<T>>& output_gradients,

@@ -7,20 +7,23 @@
 
 namespace ssm {
 
+/// What add reads.
 template <class T, class Space = Host>
 struct AddInputs {
   View<const T, 2, Space> a;       ///< (rows, width), elements of a row adjacent
   View<const T, 2, Space> b = {};  ///< (rows, width), elements of a row adjacent
 };
 
+/// There is nothing to choose.
 struct AddOptions {};
 
+/// What add writes.
 template <class T, class Space = Host>
 struct AddOutputs {
   View<T, 2, Space> y;  ///< (rows, width); may be the memory of a or of b
 };
 
-/// A sum needs no room.
+/// Empty: a sum needs no scratch memory.
 template <class T, class Space = Host>
 struct AddScratch {};
 

@@ -149,10 +149,13 @@ class CausalConv {
 
 }  // namespace detail
 
-/// Causal depthwise convolution with bias:
-///   y_t = b + Σ_j w_j x_{t−(width−1)+j}, j = 0 … width − 1, then silu if asked for.
+/// The causal depthwise convolution (every channel by itself) with bias:
+///
+///   y_t = b + Σ_j w_j x_{t−(width−1)+j},  j = 0 … width − 1,  then y_t ← silu(y_t) if
+///   options.silu.
+///
 /// The final state is the last width − 1 inputs, so that a sequence can be split anywhere.
-/// Cost batch · length · channels · width multiply-adds.
+/// Cost: batch · length · channels · width multiply-adds.
 /// @throws ShapeError for extents that do not fit, channels that are not adjacent, and a y in the
 ///   memory of an input; DomainError for offsets that do not cut x into sequences
 template <class T>
@@ -167,7 +170,7 @@ void causal_conv(const Cpu& backend, const CausalConvInputs<T>& inputs,
   detail::check_adjacent(function, "y", out.y);
   detail::check_adjacent(function, "final_state", out.final_state);
   const detail::Pieces rows(conv.batch * conv.length, 32);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, inputs.x.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const auto at = conv.position(i);
       T* y = conv.row(out.y, at.span, at.time);
@@ -186,12 +189,14 @@ void causal_conv(const Cpu& backend, const CausalConvInputs<T>& inputs,
   }
 }
 
-/// Gradients of causal_conv: with g_t = ∂loss/∂y_t before the activation,
-///   dx_t = Σ_j w_j g_{t+(width−1)−j}, dw_j = Σ_t g_t x_{t−(width−1)+j}, db = Σ_t g_t,
-/// and the gradient of the final state added to the inputs that it holds.
-/// Cost about three forward passes.
-/// @throws ShapeError, DomainError as causal_conv, and for a gradient in the memory of another
-///   argument where that is not allowed
+/// The gradients of causal_conv. With g_t the gradient with respect to y_t before silu,
+///
+///   dx_t = Σ_j w_j g_{t+(width−1)−j},  dw_j = Σ_t g_t x_{t−(width−1)+j},  db = Σ_t g_t,
+///
+/// and the gradient of the final state is added to those of the inputs that it holds.
+/// Cost: about three forward passes.
+/// @throws ShapeError and DomainError as causal_conv; ShapeError for a gradient in the memory of
+///   another argument where CausalConvInputGradients does not allow it
 template <class T>
 void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
                           const CausalConvOptions& options,
@@ -259,7 +264,7 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
 
   const detail::Pieces rows(conv.batch * conv.length, 32);
   scratch.partials.resize({std::max(scratch.partials.size(), rows.pieces * (share + ring))});
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, inputs.x.size(), 1.0), rows.pieces, [&](Index piece) {
     T* partial = scratch.partials.data() + piece * (share + ring);
     std::fill_n(partial, share, T(0));
     for (Index i = rows.begin(piece); i < rows.end(piece);) {
@@ -283,9 +288,10 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
   }
 }
 
-/// One step: y (batch, channels) from x (batch, channels), the state (batch, width − 1, channels)
-/// moved on in place; y may be the memory of x. On the calling thread, with nothing allocated.
-/// Arguments that do not fit end the program with a sentence.
+/// One step of causal_conv on the calling thread, without allocation. Arguments that do not fit end
+/// the program with an error message.
+/// @param state (batch, width − 1, channels), updated
+/// @param y (batch, channels), written; may be the memory of x
 template <class T>
 void causal_conv_step(const CausalConvStepInputs<T>& inputs, const CausalConvOptions& options,
                       const std::type_identity_t<View<T, 3>>& state,

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
@@ -12,13 +13,13 @@
 
 namespace ssm {
 
-/// What the causal depthwise convolution reads. T is float or double, and on a GPU also Half or
-/// Bfloat16, then with weights in float. An absent view means: no such term.
+/// What causal_conv reads. T is float or double, and on a GPU also Half or Bfloat16, with weights
+/// in float. An absent view leaves its term out.
 template <class T, class Space = Host>
 struct CausalConvInputs {
   View<const T, 3, Space> x;  ///< (batch, length, channels), channels adjacent
   View<const Arithmetic<T>, 2, Space> weight =
-      {};  ///< (channels, width), the last tap meets the present input
+      {};  ///< (channels, width), the last tap multiplies the present input
   View<const Arithmetic<T>, 1, Space> bias = {};  ///< (channels), optional
   View<const T, 3, Space> initial_state =
       {};  ///< (sequences, width − 1, channels), optional: the inputs before the
@@ -26,18 +27,20 @@ struct CausalConvInputs {
   Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
-/// What a step reads.
+/// What causal_conv_step reads.
 template <class T, class Space = Host>
 struct CausalConvStepInputs {
-  View<const T, 2, Space> x;                        ///< (batch, channels), adjacent
+  View<const T, 2, Space> x;                        ///< (batch, channels), channels adjacent
   View<const Arithmetic<T>, 2, Space> weight = {};  ///< (channels, width)
   View<const Arithmetic<T>, 1, Space> bias = {};    ///< (channels), optional
 };
 
+/// How causal_conv is to run.
 struct CausalConvOptions {
   bool silu = false;  ///< y ← silu(y)
 };
 
+/// What causal_conv writes.
 template <class T, class Space = Host>
 struct CausalConvOutputs {
   View<T, 3, Space>
@@ -46,22 +49,25 @@ struct CausalConvOutputs {
                                        ///< inputs; may be the memory of the initial state
 };
 
+/// The gradient of a scalar loss with respect to the output, which causal_conv_backward reads.
 template <class T, class Space = Host>
 struct CausalConvOutputGradients {
-  View<const T, 3, Space> y;
-  View<const T, 3, Space> final_state = {};  ///< optional: zero when absent
+  View<const T, 3, Space> y;  ///< (batch, length, channels)
+  View<const T, 3, Space> final_state =
+      {};  ///< (sequences, width − 1, channels), optional: zero when absent
 };
 
-/// Gradients that backward overwrites; absent ones are skipped.
+/// The gradients that causal_conv_backward overwrites. Absent ones are not computed.
 template <class T, class Space = Host>
 struct CausalConvInputGradients {
-  View<T, 3, Space> x = {};  ///< shares memory with no other argument
-  View<Arithmetic<T>, 2, Space> weight = {};
-  View<Arithmetic<T>, 1, Space> bias = {};
+  View<T, 3, Space> x = {};  ///< (batch, length, channels); shares memory with no other argument
+  View<Arithmetic<T>, 2, Space> weight = {};  ///< (channels, width)
+  View<Arithmetic<T>, 1, Space> bias = {};    ///< (channels)
   View<T, 3, Space> initial_state = {};  ///< may be the memory of the gradient of the final state
 };
 
-/// Room of the convolution, grown to its largest call. Backward needs nothing of forward.
+/// Scratch memory of causal_conv and causal_conv_backward. It grows to the largest call. Backward
+/// reads nothing that forward left in it.
 template <class T, class Space = Host>
 struct CausalConvScratch;
 
@@ -73,6 +79,13 @@ struct CausalConvScratch<T, Host> {
                           ///< the last gradients before the activation
   Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
 };
+
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T>
+void hand_over_room(CausalConvScratch<T, Host>& from, CausalConvScratch<T, Host>& to) {
+  std::swap(from, to);
+}
 
 namespace detail {
 
@@ -145,14 +158,15 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
   check("the gradient of bias", din.bias, std::array<Index, 1>{states[2]});
   check("the gradient of initial_state", din.initial_state, states);
   check_no_overlap(function, "the gradient of x", din.x, "the gradient of final_state",
-              dout.final_state);
+                   dout.final_state);
   check_same_or_apart(function, "the gradient of initial_state", din.initial_state,
                       "the gradient of final_state", dout.final_state);
   check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of x", din.x);
   check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of x", din.x);
-  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight", din.weight);
-  check_no_overlap(function, "the gradient of initial_state", din.initial_state, "the gradient of x",
-              din.x);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of weight",
+                   din.weight);
+  check_no_overlap(function, "the gradient of initial_state", din.initial_state,
+                   "the gradient of x", din.x);
 }
 
 /// `states` (slots, width − 1, channels) with a slot for each row of the batch.

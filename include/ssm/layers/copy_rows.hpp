@@ -12,7 +12,7 @@ namespace ssm {
 
 /// y = x, row by row.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   over a part of x
+///   that overlaps a part of x
 template <class T>
 void copy_rows(const Cpu& backend, const CopyRowsInputs<T>& inputs, const CopyRowsOptions&,
                const CopyRowsOutputs<T>& outputs, CopyRowsScratch<T>&) {
@@ -21,7 +21,7 @@ void copy_rows(const Cpu& backend, const CopyRowsInputs<T>& inputs, const CopyRo
   detail::check_copy_rows("copy_rows", inputs, y);
   if (detail::same_elements(x, y)) return;
   const detail::Pieces rows(x.extent(0), 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i)
       std::copy_n(x.data() + i * x.stride(0), x.extent(1), y.data() + i * y.stride(0));
   });

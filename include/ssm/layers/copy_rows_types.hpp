@@ -7,20 +7,23 @@
 
 namespace ssm {
 
+/// What copy_rows reads.
 template <class T, class Space = Host>
 struct CopyRowsInputs {
   View<const T, 2, Space> x;  ///< (rows, width), elements of a row adjacent
 };
 
+/// There is nothing to choose.
 struct CopyRowsOptions {};
 
+/// What copy_rows writes.
 template <class T, class Space = Host>
 struct CopyRowsOutputs {
   View<T, 2, Space> y;  ///< (rows, width), elements of a row adjacent; may be the memory of x,
                         ///< which costs nothing
 };
 
-/// A copy needs no room.
+/// Empty: a copy needs no scratch memory.
 template <class T, class Space = Host>
 struct CopyRowsScratch {};
 

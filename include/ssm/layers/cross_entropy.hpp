@@ -34,12 +34,13 @@ T sum_of_exponentials(const T* x, Index count, T top, T* terms) noexcept {
 
 }  // namespace detail
 
-/// Mean over the targets of −log softmax(logits)[target], in nats, and its gradient
-///   dlogits = (softmax(logits) − [v = target]) / targets,
-/// where targets to ignore count for nothing: not in the mean, and their rows of dlogits are 0.
-/// @return the loss, 0 without a target that counts; summed by rows in order, in double
+/// The mean over all targets of −log softmax(logits)[target], in nats, and its gradient: row r of
+/// dlogits is (softmax(logits) − e) / count, where e is 1 at the target of row r and 0 elsewhere,
+/// and count is the number of targets. Targets equal to options.ignore are left out of the mean and
+/// of count, and their rows of dlogits are 0.
+/// @return the loss, summed over rows in order and in double; 0 when there is no target
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a
-///   gradient over a part of the logits; DomainError for a target outside [0, vocab)
+///   gradient that overlaps a part of the logits; DomainError for a target outside [0, vocab)
 template <class T>
 double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
                      const CrossEntropyOptions& options, const CrossEntropyOutputs<T>& outputs,
@@ -61,7 +62,7 @@ double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
     for (Index t = 0; t < length; ++t) counted += targets(b, t) != options.ignore ? 1 : 0;
   scratch.losses.resize({rows});
   const detail::Pieces pieces(rows, 16);
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, logits.size(), 0.8), pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
       const Token target = targets(i / length, i % length);
       T* terms = dlogits ? dlogits.data() + i * dlogits.stride(0) : nullptr;

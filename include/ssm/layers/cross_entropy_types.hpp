@@ -6,24 +6,28 @@
 
 namespace ssm {
 
+/// What cross_entropy reads.
 template <class T, class Space = Host>
 struct CrossEntropyInputs {
   View<const T, 2, Space> logits;  ///< (batch · length, vocab), elements of a row adjacent
-  View<const Token, 2, Space> targets = {};  ///< (batch, length), each in [0, vocab) or to ignore
+  View<const Token, 2, Space> targets =
+      {};  ///< (batch, length), each in [0, vocab), or options.ignore
 };
 
+/// How cross_entropy is to run.
 struct CrossEntropyOptions {
-  Token ignore = -100;  ///< targets of this value count for nothing: padding, or a prompt; a token
-                        ///< of the vocabulary may be named too
+  Token ignore = -100;  ///< targets of this value do not count, such as padding or a prompt; it may
+                        ///< be a token of the vocabulary
 };
 
+/// What cross_entropy writes.
 template <class T, class Space = Host>
 struct CrossEntropyOutputs {
   View<T, 2, Space> dlogits = {};  ///< (batch · length, vocab), optional: the gradient of the loss;
                                    ///< may be the memory of the logits
 };
 
-/// Room of the loss, grown to its largest call.
+/// Scratch memory of cross_entropy. It grows to the largest call.
 template <class T, class Space = Host>
 struct CrossEntropyScratch;
 

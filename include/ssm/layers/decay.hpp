@@ -7,10 +7,10 @@
 
 namespace ssm {
 
-/// A = −exp(A_log): the diagonal A of Mamba, which decays whatever the parameter (Gu & Dao 2023,
-/// section 3.6). Cost: an exponential for each element.
-/// @throws ShapeError for extents that do not fit, views that are not contiguous, and an A over a
-///   part of A_log
+/// A = −exp(A_log), the diagonal A of Mamba, which is negative for every A_log (Gu & Dao 2023,
+/// section 3.6). Cost: one exponential for each element.
+/// @throws ShapeError for extents that do not fit, views that are not contiguous, and an A that
+///   overlaps a part of A_log
 template <class T>
 void decay(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions&,
            const DecayOutputs<T>& outputs, DecayScratch<T>&) {
@@ -19,8 +19,9 @@ void decay(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions&,
   detail::array(outputs.A.data(), count) = -detail::array(inputs.A_log.data(), count).exp();
 }
 
-/// Gradient of decay: dA_log = dA · A, as A is its own derivative.
-/// @throws ShapeError as decay, and for a gradient over a part of that of A
+/// The gradient of decay: dA_log = dA · A, as dA/dA_log = A.
+/// @throws ShapeError as decay, and for a gradient of A_log that overlaps a part of the gradient of
+/// A
 template <class T>
 void decay_backward(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions&,
                     const DecayOutputGradients<T>& output_gradients,

@@ -7,31 +7,36 @@
 
 namespace ssm {
 
+/// What decay reads.
 template <class T, class Space = Host>
 struct DecayInputs {
   View<const T, 2, Space> A_log;  ///< (channels, state), contiguous
 };
 
+/// There is nothing to choose.
 struct DecayOptions {};
 
+/// What decay writes.
 template <class T, class Space = Host>
 struct DecayOutputs {
-  View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log, then without
-                        ///< a backward pass
+  View<T, 2, Space> A;  ///< (channels, state), contiguous; may be the memory of A_log if no
+                        ///< backward pass follows
 };
 
+/// The gradient of a scalar loss with respect to the output, which decay_backward reads.
 template <class T, class Space = Host>
 struct DecayOutputGradients {
   View<const T, 2, Space> A;  ///< (channels, state), contiguous
 };
 
+/// The gradients that decay_backward writes.
 template <class T, class Space = Host>
 struct DecayInputGradients {
   View<T, 2, Space> A_log;  ///< (channels, state), contiguous, overwritten; may be the memory of
                             ///< the gradient of A
 };
 
-/// Decay needs no room: backward computes A again.
+/// Empty: decay needs no scratch memory, and its backward pass computes A again.
 template <class T, class Space = Host>
 struct DecayScratch {};
 

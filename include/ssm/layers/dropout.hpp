@@ -34,7 +34,7 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
   const auto threshold = static_cast<std::int64_t>(std::ldexp(options.probability, 53));
   const T scale = static_cast<T>(1 / (1 - options.probability));
   using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-  parallel_for(backend, x.extent(0), [&](Index row) {
+  parallel_for(for_elements(backend, x.size()), x.extent(0), [&](Index row) {
     T* values = y.data() + row * y.extent(1);
     if (!in_place) std::copy_n(x.data() + row * x.extent(1), x.extent(1), values);
     if (options.probability == 0) return;
@@ -51,18 +51,18 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
 
 }  // namespace detail
 
-/// y = x m/(1 − p), with m = 0 where an element is dropped and 1 elsewhere; a pass with the same
-/// options and extents drops the same elements. With p = 0 in place it does nothing.
-/// @throws ShapeError for extents that do not fit, rows that are not contiguous, and a y over a
-/// part
-///   of x; DomainError unless 0 ≤ p < 1
+/// y = x m/(1 − p), where m is 0 for the elements that are dropped and 1 for the others. Calls with
+/// the same options and extents drop the same elements. With p = 0 it copies x, or does nothing
+/// where y is x.
+/// @throws ShapeError for extents that do not fit, rows that are not contiguous, and a y that
+///   overlaps a part of x; DomainError unless 0 ≤ p < 1
 template <class T>
 void dropout(const Cpu& backend, const DropoutInputs<T>& inputs, const DropoutOptions& options,
              const DropoutOutputs<T>& outputs, DropoutScratch<T>&) {
   detail::apply_dropout<T>("dropout", backend, "x", inputs.x, options, "y", outputs.y);
 }
 
-/// Gradient of dropout: dx = dy m/(1 − p).
+/// The gradient of dropout: dx = dy m/(1 − p), with the m of the forward pass.
 /// @throws ShapeError, DomainError as dropout
 template <class T>
 void dropout_backward(const Cpu& backend, const DropoutInputs<T>& inputs,

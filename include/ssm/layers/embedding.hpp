@@ -12,7 +12,7 @@
 
 namespace ssm {
 
-/// y(b, t) = weight(tokens(b, t)): a row of the table for each token.
+/// y(b, t) = weight(tokens(b, t)): for each token its row of the table.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
 ///   in the memory of the table; DomainError for a token outside [0, vocab)
 template <class T>
@@ -26,7 +26,7 @@ void embedding(const Cpu& backend, const EmbeddingInputs<T>& inputs, const Embed
   detail::check_output_rows("embedding", "y", y, std::array<Index, 3>{batch, length, width});
   detail::check_no_overlap("embedding", "y", y, "weight", weight);
   const detail::Pieces rows(batch * length, 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i) {
       const Index b = i / length, t = i % length;
       const T* row = weight.data() + tokens(b, t) * weight.stride(0);
@@ -35,11 +35,11 @@ void embedding(const Cpu& backend, const EmbeddingInputs<T>& inputs, const Embed
   });
 }
 
-/// dweight(v) += Σ dy(b, t) over the positions with token v, in order: adds to what is there, so
-/// that a head tied to the table can leave its share first. Cost batch · length · width additions.
-/// @throws ShapeError as embedding, and for a gradient in the memory of that of y; DomainError for
-/// a
-///   token outside [0, vocab)
+/// The gradient of embedding: dweight(v) += Σ dy(b, t) over all positions (b, t) whose token is v,
+/// in order. It is added to what dweight holds, so that an output layer with the same weights can
+/// write its own gradient there first. Cost: batch · length · width additions.
+/// @throws ShapeError as embedding, and for a dweight in the memory of dy; DomainError for a token
+///   outside [0, vocab)
 template <class T>
 void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
                         const EmbeddingOptions&,
@@ -55,7 +55,7 @@ void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
   detail::check_output_rows(function, "the gradient of weight", dweight, inputs.weight.extents());
   detail::check_no_overlap(function, "the gradient of weight", dweight, "the gradient of y", dy);
   const detail::Pieces columns(width, 32);
-  parallel_for(backend, columns.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
     for (Index b = 0; b < batch; ++b)
       for (Index t = 0; t < length; ++t)
@@ -64,9 +64,9 @@ void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
   });
 }
 
-/// embedding of one token for each row, on the calling thread, with nothing allocated. Arguments
-/// that embedding would refuse, a token outside the vocabulary among them, end the program with its
-/// sentence: tokens from elsewhere are for require_tokens first.
+/// `embedding` of one token for each row, on the calling thread, without allocation. Arguments for
+/// which `embedding` would throw, such as a token outside the vocabulary, end the program with the
+/// message of that exception. Check tokens that come from users with require_tokens before.
 template <class T>
 void embedding_step(const EmbeddingStepInputs<T>& inputs, const EmbeddingOptions&,
                     const std::type_identity_t<View<T, 2>>& y) noexcept {

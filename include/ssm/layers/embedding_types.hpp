@@ -11,39 +11,44 @@
 
 namespace ssm {
 
+/// What embedding reads.
 template <class T, class Space = Host>
 struct EmbeddingInputs {
   View<const Token, 2, Space> tokens;   ///< (batch, length), each in [0, vocab)
   View<const T, 2, Space> weight = {};  ///< (vocab, width), elements of a row adjacent; backward
-                                        ///< reads its extents only
+                                        ///< reads only its extents
 };
 
-/// What a step reads.
+/// What embedding_step reads.
 template <class T, class Space = Host>
 struct EmbeddingStepInputs {
   View<const Token, 1, Space> tokens;   ///< (batch)
   View<const T, 2, Space> weight = {};  ///< (vocab, width)
 };
 
+/// There is nothing to choose.
 struct EmbeddingOptions {};
 
+/// What embedding writes.
 template <class T, class Space = Host>
 struct EmbeddingOutputs {
   View<T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
 };
 
+/// The gradient of a scalar loss with respect to the output, which embedding_backward reads.
 template <class T, class Space = Host>
 struct EmbeddingOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, width), elements of a row adjacent
 };
 
+/// The gradients that embedding_backward writes.
 template <class T, class Space = Host>
 struct EmbeddingInputGradients {
-  View<T, 2, Space> weight;  ///< (vocab, width), always added to, so that a head tied to the table
-                             ///< can leave its share first
+  View<T, 2, Space> weight;  ///< (vocab, width), always added to, so that an output layer with the
+                             ///< same weights can write its own gradient there first
 };
 
-/// An embedding needs no room.
+/// Empty: an embedding needs no scratch memory.
 template <class T, class Space = Host>
 struct EmbeddingScratch {};
 

@@ -16,31 +16,36 @@
 
 namespace ssm {
 
+/// What feedthrough reads.
 template <class T, class Space = Host>
 struct FeedthroughInputs {
   View<const T, 2, Space> u;  ///< (rows, width), elements of a row adjacent
   View<const T, 1, Space> D;  ///< (width), contiguous
 };
 
+/// There is nothing to choose.
 struct FeedthroughOptions {};
 
+/// What feedthrough writes.
 template <class T, class Space = Host>
 struct FeedthroughOutputs {
   View<T, 2, Space> y;  ///< (rows, width), added to; elements of a row adjacent
 };
 
+/// The gradient of a scalar loss with respect to the output, which feedthrough_backward reads.
 template <class T, class Space = Host>
 struct FeedthroughOutputGradients {
-  View<const T, 2, Space> y;
+  View<const T, 2, Space> y;  ///< (rows, width), elements of a row adjacent
 };
 
+/// The gradients that feedthrough_backward writes.
 template <class T, class Space = Host>
 struct FeedthroughInputGradients {
   View<T, 2, Space> u;  ///< (rows, width), added to; elements of a row adjacent
   View<T, 1, Space> D;  ///< (width), overwritten
 };
 
-/// Room of feedthrough, grown to its largest call.
+/// Scratch memory of feedthrough_backward. It grows to the largest call.
 template <class T, class Space = Host>
 struct FeedthroughScratch;
 
@@ -63,9 +68,9 @@ void add_feedthrough(const Cpu& backend, const View<const T, 2>& u, const View<c
 
 }  // namespace detail
 
-/// y += D u: what an input gives to its own output.
-/// @throws ShapeError
-/// Cost: a multiply-add an element; the same bits for every number of threads.
+/// y += D u, element by element: the part of an output that is its own input times D.
+/// Cost: one multiply-add for each element. The bits are the same for every number of threads.
+/// @throws ShapeError for extents that do not fit and rows that are not adjacent
 template <class T>
 void feedthrough(const Cpu& backend, const FeedthroughInputs<T>& inputs, const FeedthroughOptions&,
                  const std::type_identity_t<FeedthroughOutputs<T>>& outputs,
@@ -79,8 +84,8 @@ void feedthrough(const Cpu& backend, const FeedthroughInputs<T>& inputs, const F
 }
 
 /// The gradients of feedthrough: ∂u_t += D ∂y_t, ∂D = Σ_t ∂y_t u_t.
-/// @throws ShapeError
-/// Cost: twice feedthrough; the same bits for every number of threads.
+/// Cost: twice feedthrough. The bits are the same for every number of threads.
+/// @throws ShapeError as feedthrough
 template <class T>
 void feedthrough_backward(const Cpu& backend, const FeedthroughInputs<T>& inputs,
                           const FeedthroughOptions&,
@@ -98,7 +103,7 @@ void feedthrough_backward(const Cpu& backend, const FeedthroughInputs<T>& inputs
   detail::check_shape(function, "the gradient of D", din.D, std::array<Index, 1>{width});
   const detail::Pieces pieces(rows, 64);
   scratch.partials.resize({pieces.pieces, width});
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, u.size()), pieces.pieces, [&](Index piece) {
     T* const sum = scratch.partials.data() + piece * width;
     std::fill_n(sum, width, T(0));
     for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r) {

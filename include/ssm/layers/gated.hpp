@@ -21,15 +21,17 @@ namespace ssm {
 template <class Layer, class Matrix>
 class GatedStepper;
 
+/// The configuration of a gated layer.
 template <class Layer>
 struct GatedConfig {
-  typename Layer::Config mixer = {};
+  typename Layer::Config mixer = {};  ///< of the layer inside
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
   friend bool operator==(const GatedConfig&, const GatedConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(GatedConfig<Layer>& c, Visit&& visit) {
   visit("mixer", c.mixer);
@@ -39,6 +41,7 @@ void fields(GatedConfig<Layer>& c, Visit&& visit) {
 /// length.
 template <class Layer>
 struct GatedScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
@@ -52,31 +55,45 @@ struct GatedScratch {
   GeluScratch<T, Space> gelu;
   GluScratch<T, Space> glu;
   DropoutScratch<T, Space> dropout;
+  /// @endcond
 };
 
-/// Any layer with the gate that S4 puts behind its mixers (Gu, Goel & Ré 2022, appendix, and its
-/// code), which lets channels meet:
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class Layer>
+void hand_over_room(GatedScratch<Layer>& from, GatedScratch<Layer>& to) {
+  std::swap(from.drows, to.drows);
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
+/// A layer followed by the gate of S4 (Gu, Goel & Ré 2022, appendix, and the code of the authors),
+/// which mixes the channels that the layer keeps apart:
 ///
 ///   output = glu(weight · dropout(gelu(mixer(input))) + bias),  glu([a, b]) = a σ(b).
-template <class Layer, class Matrix = TensorIn<typename Layer::value_type, 2, typename Layer::space>>
+template <class Layer,
+          class Matrix = TensorIn<typename Layer::value_type, 2, typename Layer::space>>
 struct Gated {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = GatedConfig<Layer>;
   using State = typename Layer::State;
   using Scratch = GatedScratch<Layer>;
   using Stepper = GatedStepper<Layer, Matrix>;
+  ///@}
 
-  Config config;
-  Layer mixer;
+  Config config;                        ///< sizes and fixed choices
+  Layer mixer;                          ///< the layer inside
   Matrix weight;                        ///< (2 · width, width)
   TensorIn<value_type, 1, space> bias;  ///< (2 · width)
 
   Gated() = default;
-  /// All zero. @throws as the mixer
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
-    detail::resize_on_host(weight, shape(2 * c.width(), c.width()));
-    detail::resize_on_host(bias, shape(2 * c.width()));
+    resize_parameters(*this);
   }
 };
 
@@ -84,6 +101,7 @@ struct Gated {
 template <class Layer>
 using S4Block = Residual<Gated<Layer>>;
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Matrix, class Visit>
 void parameters(Gated<Layer, Matrix>& layer, Visit&& visit) {
   const Index width = layer.config.width();
@@ -92,19 +110,21 @@ void parameters(Gated<Layer, Matrix>& layer, Visit&& visit) {
   visit("glu.bias", layer.bias, shape(2 * width), false);
 }
 
-/// Makes a layer one of this configuration, without memory for its parameters.
+/// Sets the configuration of a layer, and allocates no parameter.
 template <class Layer, class Matrix>
 void configure(Gated<Layer, Matrix>& layer, const typename Gated<Layer, Matrix>::Config& config) {
   layer.config = config;
   configure(layer.mixer, config.mixer);
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class Layer, class Matrix>
 [[nodiscard]] StateOf<Layer> make_state(const Gated<Layer, Matrix>& layer, Index sequences) {
   return make_state(layer.mixer, sequences);
 }
 
-/// The mixer by draw(mixer, seed), the projection U(±1/√width), no bias.
+/// Initializes the layer inside by draw(mixer, seed), the projection uniform in ±1/√width, and the
+/// bias zero.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Gated<Layer>& layer, std::uint64_t seed, const Draw& draw) {
   draw(layer.mixer, seed);
@@ -112,15 +132,17 @@ void initialize(Gated<Layer>& layer, std::uint64_t seed, const Draw& draw) {
                                       1 / std::sqrt(static_cast<double>(layer.config.width())));
   layer.bias.fill(typename Layer::value_type(0));
 }
-/// The same, the mixer by its own rule.
+/// Initializes the layer inside by its own `initialize`, the projection uniform in ±1/√width, and
+/// the bias zero.
 template <class Layer>
 void initialize(Gated<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   initialize(layer, seed, [&](Layer& mixer, std::uint64_t s) { initialize(mixer, s, depth); });
 }
 
-/// Runs a gated layer over sequences. Cost per step: 2 · width² multiply-adds beside the mixer.
+/// Runs a gated layer over sequences. Cost of a step: that of the layer inside, and 2 · width²
+/// multiply-adds.
 /// @param input, output (batch, length, width), rows evenly spaced
-/// @throws as the mixer
+/// @throws as the layer inside does
 template <class Backend, class Layer, class Matrix>
 void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
              const InputOf<Gated<Layer, Matrix>>& input, Maybe<StateOf<Gated<Layer, Matrix>>> state,
@@ -141,13 +163,14 @@ void forward(const Backend& backend, const Gated<Layer, Matrix>& layer,
   forward(backend, layer.mixer, input, state,
           OutputOf<Layer>(scratch.mixed.data(), input.extents()), inner, scratch.mixer);
   gelu(backend, {scratch.mixed}, {}, {scratch.activated}, scratch.gelu);
-  dropout(backend, {scratch.activated}, options.dropout.of(1), {scratch.activated}, scratch.dropout);
+  dropout(backend, {scratch.activated}, options.dropout.of(1), {scratch.activated},
+          scratch.dropout);
   linear(backend, detail::product<T, Space>(scratch.activated, layer.weight, layer.bias), {},
          {scratch.projected}, scratch.linear);
   glu(backend, {scratch.projected}, {}, {y}, scratch.glu);
 }
 
-/// Gradients of forward. @throws as the mixer
+/// The gradients of a gated layer. @throws as the layer inside does
 template <class Backend, class Layer, class Matrix>
 void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
               const InputOf<Gated<Layer, Matrix>>& input,
@@ -181,12 +204,13 @@ void backward(const Backend& backend, const Gated<Layer, Matrix>& layer,
            gradients.mixer, inner, scratch.mixer);
 }
 
-/// A gated layer made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a gated layer step by step. It refers to the layer, which must outlive it.
 template <class Layer, class Matrix>
 class GatedStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit GatedStepper(const Gated<Layer, Matrix>& layer, Index batch = 1,
                         const LayerOptions<>& options = {})
       : layer_(&layer),
@@ -195,7 +219,7 @@ class GatedStepper {
         projected_({batch, 2 * layer.config.width()}) {}
   GatedStepper(const Gated<Layer, Matrix>&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Gated<Layer, Matrix>& layer) {
     mixer_.update(layer.mixer);
     layer_ = &layer;
@@ -203,8 +227,7 @@ class GatedStepper {
 
   /// One step of every sequence of the batch on the calling thread, without dropout.
   friend void step(GatedStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
-                   StateOf<Layer>& state,
-                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+                   StateOf<Layer>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
     stepper.advance(input, state, output);
   }
 

@@ -43,7 +43,7 @@ template <class T>
 /// y = gelu(x) in its tanh form, x σ(2√(2/π) (x + 0.044715 x³)) (Hendrycks & Gimpel 2016, section
 /// 2), within 5e-4 of x Φ(x).
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   over a part of x
+///   that overlaps a part of x
 template <class T>
 void gelu(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOptions&,
           const GeluOutputs<T>& outputs, GeluScratch<T>&) {
@@ -54,8 +54,8 @@ void gelu(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOptions&,
                              });
 }
 
-/// Gradient of gelu: dx = dy gelu′(x).
-/// @throws ShapeError as gelu, and for a gradient over a part of that of y
+/// The gradient of gelu: dx = dy gelu′(x).
+/// @throws ShapeError as gelu, and for a dx that overlaps a part of dy
 template <class T>
 void gelu_backward(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOptions&,
                    const GeluOutputGradients<T>& output_gradients,
@@ -74,8 +74,8 @@ void gelu_backward(const Cpu& backend, const GeluInputs<T>& inputs, const GeluOp
       });
 }
 
-/// gelu for a few rows on the calling thread, with nothing allocated. Arguments that gelu would
-/// refuse end the program with its sentence.
+/// `gelu` for a few rows on the calling thread, without allocation. Arguments for which `gelu`
+/// would throw end the program with the message of that exception.
 template <class T>
 void gelu_step(const GeluInputs<T>& inputs, const GeluOptions&,
                const std::type_identity_t<View<T, 2>>& y) noexcept {
@@ -85,9 +85,10 @@ void gelu_step(const GeluInputs<T>& inputs, const GeluOptions&,
                                [&](Index i, Index n) { detail::gelu_at<T>(inputs.x, y, r, i, n); });
 }
 
-/// The gated linear unit y = a σ(g) of rows x = [a, g] (Dauphin et al. 2017, eq. 1).
+/// The gated linear unit y = a σ(g), where a is the first half of a row of x and g the second
+/// (Dauphin et al. 2017, equation 1).
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   in the memory of x that is not a
+///   that overlaps x and is not exactly its half a
 template <class T>
 void glu(const Cpu& backend, const GluInputs<T>& inputs, const GluOptions&,
          const GluOutputs<T>& outputs, GluScratch<T>&) {
@@ -97,8 +98,8 @@ void glu(const Cpu& backend, const GluInputs<T>& inputs, const GluOptions&,
       [&](Index r, Index i, Index n) noexcept { detail::glu_at<T>(inputs.x, outputs.y, r, i, n); });
 }
 
-/// Gradient of glu: dx = [dy σ(g), dy a σ(g) σ(−g)].
-/// @throws ShapeError as glu, and for a gradient in the memory of that of y or over a part of x
+/// The gradient of glu: dx = [dy σ(g), dy a σ(g) σ(−g)].
+/// @throws ShapeError as glu, and for a dx that overlaps dy or a part of x
 template <class T>
 void glu_backward(const Cpu& backend, const GluInputs<T>& inputs, const GluOptions&,
                   const GluOutputGradients<T>& output_gradients,
@@ -117,8 +118,8 @@ void glu_backward(const Cpu& backend, const GluInputs<T>& inputs, const GluOptio
   });
 }
 
-/// glu for a few rows on the calling thread, with nothing allocated. Arguments that glu would
-/// refuse end the program with its sentence.
+/// `glu` for a few rows on the calling thread, without allocation. Arguments for which `glu` would
+/// throw end the program with the message of that exception.
 template <class T>
 void glu_step(const GluInputs<T>& inputs, const GluOptions&,
               const std::type_identity_t<View<T, 2>>& y) noexcept {

@@ -9,56 +9,66 @@
 
 namespace ssm {
 
+/// What gelu reads.
 template <class T, class Space = Host>
 struct GeluInputs {
   View<const T, 2, Space> x;  ///< (rows, width), elements of a row adjacent
 };
 
+/// There is nothing to choose.
 struct GeluOptions {};
 
+/// What gelu writes.
 template <class T, class Space = Host>
 struct GeluOutputs {
-  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x, then without a backward pass
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x if no backward pass follows
 };
 
+/// The gradient of a scalar loss with respect to the output, which gelu_backward reads.
 template <class T, class Space = Host>
 struct GeluOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, width)
 };
 
+/// The gradients that gelu_backward writes.
 template <class T, class Space = Host>
 struct GeluInputGradients {
   View<T, 2, Space> x;  ///< (rows, width), overwritten; may be the memory of x or of the gradient
                         ///< of y
 };
 
-/// Gelu needs no room.
+/// Empty: gelu needs no scratch memory.
 template <class T, class Space = Host>
 struct GeluScratch {};
 
+/// What glu reads.
 template <class T, class Space = Host>
 struct GluInputs {
   View<const T, 2, Space> x;  ///< (rows, 2 · width): [a, g], elements of a row adjacent
 };
 
+/// There is nothing to choose.
 struct GluOptions {};
 
+/// What glu writes.
 template <class T, class Space = Host>
 struct GluOutputs {
-  View<T, 2, Space> y;  ///< (rows, width); may be the memory of a, then without a backward pass
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of a if no backward pass follows
 };
 
+/// The gradient of a scalar loss with respect to the output, which glu_backward reads.
 template <class T, class Space = Host>
 struct GluOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, width)
 };
 
+/// The gradients that glu_backward writes.
 template <class T, class Space = Host>
 struct GluInputGradients {
   View<T, 2, Space> x;  ///< (rows, 2 · width), overwritten; may be the memory of x
 };
 
-/// The gated linear unit needs no room.
+/// Empty: the gated linear unit needs no scratch memory.
 template <class T, class Space = Host>
 struct GluScratch {};
 

@@ -19,31 +19,36 @@
 
 namespace ssm {
 
-/// How a sequence layer is to run: the same options for every layer. One that cannot do what is
-/// asked throws a DomainError that says so.
+/// How a sequence layer is to run; the options are the same for every layer. A layer that does not
+/// support an option throws a DomainError that says so.
 template <class Space = Host>
 struct LayerOptions {
   Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
-  double rate = 1;   ///< Δ ← rate · Δ: 2 for a sequence sampled half as often as in training
-  bool keep = true;  ///< backward will follow: its scratch keeps what that needs
-  Dropout dropout = {};  ///< of training
+  double rate = 1;  ///< Δ is multiplied by it: 2 for sequences sampled half as often as in training
+  bool keep = true;      ///< whether backward will follow and the scratch keeps what it needs
+  Dropout dropout = {};  ///< applied in training, where the layer has dropout
 };
 
-/// The views and companions of a layer, from the types that it names.
+/// The view of the input of a layer L: (batch, length, width).
 template <class L>
 using InputOf = View<const typename L::value_type, 3, typename L::space>;
+/// The view of the output of a layer L: (batch, length, width).
 template <class L>
 using OutputOf = View<typename L::value_type, 3, typename L::space>;
+/// What a layer L carries from step to step.
 template <class L>
 using StateOf = typename L::State;
+/// The scratch memory of a layer L.
 template <class L>
 using ScratchOf = typename L::Scratch;
+/// The object that runs a layer L step by step.
 template <class L>
 using StepperOf = typename L::Stepper;
+/// The options of a layer L.
 template <class L>
 using OptionsOf = LayerOptions<typename L::space>;
 
-/// The channels that a layer of this configuration reads and writes.
+/// The number of channels that a layer of this configuration reads and writes.
 template <class Config>
 [[nodiscard]] constexpr Index width_of(const Config& config) noexcept {
   if constexpr (requires { config.width(); })
@@ -62,7 +67,10 @@ template <class Config>
 ///  - L::State, what it carries from step to step: a plain value whose tensors have one row a
 ///    sequence, made by make_state(layer, sequences) and listed by
 ///    tensors(state, visit) with visit(name, tensor);
-///  - L::Scratch, default-constructible, what forward leaves for backward and all room they need;
+///  - L::Scratch, default-constructible: what forward leaves for backward, and the working memory
+///  of
+///    both. An optional function hand_over_room(from, to) lets the layers of a stack share the
+///    latter;
 ///  - L::Stepper, constructible from (const L&, Index batch, const LayerOptions&), with
 ///    `update(layer)` for when the weights have changed;
 ///  - parameters(layer, visit), as ssm/core/parameters.hpp describes;
@@ -70,21 +78,23 @@ template <class Config>
 ///  - backward(backend, layer, input, dstate, doutput, dinput, gradients, options, scratch);
 ///  - step(stepper, input, state, output) noexcept, with input and output (batch, width).
 ///
-/// `state` is that before the first step and becomes that after the last; absent, sequences start
-/// from zero and the state after them is not wanted. `dstate` is the gradient by the state after
-/// the last step and becomes that by the state before the first; absent, the one is zero and the
-/// other not wanted. backward overwrites dinput and gradients, and follows a forward pass with the
-/// same layer, input, options and scratch, with options.keep.
+/// forward reads `state` as the state before the first step and overwrites it with the state after
+/// the last. When it is absent, sequences start from zero. backward reads `dstate` as the gradient
+/// with respect to the state after the last step, and overwrites it with that of the state before
+/// the first. When it is absent, the former is zero and the latter is not computed. backward
+/// overwrites dinput and gradients. It must follow a forward pass with the same layer, input,
+/// options and scratch, and with options.keep.
 template <class L>
 concept SequenceLayer =
     std::copyable<L> && std::default_initializable<typename L::Scratch> &&
     std::copyable<typename L::State> && std::equality_comparable<typename L::Config> &&
     std::constructible_from<L, const typename L::Config&> &&
-    std::constructible_from<typename L::Stepper, const L&, Index, const OptionsOf<L>&> &&
-    requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
-             StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
-             StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
-             View<typename L::value_type, 2, typename L::space> out) {
+    std::constructible_from < typename L::Stepper,
+        const L&, Index, const OptionsOf<L>
+& > &&requires(const L& layer, L& gradients, InputOf<L> input, Maybe<StateOf<L>> state,
+               StateOf<L>& running, OutputOf<L> output, OptionsOf<L> options, ScratchOf<L>& scratch,
+               StepperOf<L>& stepper, View<const typename L::value_type, 2, typename L::space> now,
+               View<typename L::value_type, 2, typename L::space> out) {
   { width_of(layer.config) } -> std::convertible_to<Index>;
   { make_state(layer, Index{1}) } -> std::same_as<typename L::State>;
   forward(cpu, layer, input, state, output, options, scratch);
@@ -95,6 +105,13 @@ concept SequenceLayer =
 };
 
 namespace detail {
+
+/// Hands on the room of a scratch that holds nothing of a call, so that layers which run one after
+/// the other need it once: by hand_over_room(from, to), where a layer's scratch has that.
+template <class Scratch>
+void hand_over(Scratch& from, Scratch& to) {
+  if constexpr (requires { hand_over_room(from, to); }) hand_over_room(from, to);
+}
 
 /// Throws DomainError for a rate that is no rate.
 inline void check_rate(std::string_view function, double rate) {
@@ -152,7 +169,7 @@ void check_layer_call(std::string_view function, const L& layer, const InputOf<L
 
 }  // namespace detail
 
-/// What a layer can do beside plain sequences that run forward in time.
+/// What a layer supports besides unpacked sequences that run forward in time.
 struct LayerSupports {
   bool packed = false;    ///< packed sequences
   bool reversed = false;  ///< time that runs backward
@@ -194,12 +211,13 @@ void check_state(std::string_view function, std::string_view argument, const L& 
 
 }  // namespace detail
 
-/// Which forward pass of a layer filled its scratch: batch, length, sequences.
+/// A note in the scratch of a layer of the forward pass that filled it: batch, length and
+/// sequences.
 using LayerCall = detail::KeptCall<3>;
 
-/// Checks all that a forward pass is given, and notes in `call`, of the layer's scratch, what
-/// backward will ask for. A layer whose two passes begin with these checks refuses every call that
-/// does not fit, by name.
+/// Checks the arguments of the forward pass of a layer, and notes them in `call`, a member of the
+/// layer's scratch, for check_backward. A layer calls it first in its forward pass.
+/// @param function the name of the function in error messages
 /// @throws ShapeError, DomainError
 template <class L>
 void check_forward(std::string_view function, const L& layer, const InputOf<L>& input,
@@ -214,7 +232,10 @@ void check_forward(std::string_view function, const L& layer, const InputOf<L>& 
   if (options.keep) call.keep({batch, input.extent(1), sequences});
 }
 
-/// The same for a backward pass: `call` is what check_forward noted.
+/// Checks the arguments of the backward pass of a layer. A layer calls it first in its backward
+/// pass.
+/// @param function the name of the function in error messages
+/// @param call what check_forward noted
 /// @throws ShapeError, also for the scratch of another call, and DomainError
 template <class L>
 void check_backward(std::string_view function, const L& layer, const InputOf<L>& input,

@@ -46,14 +46,14 @@ void linear(const Cpu& backend, const LinearInputs<T, Host, W>& inputs,
   if (!bias) return;
   const Index out = y.extent(1);
   const detail::Pieces rows(y.extent(0), 64);
-  parallel_for(backend, rows.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, y.size()), rows.pieces, [&](Index piece) {
     for (Index i = rows.begin(piece); i < rows.end(piece); ++i)
       detail::array(y.data() + i * y.stride(0), out) += as_eigen(inputs.bias).array();
   });
 }
 
-/// Gradients of linear: dx = dy W, dW = dyᵀ x, db = Σ_rows dy. With Write::accumulate, dx is added
-/// to. The bias of the inputs is not read. Cost: twice that of linear.
+/// The gradients of linear: dx = dy W (or dx += dy W with Write::accumulate), dW = dyᵀ x,
+/// db = Σ_rows dy. The bias of the inputs is not read. Cost: twice that of linear.
 /// @throws ShapeError as linear, and for a gradient in the memory of another argument
 template <class T>
 void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
@@ -69,7 +69,7 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
                              scratch.partials);
   if (!din.bias) return;
   const detail::Pieces columns(dy.extent(1), 32);
-  parallel_for(backend, columns.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
     auto sum = as_eigen(din.bias.slice(0, begin, count)).array();
     sum.setZero();
@@ -78,8 +78,9 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
   });
 }
 
-/// linear for a few rows on the calling thread: each row on its own, nothing allocated. Arguments
-/// that linear would refuse end the program with its sentence.
+/// `linear` for a few rows on the calling thread, without allocation. Each row is computed by
+/// itself. Arguments for which `linear` would throw end the program with the message of that
+/// exception.
 template <class T, class W>
 void linear_step(const LinearInputs<T, Host, W>& inputs, const LinearOptions& options,
                  const std::type_identity_t<View<T, 2>>& y) noexcept {

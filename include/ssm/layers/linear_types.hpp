@@ -11,8 +11,8 @@
 
 namespace ssm {
 
-/// What a linear map reads. W is how its matrix is kept: a view of T, or another type with extents
-/// (out, in).
+/// What linear reads. W is the type of its matrix: a view of T, or another type of matrix with
+/// extents (out, in).
 template <class T, class Space = Host, class W = View<const T, 2, Space>>
 struct LinearInputs {
   View<const T, 2, Space> x;          ///< (rows, in), elements of a row adjacent
@@ -20,23 +20,26 @@ struct LinearInputs {
   View<const T, 1, Space> bias = {};  ///< (out), optional
 };
 
+/// How linear is to run.
 struct LinearOptions {
-  /// Accumulate: the result is added to what its memory holds, as a residual stream wants it.
-  /// Forward: of y; backward: of the gradient of x.
+  /// Whether the result overwrites its memory or is added to it. The result is y in the forward
+  /// pass, and the gradient of x in the backward pass.
   Write write = Write::overwrite;
 };
 
+/// What linear writes.
 template <class T, class Space = Host>
 struct LinearOutputs {
   View<T, 2, Space> y;  ///< (rows, out), elements of a row adjacent; shares memory with no input
 };
 
+/// The gradient of a scalar loss with respect to the output, which linear_backward reads.
 template <class T, class Space = Host>
 struct LinearOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, out), elements of a row adjacent
 };
 
-/// Gradients that backward writes; absent ones are skipped.
+/// The gradients that linear_backward writes. Absent ones are not computed.
 template <class T, class Space = Host>
 struct LinearInputGradients {
   View<T, 2, Space> x = {};       ///< (rows, in), overwritten or added to as the options say
@@ -44,7 +47,8 @@ struct LinearInputGradients {
   View<T, 1, Space> bias = {};    ///< (out), overwritten
 };
 
-/// Room of a linear map, grown to its largest call. Backward needs nothing of forward.
+/// Scratch memory of linear and linear_backward. It grows to the largest call. Backward reads
+/// nothing that forward left in it.
 template <class T, class Space = Host>
 struct LinearScratch;
 

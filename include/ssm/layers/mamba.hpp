@@ -33,16 +33,18 @@ struct MambaConfig {
   Index conv_width = 4;  ///< taps of the convolution
   Index dt_rank = 0;     ///< rank of the map from channels to step sizes; 0: ⌈width/16⌉
 
+  /// The number of channels of the scan.
   [[nodiscard]] constexpr Index channels() const noexcept { return inner > 0 ? inner : 2 * width; }
+  /// The rank of the map from channels to step sizes.
   [[nodiscard]] constexpr Index rank() const noexcept {
     return dt_rank > 0 ? dt_rank : (width + 15) / 16;
   }
-  /// Columns that the convolved input is projected to: [dt, B, C].
+  /// The number of columns of [dt, B, C], to which the convolved input is projected.
   [[nodiscard]] constexpr Index projections() const noexcept { return rank() + 2 * state; }
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(MambaConfig& c, Visit&& visit) {
   visit("width", c.width);
@@ -53,7 +55,7 @@ void fields(MambaConfig& c, Visit&& visit) {
 }
 
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
-/// the state of the scan. A plain value; zero when made.
+/// the state of the scan. It is a plain value, zero when made.
 template <class T, class Space = Host>
 struct MambaState {
   TensorIn<T, 3, Space> conv;  ///< (sequences, conv_width − 1, channels)
@@ -70,6 +72,7 @@ void tensors(MambaState<T, Space>& state, Visit&& visit) {
 /// What a forward pass of Mamba leaves for backward, and room for both; rows = batch · length.
 template <class T, class Space = Host>
 struct MambaScratch {
+  /// @cond internal
   TensorIn<T, 2, Space> projected;   ///< (rows, 2 · channels): [x, z]
   TensorIn<T, 2, Space> u;           ///< (rows, channels): silu(conv(x))
   TensorIn<T, 2, Space> parameters;  ///< (rows, dt_rank + 2 · state): [dt, B, C]
@@ -85,37 +88,57 @@ struct MambaScratch {
   CausalConvScratch<T, Space> conv;
   SelectiveScanScratch<T, T, Space> scan;
   DecayScratch<T, Space> decay;
+  /// @endcond
 };
 
-/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3): its weights, or their gradient.
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T, class Space>
+void hand_over_room(MambaScratch<T, Space>& from, MambaScratch<T, Space>& to) {
+  std::swap(from.dprojected, to.dprojected);
+  std::swap(from.du, to.du);
+  std::swap(from.dparameters, to.dparameters);
+  std::swap(from.ddelta, to.ddelta);
+  std::swap(from.dy, to.dy);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.conv, to.conv);
+  detail::hand_over(from.scan, to.scan);
+}
+
+/// The Mamba block (Gu & Dao 2023, section 3.4 and figure 3). It holds its weights, or the gradient
+/// of a loss with respect to them.
 ///
 ///   [x, z] = in_proj · input,  u = silu(conv(x)),  [dt, B, C] = x_proj · u,
 ///   delta = dt_proj · dt,  y = scan(u, softplus(delta + dt_bias), −exp(A_log), B, C, D) · silu(z),
 ///   output = out_proj · y.
 ///
-/// `Matrix` is how the projections are kept.
+/// `Matrix` is the type of the projections, such as Tensor<T, 2>.
 template <class T, class Matrix = Tensor<T, 2>>
 struct Mamba {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = typename Matrix::space;
   using Config = MambaConfig;
   using State = MambaState<T, space>;
   using Scratch = MambaScratch<T, space>;
   using Stepper = MambaStepper<T, Matrix>;
+  ///@}
 
-  Config config;
-  Matrix in_proj;                      ///< (2 · channels, width): rows [x, z]
-  TensorIn<T, 2, space> conv_weight;   ///< (channels, conv_width)
-  TensorIn<T, 1, space> conv_bias;     ///< (channels)
-  Matrix x_proj;                       ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
-  Matrix dt_proj;                      ///< (channels, dt_rank)
-  TensorIn<T, 1, space> dt_bias;       ///< (channels)
-  TensorIn<T, 2, space> A_log;         ///< (channels, state): A = −exp(A_log)
-  TensorIn<T, 1, space> D;             ///< (channels)
-  Matrix out_proj;                     ///< (width, channels)
+  Config config;                      ///< sizes and fixed choices
+  Matrix in_proj;                     ///< (2 · channels, width): rows [x, z]
+  TensorIn<T, 2, space> conv_weight;  ///< (channels, conv_width)
+  TensorIn<T, 1, space> conv_bias;    ///< (channels)
+  Matrix x_proj;                      ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
+  Matrix dt_proj;                     ///< (channels, dt_rank)
+  TensorIn<T, 1, space> dt_bias;      ///< (channels)
+  TensorIn<T, 2, space> A_log;        ///< (channels, state): A = −exp(A_log)
+  TensorIn<T, 1, space> D;            ///< (channels)
+  Matrix out_proj;                    ///< (width, channels)
 
   Mamba() = default;
-  /// All zero. @throws ShapeError for sizes that are negative or cannot be addressed
+  /// A layer of this configuration, its parameters zero. @throws ShapeError for sizes that are
+  /// negative or cannot be addressed
   explicit Mamba(const Config& c) : config(c) { resize_parameters(*this); }
 };
 
@@ -135,7 +158,7 @@ void parameters(Mamba<T, Matrix>& layer, Visit&& visit) {
   visit("out_proj.weight", layer.out_proj, shape(c.width, c.channels()), true);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T, class Matrix>
 [[nodiscard]] MambaState<T> make_state(const Mamba<T, Matrix>& layer, Index sequences) {
   const MambaConfig& c = layer.config;
@@ -144,10 +167,10 @@ template <class T, class Matrix>
 }
 
 /// Draws the weights as the reference implementation does (Gu & Dao 2023, section 3.6; the
-/// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], the step
-/// projection U(±1/√dt_rank), out_proj divided by √depth, other maps U(±1/√fan_in). The same seed
-/// gives the same weights everywhere.
-/// @param depth how many such blocks stand on each other
+/// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], dt_proj
+/// uniform in ±1/√dt_rank, the other maps uniform in ±1/√(number of their inputs), and out_proj
+/// divided by √depth. The same seed gives the same weights on every machine.
+/// @param depth how many such blocks the model has
 template <class T>
 void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   detail::InitialDraws draws(seed);
@@ -179,42 +202,40 @@ struct MambaArrays {
   const MambaConfig& c;
   Index batch, length;
 
-  /// Columns [begin, begin + count) of an array of `all` columns; one without rows may be null.
+  /// The rows of an array of so many columns, as sequences.
   template <class U>
-  [[nodiscard]] View<U, 3, Space> columns(U* data, Index all, Index begin, Index count) const {
-    return {batch * length > 0 ? data + begin : data,
-            {batch, length, count},
-            {length * all, all, 1}};
+  [[nodiscard]] View<U, 3, Space> sequences(U* data, Index columns) const {
+    return {data, {batch, length, columns}};
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> x(U* projected) const {
-    return columns(projected, 2 * c.channels(), 0, c.channels());
+    return sequences(projected, 2 * c.channels()).split(2, {c.channels(), c.channels()})[0];
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> z(U* projected) const {
-    return columns(projected, 2 * c.channels(), c.channels(), c.channels());
+    return sequences(projected, 2 * c.channels()).split(2, {c.channels(), c.channels()})[1];
   }
   template <class U>
   [[nodiscard]] View<U, 3, Space> channels(U* data) const {
-    return {data, {batch, length, c.channels()}};
+    return sequences(data, c.channels());
   }
   template <class U>
   [[nodiscard]] View<U, 2, Space> dt(U* parameters) const {
-    return {parameters, {batch * length, c.rank()}, {c.projections(), 1}};
+    return View<U, 2, Space>(parameters, {batch * length, c.projections()}).slice(1, 0, c.rank());
   }
-  /// B (part 0) or C (part 1), one group.
+  /// B (part 1) or C (part 2), one group.
   template <class U>
-  [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, Index part) const {
-    const auto rows = columns(parameters, c.projections(), c.rank() + part * c.state, c.state);
-    return {rows.data(),
-            {batch, length, 1, c.state},
-            {rows.stride(0), rows.stride(1), c.state, 1}};
+  [[nodiscard]] View<U, 4, Space> coefficient(U* parameters, std::size_t part) const {
+    const auto rows =
+        sequences(parameters, c.projections()).split(2, {c.rank(), c.state, c.state})[part];
+    return {rows.data(), {batch, length, 1, c.state}, {rows.stride(0), rows.stride(1), c.state, 1}};
   }
 
   template <class Layer>
-  [[nodiscard]] CausalConvInputs<T, Space> conv_inputs(
-      const Layer& layer, const MambaScratch<T, Space>& scratch, Maybe<MambaState<T, Space>> before,
-      const Sequences<Space>& sequences) const {
+  [[nodiscard]] CausalConvInputs<T, Space> conv_inputs(const Layer& layer,
+                                                       const MambaScratch<T, Space>& scratch,
+                                                       Maybe<MambaState<T, Space>> before,
+                                                       const Sequences<Space>& sequences) const {
     CausalConvInputs<T, Space> in;
     in.x = x(scratch.projected.data());
     in.weight = layer.conv_weight;
@@ -231,8 +252,8 @@ struct MambaArrays {
     in.u = channels(scratch.u.data());
     in.delta = channels(scratch.delta.data());
     in.A = scratch.A;
-    in.B = coefficient(scratch.parameters.data(), 0);
-    in.C = coefficient(scratch.parameters.data(), 1);
+    in.B = coefficient(scratch.parameters.data(), 1);
+    in.C = coefficient(scratch.parameters.data(), 2);
     in.D = layer.D;
     in.delta_bias = layer.dt_bias;
     in.z = z(scratch.projected.data());
@@ -254,12 +275,12 @@ void check_mamba_state(std::string_view function, const MambaConfig& c, Index se
 
 }  // namespace detail
 
-/// Runs a Mamba block over sequences, on any number of steps from any state. Splitting a sequence
-/// and handing the state on gives the same output.
+/// Runs a Mamba block over sequences of any length, from any state. A sequence may be split
+/// anywhere: passing the state from one part to the next gives the same output.
 ///
-/// Cost per step: channels · (3 width + 2 dt_rank + 2 state) multiply-adds in the projections, and
-/// channels · state exponentials. Memory: MambaScratch, so a long prompt is best cut into chunks
-/// where no gradient is wanted.
+/// Cost of a step: channels · (3 width + 2 dt_rank + 2 state) multiply-adds in the projections, and
+/// channels · state exponentials. The scratch grows with the length, so where no gradient is wanted
+/// a long prompt is best cut into pieces.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @throws ShapeError, and DomainError for offsets that do not fit or a rate other than 1
 template <class Backend, class T, class Matrix>
@@ -298,25 +319,25 @@ void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
 
   linear(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.projected}, w.linear);
   causal_conv(backend, arrays.conv_inputs(layer, w, before, options.sequences), {.silu = true},
-              {arrays.channels(w.u.data()),
-               state ? state->conv.view() : View<T, 3, Space>()},
+              {arrays.channels(w.u.data()), state ? state->conv.view() : View<T, 3, Space>()},
               w.conv);
   linear(backend, detail::product<T, Space>(w.u, layer.x_proj), {}, {w.parameters}, w.linear);
-  linear(backend, detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
-                                            layer.dt_proj),
+  linear(backend,
+         detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj),
          {}, {w.delta}, w.linear);
   decay(backend, {layer.A_log}, {}, {w.A}, w.decay);
   selective_scan(backend, arrays.scan_inputs(layer, w, before, options.sequences),
                  {.softplus = true, .hold = Hold::simplified, .keep = options.keep},
-                 {arrays.channels(w.y.data()),
-                  state ? state->scan.view() : View<T, 3, Space>()},
+                 {arrays.channels(w.y.data()), state ? state->scan.view() : View<T, 3, Space>()},
                  w.scan);
   linear(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {y}, w.linear);
 }
 
-/// Gradients of forward: of every weight and of the input, overwritten. Costs about twice the
-/// forward pass in projections.
-/// @throws ShapeError, also for a scratch that no such forward filled, and as forward
+/// The gradients of a Mamba block, of every weight and of the input, overwritten. Cost: about twice
+/// the forward pass.
+/// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
+/// fill with
+///   these arguments
 template <class Backend, class T, class Matrix>
 void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
               const InputOf<Mamba<T, Matrix>>& input, Maybe<StateOf<Mamba<T, Matrix>>> dstate,
@@ -358,8 +379,8 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   scan_inputs.u = arrays.channels(w.du.data());
   scan_inputs.delta = arrays.channels(w.ddelta.data());
   scan_inputs.A = gradients.A_log;
-  scan_inputs.B = arrays.coefficient(w.dparameters.data(), 0);
-  scan_inputs.C = arrays.coefficient(w.dparameters.data(), 1);
+  scan_inputs.B = arrays.coefficient(w.dparameters.data(), 1);
+  scan_inputs.C = arrays.coefficient(w.dparameters.data(), 2);
   scan_inputs.D = gradients.D;
   scan_inputs.delta_bias = gradients.dt_bias;
   scan_inputs.z = arrays.z(w.dprojected.data());
@@ -372,11 +393,10 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
                           w.scan);
   decay_backward(backend, {layer.A_log}, {}, {gradients.A_log}, {gradients.A_log}, w.decay);
 
-  linear_backward(backend,
-                  detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()),
-                                            layer.dt_proj),
-                  {}, {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}},
-                  w.linear);
+  linear_backward(
+      backend,
+      detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj), {},
+      {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}}, w.linear);
   linear_backward(backend, detail::product<T, Space>(w.u, layer.x_proj),
                   {.write = Write::accumulate}, {w.dparameters}, {w.du, gradients.x_proj, {}},
                   w.linear);
@@ -396,12 +416,13 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
                   {dx, gradients.in_proj, {}}, w.linear);
 }
 
-/// A Mamba block made ready to run step by step: A = −exp(A_log), and room for a batch. It refers
-/// to the layer, which must outlive it; after the weights have changed, call update.
+/// Runs a Mamba block step by step. It holds A = −exp(A_log) and memory for a batch, and refers to
+/// the layer, which must outlive it. After the weights have changed, call update.
 template <class T, class Matrix>
 class MambaStepper {
  public:
-  /// @throws ShapeError, and DomainError for options that a single step cannot have
+  /// Makes `layer` ready to step `batch` sequences at once.
+  /// @throws ShapeError, and DomainError for options that a single step does not support
   explicit MambaStepper(const Mamba<T, Matrix>& layer, Index batch = 1,
                         const LayerOptions<>& options = {})
       : projected_({batch, 2 * layer.config.channels()}),
@@ -413,20 +434,20 @@ class MambaStepper {
     detail::check_plain_sequences("MambaStepper", options);
     update(layer);
   }
-  MambaStepper(const Mamba<T, Matrix>&& layer, Index batch = 1, const LayerOptions<>& = {}) = delete;
+  MambaStepper(const Mamba<T, Matrix>&& layer, Index batch = 1,
+               const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Mamba<T, Matrix>& layer) {
     detail::check_parameters("MambaStepper", layer);
-    detail::check_shape("MambaStepper", "config", u_,
-                        shape(u_.extent(0), layer.config.channels()));
+    detail::check_shape("MambaStepper", "config", u_, shape(u_.extent(0), layer.config.channels()));
     layer_ = &layer;
     A_.resize(layer.A_log.extents());
     decay(cpu(1), DecayInputs<T>{layer.A_log}, {}, {A_}, decay_);
   }
 
   /// One step of every sequence of the batch, on the calling thread: `state` moves on, nothing is
-  /// allocated. A shape that does not fit ends the program with its sentence.
+  /// allocated. A shape that does not fit ends the program with an error message.
   /// @param input, output (batch, width), rows contiguous
   friend void step(MambaStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    MambaState<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
@@ -445,32 +466,25 @@ class MambaStepper {
       detail::check_shape(function, "output", output, shape(batch, c.width));
       detail::check_mamba_state<T, Host>(function, c, batch, "state", state);
     });
-    const detail::MambaArrays<T, Host> arrays{c, batch, 1};
-    const auto row = [&](T* data, Index all, Index begin, Index count) {
-      return View<const T, 2>(batch > 0 ? data + begin : data, {batch, count}, {all, 1});
-    };
-    const auto coefficient = [&](Index part) {
-      const auto rows = row(parameters_.data(), c.projections(), c.rank() + part * c.state, c.state);
+    const auto [x, z] = projected_.view().split(1, {c.channels(), c.channels()});
+    const auto [dt, B, C] = parameters_.view().split(1, {c.rank(), c.state, c.state});
+    const auto one_group = [&](const View<T, 2>& rows) {
       return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
     };
     linear_step(detail::product<T, Host>(input, layer.in_proj), {}, projected_.view());
-    causal_conv_step(
-        CausalConvStepInputs<T>{row(projected_.data(), 2 * c.channels(), 0, c.channels()),
-                                layer.conv_weight, layer.conv_bias},
-        {.silu = true}, state.conv, u_);
+    causal_conv_step(CausalConvStepInputs<T>{x, layer.conv_weight, layer.conv_bias}, {.silu = true},
+                     state.conv, u_);
     linear_step(detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
-    linear_step(
-        detail::product<T, Host>(arrays.dt(std::as_const(parameters_).data()), layer.dt_proj), {},
-        delta_.view());
+    linear_step(detail::product<T, Host>(dt, layer.dt_proj), {}, delta_.view());
     SelectiveScanStepInputs<T> in;
     in.u = u_;
     in.delta = delta_;
     in.A = A_;
-    in.B = coefficient(0);
-    in.C = coefficient(1);
+    in.B = one_group(B);
+    in.C = one_group(C);
     in.D = layer.D;
     in.delta_bias = layer.dt_bias;
-    in.z = row(projected_.data(), 2 * c.channels(), c.channels(), c.channels());
+    in.z = z;
     selective_scan_step(in, {.softplus = true, .hold = Hold::simplified}, state.scan, y_);
     linear_step(detail::product<T, Host>(y_, layer.out_proj), {}, output);
   }

@@ -59,16 +59,19 @@ template <class T>
 void multiply(const Cpu& backend, const View<const T, 2>& lhs, const View<const T, 2>& rhs,
               const View<T, 2>& dst, Write write) {
   if (dst.size() == 0 || lhs.extent(1) == 0) return multiply_piece<T>(lhs, rhs, dst, write);
+  // Products of this kind reach some fifty multiply-adds a nanosecond.
+  const Cpu threads = for_work(
+      backend, 0.02 * static_cast<double>(dst.size()) * static_cast<double>(lhs.extent(1)));
   constexpr Index least = 192;  // below this, packing the other factor again costs too much
   const Pieces rows(dst.extent(0), least);
   const Pieces columns(dst.extent(1), least);
   if (rows.pieces >= columns.pieces) {
-    parallel_for(backend, rows.pieces, [&](Index i) {
+    parallel_for(threads, rows.pieces, [&](Index i) {
       multiply_piece<T>(lhs.slice(0, rows.begin(i), rows.size(i)), rhs,
                         dst.slice(0, rows.begin(i), rows.size(i)), write);
     });
   } else {
-    parallel_for(backend, columns.pieces, [&](Index i) {
+    parallel_for(threads, columns.pieces, [&](Index i) {
       multiply_piece<T>(lhs, rhs.slice(1, columns.begin(i), columns.size(i)),
                         dst.slice(1, columns.begin(i), columns.size(i)), write);
     });
@@ -94,7 +97,7 @@ void multiply_deep(const Cpu& backend, const View<const T, 2>& lhs, const View<c
         Write::overwrite);
   });
   const Pieces sums(m, 8);
-  parallel_for(backend, sums.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, depth.pieces * m * n), sums.pieces, [&](Index piece) {
     for (Index i = sums.begin(piece); i < sums.end(piece); ++i) {
       auto sum = array(dst.data() + i * dst.stride(0), n);
       if (write == Write::overwrite) sum.setZero();

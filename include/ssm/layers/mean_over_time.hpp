@@ -19,7 +19,8 @@ template <class T>
 }  // namespace detail
 
 /// y = the mean of x over the steps of each sequence, 0 for a sequence without steps. Steps are
-/// summed in the order of memory. A number that is NaN or infinite spoils its own sequence only.
+/// summed in the order of memory. An x that is NaN or infinite affects the mean of its own sequence
+/// only.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
 ///   in the memory of x; DomainError for offsets that do not cut x into sequences
 template <class T>
@@ -32,7 +33,7 @@ void mean_over_time(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
   detail::check_output_rows("mean_over_time", "y", y, detail::mean_extents(inputs));
   detail::check_no_overlap("mean_over_time", "y", y, "x", x);
   const Index width = x.extent(2);
-  parallel_for(backend, y.extent(0), [&](Index s) {
+  parallel_for(for_elements(backend, x.size()), y.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, x.extent(1));
     auto mean = detail::array(y.data() + s * y.stride(0), width);
     mean.setZero();
@@ -42,8 +43,8 @@ void mean_over_time(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
   });
 }
 
-/// Gradient of mean_over_time: dx_t = dy / length at each step of a sequence.
-/// @throws ShapeError, DomainError as mean_over_time, with the gradients in the places of x and y
+/// The gradient of mean_over_time: dx_t = dy / length at each step of a sequence.
+/// @throws ShapeError, DomainError as mean_over_time
 template <class T>
 void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& inputs,
                              const MeanOverTimeOptions&,
@@ -58,7 +59,7 @@ void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& in
   detail::check_output_rows(function, "the gradient of x", dx, inputs.x.extents());
   detail::check_no_overlap(function, "the gradient of x", dx, "the gradient of y", dy);
   const Index width = dx.extent(2);
-  parallel_for(backend, dy.extent(0), [&](Index s) {
+  parallel_for(for_elements(backend, dx.size()), dy.extent(0), [&](Index s) {
     const auto span = detail::span_of(inputs.sequences, s, dx.extent(1));
     const T share = detail::share_of_step<T>(span);
     for (Index t = span.begin; t < span.end; ++t)

@@ -9,32 +9,37 @@
 
 namespace ssm {
 
+/// What mean_over_time reads.
 template <class T, class Space = Host>
 struct MeanOverTimeInputs {
   View<const T, 3, Space> x;        ///< (batch, length, width), elements of a row adjacent;
-                                    ///< backward reads its extents only
-  Sequences<Space> sequences = {};  ///< the direction of time makes no difference
+                                    ///< backward reads only its extents
+  Sequences<Space> sequences = {};  ///< packed sequences; the direction of time has no effect
 };
 
+/// There is nothing to choose.
 struct MeanOverTimeOptions {};
 
+/// What mean_over_time writes.
 template <class T, class Space = Host>
 struct MeanOverTimeOutputs {
   View<T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
 };
 
+/// The gradient of a scalar loss with respect to the output, which mean_over_time_backward reads.
 template <class T, class Space = Host>
 struct MeanOverTimeOutputGradients {
   View<const T, 2, Space> y;  ///< (sequences, width), elements of a row adjacent
 };
 
+/// The gradients that mean_over_time_backward writes.
 template <class T, class Space = Host>
 struct MeanOverTimeInputGradients {
   View<T, 3, Space> x;  ///< (batch, length, width), elements of a row adjacent, overwritten; may be
                         ///< the memory of x
 };
 
-/// A mean needs no room.
+/// Empty: a mean needs no scratch memory.
 template <class T, class Space = Host>
 struct MeanOverTimeScratch {};
 

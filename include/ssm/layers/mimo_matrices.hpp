@@ -11,24 +11,30 @@
 #include "ssm/core/view.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
-/// The matrices of a diagonal system with many inputs and outputs, S5's, as real ones that `linear`
-/// multiplies states by, their real and imaginary parts side by side. They are small beside the
-/// sequences: the operations run on the calling thread.
+/// @file
+/// The input and output matrices of S5, a diagonal system with many inputs and outputs, as real
+/// matrices that `linear` takes: the real and imaginary parts of a complex number are neighbours.
+/// The matrices are small compared with sequences, so these operations run on the calling thread.
+
 namespace ssm {
 
+/// What input_matrix reads.
 template <class T, class Space = Host>
 struct InputMatrixInputs {
   View<const std::complex<T>, 1, Space> factor;  ///< (modes): B̄ = factor · B
   View<const T, 3, Space> B;                     ///< (modes, 2, width): real and imaginary rows
 };
 
+/// There is nothing to choose.
 struct InputMatrixOptions {};
 
+/// What input_matrix writes.
 template <class T, class Space = Host>
 struct InputMatrixOutputs {
-  View<T, 3, Space> B_bar;  ///< (modes, 2, width)
+  View<T, 3, Space> B_bar;  ///< B̄ (modes, 2, width)
 };
 
+/// The gradient of a scalar loss with respect to the output, which input_matrix_backward reads.
 template <class T, class Space = Host>
 struct InputMatrixOutputGradients {
   View<const T, 3, Space> B_bar;  ///< (modes, 2, width)
@@ -37,16 +43,16 @@ struct InputMatrixOutputGradients {
 /// Gradients that backward overwrites.
 template <class T, class Space = Host>
 struct InputMatrixInputGradients {
-  View<std::complex<T>, 1, Space> factor;
-  View<T, 3, Space> B;  ///< may be the memory of the gradient of B̄
+  View<std::complex<T>, 1, Space> factor;  ///< (modes), overwritten
+  View<T, 3, Space> B;  ///< (modes, 2, width), overwritten; may be the memory of the gradient of B̄
 };
 
-/// No room is needed.
+/// Empty: input_matrix needs no scratch memory.
 template <class T, class Space = Host>
 struct InputMatrixScratch {};
 
-/// B̄ = factor · B, mode by mode.
-/// @throws ShapeError
+/// B̄ = factor · B, the sampled input matrix of a diagonal system: each mode has its own factor.
+/// @throws ShapeError for extents that do not fit
 template <class T>
 void input_matrix(const Cpu&, const InputMatrixInputs<T>& inputs, const InputMatrixOptions&,
                   const std::type_identity_t<InputMatrixOutputs<T>>& outputs,
@@ -66,8 +72,8 @@ void input_matrix(const Cpu&, const InputMatrixInputs<T>& inputs, const InputMat
   }
 }
 
-/// ∂B = conj(factor) ∂B̄, ∂factor = Σ conj(B) ∂B̄.
-/// @throws ShapeError
+/// The gradients of input_matrix: ∂B = conj(factor) ∂B̄, ∂factor = Σ conj(B) ∂B̄ over the inputs.
+/// @throws ShapeError for extents that do not fit
 template <class T>
 void input_matrix_backward(const Cpu&, const InputMatrixInputs<T>& inputs,
                            const InputMatrixOptions&,
@@ -103,29 +109,34 @@ void input_matrix_backward(const Cpu&, const InputMatrixInputs<T>& inputs,
   }
 }
 
+/// What output_matrix reads.
 template <class T, class Space = Host>
 struct OutputMatrixInputs {
   View<const T, 3, Space> C;  ///< (width, modes, 2): real and imaginary parts
 };
 
+/// There is nothing to choose.
 struct OutputMatrixOptions {};
 
+/// What output_matrix writes.
 template <class T, class Space = Host>
 struct OutputMatrixOutputs {
   View<T, 2, Space> rows;  ///< (width, 2 · modes)
 };
 
+/// The gradient of a scalar loss with respect to the output, which output_matrix_backward reads.
 template <class T, class Space = Host>
 struct OutputMatrixOutputGradients {
-  View<const T, 2, Space> rows;
+  View<const T, 2, Space> rows;  ///< (width, 2 · modes)
 };
 
+/// The gradients that output_matrix_backward writes.
 template <class T, class Space = Host>
 struct OutputMatrixInputGradients {
-  View<T, 3, Space> C;
+  View<T, 3, Space> C;  ///< (width, modes, 2), overwritten
 };
 
-/// No room is needed.
+/// Empty: output_matrix needs no scratch memory.
 template <class T, class Space = Host>
 struct OutputMatrixScratch {};
 
@@ -140,8 +151,9 @@ void check_output_matrix(std::string_view function, const C& c, const Rows& rows
 
 }  // namespace detail
 
-/// The rows [2 Re C, −2 Im C] in turn, with which 2 Re(C x) is a product of real matrices.
-/// @throws ShapeError
+/// Turns a complex C into real rows, 2 Re C and −2 Im C of each mode in turn. Times the states x,
+/// with real and imaginary parts in turn, they give 2 Re(C x).
+/// @throws ShapeError for extents that do not fit
 template <class T>
 void output_matrix(const Cpu&, const OutputMatrixInputs<T>& inputs, const OutputMatrixOptions&,
                    const std::type_identity_t<OutputMatrixOutputs<T>>& outputs,
@@ -155,8 +167,8 @@ void output_matrix(const Cpu&, const OutputMatrixInputs<T>& inputs, const Output
     }
 }
 
-/// The gradient of output_matrix, which is linear and its own transpose.
-/// @throws ShapeError
+/// The gradient of output_matrix: 2 and −2 times the gradients of the rows.
+/// @throws ShapeError for extents that do not fit
 template <class T>
 void output_matrix_backward(const Cpu&, const OutputMatrixInputs<T>& inputs,
                             const OutputMatrixOptions&,

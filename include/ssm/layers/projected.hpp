@@ -20,15 +20,16 @@ namespace ssm {
 template <class Layer>
 class ProjectedStepper;
 
+/// The configuration of a layer between two linear maps.
 template <class Layer>
 struct ProjectedConfig {
-  Index width = 1;  ///< of what is read and written: 1 for a mono signal
-  typename Layer::Config inner = {};
+  Index width = 1;                    ///< channels that are read and written: 1 for a mono signal
+  typename Layer::Config inner = {};  ///< of the layer inside
 
   friend bool operator==(const ProjectedConfig&, const ProjectedConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(ProjectedConfig<Layer>& c, Visit&& visit) {
   visit("width", c.width);
@@ -38,6 +39,7 @@ void fields(ProjectedConfig<Layer>& c, Visit&& visit) {
 /// What a forward pass of a projected layer leaves for backward, and room for both.
 template <class Layer>
 struct ProjectedScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
@@ -45,39 +47,41 @@ struct ProjectedScratch {
   TensorIn<T, 3, Space> dencoded, dmixed;  ///< their gradients
   typename Layer::Scratch inner;
   LinearScratch<T, Space> linear;
+  /// @endcond
 };
 
-/// A layer, or a stack of them, between two linear maps: few channels outside, many within.
+/// A layer or a stack between two linear maps, so that it has few channels outside and many inside:
 ///
 ///   output = decoder · inner(encoder · input + encoder_bias) + decoder_bias
 ///
 /// A signal of one channel that goes through a stack of blocks is a `Projected<Stack<...>>`.
 template <class Layer>
 struct Projected {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = ProjectedConfig<Layer>;
   using State = typename Layer::State;
   using Scratch = ProjectedScratch<Layer>;
   using Stepper = ProjectedStepper<Layer>;
+  ///@}
 
-  Config config;
+  Config config;                                ///< sizes and fixed choices
   TensorIn<value_type, 2, space> encoder;       ///< (inner width, width)
   TensorIn<value_type, 1, space> encoder_bias;  ///< (inner width)
-  Layer inner;
+  Layer inner;                                  ///< the layer inside
   TensorIn<value_type, 2, space> decoder;       ///< (width, inner width)
   TensorIn<value_type, 1, space> decoder_bias;  ///< (width)
 
   Projected() = default;
-  /// All zero. @throws as the layer
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Projected(const Config& c) : config(c), inner(c.inner) {
-    detail::resize_on_host(encoder, shape(width_of(c.inner), c.width));
-    detail::resize_on_host(encoder_bias, shape(width_of(c.inner)));
-    detail::resize_on_host(decoder, shape(c.width, width_of(c.inner)));
-    detail::resize_on_host(decoder_bias, shape(c.width));
+    resize_parameters(*this);
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(Projected<Layer>& layer, Visit&& visit) {
   const Index outside = layer.config.width, inside = width_of(layer.config.inner);
@@ -88,19 +92,21 @@ void parameters(Projected<Layer>& layer, Visit&& visit) {
   visit("decoder.bias", layer.decoder_bias, shape(outside), false);
 }
 
-/// Makes a layer one of this configuration, without memory for its parameters.
+/// Sets the configuration of a layer, and allocates no parameter.
 template <class Layer>
 void configure(Projected<Layer>& layer, const typename Projected<Layer>::Config& config) {
   layer.config = config;
   configure(layer.inner, config.inner);
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class Layer>
 [[nodiscard]] StateOf<Layer> make_state(const Projected<Layer>& layer, Index sequences) {
   return make_state(layer.inner, sequences);
 }
 
-/// The inner layer by its own rule, the maps U(±1/√fan_in), no bias at the end.
+/// Initializes the layer inside by its own `initialize`, the maps and encoder_bias uniform in
+/// ±1/√(number of inputs of the map), and decoder_bias zero.
 template <class Layer>
 void initialize(Projected<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   detail::InitialDraws draws(seed);
@@ -122,7 +128,7 @@ template <class Layer>
 
 }  // namespace detail
 
-/// Runs a projected layer over sequences. @throws as the inner layer
+/// Runs a projected layer over sequences. @throws as the layer inside does
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Projected<Layer>& layer,
              const InputOf<Projected<Layer>>& input, Maybe<StateOf<Projected<Layer>>> state,
@@ -146,7 +152,7 @@ void forward(const Backend& backend, const Projected<Layer>& layer,
          {}, {rows(output)}, scratch.linear);
 }
 
-/// Gradients of forward. @throws as the inner layer
+/// The gradients of a projected layer. @throws as the layer inside does
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Projected<Layer>& layer,
               const InputOf<Projected<Layer>>& input, Maybe<StateOf<Projected<Layer>>> dstate,
@@ -179,12 +185,13 @@ void backward(const Backend& backend, const Projected<Layer>& layer,
                   {rows(dinput), gradients.encoder, gradients.encoder_bias}, scratch.linear);
 }
 
-/// A projected layer made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a projected layer step by step. It refers to the layer, which must outlive it.
 template <class Layer>
 class ProjectedStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit ProjectedStepper(const Projected<Layer>& layer, Index batch = 1,
                             const LayerOptions<>& options = {})
       : layer_(&layer),
@@ -193,15 +200,17 @@ class ProjectedStepper {
         mixed_(encoded_.extents()) {}
   ProjectedStepper(const Projected<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Projected<Layer>& layer) {
     inner_.update(layer.inner);
     layer_ = &layer;
   }
 
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with an error message.
+  /// @param input, output (batch, width), rows contiguous
   friend void step(ProjectedStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
-                   StateOf<Layer>& state,
-                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+                   StateOf<Layer>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
     stepper.advance(input, state, output);
   }
 

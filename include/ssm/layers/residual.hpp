@@ -19,16 +19,18 @@ namespace ssm {
 template <class Layer>
 class ResidualStepper;
 
+/// The configuration of a residual block.
 template <class Layer>
 struct ResidualConfig {
-  typename Layer::Config mixer = {};
-  double epsilon = 1e-5;  ///< of the norm
+  typename Layer::Config mixer = {};  ///< of the layer inside
+  double epsilon = 1e-5;              ///< ε of the norm
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] constexpr Index width() const noexcept { return width_of(mixer); }
   friend bool operator==(const ResidualConfig&, const ResidualConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(ResidualConfig<Layer>& c, Visit&& visit) {
   visit("mixer", c.mixer);
@@ -39,6 +41,7 @@ void fields(ResidualConfig<Layer>& c, Visit&& visit) {
 /// length.
 template <class Layer>
 struct ResidualScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
@@ -49,65 +52,81 @@ struct ResidualScratch {
   AddScratch<T, Space> add;
   CopyRowsScratch<T, Space> copy;
   DropoutScratch<T, Space> dropout;
+  /// @endcond
 };
 
-/// A residual block around any layer, its norm first (pre-norm):
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class Layer>
+void hand_over_room(ResidualScratch<Layer>& from, ResidualScratch<Layer>& to) {
+  std::swap(from.mixed, to.mixed);
+  std::swap(from.dmixed, to.dmixed);
+  std::swap(from.dnormed, to.dnormed);
+  detail::hand_over(from.mixer, to.mixer);
+}
+
+/// A residual block around any layer, with the norm before the layer (pre-norm):
 ///
 ///   output = input + dropout(mixer(rms_norm(input))).
 template <class Layer>
 struct Residual {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = ResidualConfig<Layer>;
   using State = typename Layer::State;
   using Scratch = ResidualScratch<Layer>;
   using Stepper = ResidualStepper<Layer>;
+  ///@}
 
-  Config config;
+  Config config;                        ///< sizes and fixed choices
   TensorIn<value_type, 1, space> norm;  ///< (width)
-  Layer mixer;
+  Layer mixer;                          ///< the layer inside
 
   Residual() = default;
-  /// All zero. @throws as the mixer
+  /// A layer of this configuration, its parameters zero. @throws as the layer inside does
   explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
-    detail::resize_on_host(norm, shape(c.width()));
+    resize_parameters(*this);
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(Residual<Layer>& layer, Visit&& visit) {
   visit("norm.weight", layer.norm, shape(layer.config.width()), false);
   parameters(layer.mixer, within("mixer.", visit));
 }
 
-/// Makes a layer one of this configuration, without memory for its parameters.
+/// Sets the configuration of a layer, and allocates no parameter.
 template <class Layer>
 void configure(Residual<Layer>& layer, const typename Residual<Layer>::Config& config) {
   layer.config = config;
   configure(layer.mixer, config.mixer);
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class Layer>
 [[nodiscard]] StateOf<Layer> make_state(const Residual<Layer>& layer, Index sequences) {
   return make_state(layer.mixer, sequences);
 }
 
-/// A norm of 1; the mixer by draw(mixer, seed).
+/// Initializes the weight of the norm with 1, and the layer inside by draw(mixer, seed).
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Residual<Layer>& layer, std::uint64_t seed, const Draw& draw) {
   layer.norm.fill(typename Layer::value_type(1));
   draw(layer.mixer, seed);
 }
-/// A norm of 1; the mixer by its own rule.
+/// Initializes the weight of the norm with 1, and the layer inside by its own `initialize`.
 template <class Layer>
 void initialize(Residual<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   initialize(layer, seed, [&](Layer& mixer, std::uint64_t s) { initialize(mixer, s, depth); });
 }
 
-/// Runs a residual block over sequences. Costs what its mixer costs, and a few passes over the
-/// sequence.
+/// Runs a residual block over sequences. Cost: that of the layer inside, and a few passes over the
+/// sequences.
 /// @param input, output (batch, length, width), rows evenly spaced; may be the same memory
-/// @throws as the mixer
+/// @throws as the layer inside does
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Residual<Layer>& layer,
              const InputOf<Residual<Layer>>& input, Maybe<StateOf<Residual<Layer>>> state,
@@ -131,10 +150,10 @@ void forward(const Backend& backend, const Residual<Layer>& layer,
   add(backend, {x, scratch.mixed}, {}, {y}, scratch.add);
 }
 
-/// Gradients of forward.
-/// @param input as forward read it, so not one that forward overwrote
+/// The gradients of a residual block.
+/// @param input as forward read it, which forward must not have overwritten
 /// @param dinput may be the memory of doutput
-/// @throws as the mixer
+/// @throws as the layer inside does
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Residual<Layer>& layer,
               const InputOf<Residual<Layer>>& input, Maybe<StateOf<Residual<Layer>>> dstate,
@@ -166,12 +185,13 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
                     {scratch.dnormed}, {dx, gradients.norm}, scratch.norm);
 }
 
-/// A residual block made ready to run step by step. It refers to the layer, which must outlive it.
+/// Runs a residual block step by step. It refers to the layer, which must outlive it.
 template <class Layer>
 class ResidualStepper {
   using T = typename Layer::value_type;
 
  public:
+  /// Makes `layer` ready to step `batch` sequences at once.
   explicit ResidualStepper(const Residual<Layer>& layer, Index batch = 1,
                            const LayerOptions<>& options = {})
       : layer_(&layer),
@@ -180,7 +200,7 @@ class ResidualStepper {
         mixed_(normed_.extents()) {}
   ResidualStepper(const Residual<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Residual<Layer>& layer) {
     mixer_.update(layer.mixer);
     layer_ = &layer;
@@ -189,8 +209,7 @@ class ResidualStepper {
   /// One step of every sequence of the batch on the calling thread, without dropout.
   /// @param input, output (batch, width), rows contiguous; may be the same memory
   friend void step(ResidualStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
-                   StateOf<Layer>& state,
-                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+                   StateOf<Layer>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
     stepper.advance(input, state, output);
   }
 

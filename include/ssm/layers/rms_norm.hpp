@@ -26,10 +26,10 @@ T rms_norm_row(const T* x, const T* weight, Index width, T epsilon, T* y) noexce
 
 }  // namespace detail
 
-/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4). Leaves
-/// 1/r in the scratch, which backward needs.
+/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4). The
+/// scratch keeps 1/r for rms_norm_backward.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
-///   over a part of x; DomainError for an ε that is negative or NaN
+///   that overlaps a part of x; DomainError for an ε that is negative or NaN
 template <class T>
 void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormOptions& options,
               const RmsNormOutputs<T>& outputs, RmsNormScratch<T>& scratch) {
@@ -43,7 +43,7 @@ void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormO
   scratch.extents = x.extents();
   T* inverse_rms = scratch.inverse_rms.data();
   const detail::Pieces pieces(x.extent(0), 16);
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, x.size()), pieces.pieces, [&](Index piece) {
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i)
       inverse_rms[i] =
           detail::rms_norm_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight.data(),
@@ -51,11 +51,15 @@ void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormO
   });
 }
 
-/// Gradients of rms_norm: with g = w dy and x̂ = x/r,
-///   dx = (g − x̂ mean(g x̂)) / r, dw = Σ_rows dy x̂.
-/// dx is overwritten or, as a residual connection wants it, added to; dw is overwritten.
-/// @throws ShapeError as rms_norm, for a gradient in the memory of another argument where that is
-///   not allowed, and for a scratch that rms_norm did not fill with inputs of these extents
+/// The gradients of rms_norm. With g = w dy and x̂ = x/r,
+///
+///   dx = (g − x̂ mean(g x̂)) / r,  dw = Σ_rows dy x̂.
+///
+/// With Write::accumulate dx is added to what its memory holds, as in a residual block; dw is
+/// overwritten.
+/// @throws ShapeError as rms_norm, for a gradient in the memory of another argument where
+///   RmsNormInputGradients does not allow it, and for a scratch that rms_norm did not fill with
+///   inputs of these extents
 template <class T>
 void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
                        const RmsNormOptions& options,
@@ -75,7 +79,7 @@ void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
   scratch.partials.resize({std::max(scratch.partials.size(), pieces.pieces * width)});
   const auto w = detail::array(inputs.weight.data(), width);
   const T* inverse_rms = scratch.inverse_rms.data();
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, x.size(), 0.8), pieces.pieces, [&](Index piece) {
     auto dw = detail::array(scratch.partials.data() + piece * width, width);
     dw.setZero();
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
@@ -100,8 +104,8 @@ void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
     total += detail::array(scratch.partials.data() + piece * width, width);
 }
 
-/// rms_norm for a few rows on the calling thread, with nothing allocated. Arguments that rms_norm
-/// would refuse end the program with its sentence.
+/// `rms_norm` for a few rows on the calling thread, without allocation. Arguments for which
+/// `rms_norm` would throw end the program with the message of that exception.
 template <class T>
 void rms_norm_step(const RmsNormInputs<T>& inputs, const RmsNormOptions& options,
                    const std::type_identity_t<View<T, 2>>& y) noexcept {

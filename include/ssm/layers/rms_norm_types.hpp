@@ -12,29 +12,33 @@
 
 namespace ssm {
 
+/// What rms_norm reads.
 template <class T, class Space = Host>
 struct RmsNormInputs {
   View<const T, 2, Space> x;            ///< (rows, width), elements of a row adjacent
   View<const T, 1, Space> weight = {};  ///< (width), adjacent
 };
 
+/// How rms_norm is to run.
 struct RmsNormOptions {
   double epsilon = 1e-5;           ///< added to the mean square; 0 or more
-  Write write = Write::overwrite;  ///< of the gradient of x: accumulate adds to it, as a residual
-                                   ///< connection wants it; forward overwrites y always
+  Write write = Write::overwrite;  ///< whether backward overwrites the gradient of x or adds to it;
+                                   ///< forward always overwrites y
 };
 
+/// What rms_norm writes.
 template <class T, class Space = Host>
 struct RmsNormOutputs {
-  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x, then without a backward pass
+  View<T, 2, Space> y;  ///< (rows, width); may be the memory of x if no backward pass follows
 };
 
+/// The gradient of a scalar loss with respect to the output, which rms_norm_backward reads.
 template <class T, class Space = Host>
 struct RmsNormOutputGradients {
   View<const T, 2, Space> y;  ///< (rows, width)
 };
 
-/// Gradients that backward writes; absent ones are skipped.
+/// The gradients that rms_norm_backward writes. Absent ones are not computed.
 template <class T, class Space = Host>
 struct RmsNormInputGradients {
   View<T, 2, Space> x = {};       ///< (rows, width), overwritten or added to as the options say;
@@ -42,7 +46,8 @@ struct RmsNormInputGradients {
   View<T, 1, Space> weight = {};  ///< (width), overwritten
 };
 
-/// Room of the norm, grown to its largest call, and what forward leaves for backward.
+/// Scratch memory of rms_norm and rms_norm_backward, with what the first leaves for the second. It
+/// grows to the largest call.
 template <class T, class Space = Host>
 struct RmsNormScratch;
 

@@ -28,9 +28,11 @@
 
 namespace ssm {
 
-/// What an S4 layer leaves for backward, and all room that it needs, grown to its largest call.
+/// What forward of an S4 layer leaves for backward, and scratch memory for both. It grows to the
+/// largest call.
 template <class T>
 struct S4Scratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Gradients by the model, of one pass.
   struct Model {
@@ -57,6 +59,7 @@ struct S4Scratch {
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {
@@ -116,23 +119,25 @@ Index check_s4_call(std::string_view function, const S4<T>& layer, const InputOf
 
 }  // namespace detail
 
-/// The output of an S4 layer, for which see S4, as a convolution and, where there is one, what the
-/// state before adds to it. There is one form: the kernel by Cauchy sums, and long_conv, which
-/// takes the direct sum or a transform as the length asks. A scan would need C itself, in O(state³
-/// log length) a channel whenever the weights change; a stepper pays that once. An input that is
-/// NaN or infinite may spoil all outputs of its channel, earlier ones too, where a step spoils none
-/// before it.
+/// Runs an S4 layer over sequences; see S4 for the equations.
 ///
+/// The output is a convolution with the kernel of s4_kernel. A given state adds its part to it
+/// through s4_pass_state. There is no form as a scan: it would need the output matrix C itself,
+/// which costs O(state³ log length) for each channel whenever the weights change.
+///
+/// An input that is NaN or infinite may make all outputs of its channel NaN or infinite, also those
+/// of earlier steps. (A step affects only the outputs from its own time on.)
+///
+/// Cost: that of s4_kernel and long_conv, of s4_pass_state when there is a state, and of
+/// s4_change_rate when the rate is not 1 and the weights differ from those of the last call. The
+/// bits are the same for every number of threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), not the same memory; no sequence longer than
 ///   config.length
-/// @param state (sequences, width, state/2), optional: moved from before the first step to after
-/// the
-///   last; absent, sequences start from rest
-/// @throws ShapeError, and DomainError for a sequence that is too long, a state of a bidirectional
+/// @param state (sequences, width, state/2), optional: read as the state before the first step,
+///   overwritten with that after the last; absent, sequences start from zero
+/// @throws ShapeError; DomainError for a sequence that is too long, a state given to a
+/// bidirectional
 ///   layer, offsets that run backward or past the end, or a rate that is not above 0 and finite
-/// Cost: s4_kernel and long_conv, with a state s4_pass_state, at another rate s4_change_rate when
-/// the weights are not those of the last call; the same bits for every number of threads; allocates
-/// while the scratch grows.
 template <class Backend, class T>
 void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& input,
              Maybe<StateOf<S4<T>>> state, const OutputOf<S4<T>>& output,
@@ -174,15 +179,18 @@ void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& i
         detail::variant_of(options.sequences));
 }
 
-/// The gradients of an S4 layer, of every weight and the input, overwritten. The rate is 1:
-/// training at another is that of the weights that s4_change_rate makes.
+/// The gradients of an S4 layer, of every weight and of the input, overwritten. The rate must be 1;
+/// to train at another rate, change the weights with s4_change_rate first.
 ///
-/// @param dstate (sequences, width, state/2), optional: from the gradient by the state after the
-///   last step to that by the state before the first; absent, the one is zero and the other not
-///   wanted
-/// @param options, scratch those of the forward call
-/// @throws as forward, DomainError for another rate, and ShapeError for the scratch of another call
 /// Cost: about three times forward.
+/// @param dstate (sequences, width, state/2), optional: read as the gradient with respect to the
+/// state
+///   after the last step, overwritten with that of the state before the first; absent, the former
+///   is zero and the latter is not computed
+/// @param options, scratch those of the forward call
+/// @throws ShapeError and DomainError as forward; DomainError for a rate other than 1; ShapeError
+/// for
+///   the scratch of another call
 template <class Backend, class T>
 void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& input,
               Maybe<StateOf<S4<T>>> dstate, const InputOf<S4<T>>& doutput,

@@ -20,15 +20,16 @@
 
 namespace ssm {
 
-/// An S4 layer ready to step: the steps and true outputs of its channels, in double, and a pointer
-/// to the layer, whose D it reads and which must outlive it.
+/// Runs an S4 layer step by step. It holds the sampled system of every channel in double, and
+/// refers to the layer, whose D it reads and which must outlive it.
 template <class T>
 class S4Stepper {
  public:
-  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
-  /// or
-  ///   run backward, or a rate that is not above 0 and finite
-  /// Cost: O(state³ log length) a channel.
+  /// Makes `layer` ready to step `batch` sequences at once.
+  /// Cost: O(state³ log length) for each channel.
+  /// @throws ShapeError; DomainError for a bidirectional layer, for sequences that are packed or
+  /// run
+  ///   backward, and for a rate that is not above 0 and finite
   S4Stepper(const S4<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S4Stepper";
@@ -46,10 +47,10 @@ class S4Stepper {
   }
   S4Stepper(const S4<T>&&, Index, const LayerOptions<>& = {}) = delete;
 
-  /// Makes the channels again, of this layer, whose configuration is that of the first but for the
-  /// length, which s4_double_length may have changed; to be called when its weights have changed.
-  /// Nothing is allocated. @throws ShapeError
-  /// Cost: as the stepper was made.
+  /// Takes over the weights of `layer` after they have changed. Its configuration is that of the
+  /// layer before, except for the length, which s4_double_length may have changed. Allocates
+  /// nothing. Cost: O(state³ log length) for each channel.
+  /// @throws ShapeError for another configuration
   void update(const S4<T>& layer) {
     constexpr std::string_view function = "S4Stepper";
     S4Config config = config_;
@@ -63,8 +64,10 @@ class S4Stepper {
   }
   void update(const S4<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
+  /// One step of every sequence; see step.
   void operator()(const View<const T, 2>& input, S4State<T>& state,
                   const View<T, 2>& output) noexcept {
     const Tensor<T, 1>& D = layer_->D;
@@ -119,11 +122,12 @@ class S4Stepper {
   detail::DplrPowers powers_;
 };
 
-/// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
-/// the options of the stepper, at any number of steps. Nothing is allocated; FlushDenormals keeps a
-/// state that decays in silence from slowing it down. A step costs about (6 + 4 rank) · width ·
-/// state multiply-adds. A shape that does not fit ends the program with a ShapeError.
+/// One step of every sequence on the calling thread; `state` moves on. The result is that of
+/// forward with length 1 and the options of the stepper. Allocates nothing. A shape that does not
+/// fit ends the program with an error message. To keep steps fast while a state decays to zero, see
+/// FlushDenormals.
 ///
+/// Cost: about (6 + 4 rank) · width · state multiply-adds for each sequence.
 /// @param input, output (batch, width), may be the same memory
 template <class T>
 void step(S4Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,

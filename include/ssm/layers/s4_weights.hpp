@@ -20,21 +20,23 @@
 
 namespace ssm {
 
-/// What an S4 layer is.
+/// The configuration of an S4 layer.
 struct S4Config {
-  Index width = 0;             ///< channels, each a system of its own
+  Index width = 0;             ///< channels, each with a system of its own
   Index state = 64;            ///< real states of each channel: state/2 conjugate pairs
   Index rank = 1;              ///< of the low-rank part of A
-  Index length = 1024;         ///< of the kernel that is trained, which C is truncated for: the
+  Index length = 1024;         ///< of the kernel that is trained and C is truncated for: the
                                ///< longest sequence of training
-  bool bidirectional = false;  ///< a second C, for a pass from the end to the start
+  bool bidirectional = false;  ///< with a second C for a pass from the end to the start
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
+  /// The number of directions in which it runs: 2 for a bidirectional layer, otherwise 1.
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4Config&, const S4Config&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S4Config& c, Visit&& visit) {
   visit("width", c.width);
@@ -44,7 +46,7 @@ void fields(S4Config& c, Visit&& visit) {
   visit("bidirectional", c.bidirectional, Field::optional);
 }
 
-/// The state of an S4 layer. A plain value.
+/// What an S4 layer carries from step to step. It is a plain value.
 template <class T>
 struct S4State {
   Tensor<std::complex<T>, 3> x;  ///< (sequences, width, state/2)
@@ -66,37 +68,42 @@ inline void check_s4_config(std::string_view function, const S4Config& c) {
 
 }  // namespace detail
 
-/// The S4 layer (Gu, Goel & Ré 2022), or its gradient: of every channel by itself
+/// The S4 layer (Gu, Goel & Ré 2022). It holds its weights, or the gradient of a loss with respect
+/// to them. Every channel is a system of its own,
 ///
 ///   x′ = (Λ − P P*) x + B u,  y = C x + D u,  Λ = −exp(log_decay) + i frequency,
 ///
 /// sampled by the bilinear map with Δ = rate · exp(log_delta). A bidirectional layer adds to y_t
-/// what the later inputs u_{t+1}, u_{t+2}, … give through the second C, time running backward.
+/// what the later inputs u_{t+1}, u_{t+2}, … give through the second C, with time running backward.
 ///
-/// What is trained in the place of C is the output truncated for kernels of config.length,
-/// C̃ = C (I − A_bar^length) (Gu, Goel & Ré 2022, section 3.2): its gradient needs no power of
-/// A_bar. C̃ belongs to its Δ and to its length: to change one of these alone is to make another
-/// model, which s4_change_rate and s4_double_length do not.
+/// In the place of C it trains the output truncated for kernels of config.length,
+/// C̃ = C (I − A_bar^length) (Gu, Goel & Ré 2022, section 3.2), whose gradient needs no power of
+/// A_bar. C̃ belongs to one Δ and one length. Changing only log_delta or only the length gives
+/// another system; s4_change_rate and s4_double_length change them together with C̃, and keep the
+/// system.
 template <class T>
 struct S4 {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S4Config;
   using State = S4State<T>;
   using Scratch = S4Scratch<T>;
   using Stepper = S4Stepper<T>;
+  ///@}
 
-  S4Config config;
+  S4Config config;         ///< sizes and fixed choices
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re Λ), Λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im Λ, 1/s
-  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s; moved with C by s4_change_rate
+  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s; to change it, see s4_change_rate
   Tensor<T, 4> P;          ///< (width, state/2, rank, 2): real and imaginary parts
   Tensor<T, 3> B;          ///< (width, state/2, 2)
   Tensor<T, 4> C;          ///< C̃ (directions, width, state/2, 2)
   Tensor<T, 1> D;          ///< (width)
 
   S4() = default;
-  /// All zero.
+  /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2, the rank from 0 to 16 and the
   ///   length at least 1
   explicit S4(const S4Config& c) : config(c) {
@@ -105,7 +112,8 @@ struct S4 {
   }
 };
 
-/// No weight decay applies.
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
+/// Weight decay applies to none.
 template <class T, class Visit>
 void parameters(S4<T>& layer, Visit&& visit) {
   const S4Config& c = layer.config;
@@ -118,11 +126,12 @@ void parameters(S4<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4State<T> make_state(const S4<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4State<T>& state, Visit&& visit) {
   visit("x", state.x);
@@ -186,10 +195,11 @@ void set_s4_output(S4<T>& w, Index direction, Index channel, const DplrStep<doub
 
 }  // namespace detail
 
-/// Draws the weights of an S4 layer (Gu, Goel & Ré 2022): Λ, P and B as given, C complex normal of
-/// variance 1, D normal, Δ log-uniform in [delta_min, delta_max]. Decays below 1e-4, such as the
-/// zeros of LegT and Fourier, become 1e-4. The same seed gives the same weights everywhere.
-/// @param form Λ, P and B of these sizes, as hippo_dplr makes them
+/// Draws the weights of an S4 layer (Gu, Goel & Ré 2022): Λ, P and B from `form`, C complex normal
+/// of variance 1, D normal, Δ log-uniform in [delta_min, delta_max]. Decays below 1e-4, such as
+/// those of LegT and Fourier that are zero, become 1e-4. The same seed gives the same weights on
+/// every machine.
+/// @param form Λ, P and B of the sizes of the layer, as hippo_dplr makes them
 /// @throws ShapeError, and DomainError unless 0 < delta_min ≤ delta_max and Re Λ ≤ 0
 template <class T>
 void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, double delta_min = 1e-3,
@@ -232,17 +242,19 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
   }
 }
 
-/// The same by HiPPO-LegS, whose rank is 1.
-/// @throws as the other
+/// Draws the weights of an S4 layer with Λ, P and B of HiPPO-LegS, which has rank 1 (Gu, Goel & Ré
+/// 2022): C complex normal of variance 1, D normal, and the default range of Δ. The same seed gives
+/// the same weights on every machine.
+/// @throws ShapeError for a layer of another rank
 template <class T>
 void initialize(S4<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, hippo_dplr<double>(Hippo::legs, layer.config.state), seed);
 }
 
-/// Makes the weights those of kernels twice as long, which compute the same:
-/// C̃_2L = C̃_L (I + A_bar^L).
-/// @throws ShapeError
-/// Cost: O(state³ log length) a channel.
+/// Turns the weights into those of kernels twice as long, for the same system:
+/// C̃_2L = C̃_L (I + A_bar^L). config.length doubles.
+/// @throws ShapeError for weights that do not fit the configuration
+/// Cost: O(state³ log length) for each channel.
 template <class T>
 void s4_double_length(S4<T>& layer) {
   const S4Config& s = layer.config;
@@ -256,11 +268,12 @@ void s4_double_length(S4<T>& layer) {
   layer.config.length *= 2;
 }
 
-/// Makes the weights those of the same continuous system at another sample rate: Δ ← rate · Δ and
-/// C̃ ← C (I − A_bar′^length), with C from C̃ at the Δ of before.
+/// Turns the weights into those of the same continuous system at another sample rate: Δ becomes
+/// rate · Δ, and C̃ becomes C (I − A_bar^length) with the A_bar of the new Δ and the C that the old
+/// Δ and C̃ stand for.
 /// @param rate 2 for sequences sampled half as often
-/// @throws ShapeError, DomainError unless 0 < rate < ∞
-/// Cost: O(state³ log length) a channel, in double.
+/// @throws ShapeError for weights that do not fit the configuration, DomainError unless 0 < rate <
+/// ∞ Cost: O(state³ log length) for each channel, in double.
 template <class T>
 void s4_change_rate(S4<T>& layer, double rate) {
   constexpr std::string_view function = "s4_change_rate";

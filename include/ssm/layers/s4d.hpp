@@ -28,9 +28,11 @@
 
 namespace ssm {
 
-/// What an S4D layer leaves for backward, and all room that it needs, grown to its largest call.
+/// What forward of an S4D layer leaves for backward, and scratch memory for both. It grows to the
+/// largest call.
 template <class T>
 struct S4dScratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
@@ -54,6 +56,7 @@ struct S4dScratch {
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {
@@ -176,21 +179,21 @@ inline SampleModesOptions s4d_sampling(const S4dConfig& config, double rate, Ind
 
 }  // namespace detail
 
-/// The output of an S4D layer, for which see S4d.
+/// Runs an S4D layer over sequences; see S4d for the equations and S4dForm for how it computes.
 ///
-/// An input that is NaN or infinite spoils the outputs of its channel from its step on, and earlier
-/// ones too: the scan those of its chunk of at most 32 steps, the convolution up to all of the
-/// sequence. The form `recurrence` and a step, which take step after step, spoil none before it.
+/// An input that is NaN or infinite makes the outputs of its channel NaN or infinite from its step
+/// on, and those of some earlier steps too: with the form `scan` up to 31 of them, with
+/// `convolution` up to all steps of the sequence. The form `recurrence` and a step affect no
+/// earlier output.
 ///
+/// Cost: as diagonal_scan, or as s4d_kernel and long_conv. The bits are the same for every number
+/// of threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), not the same memory
-/// @param state (sequences, width, state/2), optional: moved from before the first step to after
-/// the
-///   last; absent, sequences start from rest
-/// @throws ShapeError, and DomainError for a rate that is not above 0 and finite, a state of a
-///   bidirectional layer, offsets that run backward or past the end, or dss of no length with a
-///   state or packed sequences
-/// Cost: as diagonal_scan, or as s4d_kernel and long_conv; the same bits for every number of
-/// threads; allocates while the scratch grows.
+/// @param state (sequences, width, state/2), optional: read as the state before the first step,
+///   overwritten with that after the last; absent, sequences start from zero
+/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
+///   bidirectional layer, offsets that run backward or past the end, and with dss of dss_length 0
+///   for a state or packed sequences
 template <class Backend, class T>
 void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>& input,
              Maybe<StateOf<S4d<T>>> state, const OutputOf<S4d<T>>& output,
@@ -227,14 +230,15 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
                       detail::variant_of(options.sequences));
 }
 
-/// The gradients of an S4D layer, of every weight and the input, overwritten.
+/// The gradients of an S4D layer, of every weight and of the input, overwritten.
 ///
-/// @param dstate (sequences, width, state/2), optional: from the gradient by the state after the
-///   last step to that by the state before the first; absent, the one is zero and the other not
-///   wanted
-/// @param options, scratch those of the forward call
-/// @throws as forward, and ShapeError for the scratch of another call
 /// Cost: about three times forward.
+/// @param dstate (sequences, width, state/2), optional: read as the gradient with respect to the
+/// state
+///   after the last step, overwritten with that of the state before the first; absent, the former
+///   is zero and the latter is not computed
+/// @param options, scratch those of the forward call
+/// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>
 void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>& input,
               Maybe<StateOf<S4d<T>>> dstate, const InputOf<S4d<T>>& doutput,

@@ -17,15 +17,16 @@
 
 namespace ssm {
 
-/// An S4D layer ready to step: its sampled modes, and a pointer to the layer, whose C and D it
-/// reads and which must outlive it.
+/// Runs an S4D layer step by step. It holds the sampled modes, and refers to the layer, whose C and
+/// D it reads and which must outlive it.
 template <class T>
 class S4dStepper {
  public:
-  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
-  /// or
-  ///   run backward, a rate that is not above 0 and finite, or dss without a length or of modes
-  ///   that do not decay
+  /// Makes `layer` ready to step `batch` sequences at once.
+  /// @throws ShapeError; DomainError for a bidirectional layer, for sequences that are packed or
+  /// run
+  ///   backward, for a rate that is not above 0 and finite, and for dss with dss_length 0 or with
+  ///   modes that do not decay
   S4dStepper(const S4d<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S4dStepper";
@@ -41,9 +42,9 @@ class S4dStepper {
   }
   S4dStepper(const S4d<T>&&, Index, const LayerOptions<>& = {}) = delete;
 
-  /// Samples the modes of this layer, whose configuration is that of the first; to be called when
-  /// its weights have changed. Nothing is allocated.
-  /// @throws ShapeError, and DomainError for modes of dss that do not decay
+  /// Takes over the weights of `layer` after they have changed. Its configuration is that of the
+  /// layer before. Allocates nothing.
+  /// @throws ShapeError for another configuration, DomainError for modes of dss that do not decay
   void update(const S4d<T>& layer) {
     constexpr std::string_view function = "S4dStepper";
     if (!(layer.config == config_))
@@ -59,8 +60,10 @@ class S4dStepper {
   }
   void update(const S4d<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
+  /// One step of every sequence; see step.
   void operator()(const View<const T, 2>& input, S4dState<T>& state,
                   const View<T, 2>& output) const noexcept {
     const Index batch = batch_, width = config_.width, modes = config_.modes();
@@ -101,11 +104,12 @@ class S4dStepper {
   Tensor<std::complex<T>, 2> a_bar_, b_bar_;  // (width, state/2)
 };
 
-/// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
-/// the options of the stepper. Nothing is allocated; FlushDenormals keeps a state that decays in
-/// silence from slowing it down. A step costs width · state multiply-adds. A shape that does not
-/// fit ends the program with a ShapeError.
+/// One step of every sequence on the calling thread; `state` moves on. The result is that of
+/// forward with length 1 and the options of the stepper. Allocates nothing. A shape that does not
+/// fit ends the program with an error message. To keep steps fast while a state decays to zero, see
+/// FlushDenormals.
 ///
+/// Cost: width · state multiply-adds for each sequence.
 /// @param input, output (batch, width), may be the same memory
 template <class T>
 void step(S4dStepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,

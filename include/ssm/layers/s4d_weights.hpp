@@ -18,15 +18,15 @@
 
 namespace ssm {
 
-/// How an S4D layer is computed; all give the same but for rounding.
+/// How an S4D layer is computed. All forms give the same result up to rounding.
 enum class S4dForm {
-  fastest,      ///< by the shape of the call, each pass as detail::forward_form and backward_form
+  fastest,      ///< the form that measurements found fastest for the shape of the call
   scan,         ///< diagonal_scan
   convolution,  ///< s4d_kernel and long_conv: zero-order hold or bilinear
   recurrence    ///< `recurrence`, step by step; its gradients are those of the scan
 };
 
-/// The names of the forms in files.
+/// The names that the forms have in files.
 constexpr std::array<Named<S4dForm>, 4> names(S4dForm) noexcept {
   return {{{S4dForm::fastest, "fastest"},
            {S4dForm::scan, "scan"},
@@ -34,26 +34,28 @@ constexpr std::array<Named<S4dForm>, 4> names(S4dForm) noexcept {
            {S4dForm::recurrence, "recurrence"}}};
 }
 
-/// What an S4D layer is.
+/// The configuration of an S4D layer.
 struct S4dConfig {
-  Index width = 0;             ///< channels, each a system of its own
+  Index width = 0;             ///< channels, each with a system of its own
   Index state = 64;            ///< real states of each channel: state/2 conjugate pairs
-  bool bidirectional = false;  ///< a second C, for a pass from the end to the start
-  Discretization method = Discretization::zero_order_hold;
-  S4dForm form = S4dForm::fastest;
+  bool bidirectional = false;  ///< with a second C for a pass from the end to the start
+  Discretization method = Discretization::zero_order_hold;  ///< how Δ turns Λ and B into Λ̄ and B̄
+  S4dForm form = S4dForm::fastest;                          ///< how it is computed
   /// DSS in its softmax form (Gupta, Gu & Berant 2022, proposition 1), by zero-order hold only:
   /// B ← B/(e^{LΔλ} − 1), which divides every mode of the kernel by its sum over L steps.
   bool dss = false;
-  /// L of DSS. 0: the length of each input, and then no state and no step, as these would belong to
-  /// another model at every length.
+  /// L of DSS. 0 stands for the length of each input; the layer is then another model at every
+  /// length, and has no state and no step.
   Index dss_length = 0;
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
+  /// The number of directions in which it runs: 2 for a bidirectional layer, otherwise 1.
   [[nodiscard]] Index directions() const noexcept { return bidirectional ? 2 : 1; }
   friend bool operator==(const S4dConfig&, const S4dConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S4dConfig& c, Visit&& visit) {
   visit("width", c.width);
@@ -65,7 +67,7 @@ void fields(S4dConfig& c, Visit&& visit) {
   visit("dss_length", c.dss_length, Field::optional);
 }
 
-/// The state of an S4D layer. A plain value.
+/// What an S4D layer carries from step to step. It is a plain value.
 template <class T>
 struct S4dState {
   Tensor<std::complex<T>, 3> x;  ///< (sequences, width, state/2)
@@ -95,22 +97,26 @@ inline void check_s4d_config(std::string_view function, const S4dConfig& c) {
 
 }  // namespace detail
 
-/// The S4D layer (Gu, Gupta, Goel & Ré 2022), or its gradient: of every channel by itself
+/// The S4D layer (Gu, Gupta, Goel & Ré 2022). It holds its weights, or the gradient of a loss with
+/// respect to them. Every channel is a diagonal system of its own,
 ///
 ///   x′ = Λ x + B u,  y = 2 Re(C x) + D u,  Λ = −exp(log_decay) + i frequency,
 ///
-/// sampled with Δ = rate · exp(log_delta), so that every mode decays. A bidirectional layer adds to
-/// y_t what the later inputs u_{t+1}, u_{t+2}, … give through the second C, time running backward.
+/// sampled with Δ = rate · exp(log_delta); every mode decays. A bidirectional layer adds to y_t
+/// what the later inputs u_{t+1}, u_{t+2}, … give through the second C, with time running backward.
 template <class T>
 struct S4d {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S4dConfig;
   using State = S4dState<T>;
   using Scratch = S4dScratch<T>;
   using Stepper = S4dStepper<T>;
+  ///@}
 
-  S4dConfig config;
+  S4dConfig config;        ///< sizes and fixed choices
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re λ), λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im λ, 1/s
   Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s
@@ -119,17 +125,19 @@ struct S4d {
   Tensor<T, 1> D;          ///< (width)
 
   S4d() = default;
-  /// All zero.
-  /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
-  /// or
-  ///   D, has no kernel for a convolution, or is not that of dss
+  /// A layer of this configuration, its parameters zero.
+  /// @throws DomainError unless the state is even and at least 2; for a method that changes C or D;
+  /// for
+  ///   the form convolution with a method that has no kernel; and for dss with a method other than
+  ///   zero_order_hold
   explicit S4d(const S4dConfig& c) : config(c) {
     detail::check_s4d_config("S4d", c);
     resize_parameters(*this);
   }
 };
 
-/// No weight decay applies (Gu, Gupta, Goel & Ré 2022).
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
+/// Weight decay applies to none (Gu, Gupta, Goel & Ré 2022).
 template <class T, class Visit>
 void parameters(S4d<T>& layer, Visit&& visit) {
   const S4dConfig& c = layer.config;
@@ -141,19 +149,20 @@ void parameters(S4d<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4dState<T> make_state(const S4d<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4dState<T>& state, Visit&& visit) {
   visit("x", state.x);
 }
 
-/// Draws the weights of an S4D layer (Gu, Gupta, Goel & Ré 2022, section 4): Λ and B as given, C
-/// complex normal of variance 1, D normal, Δ log-uniform in [delta_min, delta_max]. The same seed
-/// gives the same weights everywhere.
+/// Draws the weights of an S4D layer (Gu, Gupta, Goel & Ré 2022, section 4): Λ and B from `modes`,
+/// C complex normal of variance 1, D normal, Δ log-uniform in [delta_min, delta_max]. The same seed
+/// gives the same weights on every machine.
 /// @param modes Λ and B (state/2), as s4d_modes makes them
 /// @throws ShapeError, and DomainError unless 0 < delta_min ≤ delta_max and Re λ < 0
 template <class T>
@@ -182,8 +191,9 @@ void initialize(S4d<T>& layer, const DiagonalModes<double>& modes, std::uint64_t
   for (T& x : layer.C) x = static_cast<T>(std::sqrt(0.5) * draws.normal());
 }
 
-/// The same by the rule of the authors: the diagonal of HiPPO-LegS.
-/// @throws as the other
+/// Draws the weights of an S4D layer with Λ and B of the diagonal of HiPPO-LegS, as its authors do
+/// (Gu, Gupta, Goel & Ré 2022): C complex normal of variance 1, D normal, and the default range of
+/// Δ. The same seed gives the same weights on every machine.
 template <class T>
 void initialize(S4d<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);

@@ -26,9 +26,11 @@
 
 namespace ssm {
 
-/// What an S5 layer leaves for backward, and all room that it needs, grown to its largest call.
+/// What forward of an S5 layer leaves for backward, and scratch memory for both. It grows to the
+/// largest call.
 template <class T>
 struct S5Scratch {
+  /// @cond internal
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
@@ -52,6 +54,7 @@ struct S5Scratch {
   FeedthroughScratch<T> feedthrough;
   CopyRowsScratch<T> copy;
   AddScratch<T> add;
+  /// @endcond
 };
 
 namespace detail {
@@ -93,17 +96,18 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(
 
 }  // namespace detail
 
-/// The output of an S5 layer, for which see S5. There is one form, the scan: with every input in
-/// every state there is no kernel to convolve with that would be cheaper.
+/// Runs an S5 layer over sequences; see S5 for the equations. It computes as a scan. As every input
+/// reaches every state, a convolution would not be cheaper.
 ///
+/// Cost of a step in each direction: 2 · width · state multiply-adds, and a linear scan of state/2
+/// complex channels, which runs in parallel over time. The bits are the same for every number of
+/// threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
-/// @param state (sequences, state/2), optional: moved from before the first step to after the last;
-///   absent, sequences start from rest
-/// @throws ShapeError, and DomainError for a rate that is not above 0 and finite, a state of a
+/// @param state (sequences, state/2), optional: read as the state before the first step,
+/// overwritten
+///   with that after the last; absent, sequences start from zero
+/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
 ///   bidirectional layer, or offsets that run backward or past the end
-/// Cost per step and direction: 2 · width · state multiply-adds, and a linear scan of state/2
-/// complex channels, which runs in parallel over time; the same bits for every number of threads;
-/// allocates while the scratch grows.
 template <class Backend, class T>
 void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& input,
              Maybe<StateOf<S5<T>>> state, const OutputOf<S5<T>>& output,
@@ -152,13 +156,15 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
                       detail::variant_of(options.sequences));
 }
 
-/// The gradients of an S5 layer, of every weight and the input, overwritten.
+/// The gradients of an S5 layer, of every weight and of the input, overwritten.
 ///
-/// @param dstate (sequences, state/2), optional: from the gradient by the state after the last step
-///   to that by the state before the first; absent, the one is zero and the other not wanted
-/// @param options, scratch those of the forward call
-/// @throws as forward, and ShapeError for the scratch of another call
 /// Cost: about twice forward.
+/// @param dstate (sequences, state/2), optional: read as the gradient with respect to the state
+/// after
+///   the last step, overwritten with that of the state before the first; absent, the former is zero
+///   and the latter is not computed
+/// @param options, scratch those of the forward call
+/// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>
 void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& input,
               Maybe<StateOf<S5<T>>> dstate, const InputOf<S5<T>>& doutput,

@@ -31,14 +31,15 @@ SampleModesInputs<T> s5_modes_of(const S5<T>& layer) noexcept {
 
 }  // namespace detail
 
-/// An S5 layer ready to step: its sampled modes and room, and a pointer to the layer, whose B, C
-/// and D it reads and which must outlive it.
+/// Runs an S5 layer step by step. It holds the sampled modes and scratch memory, and refers to the
+/// layer, whose B, C and D it reads and which must outlive it.
 template <class T>
 class S5Stepper {
  public:
-  /// @throws ShapeError, and DomainError for a layer of two directions, sequences that are packed
-  /// or
-  ///   run backward, or a rate that is not above 0 and finite
+  /// Makes `layer` ready to step `batch` sequences at once.
+  /// @throws ShapeError; DomainError for a bidirectional layer, for sequences that are packed or
+  /// run
+  ///   backward, and for a rate that is not above 0 and finite
   S5Stepper(const S5<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S5Stepper";
@@ -53,8 +54,8 @@ class S5Stepper {
   }
   S5Stepper(const S5<T>&&, Index, const LayerOptions<>& = {}) = delete;
 
-  /// Samples the modes of this layer, whose configuration is that of the first; to be called when
-  /// its weights have changed. Nothing is allocated. @throws ShapeError
+  /// Takes over the weights of `layer` after they have changed. Its configuration is that of the
+  /// layer before. Allocates nothing. @throws ShapeError for another configuration
   void update(const S5<T>& layer) {
     constexpr std::string_view function = "S5Stepper";
     if (!(layer.config == config_))
@@ -67,8 +68,10 @@ class S5Stepper {
   }
   void update(const S5<T>&&) = delete;
 
+  /// How many sequences step at once.
   [[nodiscard]] Index batch() const noexcept { return batch_; }
 
+  /// One step of every sequence; see step.
   void operator()(const View<const T, 2>& input, S5State<T>& state,
                   const View<T, 2>& output) noexcept {
     const S5<T>& layer = *layer_;
@@ -112,11 +115,12 @@ class S5Stepper {
   Tensor<T, 1> states_;                        // (state): B u, then [2 Re x, −2 Im x]
 };
 
-/// One step on the calling thread, `state` moved on in place; the same as forward of length 1 with
-/// the options of the stepper. Nothing is allocated; FlushDenormals keeps a state that decays in
-/// silence from slowing it down. A step costs 2 · width · state multiply-adds. A shape that does
-/// not fit ends the program with a ShapeError.
+/// One step of every sequence on the calling thread; `state` moves on. The result is that of
+/// forward with length 1 and the options of the stepper. Allocates nothing. A shape that does not
+/// fit ends the program with an error message. To keep steps fast while a state decays to zero, see
+/// FlushDenormals.
 ///
+/// Cost: 2 · width · state multiply-adds for each sequence.
 /// @param input, output (batch, width), rows contiguous, not the same memory
 template <class T>
 void step(S5Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,

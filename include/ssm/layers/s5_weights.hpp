@@ -18,18 +18,19 @@
 
 namespace ssm {
 
-/// What an S5 layer is.
+/// The configuration of an S5 layer.
 struct S5Config {
-  Index width = 0;             ///< inputs and outputs
+  Index width = 0;             ///< the number of inputs and of outputs
   Index state = 64;            ///< real states that all channels share: state/2 conjugate pairs
-  bool bidirectional = false;  ///< a second C, for states that run from the end to the start
-  Discretization method = Discretization::zero_order_hold;
+  bool bidirectional = false;  ///< with a second C for states that run from the end to the start
+  Discretization method = Discretization::zero_order_hold;  ///< how Δ turns Λ and B into Λ̄ and B̄
 
+  /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
   friend bool operator==(const S5Config&, const S5Config&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Visit>
 void fields(S5Config& c, Visit&& visit) {
   visit("width", c.width);
@@ -38,7 +39,7 @@ void fields(S5Config& c, Visit&& visit) {
   visit("method", c.method, Field::optional);
 }
 
-/// The state of an S5 layer. A plain value.
+/// What an S5 layer carries from step to step. It is a plain value.
 template <class T>
 struct S5State {
   Tensor<std::complex<T>, 2> x;  ///< (sequences, state/2)
@@ -58,43 +59,48 @@ inline void check_s5_config(std::string_view function, const S5Config& c) {
 
 }  // namespace detail
 
-/// The S5 layer (Smith, Warrington & Linderman 2023, section 3), or its gradient: one diagonal
-/// system with `width` inputs and outputs,
+/// The S5 layer (Smith, Warrington & Linderman 2023, section 3). It holds its weights, or the
+/// gradient of a loss with respect to them. It is one diagonal system with `width` inputs and
+/// outputs,
 ///
 ///   x_t = Λ̄ x_{t−1} + B̄ u_t,  y_t = 2 Re(C x_t) + D u_t,  Λ = −exp(log_decay) + i frequency,
 ///
-/// with a Δ = rate · exp(log_delta) for every state, Λ̄ and B̄ from Λ and B by any method. A
-/// bidirectional layer adds 2 Re(C_back x′_t) of the states x′_t = Λ̄ x′_{t+1} + B̄ u_t that run the
-/// other way.
+/// where Λ̄ and B̄ are Λ and B sampled by config.method, with a Δ = rate · exp(log_delta) for every
+/// state. A bidirectional layer adds 2 Re(C_back x′_t), with states x′_t = Λ̄ x′_{t+1} + B̄ u_t that
+/// run from the end to the start.
 template <class T>
 struct S5 {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
   using space = Host;
   using Config = S5Config;
   using State = S5State<T>;
   using Scratch = S5Scratch<T>;
   using Stepper = S5Stepper<T>;
+  ///@}
 
-  S5Config config;
+  S5Config config;         ///< sizes and fixed choices
   Tensor<T, 1> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
   Tensor<T, 1> frequency;  ///< (state/2): Im λ, 1/s
   Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
   Tensor<T, 3> B;          ///< (state/2, 2, width): real and imaginary rows
   Tensor<T, 3> C;          ///< (width, state/2, 2): real and imaginary parts
-  Tensor<T, 3> C_back;     ///< as C, of the states from the end; empty with one direction
-  Tensor<T, 1> D;          ///< (width)
+  Tensor<T, 3>
+      C_back;  ///< (width, state/2, 2): C of the states that run backward; empty if there are none
+  Tensor<T, 1> D;  ///< (width)
 
   S5() = default;
-  /// All zero.
+  /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2, and for a method that changes C
-  /// or
-  ///   D
+  ///   or D
   explicit S5(const S5Config& c) : config(c) {
     detail::check_s5_config("S5", c);
     resize_parameters(*this);
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 /// Weight decay applies to C and C_back (Smith, Warrington & Linderman 2023).
 template <class T, class Visit>
 void parameters(S5<T>& layer, Visit&& visit) {
@@ -108,22 +114,25 @@ void parameters(S5<T>& layer, Visit&& visit) {
   visit("D", layer.D, shape(c.width), false);
 }
 
-/// A state of zeros.
+/// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S5State<T> make_state(const S5<T>& layer, Index sequences) {
   return {Tensor<std::complex<T>, 2>({sequences, layer.config.modes()})};
 }
+/// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S5State<T>& state, Visit&& visit) {
   visit("x", state.x);
 }
 
 /// Draws the weights of an S5 layer (Smith, Warrington & Linderman 2023, section 3.3): Λ is that of
-/// one block repeated, B and C what normal matrices of variance 1/width and 1/state are in the
-/// coordinates of a unitary V, D normal, Δ log-uniform in [delta_min, delta_max].
+/// `block`, repeated; B and C are normal matrices of variance 1/width and 1/state, transformed by a
+/// unitary V; D is normal, Δ log-uniform in [delta_min, delta_max]. The same seed gives the same
+/// weights on every machine.
 /// @param block Λ (state/2/blocks) of HiPPO-N, as s4d_modes(S4dInit::legs, state/blocks) makes it
-/// @throws ShapeError, and DomainError unless the block divides the state, Re λ < 0 and 0 <
-/// delta_min ≤ delta_max
+/// @throws ShapeError, and DomainError unless the size of the block divides that of the state, Re λ
+/// < 0
+///   and 0 < delta_min ≤ delta_max
 template <class T>
 void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t seed,
                 double delta_min = 1e-3, double delta_max = 1e-1) {
@@ -154,8 +163,9 @@ void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t 
   normal(layer.D, 1);
 }
 
-/// The same with one block, the diagonal of HiPPO-LegS.
-/// @throws as the other
+/// Draws the weights of an S5 layer with one block, the diagonal of HiPPO-LegS, and the default
+/// range of Δ (Smith, Warrington & Linderman 2023, section 3.3). The same seed gives the same
+/// weights on every machine.
 template <class T>
 void initialize(S5<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);

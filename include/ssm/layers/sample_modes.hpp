@@ -37,17 +37,18 @@ void check_dss_decay(std::string_view function, const SampleModesInputs<T>& in) 
 
 }  // namespace detail
 
-/// Samples the modes of diagonal systems:
+/// Computes the modes of diagonal systems from the weights of a layer, and samples them:
 ///
 ///   Λ = −exp(log_decay) + i frequency,  Δ = rate · exp(log_delta),
 ///
-/// B scaled by 1/(e^{LΔλ} − 1) for DSS (Gupta, Gu & Berant 2022, proposition 1), and ā and B̄ by
-/// any method that keeps C and D, in double whatever T.
+/// ā and B̄ from Λ, Δ and B by options.method, and for DSS first B ← B/(e^{LΔλ} − 1) (Gupta, Gu &
+/// Berant 2022, proposition 1). Everything is computed in double, whatever T is.
 ///
-/// @throws ShapeError, and DomainError for a rate that is not above 0 and finite, a method that
-///   changes C or D, or modes of DSS that do not decay
-/// Cost: an exponential a mode for Λ, for DSS and for ā and B̄ two or three more; on the calling
-/// thread, as modes are few beside the sequences that they serve.
+/// Cost: one exponential for each mode, and two or three more where DSS, ā or B̄ are wanted. It runs
+/// on the calling thread, as modes are few compared with sequences.
+/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a method that changes
+/// C or
+///   D, or modes of DSS that do not decay
 template <class T>
 void sample_modes(const Cpu&, const SampleModesInputs<T>& inputs, const SampleModesOptions& options,
                   const std::type_identity_t<SampleModesOutputs<T>>& outputs,
@@ -91,9 +92,10 @@ void sample_modes(const Cpu&, const SampleModesInputs<T>& inputs, const SampleMo
 }
 
 /// The gradients of sample_modes with the same inputs and options.
-/// @throws as sample_modes, and ShapeError for the scratch of another call
-/// Cost: a few multiply-adds a mode where Λ and Δ alone are asked for, as what forward wrote is
-/// read again; else as sample_modes.
+///
+/// Cost: a few multiply-adds for each mode where there are gradients of Λ and Δ only; otherwise
+/// that of sample_modes.
+/// @throws ShapeError and DomainError as sample_modes; ShapeError for the scratch of another call
 template <class T>
 void sample_modes_backward(
     const Cpu&, const SampleModesInputs<T>& inputs, const SampleModesOptions& options,

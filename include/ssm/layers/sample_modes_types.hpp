@@ -11,8 +11,9 @@
 
 namespace ssm {
 
-/// The weights that give a diagonal system its modes, Λ = −exp(log_decay) + i frequency, in groups
-/// that share a Δ: the channels of S4D and S4, the single modes of S5.
+/// What sample_modes reads: the weights from which the modes Λ = −exp(log_decay) + i frequency of a
+/// diagonal system follow. Modes come in groups that share one Δ: a group is a channel of S4D or
+/// S4, and a single mode of S5.
 template <class T, class Space = Host>
 struct SampleModesInputs {
   View<const T, 2, Space> log_decay;             ///< (groups, modes): log(−Re λ), λ in 1/s
@@ -21,49 +22,52 @@ struct SampleModesInputs {
   View<const std::complex<T>, 2, Space> B = {};  ///< (groups, modes), optional: 1 when absent
 };
 
+/// How sample_modes is to run.
 struct SampleModesOptions {
-  double rate = 1;                                          ///< Δ ← rate · Δ
-  Discretization method = Discretization::zero_order_hold;  ///< of a_bar and b_bar
-  Index dss_length = 0;  ///< L of DSS, which scales B; 0: not DSS
+  double rate = 1;  ///< Δ is multiplied by it
+  Discretization method =
+      Discretization::zero_order_hold;  ///< by which a_bar and b_bar are sampled
+  Index dss_length = 0;                 ///< L of DSS, which scales B; 0 for models other than DSS
 };
 
-/// What the modes are wanted as; absent ones are skipped. Outputs share no memory.
+/// What sample_modes writes. Absent outputs are not computed. Outputs share no memory.
 template <class T, class Space = Host>
 struct SampleModesOutputs {
   View<std::complex<T>, 2, Space> lambda = {};  ///< Λ (groups, modes), 1/s
   View<T, 1, Space> delta = {};                 ///< Δ (groups), s
-  View<std::complex<T>, 2, Space> B = {};       ///< (groups, modes): of DSS scaled
+  View<std::complex<T>, 2, Space> B = {};       ///< (groups, modes): B, for DSS scaled
   View<std::complex<T>, 2, Space> a_bar = {};   ///< ā (groups, modes)
   View<std::complex<T>, 2, Space> b_bar = {};   ///< B̄ (groups, modes)
 };
 
-/// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
-/// is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients of a real loss with respect to the outputs, which sample_modes_backward reads.
+/// Absent ones are zero. The gradient with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class Space = Host>
 struct SampleModesOutputGradients {
-  View<const std::complex<T>, 2, Space> lambda = {};
-  View<const T, 1, Space> delta = {};
-  View<const std::complex<T>, 2, Space> B = {};
-  View<const std::complex<T>, 2, Space> a_bar = {};
-  View<const std::complex<T>, 2, Space> b_bar = {};
+  View<const std::complex<T>, 2, Space> lambda = {};  ///< (groups, modes)
+  View<const T, 1, Space> delta = {};                 ///< (groups)
+  View<const std::complex<T>, 2, Space> B = {};       ///< (groups, modes)
+  View<const std::complex<T>, 2, Space> a_bar = {};   ///< (groups, modes)
+  View<const std::complex<T>, 2, Space> b_bar = {};   ///< (groups, modes)
 };
 
-/// Gradients that backward overwrites; absent ones are skipped.
+/// The gradients that sample_modes_backward overwrites. Absent ones are not computed.
 template <class T, class Space = Host>
 struct SampleModesInputGradients {
-  View<T, 2, Space> log_decay;
-  View<T, 2, Space> frequency;
-  View<T, 1, Space> log_delta;
-  View<std::complex<T>, 2, Space> B = {};  ///< may be the memory of the gradient of the other B
+  View<T, 2, Space> log_decay;  ///< (groups, modes)
+  View<T, 2, Space> frequency;  ///< (groups, modes)
+  View<T, 1, Space> log_delta;  ///< (groups)
+  View<std::complex<T>, 2, Space> B =
+      {};  ///< (groups, modes); may be the memory of the gradient of the output B
 };
 
-/// What sample_modes leaves for its backward: views of the Λ and Δ that it wrote, which must live
-/// until then.
+/// What sample_modes leaves for sample_modes_backward: views of the Λ and Δ that it wrote. Their
+/// memory must live, unchanged, until then.
 template <class T, class Space = Host>
 struct SampleModesScratch {
-  View<const std::complex<T>, 2, Space> lambda;
-  View<const T, 1, Space> delta;
-  std::array<Index, 2> extents{-1, -1};  ///< of the call before
+  View<const std::complex<T>, 2, Space> lambda;  ///< Λ as sample_modes wrote it
+  View<const T, 1, Space> delta;                 ///< Δ as sample_modes wrote it
+  std::array<Index, 2> extents{-1, -1};          ///< of the call before
 };
 
 namespace detail {

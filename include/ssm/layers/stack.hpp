@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "ssm/core/fields.hpp"
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
@@ -20,32 +20,33 @@ namespace ssm {
 template <class Layer>
 class StackStepper;
 
+/// The configuration of a stack of layers.
 template <class Layer>
 struct StackConfig {
-  Index channels = 0;                          ///< of every layer
-  std::vector<typename Layer::Config> layers;  ///< each of this width
+  Index channels = 0;                          ///< width of every layer
+  std::vector<typename Layer::Config> layers;  ///< of each layer, all of this width
 
   StackConfig() = default;
-  /// `count` layers alike.
+  /// `count` layers of the same configuration.
   StackConfig(Index count, const typename Layer::Config& layer)
-      : channels(width_of(layer)),
-        layers(static_cast<std::size_t>(count < 0 ? 0 : count), layer) {}
+      : channels(width_of(layer)), layers(static_cast<std::size_t>(count < 0 ? 0 : count), layer) {}
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return channels; }
   friend bool operator==(const StackConfig&, const StackConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(StackConfig<Layer>& c, Visit&& visit) {
   visit("channels", c.channels);
   visit("layers", c.layers);
 }
 
-/// The states of every layer of a stack.
+/// What a stack carries from step to step. It is a plain value.
 template <class Layer>
 struct StackState {
-  std::vector<typename Layer::State> layers;
+  std::vector<typename Layer::State> layers;  ///< the state of each layer
 };
 
 /// Calls visit(name, tensor) for every tensor of a state.
@@ -57,34 +58,41 @@ void tensors(StackState<Layer>& state, Visit&& visit) {
     });
 }
 
-/// Room for a stack. To follow with backward keeps what every layer read, and each layer's own
-/// scratch; else two sequences and one scratch serve all.
+/// Scratch memory of a stack. With options.keep it holds what every layer read, and a scratch for
+/// each layer; otherwise two sequences and one scratch, which all layers use.
 template <class Layer>
 struct StackScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
   std::vector<typename Layer::Scratch> layers;
-  std::vector<TensorIn<T, 3, Space>> between;  ///< (batch, length, width): outputs of all but the last
+  std::vector<TensorIn<T, 3, Space>>
+      between;  ///< (batch, length, width): outputs of all but the last
   std::array<TensorIn<T, 3, Space>, 2> dbetween;
   CopyRowsScratch<T, Space> copy;
+  /// @endcond
 };
 
-/// Layers on each other: each reads what the one before it wrote.
+/// Layers one after the other: each reads what the one before it wrote.
 template <class Layer>
 struct Stack {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = StackConfig<Layer>;
   using State = StackState<Layer>;
   using Scratch = StackScratch<Layer>;
   using Stepper = StackStepper<Layer>;
+  ///@}
 
-  Config config;
-  std::vector<Layer> layers;
+  Config config;              ///< sizes and fixed choices
+  std::vector<Layer> layers;  ///< the first reads the input, the last writes the output
 
   Stack() = default;
-  /// All zero. @throws ShapeError for layers of different widths, and as the layers
+  /// A layer of this configuration, its parameters zero. @throws ShapeError for layers of different
+  /// widths, and as the layers
   explicit Stack(const Config& c) : config(c) {
     layers.reserve(c.layers.size());
     for (const auto& layer : c.layers) {
@@ -96,13 +104,14 @@ struct Stack {
   }
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(Stack<Layer>& stack, Visit&& visit) {
   for (std::size_t i = 0; i < stack.layers.size(); ++i)
     parameters(stack.layers[i], within("layers." + std::to_string(i) + ".", visit));
 }
 
-/// Makes a stack one of this configuration, without memory for its parameters.
+/// Sets the configuration of a stack, and allocates no parameter.
 template <class Layer>
 void configure(Stack<Layer>& stack, const typename Stack<Layer>::Config& config) {
   stack.config = config;
@@ -111,6 +120,7 @@ void configure(Stack<Layer>& stack, const typename Stack<Layer>::Config& config)
     configure(stack.layers[i], config.layers[i]);
 }
 
+/// The state of so many sequences before their first step, all zero.
 template <class Layer>
 [[nodiscard]] StackState<Layer> make_state(const Stack<Layer>& stack, Index sequences) {
   StackState<Layer> state;
@@ -119,13 +129,13 @@ template <class Layer>
   return state;
 }
 
-/// Every layer by draw(layer, seed), with seeds of their own.
+/// Initializes every layer by draw(layer, seed), each with another seed.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(Stack<Layer>& stack, std::uint64_t seed, const Draw& draw) {
   for (std::size_t i = 0; i < stack.layers.size(); ++i)
     draw(stack.layers[i], detail::mix(seed + static_cast<std::uint64_t>(i)));
 }
-/// Every layer by its own rule.
+/// Initializes every layer by its own `initialize`, each with another seed.
 template <class Layer>
 void initialize(Stack<Layer>& stack, std::uint64_t seed, Index depth = 1) {
   const Index all = depth * static_cast<Index>(stack.layers.size());
@@ -162,7 +172,7 @@ template <class Space>
 
 /// Runs sequences through every layer in turn.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
-/// @throws as the layers
+/// @throws as the layers do
 template <class Backend, class Layer>
 void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<Stack<Layer>>& input,
              Maybe<StateOf<Stack<Layer>>> state, const OutputOf<Stack<Layer>>& output,
@@ -187,13 +197,14 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
       resize(backend, next, input.extents());
       y = next;
     }
+    if (options.keep && i > 0) detail::hand_over(scratch.layers[i - 1], scratch.layers[i]);
     forward(backend, stack.layers[i], x, detail::layer_state(state, i), y,
             detail::layer_options(options, i), scratch.layers[options.keep ? i : 0]);
     x = y;
   }
 }
 
-/// Gradients of forward. @throws as the layers
+/// The gradients of a stack. @throws as the layers do
 template <class Backend, class Layer>
 void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<Stack<Layer>>& input,
               Maybe<StateOf<Stack<Layer>>> dstate, const InputOf<Stack<Layer>>& doutput,
@@ -223,17 +234,19 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
     detail::check_shape(function, "scratch", x, input.extents());
     backward(backend, stack.layers[i], x, detail::layer_state(dstate, i), dy, dx,
              gradients.layers[i], detail::layer_options(options, i), scratch.layers[i]);
+    if (i > 0) detail::hand_over(scratch.layers[i], scratch.layers[i - 1]);
     dy = dx;
   }
 }
 
-/// A stack made ready to run step by step. It refers to the layers, which must outlive it.
+/// Runs a stack step by step. It refers to the layers, which must outlive it.
 template <class Layer>
 class StackStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// @throws as the steppers of the layers
+  /// Makes `stack` ready to step `batch` sequences at once. @throws as the steppers of the layers
+  /// do
   explicit StackStepper(const Stack<Layer>& stack, Index batch = 1,
                         const LayerOptions<>& options = {})
       : rows_{Tensor<T, 2>({batch, stack.config.width()}),
@@ -244,7 +257,7 @@ class StackStepper {
   }
   StackStepper(const Stack<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Stack<Layer>& stack) {
     if (stack.layers.size() != steppers_.size())
       detail::throw_shape("StackStepper", "layers", std::to_string(stack.layers.size()),
@@ -252,7 +265,9 @@ class StackStepper {
     for (std::size_t i = 0; i < steppers_.size(); ++i) steppers_[i].update(stack.layers[i]);
   }
 
-  /// One step of every sequence of the batch on the calling thread.
+  /// One step of every sequence of the batch on the calling thread: `state` moves on, nothing is
+  /// allocated. A shape that does not fit ends the program with an error message.
+  /// @param input, output (batch, width), rows contiguous
   friend void step(StackStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    StackState<Layer>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {

@@ -11,10 +11,13 @@
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 
-/// What is done with the state of any layer or model, whose tensors have one row a sequence.
+/// @file
+/// Operations on the state of any layer or model: a state has one row for each sequence.
+
 namespace ssm {
 
-/// Puts one sequence back before its first step.
+/// Sets the state of one sequence to that before its first step.
+/// @param sequence which row of the state
 /// @throws DomainError for a sequence that the state does not have
 template <class State>
 void reset_sequence(State& state, Index sequence) {
@@ -29,8 +32,8 @@ void reset_sequence(State& state, Index sequence) {
   });
 }
 
-/// The states of chosen sequences, in the order chosen, each as often as it is named: for beams, and
-/// for batches that sequences join and leave.
+/// A state with the rows `chosen` of another, in this order; a row may be chosen several times. Use
+/// it for beam search, and for batches in which sequences start and end.
 /// @throws DomainError for a sequence that the state does not have
 template <class State>
 [[nodiscard]] State gather_sequences(const State& state, const std::vector<Index>& chosen) {

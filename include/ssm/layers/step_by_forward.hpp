@@ -8,13 +8,14 @@
 
 namespace ssm {
 
-/// The stepper of a layer that prepares nothing: a step is a forward pass of length 1 on the
-/// calling thread. It owns the room that this takes and points at the layer, which must outlive it.
+/// A stepper for any layer: a step is a forward pass of length 1 on the calling thread. It owns the
+/// scratch of that pass, and refers to the layer, which must outlive it.
 template <class L>
 class StepByForward {
  public:
-  using T = typename L::value_type;
+  using T = typename L::value_type;  ///< type of an element
 
+  /// Makes `layer` ready to step `batch` sequences at once.
   /// @throws what forward throws, and DomainError for sequences that are packed or run backward
   StepByForward(const L& layer, Index batch, const OptionsOf<L>& options) : batch_(batch) {
     detail::check_step_options("StepByForward", options);
@@ -30,12 +31,13 @@ class StepByForward {
   }
   StepByForward(const L&&, Index, const OptionsOf<L>&) = delete;
 
-  /// Steps with the weights of this layer, whose configuration is that of the first, from now on.
+  /// Takes over the weights of `layer`, which has the configuration of the layer before.
   void update(const L& layer) noexcept { layer_ = &layer; }
   void update(const L&&) = delete;
 
-  /// One step. Nothing is allocated where forward allocates nothing in a call that its scratch has
-  /// room for; a shape that does not fit ends the program with a ShapeError.
+  /// One step of every sequence; `state` moves on. It allocates nothing if the layer's forward pass
+  /// allocates nothing once its scratch is large enough. A shape that does not fit ends the program
+  /// with an error message.
   /// @param input, output (batch, width)
   void operator()(const View<const T, 2>& input, StateOf<L>& state,
                   const View<T, 2>& output) noexcept {
@@ -61,7 +63,7 @@ class StepByForward {
   ScratchOf<L> scratch_;
 };
 
-/// One step of a layer that steps by its forward pass; see StepByForward.
+/// One step of every sequence, by a forward pass of length 1; see StepByForward.
 template <class L>
 void step(StepByForward<L>& stepper,
           const std::type_identity_t<View<const typename L::value_type, 2>>& input,

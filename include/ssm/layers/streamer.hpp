@@ -13,33 +13,38 @@
 
 namespace ssm {
 
-/// A layer, or a stack of them, at work on a stream: a sample or a block in, the same out. It owns
-/// the layer, its state, and all room; what it does after it was made neither allocates, locks nor
-/// throws, so that it may run in a real-time callback.
+/// Runs a layer or a stack on a stream: takes a sample or a block of samples, and gives as many. It
+/// owns the layer, its state and all memory. After construction it does not allocate, lock or
+/// throw, so it may run in a real-time callback.
 ///
 ///     ssm::Streamer amp(ssm::load<Amp>("amp.safetensors"));
 ///     float y = amp(x);
 ///     amp(block, block);
 ///
-/// A misuse ends the program with a sentence. One thread at a time may call it; streamers that share
-/// nothing run side by side.
+/// Wrong arguments end the program with an error message. Only one thread at a time may use a
+/// streamer; different streamers may run in parallel.
 template <SequenceLayer Layer>
 class Streamer {
  public:
-  using T = typename Layer::value_type;
+  using T = typename Layer::value_type;  ///< type of a sample
 
-  /// @param options the rate counts: at 2, samples come half as often as in training
-  /// @throws ShapeError, and DomainError for a layer that has no step, as one of two directions
+  /// Takes the layer, at the beginning of a stream.
+  /// @param options the rate counts: 2 for samples that come half as often as in training
+  /// @throws ShapeError, and DomainError for a layer that has no step, such as a bidirectional one
   explicit Streamer(Layer layer, const LayerOptions<>& options = {})
       : layer_(std::make_unique<Layer>(std::move(layer))),
         stepper_(*layer_, Index{1}, options),
         state_(make_state(*layer_, 1)) {}
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return width_of(layer_->config); }
+  /// The layer that it runs.
   [[nodiscard]] const Layer& layer() const noexcept { return *layer_; }
-  /// All that the stream so far has left: a plain value, to be kept and put back.
+  ///@{
+  /// The state after the samples so far: a plain value, which may be copied and set back later.
   [[nodiscard]] const typename Layer::State& state() const noexcept { return state_; }
   [[nodiscard]] typename Layer::State& state() noexcept { return state_; }
+  ///@}
 
   /// The next sample of a layer of one channel.
   T operator()(T sample) noexcept {
@@ -48,8 +53,8 @@ class Streamer {
     return result;
   }
 
-  /// The next samples of a layer of one channel, in and out of the same length; may be the same
-  /// memory.
+  /// The next samples of a layer of one channel. Input and output have the same length, and may be
+  /// the same memory.
   void operator()(std::span<const T> input, std::span<T> output) noexcept {
     detail::check_or_terminate([&] {
       if (input.size() != output.size())
@@ -59,7 +64,8 @@ class Streamer {
     for (std::size_t t = 0; t < input.size(); ++t) output[t] = (*this)(input[t]);
   }
 
-  /// The next steps of a layer of any width: input, output (length, width); may be the same memory.
+  /// The next steps of a layer of any width.
+  /// @param input, output (length, width); may be the same memory
   void operator()(const std::type_identity_t<View<const T, 2>>& input,
                   const std::type_identity_t<View<T, 2>>& output) noexcept {
     detail::check_or_terminate([&] {
@@ -71,7 +77,7 @@ class Streamer {
       step(stepper_, input.slice(0, t, 1), state_, output.slice(0, t, 1));
   }
 
-  /// Forgets the stream: the next sample is the first. Allocates nothing.
+  /// Goes back to the beginning of a stream. Allocates nothing.
   void reset() noexcept {
     tensors(state_, [](std::string_view, auto& tensor) {
       tensor.fill(typename std::remove_reference_t<decltype(tensor)>::value_type(0));

@@ -9,7 +9,7 @@
 
 namespace ssm {
 
-/// The number of a symbol of a vocabulary.
+/// A symbol of a vocabulary, as its number.
 using Token = std::int32_t;
 
 namespace detail {
@@ -33,15 +33,17 @@ inline void check_tokens(std::string_view, std::string_view, const View<const To
 
 }  // namespace detail
 
-/// Throws unless every token is in [0, vocab): for a program that takes tokens from elsewhere, as a
-/// server does, and hands them to a step, which could only end the program.
+/// Throws unless every token is in [0, vocab). Call it for tokens that come from users before they
+/// are given to a step, which would end the program instead of throwing.
 /// @param tokens (batch, length)
-/// @throws DomainError that names the first one that is not
+/// @throws DomainError that names the first token outside
 inline void require_tokens(const View<const Token, 2>& tokens, Index vocab) {
   detail::check_tokens("require_tokens", "tokens", tokens, vocab);
 }
 
-/// The same for one sequence of tokens, or one token of each of several.
+/// Throws unless every token is in [0, vocab): for one sequence of tokens, or one token of each of
+/// several sequences.
+/// @throws DomainError that names the first token outside
 inline void require_tokens(const View<const Token, 1>& tokens, Index vocab) {
   for (Index i = 0; i < tokens.extent(0); ++i)
     if (tokens(i) < 0 || tokens(i) >= vocab)

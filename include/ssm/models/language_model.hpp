@@ -28,11 +28,12 @@ struct LanguageModelConfig {
   StackConfig<Layer> backbone = {};
   double epsilon = 1e-5;  ///< of the final norm
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
   friend bool operator==(const LanguageModelConfig&, const LanguageModelConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(LanguageModelConfig<Layer>& c, Visit&& visit) {
   visit("vocab", c.vocab);
@@ -44,6 +45,7 @@ void fields(LanguageModelConfig<Layer>& c, Visit&& visit) {
 /// length.
 template <class Layer>
 struct LanguageModelScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
@@ -58,6 +60,7 @@ struct LanguageModelScratch {
   RmsNormScratch<T, Space> norm;
   LinearScratch<T, Space> linear;
   CrossEntropyScratch<T, Space> loss;
+  /// @endcond
 };
 
 /// A language model over layers of any kind, its head tied to the embedding; its weights, or their
@@ -66,27 +69,30 @@ struct LanguageModelScratch {
 ///   x = embedding(tokens);  x ← layer(x) for each layer;  logits = rms_norm(x) · embeddingᵀ.
 template <class Layer>
 struct LanguageModel {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = LanguageModelConfig<Layer>;
   using State = StackState<Layer>;
   using Scratch = LanguageModelScratch<Layer>;
   using Stepper = LanguageModelStepper<Layer>;
+  ///@}
 
-  Config config;
+  Config config;                             ///< sizes and fixed choices
   TensorIn<value_type, 2, space> embedding;  ///< (vocab, width), also the head
   Stack<Layer> backbone;
   TensorIn<value_type, 1, space> norm;  ///< (width)
 
   LanguageModel() = default;
-  /// All zero. @throws DomainError without a vocabulary or a width, and as the layers
+  /// A layer of this configuration, its parameters zero. @throws DomainError without a vocabulary
+  /// or a width, and as the layers
   explicit LanguageModel(const Config& c) : config(c), backbone(c.backbone) {
     if (c.vocab < 1)
       detail::throw_domain("LanguageModel", "vocab", std::to_string(c.vocab), "at least 1");
     if (c.width() < 1)
       detail::throw_domain("LanguageModel", "width", std::to_string(c.width()), "at least 1");
-    detail::resize_on_host(embedding, shape(c.vocab, c.width()));
-    detail::resize_on_host(norm, shape(c.width()));
+    resize_parameters(*this);
   }
 };
 
@@ -99,7 +105,7 @@ void parameters(LanguageModel<Layer>& model, Visit&& visit) {
   visit("backbone.norm_f.weight", model.norm, shape(c.width()), false);
 }
 
-/// Makes a model one of this configuration, without memory for its parameters.
+/// Sets the configuration of a model, and allocates no parameter.
 template <class Layer>
 void configure(LanguageModel<Layer>& model, const typename LanguageModel<Layer>::Config& config) {
   model.config = config;
@@ -241,8 +247,8 @@ double loss(const Backend& backend, const LanguageModel<Layer>& model,
   linear(backend, detail::product<T, Space>(scratch.normed, model.embedding), {}, {scratch.logits},
          scratch.linear);
   const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
-  const double nats = cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits},
-                                    scratch.loss);
+  const double nats =
+      cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits}, scratch.loss);
   if (gradients)
     backward(backend, model, tokens, {},
              View<const T, 3, Space>(std::as_const(scratch.logits).data(),
@@ -258,16 +264,17 @@ class LanguageModelStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// @throws as the steppers of the layers
+  /// @throws as the steppers of the layers do
   explicit LanguageModelStepper(const LanguageModel<Layer>& model, Index batch = 1,
                                 const LayerOptions<>& options = {})
       : model_(&model),
         backbone_(model.backbone, batch, options),
         embedded_({batch, model.config.width()}),
         stream_(embedded_.extents()) {}
-  LanguageModelStepper(const LanguageModel<Layer>&&, Index = 1, const LayerOptions<>& = {}) = delete;
+  LanguageModelStepper(const LanguageModel<Layer>&&, Index = 1,
+                       const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const LanguageModel<Layer>& model) {
     backbone_.update(model.backbone);
     model_ = &model;

@@ -53,9 +53,8 @@ template <class T = float>
   if (!(config.norm_epsilon >= 0))
     detail::throw_domain(function, "norm_epsilon", std::to_string(config.norm_epsilon),
                          "at least 0");
-  return {config.vocab,
-          {config.layers, {config.block(), config.norm_epsilon}},
-          config.norm_epsilon};
+  return {
+      config.vocab, {config.layers, {config.block(), config.norm_epsilon}}, config.norm_epsilon};
 }
 
 /// The configuration of a Mamba language model of so many blocks alike.
@@ -67,7 +66,8 @@ template <class T = float>
 }
 
 /// The sizes of a model, as its files want them.
-/// @throws DomainError for blocks that are not alike, or whose channels are no multiple of the width
+/// @throws DomainError for blocks that are not alike, or whose channels are no multiple of the
+/// width
 template <class T>
 [[nodiscard]] MambaLMConfig published_config(
     const LanguageModelConfig<Residual<Mamba<T>>>& config) {

@@ -77,7 +77,7 @@ class Sampler {
   /// Draws the next token from logits (vocab), and makes it a recent one. −∞ excludes a token.
   /// Throws ShapeError for another size, DomainError for NaN, +∞, or when every token is excluded.
   template <class T>
-  Token operator()(const View<const T, 1>& logits) {
+  Token operator()(const View<T, 1>& logits) {
     read(logits);
     const Token token = options_.temperature == 0 ? likeliest().token : draw();
     observe(token);
@@ -96,7 +96,7 @@ class Sampler {
   };
 
   template <class T>
-  void read(const View<const T, 1>& logits) {
+  void read(const View<T, 1>& logits) {
     detail::check_shape("Sampler", "logits", logits,
                         std::array{static_cast<Index>(candidates_.size())});
     for (Index i = 0; i < logits.extent(0); ++i) {

@@ -26,17 +26,18 @@ class SequenceClassifierStepper;
 /// Sizes of a sequence classifier.
 template <class Layer>
 struct SequenceClassifierConfig {
-  Index inputs = 1;                    ///< numbers per step of the sequence
-  Index classes = 2;                   ///< labels 0 … classes − 1
+  Index inputs = 1;   ///< numbers per step of the sequence
+  Index classes = 2;  ///< labels 0 … classes − 1
   StackConfig<Layer> backbone = {};
-  double epsilon = 1e-5;               ///< of the final norm
+  double epsilon = 1e-5;  ///< of the final norm
 
+  /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
   friend bool operator==(const SequenceClassifierConfig&,
                          const SequenceClassifierConfig&) = default;
 };
 
-/// The fields of a configuration, by name.
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
 template <class Layer, class Visit>
 void fields(SequenceClassifierConfig<Layer>& c, Visit&& visit) {
   visit("inputs", c.inputs);
@@ -49,13 +50,14 @@ void fields(SequenceClassifierConfig<Layer>& c, Visit&& visit) {
 /// length.
 template <class Layer>
 struct SequenceClassifierScratch {
+  /// @cond internal
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
 
-  TensorIn<T, 3, Space> encoded, stream;    ///< (batch, length, width): around the layers
-  TensorIn<T, 3, Space> normed;             ///< (batch, length, width)
-  TensorIn<T, 2, Space> pooled;             ///< (sequences, width)
-  TensorIn<T, 2, Space> logits;             ///< (sequences, classes), later their gradient
+  TensorIn<T, 3, Space> encoded, stream;  ///< (batch, length, width): around the layers
+  TensorIn<T, 3, Space> normed;           ///< (batch, length, width)
+  TensorIn<T, 2, Space> pooled;           ///< (sequences, width)
+  TensorIn<T, 2, Space> logits;           ///< (sequences, classes), later their gradient
   TensorIn<T, 3, Space> dencoded, dstream, dnormed;
   TensorIn<T, 2, Space> dpooled;
   StackScratch<Layer> backbone;
@@ -63,6 +65,7 @@ struct SequenceClassifierScratch {
   RmsNormScratch<T, Space> norm;
   MeanOverTimeScratch<T, Space> mean;
   CrossEntropyScratch<T, Space> loss;
+  /// @endcond
 };
 
 /// A classifier of sequences over layers of any kind; its weights, or their gradient:
@@ -70,13 +73,16 @@ struct SequenceClassifierScratch {
 ///   x = encoder(u);  x ← layer(x) for each layer;  logits = head(mean over time of rms_norm(x)).
 template <class Layer>
 struct SequenceClassifier {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
   using value_type = typename Layer::value_type;
   using space = typename Layer::space;
   using Config = SequenceClassifierConfig<Layer>;
   using Scratch = SequenceClassifierScratch<Layer>;
   using Stepper = SequenceClassifierStepper<Layer>;
+  ///@}
 
-  Config config;
+  Config config;                                ///< sizes and fixed choices
   TensorIn<value_type, 2, space> encoder;       ///< (width, inputs)
   TensorIn<value_type, 1, space> encoder_bias;  ///< (width)
   Stack<Layer> backbone;
@@ -85,7 +91,8 @@ struct SequenceClassifier {
   TensorIn<value_type, 1, space> head_bias;  ///< (classes)
 
   SequenceClassifier() = default;
-  /// All zero. @throws DomainError for sizes that make no model, and as the layers
+  /// A layer of this configuration, its parameters zero. @throws DomainError for sizes that make no
+  /// model, and as the layers
   explicit SequenceClassifier(const Config& c) : config(c), backbone(c.backbone) {
     const auto check = [](const char* name, Index value) {
       if (value < 1)
@@ -94,11 +101,7 @@ struct SequenceClassifier {
     check("inputs", c.inputs);
     check("classes", c.classes);
     check("width", c.width());
-    detail::resize_on_host(encoder, shape(c.width(), c.inputs));
-    detail::resize_on_host(encoder_bias, shape(c.width()));
-    detail::resize_on_host(norm, shape(c.width()));
-    detail::resize_on_host(head, shape(c.classes, c.width()));
-    detail::resize_on_host(head_bias, shape(c.classes));
+    resize_parameters(*this);
   }
 
   /// What it carries from step to step: the states of the layers, and the sum of what they said.
@@ -109,6 +112,7 @@ struct SequenceClassifier {
   };
 };
 
+/// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 template <class Layer, class Visit>
 void parameters(SequenceClassifier<Layer>& model, Visit&& visit) {
   const auto& c = model.config;
@@ -120,7 +124,7 @@ void parameters(SequenceClassifier<Layer>& model, Visit&& visit) {
   visit("head.bias", model.head_bias, shape(c.classes), false);
 }
 
-/// Makes a model one of this configuration, without memory for its parameters.
+/// Sets the configuration of a model, and allocates no parameter.
 template <class Layer>
 void configure(SequenceClassifier<Layer>& model,
                const typename SequenceClassifier<Layer>::Config& config) {
@@ -136,8 +140,8 @@ template <class Layer>
           Tensor<typename Layer::value_type, 2>({sequences, model.config.width()}), 0};
 }
 
-/// The layers by draw(layer, seed), the linear maps U(±1/√fan_in), a norm of 1, no bias of the head.
-/// The same seed gives the same weights everywhere.
+/// The layers by draw(layer, seed), the linear maps U(±1/√fan_in), a norm of 1, no bias of the
+/// head. The same seed gives the same weights everywhere.
 template <class Layer, std::invocable<Layer&, std::uint64_t> Draw>
 void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed, const Draw& draw) {
   using T = typename Layer::value_type;
@@ -223,12 +227,12 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
 /// @param logits (sequences, classes), rows contiguous
 /// @throws ShapeError, and as the layers
 template <class Backend, class Layer>
-void forward(const Backend& backend, const SequenceClassifier<Layer>& model,
-             const InputOf<SequenceClassifier<Layer>>& sequences,
-             const View<std::type_identity_t<typename Layer::value_type>, 2,
-                        typename Layer::space>& logits,
-             const OptionsOf<SequenceClassifier<Layer>>& options,
-             ScratchOf<SequenceClassifier<Layer>>& scratch) {
+void forward(
+    const Backend& backend, const SequenceClassifier<Layer>& model,
+    const InputOf<SequenceClassifier<Layer>>& sequences,
+    const View<std::type_identity_t<typename Layer::value_type>, 2, typename Layer::space>& logits,
+    const OptionsOf<SequenceClassifier<Layer>>& options,
+    ScratchOf<SequenceClassifier<Layer>>& scratch) {
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   constexpr std::string_view function = "forward of SequenceClassifier";
@@ -273,8 +277,7 @@ double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
   const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
   const double nats =
       cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits}, scratch.loss);
-  if (gradients)
-    detail::classifier_backward(backend, model, sequences, kept, *gradients, scratch);
+  if (gradients) detail::classifier_backward(backend, model, sequences, kept, *gradients, scratch);
   return nats;
 }
 
@@ -286,7 +289,7 @@ class SequenceClassifierStepper {
   using State = typename SequenceClassifier<Layer>::State;
 
  public:
-  /// @throws as the steppers of the layers
+  /// @throws as the steppers of the layers do
   explicit SequenceClassifierStepper(const SequenceClassifier<Layer>& model, Index batch = 1,
                                      const LayerOptions<>& options = {})
       : model_(&model),
@@ -296,7 +299,7 @@ class SequenceClassifierStepper {
   SequenceClassifierStepper(const SequenceClassifier<Layer>&&, Index = 1,
                             const LayerOptions<>& = {}) = delete;
 
-  /// Follows weights that have changed. @throws ShapeError
+  /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const SequenceClassifier<Layer>& model) {
     backbone_.update(model.backbone);
     model_ = &model;
@@ -325,8 +328,7 @@ class SequenceClassifierStepper {
     linear_step(detail::product<T, Host>(input, model_->encoder, model_->encoder_bias), {},
                 encoded_.view());
     step(backbone_, encoded_, state.backbone, stream_);
-    rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = c.epsilon},
-                  encoded_.view());
+    rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = c.epsilon}, encoded_.view());
     const T share = T(1) / static_cast<T>(++state.steps);
     for (Index b = 0; b < batch; ++b)
       for (Index i = 0; i < width; ++i) {

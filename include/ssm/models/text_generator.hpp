@@ -19,8 +19,8 @@
 
 namespace ssm {
 
-/// A language model that writes: it reads a prompt, however long, in constant memory, and then gives
-/// token after token, each in constant time. It owns the model, its state and all room.
+/// A language model that writes: it reads a prompt, however long, in constant memory, and then
+/// gives token after token, each in constant time. It owns the model, its state and all room.
 ///
 ///     ssm::TextGenerator writer(ssm::load_mamba_lm("kjv"), {.temperature = 0.8});
 ///     writer.read("In the beginning");
@@ -35,7 +35,8 @@ class TextGenerator {
 
   /// @param backend threads that read the prompt
   /// @throws DomainError for sampling options out of range
-  explicit TextGenerator(Model model, const SamplingOptions& sampling = {}, const Cpu& backend = cpu)
+  explicit TextGenerator(Model model, const SamplingOptions& sampling = {},
+                         const Cpu& backend = cpu)
       : backend_(backend),
         model_(std::make_unique<Model>(std::move(model))),
         stepper_(*model_, Index{1}),
@@ -85,7 +86,7 @@ class TextGenerator {
   Token next() {
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
-    token_(0) = sampler_(std::as_const(logits_).view()[0]);
+    token_(0) = sampler_(logits_.view()[0]);
     step(stepper_, token_.view(), state_, logits_);
     return token_(0);
   }

@@ -16,24 +16,27 @@
 
 namespace ssm {
 
-/// What is left when linear_scan_backward has run over a scan whose a does not change in time.
+/// What decay_gradient reads: the states of a linear scan whose coefficient a is the same at every
+/// step, and the gradient of its b that linear_scan_backward gave.
 template <class T, class Space = Host>
 struct DecayGradientInputs {
   View<const std::complex<T>, 3, Space> g;  ///< ∂b (batch, length, channels), contiguous
   View<const std::complex<T>, 3, Space> x;  ///< the states (batch, length, channels), contiguous
   View<const std::complex<T>, 2, Space> initial_state;  ///< (sequences, channels), optional,
                                                         ///< contiguous
-  Sequences<Space> sequences = {};
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
+/// There is nothing to choose.
 struct DecayGradientOptions {};
 
+/// What decay_gradient writes.
 template <class T, class Space = Host>
 struct DecayGradientOutputs {
   View<std::complex<T>, 1, Space> a;  ///< ∂a (channels), overwritten
 };
 
-/// Room of decay_gradient, grown to its largest call.
+/// Scratch memory of decay_gradient. It grows to the largest call.
 template <class T, class Space = Host>
 struct DecayGradientScratch;
 
@@ -42,11 +45,13 @@ struct DecayGradientScratch<T, Host> {
   Tensor<std::complex<T>, 2> partials;  ///< (pieces, channels)
 };
 
-/// The gradient of a linear scan x_t = a x_{t−1} + b_t by an a that is the same at every step:
+/// The gradient with respect to a coefficient a that is the same at every step of a linear scan
+/// x_t = a x_{t−1} + b_t:
 ///
-///   ∂a = Σ_t g_t conj(x_{t−1})  over all sequences, with g_t = ∂b_t of linear_scan_backward,
+///   ∂a = Σ_t g_t conj(x_{t−1}),  summed over all steps of all sequences,
 ///
-/// where linear_scan_backward by itself gives a term for every step.
+/// where g_t = ∂b_t is the gradient of b that linear_scan_backward gives. (linear_scan_backward
+/// itself treats a as different at every step, and gives the terms of this sum.)
 /// @throws ShapeError, DomainError for offsets that run backward or past the end
 /// Cost: 4 multiply-adds an element; the same bits for every number of threads.
 template <class T>

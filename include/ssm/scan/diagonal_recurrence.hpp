@@ -49,21 +49,24 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalScanInputs<T, K>&
 
 }  // namespace detail
 
-/// The recurrence of diagonal systems x' = λ x + B u, y = [2 Re] C·x + D u, sampled with one step
-/// Δ a channel, or with one for each channel and step (irregularly sampled sequences):
+/// Runs diagonal systems x' = λ x + B u, y = [2 Re] C·x + D u step by step, each channel a system
+/// with one input and one output. The sample time Δ is one number for each channel, or one for each
+/// channel and step (irregularly sampled sequences):
 ///
 ///   x_t = ā x_{t−1} + B̄ u_t,  y_t = [2 Re] C·x_t + D u_t,
 ///
-/// with ā and B̄ by any method (S4D: Gu et al. 2022, section 3). 2 Re for a complex K. The
-/// definition that diagonal_scan, which is faster, is tested against.
+/// with ā and B̄ from λ and B by options.method (S4D: Gu et al. 2022, section 3), and 2 Re for a
+/// complex K. This plain loop defines what diagonal_scan computes faster.
 ///
-/// A Δ of each step is not checked to be positive and finite: what it spoils stays in its channel
-/// and sequence, from there on.
+/// When Δ varies with the step, it is not checked to be positive and finite. A wrong Δ makes the
+/// results of its channel and sequence wrong from that step on, and no others.
 ///
-/// @throws ShapeError, DomainError as diagonal_scan, which knows no Δ of each step
-/// Cost: batch · length · channels · state multiply-adds, and one discretization of each mode, or
-/// one of each mode at each step; the same bits for every number of threads; allocates while the
-/// scratch grows.
+/// Cost: batch · length · channels · state multiply-adds, and the discretization of each mode, once
+/// or (with a Δ for each step) at each step. The bits are the same for every number of threads.
+/// Allocates while the scratch grows.
+/// @throws ShapeError for shapes that do not fit, and for outputs that share other memory than
+///   DiagonalScanOutputs allows or whose stride is 0; DomainError when the method changes C or D,
+///   when a constant Δ is not positive and finite, or when offsets run backward or past the end
 template <class T, class K>
 void recurrence(const Cpu& backend, const DiagonalScanInputs<T, K>& inputs,
                 const DiagonalScanOptions& options,

@@ -12,26 +12,29 @@
 
 namespace ssm {
 
-/// The recurrence of diagonal time-invariant systems, one with one input and one output a channel,
-/// as matrix products:
+/// Runs diagonal time-invariant systems, each channel one with one input and one output, by matrix
+/// products over chunks of time:
 ///
 ///   x_t = ā x_{t−1} + B̄ u_t,  y_t = [2 Re] C·x_t + D u_t,
 ///
-/// the same as `recurrence` with a constant Δ, which defines it. The steps of a chunk (32 floats
-/// with AVX-512) are taken at once: the inputs of a chunk meet the kernel C ā^j B̄ and the state
-/// that enters it meets C ā^{j+1}, so that the recurrence itself runs over whole chunks with
-/// ā^chunk (Dao & Gu 2024, section 6, for a constant ā). Powers are taken in double: over time they
-/// are exact to the rounding of one step a chunk, where the plain loop rounds ā at every step. An
-/// input that is not finite spoils the chunk it lies in and what follows.
+/// with ā and B̄ from λ and B by options.method, and 2 Re for a complex K. The result is that of
+/// `recurrence` with a constant Δ.
 ///
-/// @param inputs with Δ (channels)
+/// A chunk is 32 steps of float with AVX-512. Its outputs are those of its own inputs, through the
+/// kernel C ā^j B̄, and those of the state before it, through C ā^{j+1}; the recurrence runs only
+/// from chunk to chunk, with ā^chunk (Dao & Gu 2024, section 6, for a constant ā). Powers of ā are
+/// computed in double and rounded once for each chunk; the plain loop rounds at every step. An
+/// input that is NaN or infinite makes all outputs of its channel NaN or infinite from the start of
+/// its chunk on.
+///
+/// @param inputs with a constant Δ (channels)
 /// @param outputs y may be the memory of u, final_state that of initial_state
 /// @throws ShapeError for shapes that do not fit, for a Δ of each step, and for outputs that share
 ///   any other memory or whose stride is 0; DomainError when the method changes C or D, when a Δ is
 ///   not positive and finite, or when offsets run backward or past the end
-/// Cost: for complex states 4 state + chunk multiply-adds a channel and step, and
-/// O(state · chunk) a channel; the same bits for every number of threads; allocates while the
-/// scratch grows.
+/// Cost: for complex states, 4 state + chunk multiply-adds for each channel and step, and
+/// O(state · chunk) for each channel. The bits are the same for every number of threads. Allocates
+/// while the scratch grows.
 template <class T, class K>
 void diagonal_scan(const Cpu& backend, const DiagonalScanInputs<T, K>& inputs,
                    const DiagonalScanOptions& options,
@@ -47,13 +50,14 @@ void diagonal_scan(const Cpu& backend, const DiagonalScanInputs<T, K>& inputs,
       });
 }
 
-/// The gradients of diagonal_scan with the same inputs and options. Nothing is kept from the
-/// forward pass: the states at the edges of chunks are computed again, from u and the initial state
-/// as forward found them. So backward may follow another form of the same system's forward pass,
-/// the recurrence or a convolution.
+/// The gradients of diagonal_scan with the same inputs and options.
+///
+/// It reads u and the initial state, which must not have been overwritten, and computes the states
+/// again. It needs nothing that the forward pass left, so the outputs may also come from
+/// `recurrence` or a convolution with the kernel of the same system.
 ///
 /// @throws ShapeError, DomainError as diagonal_scan
-/// Cost: about three times diagonal_scan; the same bits for every number of threads.
+/// Cost: about three times diagonal_scan. The bits are the same for every number of threads.
 template <class T, class K>
 void diagonal_scan_backward(
     const Cpu& backend, const DiagonalScanInputs<T, K>& inputs, const DiagonalScanOptions& options,

@@ -12,15 +12,18 @@
 
 namespace ssm {
 
-/// Δ of diagonal systems, s: one for each channel, (channels), or one for each channel and step,
-/// (batch, length, channels), for sequences that are sampled irregularly. Exactly one of the two is
-/// present; a stride of 0 shares a Δ among channels or rows.
+/// The sample time Δ of diagonal systems, in seconds: constant, one number for each channel, or
+/// varying, one number for each channel and step, for sequences that are sampled irregularly.
+/// Exactly one of the two views is present. A stride of 0 gives several channels or rows the same
+/// Δ.
 template <class T, class Space = Host>
 struct SampleTimes {
-  View<T, 1, Space> constant;
-  View<T, 3, Space> varying;
+  View<T, 1, Space> constant;  ///< (channels)
+  View<T, 3, Space> varying;   ///< (batch, length, channels)
 
   SampleTimes() = default;
+  ///@{
+  /// The constant form from a view of rank 1, the varying form from one of rank 3.
   SampleTimes(const View<T, 1, Space>& view) : constant(view) {}
   SampleTimes(const View<T, 3, Space>& view) : varying(view) {}
   template <class Source>
@@ -29,11 +32,12 @@ struct SampleTimes {
   template <class Source>
   requires std::convertible_to<Source, View<T, 3, Space>> SampleTimes(Source&& source)
       : varying(source) {}
+  ///@}
 };
 
-/// What diagonal systems read, one with one input and one output a channel: those of diagonal_scan
-/// and of the recurrence that defines it. T is float or double; K is T, or std::complex<T>: then
-/// the states stand for conjugate pairs, and y = 2 Re C·x.
+/// What diagonal_scan, and `recurrence` of the same systems, read: a diagonal system with one input
+/// and one output for each channel. T is float or double. K is T or std::complex<T>; a complex
+/// state stands for itself and its conjugate, and y = 2 Re C·x.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanInputs {
   View<const T, 3, Space> u;          ///< (batch, length, channels)
@@ -44,16 +48,17 @@ struct DiagonalScanInputs {
   View<const K, 2, Space> C;          ///< (channels, state)
   View<const T, 1, Space> D = {};     ///< (channels), optional: y += D u
   View<const K, 3, Space> initial_state =
-      {};  ///< (sequences, channels, state), optional: zero when absent
-  Sequences<Space> sequences = {};
+      {};                           ///< (sequences, channels, state), optional: zero when absent
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
+/// How diagonal systems are sampled.
 struct DiagonalScanOptions {
   Discretization method = Discretization::zero_order_hold;  ///< one that keeps C and D
 };
 
-/// What diagonal systems write. Backward reads u and the initial state as forward found them:
-/// where it is to follow, outputs take no memory of theirs.
+/// What diagonal_scan and `recurrence` write. Outputs may overwrite u and the initial state as said
+/// below, unless diagonal_scan_backward is to follow, which reads both.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanOutputs {
   View<T, 3, Space> y;                 ///< (batch, length, channels), may be the memory of u
@@ -61,7 +66,7 @@ struct DiagonalScanOutputs {
                                        ///< memory of the initial state
 };
 
-/// Gradients of a scalar loss that backward reads.
+/// The gradients of a scalar loss with respect to the outputs, which diagonal_scan_backward reads.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, channels)
@@ -69,21 +74,26 @@ struct DiagonalScanOutputGradients {
       {};  ///< (sequences, channels, state), optional: zero when absent
 };
 
-/// Gradients that backward overwrites, each with the shape of its input; absent ones are skipped.
-/// The gradient by a complex k is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients that diagonal_scan_backward overwrites. Absent ones are not computed. The gradient
+/// with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanInputGradients {
-  View<T, 3, Space> u = {};  ///< may be the memory of the gradient of y
+  ///@{
+  /// Of the input of this name, with its shape.
+  View<T, 3, Space> u = {};  ///< May be the memory of the gradient of y.
   View<K, 2, Space> lambda = {};
   View<T, 1, Space> delta = {};
   View<K, 2, Space> B = {};
   View<K, 2, Space> C = {};
   View<T, 1, Space> D = {};
-  View<K, 3, Space> initial_state = {};  ///< may be the memory of the gradient of final_state
+  ///@}
+  View<K, 3, Space> initial_state = {};  ///< (sequences, channels, state); may be the memory of the
+                                         ///< gradient of final_state
 };
 
-/// All room that diagonal systems need. It grows to the largest call it has served; its members are
-/// private to the library. Nothing in it is kept from one call for another.
+/// Scratch memory of diagonal_scan, its backward pass and `recurrence`. It grows to the largest
+/// call, and nothing in it is kept from one call for another. Its members are private to the
+/// library.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanScratch;
 

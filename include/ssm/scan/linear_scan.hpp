@@ -105,8 +105,8 @@ void run_linear_scan_backward(const Cpu& backend, const LinearScanInputs<K>& inp
 
 }  // namespace detail
 
-/// The linear scan as its formula says, one element after the other: the definition that
-/// linear_scan is tested against. Takes any strides.
+/// The linear scan x_t = a_t x_{t−1} + b_t, computed one element after the other with any strides.
+/// This plain loop defines what linear_scan computes faster.
 template <class K>
 void linear_scan_reference(const LinearScanInputs<K>& inputs, const LinearScanOptions&,
                            const std::type_identity_t<LinearScanOutputs<K>>& outputs) {
@@ -126,19 +126,20 @@ void linear_scan_reference(const LinearScanInputs<K>& inputs, const LinearScanOp
   }
 }
 
-/// The first-order linear scan x_t = a_t x_{t−1} + b_t of every channel by itself (Blelloch 1990,
+/// The first-order linear scan x_t = a_t x_{t−1} + b_t, every channel by itself (Blelloch 1990,
 /// section 1.4: the operator (a, b)∘(a', b') = (a'a, a'b + b')).
 ///
-/// With few channels and many steps, time is cut into chunks that run side by side, joined by the
-/// product of `a` over each. Where |a| > 1 so long that this product overflows, the state after it
-/// is NaN or infinite. The scratch remembers where x is, and keeps the initial state where the
-/// final one overwrites it, for linear_scan_backward.
+/// With few channels and many steps, time is cut into chunks that run in parallel and are then
+/// joined with the product of `a` over each chunk. When |a| > 1 over so many steps that this
+/// product overflows, the states after it are NaN or infinite. For linear_scan_backward the scratch
+/// remembers where x is, and keeps a copy of the initial state when the final state overwrites it.
 ///
 /// @throws ShapeError when shapes differ, when the channels of a, b or x are not side by side, and
-///   for outputs that share memory with each other or with inputs (but x with b, final_state with
-///   initial_state) or whose stride is 0; DomainError for offsets that run backward or past the end
-/// Cost: 2 flops an element, 6 when time is cut; the same bits for every number of threads;
-/// allocates while the scratch grows.
+///   for outputs that share memory with each other or with inputs (x may share that of b,
+///   final_state that of initial_state) or whose stride is 0; DomainError for offsets that run
+///   backward or past the end
+/// Cost: 2 flops for each element, 6 when time is cut. The bits are the same for every number of
+/// threads. Allocates while the scratch grows.
 template <class K>
 void linear_scan(const Cpu& backend, const LinearScanInputs<K>& inputs, const LinearScanOptions&,
                  const std::type_identity_t<LinearScanOutputs<K>>& outputs,
@@ -168,16 +169,17 @@ void linear_scan(const Cpu& backend, const LinearScanInputs<K>& inputs, const Li
   scratch.call.keep(detail::linear_scan_call(inputs), detail::linear_scan_variant(inputs));
 }
 
-/// The gradients of linear_scan with the same inputs, which filled the scratch and whose outputs.x
-/// still holds what it wrote. With g_t = ∂x_t + conj(a_{t+1}) g_{t+1}, which starts from the
-/// gradient of the final state:
+/// The gradients of the linear_scan that filled the scratch with these inputs. It reads the x that
+/// linear_scan wrote where it was written, so that memory must be unchanged.
 ///
-///   ∂b_t = g_t,  ∂a_t = g_t conj(x_{t−1}),  ∂x_{−1} = conj(a_0) g_0,
+///   g_t = ∂x_t + conj(a_{t+1}) g_{t+1}, starting from the gradient of the final state,
+///   ∂b_t = g_t,  ∂a_t = g_t conj(x_{t−1}),  ∂x_{−1} = conj(a_0) g_0:
 ///
-/// the same scan walked back in time. Of b only the shape is read: x may lie in its memory.
+/// a linear scan that runs back in time. The values of b are not read, so that x may have been
+/// written over them.
 ///
-/// @throws ShapeError, DomainError as linear_scan; ShapeError for a scratch of another call
-/// Cost: twice linear_scan; the same bits for every number of threads.
+/// @throws ShapeError and DomainError as linear_scan; ShapeError for a scratch of another call
+/// Cost: twice linear_scan. The bits are the same for every number of threads.
 template <class K>
 void linear_scan_backward(
     const Cpu& backend, const LinearScanInputs<K>& inputs, const LinearScanOptions&,

@@ -7,15 +7,16 @@
 
 namespace ssm {
 
-/// What the linear scan x_t = a_t x_{t−1} + b_t reads. K is float, double or their complex.
-/// A stride of 0 repeats: a time-invariant `a` is a (channels) row with strides {0, 0, 1}.
+/// What the linear scan x_t = a_t x_{t−1} + b_t reads. K is float, double or std::complex of them.
+/// A stride of 0 repeats an element: one row of `a` (channels) with strides {0, 0, 1} is the same
+/// `a` at every step.
 template <class K, class Space = Host>
 struct LinearScanInputs {
   View<const K, 3, Space> a;                   ///< (batch, length, channels), channels adjacent
   View<const K, 3, Space> b;                   ///< (batch, length, channels), channels adjacent
   View<const K, 2, Space> initial_state = {};  ///< x_{−1} (sequences, channels), optional: zero
                                                ///< when absent
-  Sequences<Space> sequences = {};
+  Sequences<Space> sequences = {};             ///< packed sequences, and the direction of time
 };
 
 /// The linear scan has no options.
@@ -24,21 +25,21 @@ struct LinearScanOptions {};
 /// What the linear scan writes.
 template <class K, class Space = Host>
 struct LinearScanOutputs {
-  View<K, 3, Space> x;  ///< (batch, length, channels), channels adjacent; may be the memory of b.
-                        ///< Backward reads it
+  View<K, 3, Space> x;  ///< (batch, length, channels), channels adjacent; may be the memory of b;
+                        ///< read again by linear_scan_backward
   View<K, 2, Space> final_state = {};  ///< (sequences, channels), optional, may be the memory of
                                        ///< the initial state
 };
 
-/// Gradients of a real loss that backward reads; absent ones are zero. The gradient by a complex k
-/// is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients of a real loss with respect to the outputs, which linear_scan_backward reads.
+/// Absent ones are zero. The gradient with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class K, class Space = Host>
 struct LinearScanOutputGradients {
   View<const K, 3, Space> x = {};            ///< (batch, length, channels), optional
   View<const K, 2, Space> final_state = {};  ///< (sequences, channels), optional
 };
 
-/// Gradients that backward overwrites; absent ones are skipped.
+/// The gradients that linear_scan_backward overwrites. Absent ones are not computed.
 template <class K, class Space = Host>
 struct LinearScanInputGradients {
   View<K, 3, Space> a = {};  ///< (batch, length, channels)
@@ -48,8 +49,8 @@ struct LinearScanInputGradients {
                                          ///< gradient of final_state
 };
 
-/// What the linear scan leaves for its backward, and all room that the two need. It grows to the
-/// largest call it has served; its members are private to the library.
+/// Scratch memory of linear_scan and linear_scan_backward, with what the first leaves for the
+/// second. It grows to the largest call. Its members are private to the library.
 template <class K, class Space = Host>
 struct LinearScanScratch;
 

@@ -21,22 +21,26 @@
 
 namespace ssm {
 
-/// What is known of the whole past of some streams, as it grows: their projections on Legendre
-/// polynomials under the uniform measure (scaled LegS),
+/// A summary of the whole past of several streams, updated with every sample: the coefficients c_n
+/// of Legendre polynomials that approximate the past u over (0, t), all of it with equal weight
+/// (scaled LegS),
 ///
 ///   u(x t) ≈ Σ_n c_n √(2n + 1) P_n(2x − 1),  0 ≤ x ≤ 1,  with  c' = (A c + B u)/t
 ///
-/// and A and B of hippo(Hippo::legs) (Gu, Dao, Ermon, Rudra & Ré 2020, theorem 2). A plain value:
-/// its copy goes on by itself. After construction it does not allocate.
+/// and A and B of hippo(Hippo::legs) (Gu, Dao, Ermon, Rudra & Ré 2020, theorem 2). It is a plain
+/// value that can be copied; the copies are independent. After construction it does not allocate.
 template <std::floating_point T>
 class OnlineProjection {
  public:
-  /// @param streams how many run side by side
-  /// @param state N, coefficients of each; about π of them are needed for every cycle of the past
-  /// @param method bilinear is the accurate one; forward_euler blows up until t has outgrown N
-  /// @throws DomainError unless streams and state are at least 1, and for other methods: the step
-  /// of
-  ///   zero_order_hold is dense
+  /// Starts with no sample seen.
+  /// @param streams how many streams there are
+  /// @param state N, the number of coefficients of each stream; about π of them are needed for
+  /// every
+  ///   cycle of the past
+  /// @param method bilinear (accurate), backward_euler or forward_euler (unstable until t exceeds
+  /// N)
+  /// @throws DomainError unless streams and state are at least 1, and for a method other than these
+  ///   three
   OnlineProjection(Index streams, Index state, Discretization method = Discretization::bilinear)
       : streams_(streams),
         state_(state),
@@ -57,18 +61,20 @@ class OnlineProjection {
     reserve(1);
   }
 
+  /// The number of streams.
   [[nodiscard]] Index streams() const noexcept { return streams_; }
+  /// N, the number of coefficients of each stream.
   [[nodiscard]] Index state() const noexcept { return state_; }
-  /// t, the number of samples seen.
+  /// t, the number of samples seen so far.
   [[nodiscard]] Index samples() const noexcept { return samples_; }
 
-  /// Forgets everything.
+  /// Forgets all samples.
   void reset() noexcept {
     scaled_.fill(T(0));
     samples_ = 0;
   }
 
-  /// c_n of one stream. A stream or n out of range ends the program.
+  /// The coefficient c_n of one stream. A stream or n out of range ends the program.
   [[nodiscard]] T coefficient(Index stream, Index n) const noexcept {
     detail::check_or_terminate([&] {
       check_index("stream", stream, streams_);
@@ -77,8 +83,8 @@ class OnlineProjection {
     return scaled(stream, n) * static_cast<T>(detail::legendre_scale(n));
   }
 
-  /// What the past of one stream looked like at x = s/t, the fraction of it gone by then: the first
-  /// sample at 0, the last at 1. A stream out of range ends the program. Cost: O(N).
+  /// The approximation of one stream at relative time x: 0 is its first sample, 1 the last one
+  /// seen. A stream out of range ends the program. Cost: O(N).
   [[nodiscard]] T reconstruct(Index stream, double x) const noexcept {
     detail::check_or_terminate([&] { check_index("stream", stream, streams_); });
     const double z = 2 * x - 1;
@@ -93,11 +99,11 @@ class OnlineProjection {
     return static_cast<T>(sum);
   }
 
-  /// Takes one sample of every stream: the first sets c = [u, 0, …], and after t of them the next
-  /// moves c by a step of 1/t of the method. No allocation, no lock, no exception: a shape that
-  /// does not fit ends the program with a ShapeError.
+  /// Takes one sample of every stream. The first sets c = [u, 0, …]; a sample that follows t others
+  /// moves c by one step of the method, of size 1/t. It does not allocate, lock or throw: a shape
+  /// that does not fit ends the program with the sentence of a ShapeError.
   /// @param u (streams)
-  /// Cost: O(N) a stream.
+  /// Cost: O(N) for each stream.
   void step(const std::type_identity_t<View<const T, 1>>& u) noexcept {
     detail::check_or_terminate(
         [&] { detail::check_shape("OnlineProjection", "u", u, std::array{streams_}); });
@@ -106,9 +112,10 @@ class OnlineProjection {
     ++samples_;
   }
 
-  /// Takes a whole sequence; the same bits as `step` on each row, for every number of threads.
+  /// Takes a whole sequence, with the same bits as `step` on each of its rows, for every number of
+  /// threads.
   /// @param u (length, streams)
-  /// @throws ShapeError
+  /// @throws ShapeError for another number of streams
   void project(const Cpu& backend, const std::type_identity_t<View<const T, 2>>& u) {
     detail::check_given("OnlineProjection", "u", u, "(length, streams)");
     detail::check_shape("OnlineProjection", "u", u, std::array{u.extent(0), streams_});
@@ -259,12 +266,14 @@ class OnlineProjection {
   Tensor<T, 2> tables_;   // (runs, 4 · states): of the present step
 };
 
-/// One step of scaled LegS as the formulas stand (Gu et al. 2020, appendix B.3), dense and in
-/// double: zero-order hold over a step of ln((t + 1)/t), the others over 1/t.
+/// One step of scaled LegS with dense matrices in double, straight from the formulas (Gu et al.
+/// 2020, appendix B.3). This defines what OnlineProjection computes faster. The size of the step is
+/// ln((t + 1)/t) for zero-order hold and 1/t for the other methods.
 ///
-/// @param samples t ≥ 1, how many are in c already
+/// @param method how the step is discretized
+/// @param samples t ≥ 1, the number of samples that c holds
 /// @param u the next sample
-/// @param c (state), moved
+/// @param c (state), updated
 /// @throws DomainError when samples < 1, ShapeError when c is empty
 /// Cost: O(N³).
 inline void online_projection_reference(Discretization method, Index samples, double u,

@@ -16,16 +16,17 @@ namespace ssm {
 /// The selective scan S6 (Gu & Dao 2023, algorithm 2); see selective_scan_reference for the
 /// equations.
 ///
-/// Real A with varying B and C, the simplified hold and contiguous channels run as vector code in
-/// tiles of time; the rest takes the reference's loop. With options.keep the scratch receives what
-/// selective_scan_backward needs: the states at every sixteenth step, nothing where the reference's
-/// loop ran, and the initial state where the final one overwrites it.
-/// Cost O(batch · length · channels · state); the same bits for every number of threads; allocates
-/// while the scratch grows.
+/// Calls with a real A, varying B and C, the simplified hold and contiguous channels run as vector
+/// code; all others run the loop of selective_scan_reference. With options.keep the scratch
+/// receives what selective_scan_backward needs: the states at every sixteenth step (of the vector
+/// code), and the initial state when the final state overwrites it.
+///
+/// Cost: O(batch · length · channels · state). The bits are the same for every number of threads.
+/// Allocates while the scratch grows.
 /// @throws ShapeError for shapes that do not fit, for groups that do not divide the channels or
-///   differ between B and C, for outputs that share memory with each other or with inputs (but
-///   final_state with initial_state) or whose stride is 0; DomainError for offsets that run
-///   backward or past the end, and for a hold that S6 does not know
+///   differ between B and C, for outputs that share memory with each other or with inputs
+///   (final_state may share that of initial_state) or whose stride is 0; DomainError for offsets
+///   that run backward or past the end, and for a hold other than simplified and zero_order
 template <class T, class K>
 void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
                     const SelectiveScanOptions& options,
@@ -45,13 +46,15 @@ void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
   selective_scan_reference(backend, inputs, options, outputs, scratch);
 }
 
-/// Gradients of a scalar loss through selective_scan with the same inputs and options, from what it
-/// kept in the scratch, which stays there: backward may run again. States between the kept ones are
-/// recomputed, tile by tile. The same bits for any number of threads: sums over channels and
-/// sequences run over fixed pieces in a fixed order.
-/// Cost about three forward passes.
-/// @throws ShapeError, DomainError as selective_scan; ShapeError for a scratch of another call, or
-///   of one without options.keep
+/// The gradients of the selective_scan that filled the scratch with these inputs and options.
+///
+/// It starts from the states that the scratch keeps and computes those between them again. The
+/// scratch is not changed in what it keeps, so backward may run several times. The bits are the
+/// same for every number of threads, as sums over channels and sequences run over fixed pieces in a
+/// fixed order. Cost: about three forward passes.
+/// @throws ShapeError and DomainError as selective_scan; ShapeError for a scratch of another call,
+/// or
+///   of a call without options.keep
 template <class T, class K>
 void selective_scan_backward(
     const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,

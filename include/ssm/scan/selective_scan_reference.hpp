@@ -130,16 +130,17 @@ SelectiveSizes check_selective_backward(const SelectiveScanInputs<T, K>& in,
 
 }  // namespace detail
 
-/// The selective scan S6 (Gu & Dao 2023, algorithm 2) as its formula, one channel at a time:
+/// The selective scan S6 (Gu & Dao 2023, algorithm 2), one channel at a time:
 ///
 ///   Δ_t = delta_t + delta_bias, then softplus(Δ_t) if options.softplus
 ///   x_t = e^{Δ_t A} x_{t−1} + B_bar_t u_t        per channel, B_bar by options.hold
 ///   y_t = [2 Re] C_t · x_t + D u_t               2 Re for a complex A
 ///   y_t ← y_t silu(z_t)                          if z is given
 ///
-/// Every option, scalar type, stride and size; `selective_scan` is held to it, and falls back on
-/// it. Cost O(batch · length · channels · state), one exponential each. Throws ShapeError,
-/// DomainError.
+/// It takes every option, scalar type, stride and size. selective_scan is tested against it, and
+/// uses it for the calls that have no vector code. Cost: batch · length · channels · state
+/// exponentials.
+/// @throws ShapeError, DomainError as selective_scan
 template <class T, class K>
 void selective_scan_reference(const Cpu& backend, const SelectiveScanInputs<T, K>& in,
                               const SelectiveScanOptions& options,
@@ -183,11 +184,16 @@ void selective_scan_reference(const Cpu& backend, const SelectiveScanInputs<T, K
   detail::end_selective_call(in, options, sizes, scratch);
 }
 
-/// Gradients of a scalar loss through selective_scan_reference or selective_scan, which filled the
-/// scratch, with states recomputed from the initial one: g_t = ∂loss/∂x_t obeys g_t =
-/// conj(e^{Δ_{t+1} A}) g_{t+1} + [2] conj(C_t) ∂loss/∂y_t. Cost about three forward passes; scratch
-/// is one channel's states over the longest sequence for each of at most 16 · groups panels of
-/// channels, and their shares of the gradients of B and C.
+/// The gradients of selective_scan_reference or selective_scan, whichever filled the scratch with
+/// these inputs and options. States are computed again from the initial one, and the gradient with
+/// respect to them, g_t = ∂loss/∂x_t, runs back in time:
+///
+///   g_t = conj(e^{Δ_{t+1} A}) g_{t+1} + [2] conj(C_t) ∂loss/∂y_t.
+///
+/// Cost: about three forward passes. The channels are worked on in at most 16 · groups panels; for
+/// each the scratch holds the states of one channel over the longest sequence, and the panel's
+/// share of the gradients of B and C.
+/// @throws ShapeError, DomainError as selective_scan_backward
 template <class T, class K>
 void selective_scan_reference_backward(
     const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,

@@ -168,12 +168,12 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
 /// One step of the selective scan, in place on `state` (batch, channels, state):
 ///   x ← e^{ΔA} x + B_bar u,   y = ([2 Re] C·x + D u) [silu(z)],   Δ = [softplus](delta + bias).
 ///
-/// Equals selective_scan over a length of 1, with all its options but `keep`, which means nothing
-/// here. Does not allocate, lock, throw or start a thread: shapes that do not fit, the errors of
-/// selective_scan, end the program with the sentence that says which. Real A, varying B and C, the
-/// simplified hold and views whose last extent is contiguous run in vectors.
-/// Cost: batch · channels · state exponentials.
-/// @param state (batch, channels, state), moved
+/// It equals selective_scan over a length of 1, with the same options (`keep` has no effect). It
+/// does not allocate, lock, throw or start a thread. Where selective_scan would throw, it ends the
+/// program with the sentence of that exception. Calls with a real A, varying B and C, the
+/// simplified hold and views whose last extent is contiguous run as vector code. Cost: batch ·
+/// channels · state exponentials.
+/// @param state (batch, channels, state), updated
 /// @param y (batch, channels), written; may be the memory of u, delta or z
 template <class T, class K>
 void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/float16.hpp"
@@ -15,17 +16,20 @@
 
 namespace ssm {
 
-/// A coefficient of S6 that is either the same at every step, (channels, state), or depends on the
-/// input, (batch, length, groups, state): channel c then uses group c·groups/channels. A single
-/// step has no length: Rank is 3, and the varying form (batch, groups, state).
-/// Exactly one of the two is present. K is const for an input, not for its gradient; V is how the
-/// varying form is kept.
+/// A coefficient of S6, B or C, or its gradient: either the same at every step, or dependent on the
+/// input and so different at every step. Exactly one of the two views is present.
+///
+/// In the varying form channels share coefficients in groups: channel c uses group
+/// c · groups / channels. For a single step there is no dimension of time, and Rank is 3 instead
+/// of 4. K is the type of the constant form and V that of the varying form, const for inputs.
 template <class K, std::size_t Rank = 4, class V = K, class Space = Host>
 struct Selective {
-  View<K, 2, Space> constant;
-  View<V, Rank, Space> varying;
+  View<K, 2, Space> constant;    ///< (channels, state)
+  View<V, Rank, Space> varying;  ///< (batch, length, groups, state); of a step without length
 
   Selective() = default;
+  ///@{
+  /// The constant form from a view of rank 2, the varying form from one of rank Rank.
   Selective(const View<K, 2, Space>& view) : constant(view) {}
   Selective(const View<V, Rank, Space>& view) : varying(view) {}
   template <class Source>
@@ -34,6 +38,7 @@ struct Selective {
   template <class Source>
   requires std::convertible_to<Source, View<V, Rank, Space>> Selective(Source&& source)
       : varying(source) {}
+  ///@}
 };
 
 namespace detail {
@@ -44,12 +49,12 @@ using Varying = std::conditional_t<std::is_same_v<K, Real<K>>, T, K>;
 
 }  // namespace detail
 
-/// What the selective scan reads. T is how sequences are kept: float or double, and on a GPU also
+/// What the selective scan reads. T is the type of sequences: float or double, and on a GPU also
 /// Half or Bfloat16. K is the type of states and of A: Arithmetic<T>, or std::complex of it for a
-/// complex A (then y = 2 Re C·x). An absent view means: no such term.
+/// complex A (then y = 2 Re C·x). An absent view leaves its term out.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputs {
-  using Varying = detail::Varying<T, K>;
+  using Varying = detail::Varying<T, K>;  ///< type of B and C that depend on the input
 
   View<const T, 3, Space> u;      ///< (batch, length, channels)
   View<const T, 3, Space> delta;  ///< (batch, length, channels), before bias and softplus
@@ -62,18 +67,19 @@ struct SelectiveScanInputs {
   View<const Real<K>, 1, Space> delta_bias = {};  ///< (channels), optional: Δ = delta + delta_bias
   View<const T, 3, Space> z = {};  ///< (batch, length, channels), optional: y ← y · silu(z)
   View<const K, 3, Space> initial_state =
-      {};  ///< (sequences, channels, state), optional: zero when absent
-  Sequences<Space> sequences = {};
+      {};                           ///< (sequences, channels, state), optional: zero when absent
+  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
 };
 
 /// How the selective scan, and a step of it, is to run.
 struct SelectiveScanOptions {
   bool softplus = false;         ///< Δ ← softplus(Δ)
   Hold hold = Hold::simplified;  ///< or zero_order
-  bool keep = true;  ///< backward will follow: the scratch keeps what that needs. No step reads it
+  bool keep = true;  ///< whether backward will follow and the scratch keeps what it needs; of no
+                     ///< effect on a step
 };
 
-/// What the selective scan writes, in memory of its own: none that it reads.
+/// What the selective scan writes. Outputs share no memory with inputs, except as said below.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputs {
   View<T, 3, Space> y;                 ///< (batch, length, channels)
@@ -81,7 +87,7 @@ struct SelectiveScanOutputs {
                                        ///< memory of the initial state
 };
 
-/// Gradients of a scalar loss that backward reads.
+/// The gradients of a scalar loss with respect to the outputs, which selective_scan_backward reads.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanOutputGradients {
   View<const T, 3, Space> y;  ///< (batch, length, channels)
@@ -89,12 +95,15 @@ struct SelectiveScanOutputGradients {
       {};  ///< (sequences, channels, state), optional: zero when absent
 };
 
-/// Gradients that backward overwrites, each with the shape of its input, in memory of their own;
-/// absent ones are skipped. The gradient of a complex k is ∂/∂Re k + i ∂/∂Im k.
+/// The gradients that selective_scan_backward overwrites. They share no memory with other
+/// arguments, except as said below; absent ones are not computed. The gradient with respect to a
+/// complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanInputGradients {
-  using Varying = detail::Varying<T, K>;
+  using Varying = detail::Varying<T, K>;  ///< type of B and C that depend on the input
 
+  ///@{
+  /// Of the input of this name, with its shape.
   View<T, 3, Space> u = {};
   View<T, 3, Space> delta = {};
   View<K, 2, Space> A = {};
@@ -103,14 +112,16 @@ struct SelectiveScanInputGradients {
   View<Real<K>, 1, Space> D = {};
   View<Real<K>, 1, Space> delta_bias = {};
   View<T, 3, Space> z = {};
-  View<K, 3, Space> initial_state = {};  ///< may be the memory of the gradient of final_state
+  ///@}
+  View<K, 3, Space> initial_state = {};  ///< (sequences, channels, state); may be the memory of the
+                                         ///< gradient of final_state
 };
 
 /// What one step of the selective scan reads: the inputs of the scan without time. T and K are
 /// those of SelectiveScanInputs.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanStepInputs {
-  using Varying = detail::Varying<T, K>;
+  using Varying = detail::Varying<T, K>;  ///< type of B and C that depend on the input
 
   View<const T, 2, Space> u;                      ///< (batch, channels)
   View<const T, 2, Space> delta;                  ///< (batch, channels), before bias and softplus
@@ -122,8 +133,8 @@ struct SelectiveScanStepInputs {
   View<const T, 2, Space> z = {};  ///< (batch, channels), optional: y ← y · silu(z)
 };
 
-/// What the selective scan leaves for its backward, and all room that the two need. It grows to the
-/// largest call it has served; its members are private to the library.
+/// Scratch memory of selective_scan and selective_scan_backward, with what the first leaves for the
+/// second. It grows to the largest call. Its members are private to the library.
 template <class T, class K = Arithmetic<T>, class Space = Host>
 struct SelectiveScanScratch;
 
@@ -136,6 +147,15 @@ struct SelectiveScanScratch<T, K, Host> {
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;
 };
+
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T, class K>
+void hand_over_room(SelectiveScanScratch<T, K, Host>& from, SelectiveScanScratch<T, K, Host>& to) {
+  std::swap(from.states, to.states);
+  std::swap(from.partials, to.partials);
+  std::swap(from.tiles, to.tiles);
+}
 
 namespace detail {
 

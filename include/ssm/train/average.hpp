@@ -29,10 +29,12 @@ void update_average(const Cpu& backend, Model& average, const Model& weights, In
   const auto age = static_cast<double>(step);
   using T = typename Model::value_type;
   const T rate = static_cast<T>(1 - std::min(decay, age / (age + 9)));
-  parallel_for(backend, static_cast<Index>(w.size()), [&](Index i) {
-    const auto p = static_cast<std::size_t>(i);
-    for (Index j = 0; j < w[p].count; ++j) a[p].data[j] += rate * (w[p].data[j] - a[p].data[j]);
-  });
+  parallel_for(for_elements(backend, detail::count_of(w)), static_cast<Index>(w.size()),
+               [&](Index i) {
+                 const auto p = static_cast<std::size_t>(i);
+                 for (Index j = 0; j < w[p].count; ++j)
+                   a[p].data[j] += rate * (w[p].data[j] - a[p].data[j]);
+               });
 }
 
 }  // namespace ssm

@@ -18,15 +18,16 @@ template <class Model>
 [[nodiscard]] double gradient_norm(const Cpu& backend, const Model& gradients) {
   const auto g = detail::cut(gradients);
   std::vector<double> sums(g.size());
-  parallel_for(backend, static_cast<Index>(g.size()), [&](Index i) {
-    const auto p = static_cast<std::size_t>(i);
-    double sum = 0;
-    for (Index j = 0; j < g[p].count; ++j) {
-      const double x = static_cast<double>(g[p].data[j]);
-      sum += x * x;
-    }
-    sums[p] = sum;
-  });
+  parallel_for(for_elements(backend, detail::count_of(g)), static_cast<Index>(g.size()),
+               [&](Index i) {
+                 const auto p = static_cast<std::size_t>(i);
+                 double sum = 0;
+                 for (Index j = 0; j < g[p].count; ++j) {
+                   const double x = static_cast<double>(g[p].data[j]);
+                   sum += x * x;
+                 }
+                 sums[p] = sum;
+               });
   double total = 0;
   for (double sum : sums) total += sum;
   return std::sqrt(total);
@@ -45,10 +46,11 @@ template <class Model>
   using T = typename Model::value_type;
   const T scale = static_cast<T>(max_norm / norm);
   const auto g = detail::cut(gradients);
-  parallel_for(backend, static_cast<Index>(g.size()), [&](Index i) {
-    const auto p = static_cast<std::size_t>(i);
-    for (Index j = 0; j < g[p].count; ++j) g[p].data[j] *= scale;
-  });
+  parallel_for(for_elements(backend, detail::count_of(g)), static_cast<Index>(g.size()),
+               [&](Index i) {
+                 const auto p = static_cast<std::size_t>(i);
+                 for (Index j = 0; j < g[p].count; ++j) g[p].data[j] *= scale;
+               });
   return norm;
 }
 

@@ -85,21 +85,23 @@ void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
   const double scale = options.learning_rate / (1 - std::pow(options.beta1, power));
   const T scale2 = static_cast<T>(1 / (1 - std::pow(options.beta2, power)));
   const T epsilon = static_cast<T>(options.epsilon);
-  parallel_for(backend, static_cast<Index>(w.size()), [&](Index i) {
-    const auto p = static_cast<std::size_t>(i);
-    const ParameterGroup& group = w[p].group;
-    const T rate = static_cast<T>(scale * group.learning_rate);
-    const T keep = T(1) - static_cast<T>(options.learning_rate * group.learning_rate *
-                                         options.weight_decay * group.weight_decay);
-    for (Index j = 0; j < w[p].count; ++j) {
-      const T gradient = g[p].data[j];
-      const T first = beta1 * m[p].data[j] + one_minus_beta1 * gradient;
-      const T second = beta2 * v[p].data[j] + one_minus_beta2 * gradient * gradient;
-      m[p].data[j] = first;
-      v[p].data[j] = second;
-      w[p].data[j] = keep * w[p].data[j] - rate * first / (std::sqrt(scale2 * second) + epsilon);
-    }
-  });
+  parallel_for(for_elements(backend, detail::count_of(w), 0.7), static_cast<Index>(w.size()),
+               [&](Index i) {
+                 const auto p = static_cast<std::size_t>(i);
+                 const ParameterGroup& group = w[p].group;
+                 const T rate = static_cast<T>(scale * group.learning_rate);
+                 const T keep = T(1) - static_cast<T>(options.learning_rate * group.learning_rate *
+                                                      options.weight_decay * group.weight_decay);
+                 for (Index j = 0; j < w[p].count; ++j) {
+                   const T gradient = g[p].data[j];
+                   const T first = beta1 * m[p].data[j] + one_minus_beta1 * gradient;
+                   const T second = beta2 * v[p].data[j] + one_minus_beta2 * gradient * gradient;
+                   m[p].data[j] = first;
+                   v[p].data[j] = second;
+                   w[p].data[j] =
+                       keep * w[p].data[j] - rate * first / (std::sqrt(scale2 * second) + epsilon);
+                 }
+               });
 }
 
 }  // namespace ssm

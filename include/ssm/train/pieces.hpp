@@ -15,8 +15,8 @@
 namespace ssm::detail {
 
 /// A run of elements of one tensor, and what its group says. Where tensors are cut depends on their
-/// sizes alone, so that neither an update nor a sum over pieces in order can depend on the number of
-/// threads.
+/// sizes alone, so that neither an update nor a sum over pieces in order can depend on the number
+/// of threads.
 template <class T>
 struct ParameterPiece {
   T* data;
@@ -38,6 +38,14 @@ template <class Model, class Rule = DefaultGroups>
           {tensor.data() + begin, std::min(piece_length, tensor.size() - begin), group});
   });
   return pieces;
+}
+
+/// How many numbers pieces hold.
+template <class T>
+[[nodiscard]] Index count_of(const std::vector<ParameterPiece<T>>& pieces) noexcept {
+  Index count = 0;
+  for (const auto& piece : pieces) count += piece.count;
+  return count;
 }
 
 /// Throws ShapeError unless two models have tensors of the same sizes, name by name.

@@ -23,12 +23,11 @@ Outcome SSM_OBJECT() {
   in.A = A;
   in.B = ssm::Selective<const float>(B.view());
   in.C = ssm::Selective<const float>(C.view());
-  ssm::SelectiveScanWorkspace<float> workspace;
-  ssm::SelectiveScanSaved<float> saved;
-  ssm::selective_scan<float>(ssm::cpu(2), in, {}, {y, {}}, workspace, &saved);
+  ssm::SelectiveScanScratch<float> scratch;
+  selective_scan(ssm::cpu(2), in, {}, {y, {}}, scratch);
   ssm::SelectiveScanInputGradients<float> gradients;
   gradients.u = du;
-  ssm::selective_scan_backward<float>(ssm::cpu(2), in, {}, saved, {u, {}}, gradients, workspace);
+  selective_scan_backward(ssm::cpu(2), in, {}, {u, {}}, gradients, scratch);
 
   Outcome outcome;
   outcome.scanned.assign(y.begin(), y.end());
@@ -42,7 +41,7 @@ Outcome SSM_OBJECT() {
     step.A = A;
     step.B = ssm::View<const float, 3>(B.data() + t * state, coefficient);
     step.C = ssm::View<const float, 3>(C.data() + t * state, coefficient);
-    ssm::selective_scan_step<float>(step, {}, x, now);
+    selective_scan_step(step, {}, x, now);
     outcome.stepped.insert(outcome.stepped.end(), now.begin(), now.end());
   }
   return outcome;

@@ -49,7 +49,7 @@ template <class T, class Space>
 template <class T, class Body>
 void for_row_vectors(const Cpu& backend, Index rows, Index width, const Body& body) {
   const Pieces pieces(rows, 16);
-  parallel_for(backend, pieces.pieces, [&](Index piece) {
+  parallel_for(for_elements(backend, rows * width), pieces.pieces, [&](Index piece) {
     for (Index r = pieces.begin(piece); r < pieces.end(piece); ++r)
       for_each_vector<T>(width, [&](Index i, Index n) { body(r, i, n); });
   });
