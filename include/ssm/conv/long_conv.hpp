@@ -13,6 +13,7 @@
 #include "ssm/conv/long_conv_types.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -400,5 +401,10 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
     for (Index l = 0; din.kernel && l < inputs.kernel.extent(1); ++l) din.kernel(c, l) = w.dtaps(l);
   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(long_conv, LongConv, float)
+SSM_INSTANCE_OPERATION(long_conv, LongConv, double)
+#endif
 
 }  // namespace ssm

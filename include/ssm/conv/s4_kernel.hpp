@@ -15,6 +15,7 @@
 #include "ssm/conv/s4_truncate.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -135,5 +136,10 @@ void s4_kernel_backward(const Cpu& backend, const S4KernelInputs<T>& inputs, con
         if (to.delta) to.delta(c) = static_cast<T>(delta);
       });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(s4_kernel, S4Kernel, float)
+SSM_INSTANCE_OPERATION(s4_kernel, S4Kernel, double)
+#endif
 
 }  // namespace ssm

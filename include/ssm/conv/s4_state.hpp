@@ -12,6 +12,7 @@
 #include "ssm/conv/s4_kernel_types.hpp"
 #include "ssm/conv/s4_state_types.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -149,5 +150,10 @@ void s4_pass_state_backward(const Cpu& backend, const S4StateInputs<T>& inputs,
         pass.end_backward(c, din.model);
       });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(s4_pass_state, S4State, float)
+SSM_INSTANCE_OPERATION(s4_pass_state, S4State, double)
+#endif
 
 }  // namespace ssm

@@ -12,6 +12,7 @@
 #include "ssm/conv/s4d_kernel_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
@@ -262,5 +263,24 @@ void dss_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inpu
                                      scratch, mode);
   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(s4d_kernel, DiagonalKernel, float)
+SSM_INSTANCE_OPERATION(s4d_kernel, DiagonalKernel, double)
+SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<float>&, const DssKernelOptions&,
+                             const DiagonalKernelOutputs<float>&, DiagonalKernelScratch<float>&);
+SSM_INSTANCE void dss_kernel_backward(const Cpu&, const DiagonalKernelInputs<float>&,
+                                      const DssKernelOptions&,
+                                      const DiagonalKernelOutputGradients<float>&,
+                                      const DiagonalKernelInputGradients<float>&,
+                                      DiagonalKernelScratch<float>&);
+SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<double>&, const DssKernelOptions&,
+                             const DiagonalKernelOutputs<double>&, DiagonalKernelScratch<double>&);
+SSM_INSTANCE void dss_kernel_backward(const Cpu&, const DiagonalKernelInputs<double>&,
+                                      const DssKernelOptions&,
+                                      const DiagonalKernelOutputGradients<double>&,
+                                      const DiagonalKernelInputGradients<double>&,
+                                      DiagonalKernelScratch<double>&);
+#endif
 
 }  // namespace ssm

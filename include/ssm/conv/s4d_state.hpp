@@ -9,6 +9,7 @@
 #include "ssm/conv/s4d_state_types.hpp"
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -176,5 +177,10 @@ void s4d_pass_state_backward(const Cpu& backend, const DiagonalStateInputs<T>& i
     });
   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(s4d_pass_state, DiagonalState, float)
+SSM_INSTANCE_OPERATION(s4d_pass_state, DiagonalState, double)
+#endif
 
 }  // namespace ssm

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
@@ -179,5 +180,12 @@ void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& wei
   detail::add_mamba_lm(commit, directory, weights, matrices);
   commit.finish();
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE MambaLM<float> load_mamba_lm<float>(const std::filesystem::path&);
+SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<float>&, DType);
+SSM_INSTANCE MambaLM<double> load_mamba_lm<double>(const std::filesystem::path&);
+SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<double>&, DType);
+#endif
 
 }  // namespace ssm

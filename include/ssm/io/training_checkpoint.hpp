@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
@@ -199,5 +200,19 @@ template <class T>
   });
   return checkpoint;
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE Trainer<MambaLM<float>>::Trainer(MambaLM<float>, const TrainerOptions&);
+SSM_INSTANCE TextTrainer<MambaLM<float>>::TextTrainer(MambaLM<float>, const TextTrainerOptions&);
+SSM_INSTANCE TrainingReport TextTrainer<MambaLM<float>>::step(const Cpu&,
+                                                              std::span<const unsigned char>);
+SSM_INSTANCE TextTrainer<MambaLM<float>> start_training(const MambaLMConfig&,
+                                                        const TextTrainerOptions&);
+SSM_INSTANCE void save_training(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
+                                const std::map<std::string, std::string>&);
+SSM_INSTANCE void save_run(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
+                           const std::map<std::string, std::string>&, DType);
+SSM_INSTANCE TrainingCheckpoint<float> load_training(const std::filesystem::path&);
+#endif
 
 }  // namespace ssm

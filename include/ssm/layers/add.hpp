@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/layers/add_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -43,5 +44,10 @@ void add_step(const AddInputs<T>& inputs, const AddOptions&,
     detail::for_each_vector<T>(y.extent(1),
                                [&](Index i, Index n) { detail::add_at<T>(inputs, y, r, i, n); });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_FORWARD(add, Add, float)
+SSM_INSTANCE_FORWARD(add, Add, double)
+#endif
 
 }  // namespace ssm

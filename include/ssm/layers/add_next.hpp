@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -106,5 +107,10 @@ void add_next_backward(const Cpu& backend, const AddNextInputs<T>& inputs, const
                              dx(b, t, c) = before < 0 ? T(0) : dy(b, before, c);
                          });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(add_next, AddNext, float)
+SSM_INSTANCE_OPERATION(add_next, AddNext, double)
+#endif
 
 }  // namespace ssm

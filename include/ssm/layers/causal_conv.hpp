@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -320,5 +321,14 @@ void causal_conv_step(const CausalConvStepInputs<T>& inputs, const CausalConvOpt
       });
   }
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(causal_conv, CausalConv, float)
+SSM_INSTANCE_OPERATION(causal_conv, CausalConv, double)
+SSM_INSTANCE void causal_conv_step(const CausalConvStepInputs<float>&, const CausalConvOptions&,
+                                   const View<float, 3>&, const View<float, 2>&) noexcept;
+SSM_INSTANCE void causal_conv_step(const CausalConvStepInputs<double>&, const CausalConvOptions&,
+                                   const View<double, 3>&, const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

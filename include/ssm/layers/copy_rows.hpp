@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/copy_rows_types.hpp"
@@ -25,5 +26,10 @@ void copy_rows(const Cpu& backend, const CopyRowsInputs<T>& inputs, const CopyRo
       std::copy_n(x.data() + i * x.stride(0), x.extent(1), y.data() + i * y.stride(0));
   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_FORWARD(copy_rows, CopyRows, float)
+SSM_INSTANCE_FORWARD(copy_rows, CopyRows, double)
+#endif
 
 }  // namespace ssm

@@ -6,6 +6,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/cross_entropy_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -86,5 +87,14 @@ double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
   for (const double loss : scratch.losses) total += loss;
   return counted == 0 ? 0 : total / static_cast<double>(counted);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE double cross_entropy(const Cpu&, const CrossEntropyInputs<float>&,
+                                  const CrossEntropyOptions&, const CrossEntropyOutputs<float>&,
+                                  CrossEntropyScratch<float>&);
+SSM_INSTANCE double cross_entropy(const Cpu&, const CrossEntropyInputs<double>&,
+                                  const CrossEntropyOptions&, const CrossEntropyOutputs<double>&,
+                                  CrossEntropyScratch<double>&);
+#endif
 
 }  // namespace ssm

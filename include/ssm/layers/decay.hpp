@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/layers/decay_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
@@ -31,5 +32,10 @@ void decay_backward(const Cpu&, const DecayInputs<T>& inputs, const DecayOptions
       detail::array(output_gradients.A.data(), count) *
       -detail::array(inputs.A_log.data(), count).exp();
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(decay, Decay, float)
+SSM_INSTANCE_OPERATION(decay, Decay, double)
+#endif
 
 }  // namespace ssm

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/hash.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/dropout_types.hpp"
@@ -73,5 +74,10 @@ void dropout_backward(const Cpu& backend, const DropoutInputs<T>& inputs,
   detail::apply_dropout<T>("dropout_backward", backend, "the gradient of y", output_gradients.y,
                            options, "the gradient of x", input_gradients.x);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(dropout, Dropout, float)
+SSM_INSTANCE_OPERATION(dropout, Dropout, double)
+#endif
 
 }  // namespace ssm

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/embedding_types.hpp"
@@ -82,5 +83,10 @@ void embedding_step(const EmbeddingStepInputs<T>& inputs, const EmbeddingOptions
   for (Index b = 0; b < batch; ++b)
     std::copy_n(weight.data() + tokens(b) * weight.stride(0), width, detail::at(y, b, 0));
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(embedding, Embedding, float)
+SSM_INSTANCE_OPERATION(embedding, Embedding, double)
+#endif
 
 }  // namespace ssm

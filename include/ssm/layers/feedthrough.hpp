@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -116,5 +117,10 @@ void feedthrough_backward(const Cpu& backend, const FeedthroughInputs<T>& inputs
   }
   detail::add_feedthrough<T>(backend, dy, D, din.u);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(feedthrough, Feedthrough, float)
+SSM_INSTANCE_OPERATION(feedthrough, Feedthrough, double)
+#endif
 
 }  // namespace ssm

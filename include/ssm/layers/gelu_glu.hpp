@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/gelu_glu_types.hpp"
@@ -127,5 +128,12 @@ void glu_step(const GluInputs<T>& inputs, const GluOptions&,
     detail::for_each_vector<T>(y.extent(1),
                                [&](Index i, Index n) { detail::glu_at<T>(inputs.x, y, r, i, n); });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(gelu, Gelu, float)
+SSM_INSTANCE_OPERATION(glu, Glu, float)
+SSM_INSTANCE_OPERATION(gelu, Gelu, double)
+SSM_INSTANCE_OPERATION(glu, Glu, double)
+#endif
 
 }  // namespace ssm

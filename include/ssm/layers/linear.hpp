@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/layers/linear_types.hpp"
 #include "ssm/layers/matmul.hpp"
@@ -94,5 +95,14 @@ void linear_step(const LinearInputs<T, Host, W>& inputs, const LinearOptions& op
     if (inputs.bias) detail::array(row, y.extent(1)) += as_eigen(inputs.bias).array();
   }
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(linear, Linear, float)
+SSM_INSTANCE_OPERATION(linear, Linear, double)
+SSM_INSTANCE void linear_step(const LinearInputs<float>&, const LinearOptions&,
+                              const View<float, 2>&) noexcept;
+SSM_INSTANCE void linear_step(const LinearInputs<double>&, const LinearOptions&,
+                              const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ssm/core/copy.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/decay.hpp"
@@ -492,5 +493,22 @@ class MambaStepper {
   Tensor<T, 2> projected_, u_, parameters_, delta_, y_, A_;
   DecayScratch<T> decay_;
 };
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(Mamba<float>)
+SSM_INSTANCE Mamba<float>::Mamba(const MambaConfig&);
+SSM_INSTANCE void initialize(Mamba<float>&, std::uint64_t, Index);
+SSM_INSTANCE MambaStepper<float, Tensor<float, 2>>::MambaStepper(const Mamba<float>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::update(const Mamba<float>&);
+SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::advance(const View<const float, 2>&, MambaState<float>&,
+                                            const View<float, 2>&) noexcept;
+SSM_INSTANCE_LAYER(Mamba<double>)
+SSM_INSTANCE Mamba<double>::Mamba(const MambaConfig&);
+SSM_INSTANCE void initialize(Mamba<double>&, std::uint64_t, Index);
+SSM_INSTANCE MambaStepper<double, Tensor<double, 2>>::MambaStepper(const Mamba<double>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::update(const Mamba<double>&);
+SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::advance(const View<const double, 2>&, MambaState<double>&,
+                                            const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/mean_over_time_types.hpp"
@@ -66,5 +67,10 @@ void mean_over_time_backward(const Cpu& backend, const MeanOverTimeInputs<T>& in
           detail::array(dy.data() + s * dy.stride(0), width) * share;
   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(mean_over_time, MeanOverTime, float)
+SSM_INSTANCE_OPERATION(mean_over_time, MeanOverTime, double)
+#endif
 
 }  // namespace ssm

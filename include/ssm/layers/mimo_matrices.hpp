@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -182,5 +183,12 @@ void output_matrix_backward(const Cpu&, const OutputMatrixInputs<T>& inputs,
       din.C(c, n, 1) = T(-2) * dout.rows(c, 2 * n + 1);
     }
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(input_matrix, InputMatrix, float)
+SSM_INSTANCE_OPERATION(output_matrix, OutputMatrix, float)
+SSM_INSTANCE_OPERATION(input_matrix, InputMatrix, double)
+SSM_INSTANCE_OPERATION(output_matrix, OutputMatrix, double)
+#endif
 
 }  // namespace ssm

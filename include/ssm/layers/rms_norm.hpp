@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/rms_norm_types.hpp"
@@ -116,5 +117,14 @@ void rms_norm_step(const RmsNormInputs<T>& inputs, const RmsNormOptions& options
     detail::rms_norm_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight.data(),
                          y.extent(1), static_cast<T>(options.epsilon), y.data() + i * y.stride(0));
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(rms_norm, RmsNorm, float)
+SSM_INSTANCE_OPERATION(rms_norm, RmsNorm, double)
+SSM_INSTANCE void rms_norm_step(const RmsNormInputs<float>&, const RmsNormOptions&,
+                                const View<float, 2>&) noexcept;
+SSM_INSTANCE void rms_norm_step(const RmsNormInputs<double>&, const RmsNormOptions&,
+                                const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

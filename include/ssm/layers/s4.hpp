@@ -12,6 +12,7 @@
 #include "ssm/conv/s4_kernel.hpp"
 #include "ssm/conv/s4_state.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -271,5 +272,10 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
                         {gradients.log_decay, gradients.frequency, gradients.log_delta},
                         scratch.modes);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(S4<float>)
+SSM_INSTANCE_LAYER(S4<double>)
+#endif
 
 }  // namespace ssm

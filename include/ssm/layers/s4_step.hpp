@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ssm/conv/detail/dplr_powers.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -133,5 +134,16 @@ void step(S4Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& i
           S4State<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
   stepper(input, state, output);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S4Stepper<float>::S4Stepper(const S4<float>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S4Stepper<float>::update(const S4<float>&);
+SSM_INSTANCE void S4Stepper<float>::operator()(const View<const float, 2>&, S4State<float>&,
+                                            const View<float, 2>&) noexcept;
+SSM_INSTANCE S4Stepper<double>::S4Stepper(const S4<double>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S4Stepper<double>::update(const S4<double>&);
+SSM_INSTANCE void S4Stepper<double>::operator()(const View<const double, 2>&, S4State<double>&,
+                                            const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

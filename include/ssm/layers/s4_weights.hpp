@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "ssm/conv/s4_truncate.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -290,5 +291,12 @@ void s4_change_rate(S4<T>& layer, double rate) {
     }
   }
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S4<float>::S4(const S4Config&);
+SSM_INSTANCE void initialize(S4<float>&, std::uint64_t, Index);
+SSM_INSTANCE S4<double>::S4(const S4Config&);
+SSM_INSTANCE void initialize(S4<double>&, std::uint64_t, Index);
+#endif
 
 }  // namespace ssm

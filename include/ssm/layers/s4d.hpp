@@ -10,6 +10,7 @@
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/conv/s4d_state.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -298,5 +299,10 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
       {.lambda = first.dlambda, .delta = first.ddelta, .B = dB},
       {gradients.log_decay, gradients.frequency, gradients.log_delta, dB}, scratch.modes);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(S4d<float>)
+SSM_INSTANCE_LAYER(S4d<double>)
+#endif
 
 }  // namespace ssm

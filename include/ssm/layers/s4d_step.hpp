@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -115,5 +116,16 @@ void step(S4dStepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& 
           S4dState<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
   stepper(input, state, output);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S4dStepper<float>::S4dStepper(const S4d<float>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S4dStepper<float>::update(const S4d<float>&);
+SSM_INSTANCE void S4dStepper<float>::operator()(const View<const float, 2>&, S4dState<float>&,
+                                            const View<float, 2>&) const noexcept;
+SSM_INSTANCE S4dStepper<double>::S4dStepper(const S4d<double>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S4dStepper<double>::update(const S4d<double>&);
+SSM_INSTANCE void S4dStepper<double>::operator()(const View<const double, 2>&, S4dState<double>&,
+                                            const View<double, 2>&) const noexcept;
+#endif
 
 }  // namespace ssm

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -197,5 +198,12 @@ template <class T>
 void initialize(S4d<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S4d<float>::S4d(const S4dConfig&);
+SSM_INSTANCE void initialize(S4d<float>&, std::uint64_t, Index);
+SSM_INSTANCE S4d<double>::S4d(const S4dConfig&);
+SSM_INSTANCE void initialize(S4d<double>&, std::uint64_t, Index);
+#endif
 
 }  // namespace ssm

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -225,5 +226,10 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
       scratch.modes);
   feedthrough_backward(backend, {u, layer.D}, {}, {dy}, {du, gradients.D}, scratch.feedthrough);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(S5<float>)
+SSM_INSTANCE_LAYER(S5<double>)
+#endif
 
 }  // namespace ssm

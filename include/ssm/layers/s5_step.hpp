@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -126,5 +127,16 @@ void step(S5Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& i
           S5State<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
   stepper(input, state, output);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S5Stepper<float>::S5Stepper(const S5<float>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S5Stepper<float>::update(const S5<float>&);
+SSM_INSTANCE void S5Stepper<float>::operator()(const View<const float, 2>&, S5State<float>&,
+                                            const View<float, 2>&) noexcept;
+SSM_INSTANCE S5Stepper<double>::S5Stepper(const S5<double>&, Index, const LayerOptions<>&);
+SSM_INSTANCE void S5Stepper<double>::update(const S5<double>&);
+SSM_INSTANCE void S5Stepper<double>::operator()(const View<const double, 2>&, S5State<double>&,
+                                            const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -169,5 +170,12 @@ template <class T>
 void initialize(S5<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, s4d_modes<double>(S4dInit::legs, layer.config.state), seed);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE S5<float>::S5(const S5Config&);
+SSM_INSTANCE void initialize(S5<float>&, std::uint64_t, Index);
+SSM_INSTANCE S5<double>::S5(const S5Config&);
+SSM_INSTANCE void initialize(S5<double>&, std::uint64_t, Index);
+#endif
 
 }  // namespace ssm

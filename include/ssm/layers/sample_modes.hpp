@@ -7,6 +7,7 @@
 
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
@@ -157,5 +158,10 @@ void sample_modes_backward(
     if (din.log_delta) din.log_delta(c) = static_cast<T>(by_delta * delta);
   }
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(sample_modes, SampleModes, float)
+SSM_INSTANCE_OPERATION(sample_modes, SampleModes, double)
+#endif
 
 }  // namespace ssm

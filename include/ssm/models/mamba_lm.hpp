@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/residual.hpp"
@@ -92,5 +93,56 @@ template <class T>
   result.dt_rank = block.rank() == (config.width() + 15) / 16 ? 0 : block.rank();
   return result;
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(Residual<Mamba<float>>)
+SSM_INSTANCE_LAYER(Stack<Residual<Mamba<float>>>)
+SSM_INSTANCE void forward(const Cpu&, const MambaLM<float>&, const View<const Token, 2>&,
+                          Maybe<StateOf<MambaLM<float>>>, const OutputOf<MambaLM<float>>&,
+                          const OptionsOf<MambaLM<float>>&, ScratchOf<MambaLM<float>>&);
+SSM_INSTANCE void backward(const Cpu&, const MambaLM<float>&, const View<const Token, 2>&,
+                           Maybe<StateOf<MambaLM<float>>>, const InputOf<MambaLM<float>>&, MambaLM<float>&,
+                           const OptionsOf<MambaLM<float>>&, ScratchOf<MambaLM<float>>&);
+SSM_INSTANCE double loss(const Cpu&, const MambaLM<float>&, const View<const Token, 2>&,
+                         const View<const Token, 2>&, Maybe<StateOf<MambaLM<float>>>,
+                         Maybe<MambaLM<float>>, const OptionsOf<MambaLM<float>>&,
+                         ScratchOf<MambaLM<float>>&);
+SSM_INSTANCE MambaLM<float>::LanguageModel(const MambaLM<float>::Config&);
+SSM_INSTANCE Stack<Residual<Mamba<float>>>::Stack(const StackConfig<Residual<Mamba<float>>>&);
+SSM_INSTANCE StackState<Residual<Mamba<float>>> make_state(const Stack<Residual<Mamba<float>>>&, Index);
+SSM_INSTANCE void initialize(MambaLM<float>&, std::uint64_t);
+SSM_INSTANCE LanguageModelStepper<Residual<Mamba<float>>>::LanguageModelStepper(const MambaLM<float>&,
+                                                                             Index,
+                                                                             const LayerOptions<>&);
+SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::update(const MambaLM<float>&);
+SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::advance(
+    const View<const Token, 1>&, StackState<Residual<Mamba<float>>>&, const View<float, 2>&) noexcept;
+SSM_INSTANCE MambaLM<float>::Config mamba_lm_config<float>(const MambaLMConfig&);
+SSM_INSTANCE MambaLMConfig published_config(const MambaLM<float>::Config&);
+SSM_INSTANCE_LAYER(Residual<Mamba<double>>)
+SSM_INSTANCE_LAYER(Stack<Residual<Mamba<double>>>)
+SSM_INSTANCE void forward(const Cpu&, const MambaLM<double>&, const View<const Token, 2>&,
+                          Maybe<StateOf<MambaLM<double>>>, const OutputOf<MambaLM<double>>&,
+                          const OptionsOf<MambaLM<double>>&, ScratchOf<MambaLM<double>>&);
+SSM_INSTANCE void backward(const Cpu&, const MambaLM<double>&, const View<const Token, 2>&,
+                           Maybe<StateOf<MambaLM<double>>>, const InputOf<MambaLM<double>>&, MambaLM<double>&,
+                           const OptionsOf<MambaLM<double>>&, ScratchOf<MambaLM<double>>&);
+SSM_INSTANCE double loss(const Cpu&, const MambaLM<double>&, const View<const Token, 2>&,
+                         const View<const Token, 2>&, Maybe<StateOf<MambaLM<double>>>,
+                         Maybe<MambaLM<double>>, const OptionsOf<MambaLM<double>>&,
+                         ScratchOf<MambaLM<double>>&);
+SSM_INSTANCE MambaLM<double>::LanguageModel(const MambaLM<double>::Config&);
+SSM_INSTANCE Stack<Residual<Mamba<double>>>::Stack(const StackConfig<Residual<Mamba<double>>>&);
+SSM_INSTANCE StackState<Residual<Mamba<double>>> make_state(const Stack<Residual<Mamba<double>>>&, Index);
+SSM_INSTANCE void initialize(MambaLM<double>&, std::uint64_t);
+SSM_INSTANCE LanguageModelStepper<Residual<Mamba<double>>>::LanguageModelStepper(const MambaLM<double>&,
+                                                                             Index,
+                                                                             const LayerOptions<>&);
+SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::update(const MambaLM<double>&);
+SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::advance(
+    const View<const Token, 1>&, StackState<Residual<Mamba<double>>>&, const View<double, 2>&) noexcept;
+SSM_INSTANCE MambaLM<double>::Config mamba_lm_config<double>(const MambaLMConfig&);
+SSM_INSTANCE MambaLMConfig published_config(const MambaLM<double>::Config&);
+#endif
 
 }  // namespace ssm

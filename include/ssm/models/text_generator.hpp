@@ -9,10 +9,12 @@
 #include <vector>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/models/language_model.hpp"
+#include "ssm/models/mamba_lm.hpp"
 #include "ssm/models/sampling.hpp"
 
 namespace ssm {
@@ -130,5 +132,20 @@ TextGenerator(LanguageModel<Layer>) -> TextGenerator<Layer>;
 /// Deduces the type of the layers from the model.
 template <class Layer>
 TextGenerator(LanguageModel<Layer>, SamplingOptions) -> TextGenerator<Layer>;
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE TextGenerator<Residual<Mamba<float>>>::TextGenerator(MambaLM<float>, const SamplingOptions&,
+                                                               const Cpu&);
+SSM_INSTANCE void TextGenerator<Residual<Mamba<float>>>::read(std::string_view);
+SSM_INSTANCE void TextGenerator<Residual<Mamba<float>>>::read(const View<const Token, 1>&);
+SSM_INSTANCE Token TextGenerator<Residual<Mamba<float>>>::next();
+SSM_INSTANCE std::string TextGenerator<Residual<Mamba<float>>>::write(std::size_t);
+SSM_INSTANCE TextGenerator<Residual<Mamba<double>>>::TextGenerator(MambaLM<double>, const SamplingOptions&,
+                                                               const Cpu&);
+SSM_INSTANCE void TextGenerator<Residual<Mamba<double>>>::read(std::string_view);
+SSM_INSTANCE void TextGenerator<Residual<Mamba<double>>>::read(const View<const Token, 1>&);
+SSM_INSTANCE Token TextGenerator<Residual<Mamba<double>>>::next();
+SSM_INSTANCE std::string TextGenerator<Residual<Mamba<double>>>::write(std::size_t);
+#endif
 
 }  // namespace ssm

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/sequences.hpp"
@@ -93,5 +94,12 @@ void recurrence(const Cpu& backend, const DiagonalScanInputs<T, K>& inputs,
                                     return std::pair{a_bar(c, n), b_bar(c, n)};
                                   });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, float, float)
+SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, float, std::complex<float>)
+SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, double, double)
+SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, double, std::complex<double>)
+#endif
 
 }  // namespace ssm

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/chunked_scan.hpp"
 #include "ssm/scan/detail/diagonal_scan_checks.hpp"
@@ -73,5 +74,12 @@ void diagonal_scan_backward(
                                    .backward(output_gradients, input_gradients);
                              });
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, float, float)
+SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, float, std::complex<float>)
+SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, double, double)
+SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, double, std::complex<double>)
+#endif
 
 }  // namespace ssm

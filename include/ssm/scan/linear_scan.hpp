@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/linear_scan_checks.hpp"
@@ -208,5 +209,12 @@ void linear_scan_backward(
                                          detail::packed_state(input_gradients.initial_state, s)},
                                         scratch);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(linear_scan, LinearScan, float)
+SSM_INSTANCE_OPERATION(linear_scan, LinearScan, double)
+SSM_INSTANCE_OPERATION(linear_scan, LinearScan, std::complex<float>)
+SSM_INSTANCE_OPERATION(linear_scan, LinearScan, std::complex<double>)
+#endif
 
 }  // namespace ssm

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"
 #include "ssm/scan/detail/selective_scan_fast.hpp"
 #include "ssm/scan/selective_scan_reference.hpp"
@@ -75,5 +76,12 @@ void selective_scan_backward(
   selective_scan_reference_backward(backend, inputs, options, output_gradients, input_gradients,
                                     scratch);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, float, float)
+SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, double, double)
+SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, float, std::complex<float>)
+SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, double, std::complex<double>)
+#endif
 
 }  // namespace ssm

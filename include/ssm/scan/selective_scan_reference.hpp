@@ -6,6 +6,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
@@ -314,5 +315,12 @@ void selective_scan_reference_backward(
   });
   detail::sum_panels(backend, scratch.partials.data(), panels, sizes, din);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, float, float)
+SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, double, double)
+SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, float, std::complex<float>)
+SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, double, std::complex<double>)
+#endif
 
 }  // namespace ssm

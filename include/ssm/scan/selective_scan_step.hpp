@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/error.hpp"
@@ -197,5 +198,14 @@ void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
   for (Index b = 0; b < batch; ++b)
     for (Index c = 0; c < channels; ++c) detail::step_channel(in, options, b, c, state, y);
 }
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE void selective_scan_step(const SelectiveScanStepInputs<float>&,
+                                      const SelectiveScanOptions&, const View<float, 3>&,
+                                      const View<float, 2>&) noexcept;
+SSM_INSTANCE void selective_scan_step(const SelectiveScanStepInputs<double>&,
+                                      const SelectiveScanOptions&, const View<double, 3>&,
+                                      const View<double, 2>&) noexcept;
+#endif
 
 }  // namespace ssm
