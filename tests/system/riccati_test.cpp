@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "ssm/system/lqr.hpp"
+#include "ssm/system/lyapunov.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
 #include "support/random.hpp"

@@ -16,7 +16,7 @@ namespace {
 template <class T>
 double plain_norm(const ToyWeights<T>& weights) {
   double sum = 0;
-  parameters(weights, [&](const auto&, const auto& tensor, const auto&, bool) {
+  ssm::parameters(weights, [&](const auto&, const auto& tensor, const auto&, bool) {
     for (T x : tensor) sum += static_cast<double>(x) * static_cast<double>(x);
   });
   return std::sqrt(sum);
