@@ -20,6 +20,7 @@
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/phi.hpp"
+#include "ssm/core/print.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"

@@ -15,3 +15,4 @@
 #include "ssm/scan/selective_scan_step.hpp"
 #include "ssm/scan/simulate.hpp"
 #include "ssm/scan/simulate_varying.hpp"
+#include "ssm/scan/simulation.hpp"

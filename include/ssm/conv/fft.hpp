@@ -12,10 +12,12 @@
 #include <unsupported/Eigen/FFT>
 #include <vector>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The smallest multiple of 4 that is at least n and has no prime factor above 5: a length whose
 /// transform is fast.
@@ -29,9 +31,11 @@ namespace ssm {
 }
 
 /// The longest transform of RealFft. Eigen's transform counts in int, up to four times the length.
-inline constexpr Index longest_fft = std::numeric_limits<int>::max() / 4;
+inline constexpr Index longest_fft = (std::numeric_limits<int>::max)() / 4;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 [[nodiscard]] constexpr bool has_large_factor(Index n) noexcept {
   for (Index factor = 2; factor <= 50; ++factor)
@@ -53,7 +57,9 @@ inline void check_fft_length(std::string_view function, std::string_view argumen
                  "at most " + std::to_string(longest_fft / 2) + " for such a length");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The discrete Fourier transform of real sequences, X_k = Σ_t x_t e^{−2πikt/n} for k = 0 … n/2.
 ///
@@ -145,4 +151,5 @@ class RealFft {
   Index chirp_n_ = 0;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -14,6 +14,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -21,8 +22,8 @@
 #include "ssm/core/view.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// How long the pieces of a convolution are; `size` is that of a transform, 0 for direct sums.
 struct LongConvPlan {
@@ -36,6 +37,7 @@ struct LongConvSequence {
   LongConvPlan plan;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 
 template <class T>
@@ -54,13 +56,14 @@ struct LongConvScratch<T, Host> {
 };
 
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// @throws DomainError where the method needs a transform that is longer than there is
 template <class T>
 LongConvPlan plan_long_conv(std::string_view name, ConvMethod method, Index length, Index taps) {
   constexpr Index few_taps = sizeof(T) == 4 ? 192 : 96, transforms_of = 4;  // as measured
   const bool automatic = method == ConvMethod::automatic;
-  if (method == ConvMethod::direct || (automatic && std::min(taps, length) <= few_taps))
+  if (method == ConvMethod::direct || (automatic && (std::min)(taps, length) <= few_taps))
     return {taps, 0, length};
   // 0 stands for a transform that is too long
   const auto size_for = [](Index least) {
@@ -68,9 +71,9 @@ LongConvPlan plan_long_conv(std::string_view name, ConvMethod method, Index leng
     return size > longest_fft ? 0 : size;
   };
   const bool countable = length <= longest_fft && taps <= longest_fft;
-  const Index whole = countable ? size_for(std::max<Index>(length, 1) + taps - 1) : 0;
+  const Index whole = countable ? size_for((std::max<Index>)(length, 1) + taps - 1) : 0;
   const Index piece =
-      taps > longest_fft ? 0 : size_for(std::max<Index>(transforms_of * taps, 1024));
+      taps > longest_fft ? 0 : size_for((std::max<Index>)(transforms_of * taps, 1024));
   if (whole == 0 && piece == 0)
     throw_domain(name, "taps", std::to_string(taps),
                  "at most " + std::to_string(longest_fft / transforms_of) +
@@ -176,7 +179,7 @@ class LongConv {
       return;
     }
     for (Index begin = 0; begin < length; begin += w.plan.chunk) {
-      const Index count = std::min(w.plan.chunk, length - begin);
+      const Index count = (std::min)(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
       multiply(w.input.size(), w.input.data(), w.kernel.data(), w.output.data());
       w.fft.inverse(w.plan.size, w.output.data(), w.time.data());
@@ -199,7 +202,7 @@ class LongConv {
       return;
     }
     for (Index begin = 0; begin < length; begin += w.plan.chunk) {
-      const Index count = std::min(w.plan.chunk, length - begin);
+      const Index count = (std::min)(w.plan.chunk, length - begin);
       transform(w, w.past.data() + begin, before + count, 0, w.input);
       transform(w, w.y.data() + begin, count, before, w.output);
       multiply_backward(w.input.size(), w.input.data(), w.kernel.data(), w.dkernel.data(),
@@ -265,7 +268,7 @@ class LongConv {
 template <class T, class Body>
 void for_conv_channels(const Cpu& backend, Index channels, LongConvScratch<T>& scratch,
                        const Body& body) {
-  const Index runs = std::min<Index>(channels, backend.thread_count());
+  const Index runs = (std::min<Index>)(channels, backend.thread_count());
   if (static_cast<Index>(scratch.threads.size()) < runs)
     scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
@@ -274,7 +277,9 @@ void for_conv_channels(const Cpu& backend, Index channels, LongConvScratch<T>& s
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The causal convolution of every channel with a kernel of its own,
 ///
@@ -407,4 +412,5 @@ SSM_INSTANCE_OPERATION(long_conv, LongConv, float)
 SSM_INSTANCE_OPERATION(long_conv, LongConv, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

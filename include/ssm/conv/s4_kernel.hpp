@@ -16,6 +16,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -31,6 +32,7 @@ struct S4KernelScratch<T, Host> {
 };
 
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T, class Kernel>
 S4KernelShape check_s4_kernel(std::string_view name, const S4KernelInputs<T>& in,
@@ -55,7 +57,7 @@ void for_s4_channels(const Cpu& backend, const S4KernelShape& shape, const S4Ker
           std::tan(std::numbers::pi * static_cast<double>(j) / static_cast<double>(shape.length));
     all_scratch.length = shape.length;
   }
-  const Index runs = std::min<Index>(shape.channels, backend.thread_count());
+  const Index runs = (std::min<Index>)(shape.channels, backend.thread_count());
   if (static_cast<Index>(all_scratch.threads.size()) < runs)
     all_scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
@@ -68,7 +70,9 @@ void for_s4_channels(const Cpu& backend, const S4KernelShape& shape, const S4Ker
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The convolution kernel of S4, K_l = C A_bar^l B_bar for l = 0 … L − 1, with A_bar and B_bar of
 /// the bilinear step. It is computed from its Fourier transform at ω_j = e^{−2πij/L} (Gu, Goel & Ré
@@ -142,4 +146,5 @@ SSM_INSTANCE_OPERATION(s4_kernel, S4Kernel, float)
 SSM_INSTANCE_OPERATION(s4_kernel, S4Kernel, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -13,6 +13,7 @@
 #include "ssm/conv/s4_state_types.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -26,6 +27,7 @@ struct S4StateScratch<T, Host> {
 };
 
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 std::array<Index, 3> check_s4_state(std::string_view name, const S4StateInputs<T>& in,
@@ -71,7 +73,7 @@ void for_s4_states(const Cpu& backend, const S4StateInputs<T>& in, const S4State
                    const Body& body) {
   const Index channels = in.u.extent(2);
   const Index longest = longest_sequence(in.sequences, in.u.extent(1));
-  const Index runs = std::min<Index>(channels, backend.thread_count());
+  const Index runs = (std::min<Index>)(channels, backend.thread_count());
   if (static_cast<Index>(scratch.threads.size()) < runs)
     scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
@@ -84,7 +86,9 @@ void for_s4_states(const Cpu& backend, const S4StateInputs<T>& in, const S4State
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Adds the effect of an initial state to the output of an S4 convolution, and computes the final
 /// state. A convolution with the kernel of s4_kernel starts from a state of zero and gives no
@@ -156,4 +160,5 @@ SSM_INSTANCE_OPERATION(s4_pass_state, S4State, float)
 SSM_INSTANCE_OPERATION(s4_pass_state, S4State, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -5,11 +5,13 @@
 #include <concepts>
 #include <string>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/discretize/dplr_step.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// C (I + sign · A_bar^length) of one channel.
 ///
@@ -74,4 +76,5 @@ template <std::floating_point T>
   return result;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -13,6 +13,7 @@
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
@@ -29,6 +30,7 @@ struct DiagonalKernelScratch<T, Host> {
 };
 
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// A mode's share 2 Re(C B g z^l) in the kernel: z and g, and if asked for their slopes.
 struct KernelMode {
@@ -68,11 +70,11 @@ inline KernelMode bilinear_mode(std::complex<double> lambda, double delta, bool)
 /// (e^x − 1)/((e^{Lx} − 1) λ) = φ₁(x)/(L λ φ₁(Lx)) with x = Δλ, for Re λ < 0.
 inline KernelMode dss_mode(std::complex<double> lambda, double delta, double L, bool slopes) {
   const std::complex<double> x = lambda * delta;
-  const auto [z, near] = exp_and_phi1(x);
-  const std::complex<double> far = exp_and_phi1(L * x)[1], g = near / (L * lambda * far);
+  const auto [z, nearby] = exp_and_phi1(x);
+  const std::complex<double> distant = exp_and_phi1(L * x)[1], g = nearby / (L * lambda * distant);
   if (!slopes) return {z, g};
   const std::complex<double> slope =
-      phi1_derivative(x) / near - L * phi1_derivative(L * x) / far;  // of log(φ₁(x)/φ₁(Lx))
+      phi1_derivative(x) / nearby - L * phi1_derivative(L * x) / distant;  // of log(φ₁(x)/φ₁(Lx))
   return {z, g, delta * z, lambda * z, g * (delta * slope - 1.0 / lambda), g * lambda * slope};
 }
 
@@ -81,7 +83,7 @@ template <class T, class Body>
 void for_kernel_channels(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
                          DiagonalKernelScratch<T>& scratch, const Body& body) {
   const Index channels = inputs.lambda.extent(0), modes = inputs.lambda.extent(1);
-  const Index runs = std::min<Index>(channels, backend.thread_count());
+  const Index runs = (std::min<Index>)(channels, backend.thread_count());
   if (static_cast<Index>(scratch.threads.size()) < runs)
     scratch.threads.resize(static_cast<std::size_t>(runs));
   scratch.modes.resize({runs, 5, modes});
@@ -169,14 +171,16 @@ void with_dss_mode(std::string_view name, const DiagonalKernelInputs<T>& in,
     for (Index n = 0; n < in.lambda.extent(1); ++n)
       if (in.lambda(c, n).real() >= T(0))
         throw_domain(name, "Re lambda", std::to_string(in.lambda(c, n).real()), "< 0");
-  const Index normalized = options.length > 0 ? options.length : std::max<Index>(length, 1);
+  const Index normalized = options.length > 0 ? options.length : (std::max<Index>)(length, 1);
   const auto L = static_cast<double>(normalized);
   body([L](std::complex<double> lambda, double delta, bool slopes) {
     return dss_mode(lambda, delta, L, slopes);
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The convolution kernel of S4D (Gu, Gupta, Goel & Ré 2022, section 3),
 ///
@@ -267,15 +271,17 @@ void dss_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inpu
 #if SSM_HAS_LIBRARY
 SSM_INSTANCE_OPERATION(s4d_kernel, DiagonalKernel, float)
 SSM_INSTANCE_OPERATION(s4d_kernel, DiagonalKernel, double)
-SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<float>&, const DssKernelOptions&,
-                             const DiagonalKernelOutputs<float>&, DiagonalKernelScratch<float>&);
+SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<float>&,
+                             const DssKernelOptions&, const DiagonalKernelOutputs<float>&,
+                             DiagonalKernelScratch<float>&);
 SSM_INSTANCE void dss_kernel_backward(const Cpu&, const DiagonalKernelInputs<float>&,
                                       const DssKernelOptions&,
                                       const DiagonalKernelOutputGradients<float>&,
                                       const DiagonalKernelInputGradients<float>&,
                                       DiagonalKernelScratch<float>&);
-SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<double>&, const DssKernelOptions&,
-                             const DiagonalKernelOutputs<double>&, DiagonalKernelScratch<double>&);
+SSM_INSTANCE void dss_kernel(const Cpu&, const DiagonalKernelInputs<double>&,
+                             const DssKernelOptions&, const DiagonalKernelOutputs<double>&,
+                             DiagonalKernelScratch<double>&);
 SSM_INSTANCE void dss_kernel_backward(const Cpu&, const DiagonalKernelInputs<double>&,
                                       const DssKernelOptions&,
                                       const DiagonalKernelOutputGradients<double>&,
@@ -283,4 +289,5 @@ SSM_INSTANCE void dss_kernel_backward(const Cpu&, const DiagonalKernelInputs<dou
                                       DiagonalKernelScratch<double>&);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,13 +10,14 @@
 #include "ssm/conv/vandermonde.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// z^n by squaring, n ≥ 0.
 inline std::complex<double> power(std::complex<double> z, Index n) noexcept {
@@ -32,7 +33,9 @@ void add_row(const Tensor<T, 1>& row, const View<T, 1>& to) noexcept {
   for (Index t = 0; t < to.extent(0); ++t) to(t) += from[t];
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Adds the effect of an initial state to the output of an S4D convolution, and computes the final
 /// state. A convolution with the kernel of s4d_kernel starts from a state of zero and gives no
@@ -183,4 +186,5 @@ SSM_INSTANCE_OPERATION(s4d_pass_state, DiagonalState, float)
 SSM_INSTANCE_OPERATION(s4d_pass_state, DiagonalState, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

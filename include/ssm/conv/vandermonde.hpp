@@ -7,12 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Scratch memory of one thread for the sums over powers of modes from which kernels are made. It
 /// grows to the largest call.
@@ -23,7 +25,9 @@ struct VandermondeScratch {
   Tensor<T, 1> row;        ///< a sequence of one channel, for the caller
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// c (rows, cols) = a (rows, inner) b (inner, cols), row-major without gaps; cols is a multiple of
 /// product_cols<T>. A block of c stays in registers over the whole of the inner extent.
@@ -64,7 +68,7 @@ template <class T>
 class Vandermonde {
  public:
   Vandermonde(Index modes, Index length) : modes_(modes), length_(length) {
-    const auto wanted = static_cast<std::uint64_t>(std::max<Index>(1, length / 128));
+    const auto wanted = static_cast<std::uint64_t>((std::max<Index>)(1, length / 128));
     cols_ = std::clamp<Index>(static_cast<Index>(std::bit_ceil(wanted)), product_cols<T>, 256);
     rows_ = (length + cols_ - 1) / cols_;
     width_ = (4 * modes + product_cols<T> - 1) / product_cols<T> * product_cols<T>;
@@ -98,7 +102,7 @@ class Vandermonde {
         multiply(u_re, u_im, step_re, step_im);
       }
       row_block_product(left, powers, block, 2 * modes_, cols_);
-      const Index begin = i * cols_, count = std::min(R * cols_, length_ - begin);
+      const Index begin = i * cols_, count = (std::min)(R * cols_, length_ - begin);
       if (K.stride(0) == 1)
         std::copy_n(block, count, K.data() + begin);
       else
@@ -144,7 +148,7 @@ class Vandermonde {
     std::fill_n(a_re, modes_, 1.0);
     std::fill_n(a_im, modes_, 0.0);  // b = z^{M−1} serves i = 1
     for (Index i = 0; i < rows_; i += R) {
-      const Index begin = i * cols_, count = std::min(R * cols_, length_ - begin);
+      const Index begin = i * cols_, count = (std::min)(R * cols_, length_ - begin);
       for (Index l = 0; l < count; ++l) left[l] = g(begin + l);
       std::fill_n(left + count, R * cols_ - count, T(0));
       row_block_product(left, powers, block, cols_, width_);
@@ -213,5 +217,6 @@ class Vandermonde {
   Index width_;        // 4 modes, padded
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 }  // namespace ssm

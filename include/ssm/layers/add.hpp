@@ -4,13 +4,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/layers/add_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 [[gnu::always_inline]] inline void add_at(const AddInputs<T>& in, const View<T, 2>& y, Index r,
@@ -19,7 +20,9 @@ template <class T>
   (Vec<T>::load(at(in.a, r, i), n) + b).store(at(y, r, i), n);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = a + b, a residual connection. It has no backward pass: the gradients of a and of b are that
 /// of y.
@@ -50,4 +53,5 @@ SSM_INSTANCE_FORWARD(add, Add, float)
 SSM_INSTANCE_FORWARD(add, Add, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

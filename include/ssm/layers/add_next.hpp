@@ -6,12 +6,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What add_next reads.
 template <class T, class Space = Host>
@@ -46,7 +48,9 @@ struct AddNextInputGradients {
 template <class T, class Space = Host>
 struct AddNextScratch {};
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Calls body(row, t, next) for every step of every sequence, `next` where the step after it lies,
 /// or −1 after the last.
@@ -61,7 +65,9 @@ void for_next_steps(const Cpu& backend, const Sequences<Host>& sequences, Index 
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y_t += x_{t+1}: adds to every step of a sequence the value of the step after it, and nothing to
 /// the last step. Bidirectional layers use it: when x are the outputs of a pass that runs from the
@@ -113,4 +119,5 @@ SSM_INSTANCE_OPERATION(add_next, AddNext, float)
 SSM_INSTANCE_OPERATION(add_next, AddNext, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -5,6 +5,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -13,8 +14,8 @@
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Row i of the state of sequence s; null if the state is absent.
 template <class T>
@@ -119,7 +120,7 @@ class CausalConv {
 
  private:
   void fill_taps(Tensor<T, 1>& taps) {
-    taps.resize({std::max(taps.size(), (width + 1) * channels)});
+    taps.resize({(std::max)(taps.size(), (width + 1) * channels)});
     T* tap = taps.data();
     for (Index j = 0; j < width; ++j)
       for (Index c = 0; c < channels; ++c) *tap++ = in.weight(c, j);
@@ -129,7 +130,7 @@ class CausalConv {
 
   void fill_heads(Tensor<T, 1>& heads) {
     const Index past = width - 1;
-    heads.resize({std::max(heads.size(), sequences * 2 * past * channels)});
+    heads.resize({(std::max)(heads.size(), sequences * 2 * past * channels)});
     T* head = heads.data();
     for (Index s = 0; s < sequences; ++s) {
       const SequenceSpan steps = span(s);
@@ -147,7 +148,9 @@ class CausalConv {
   const T* heads_ = nullptr;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The causal depthwise convolution (every channel by itself) with bias:
 ///
@@ -255,7 +258,7 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
       const T* dfinal = kept < 0 ? nullptr : detail::state_row(dfinals, s, kept);
       detail::for_each_vector<T>(channels, [&](Index c, Index n) {
         auto sum = dfinal ? Vec::load(dfinal + c, n) : Vec(T(0));
-        for (Index u = std::max<Index>(done, 0); u < std::min(done + width, span.length()); ++u)
+        for (Index u = (std::max<Index>)(done, 0); u < (std::min)(done + width, span.length()); ++u)
           sum = fma(Vec::load(conv.tap(done + past - u) + c, n), Vec::load(g(u) + c, n), sum);
         sum.store(dx + c, n);
       });
@@ -263,13 +266,13 @@ void causal_conv_backward(const Cpu& backend, const CausalConvInputs<T>& inputs,
   };
 
   const detail::Pieces rows(conv.batch * conv.length, 32);
-  scratch.partials.resize({std::max(scratch.partials.size(), rows.pieces * (share + ring))});
+  scratch.partials.resize({(std::max)(scratch.partials.size(), rows.pieces * (share + ring))});
   parallel_for(for_elements(backend, inputs.x.size(), 1.0), rows.pieces, [&](Index piece) {
     T* partial = scratch.partials.data() + piece * (share + ring);
     std::fill_n(partial, share, T(0));
     for (Index i = rows.begin(piece); i < rows.end(piece);) {
       const auto at = conv.position(i);
-      const Index count = std::min(rows.end(piece), at.span.row * conv.length + at.span.end) - i;
+      const Index count = (std::min)(rows.end(piece), at.span.row * conv.length + at.span.end) - i;
       const Index begin = inputs.sequences.reversed ? at.time - (count - 1) : at.time;
       run(at.sequence, at.span, begin, begin + count, partial);
       i += count;
@@ -331,4 +334,5 @@ SSM_INSTANCE void causal_conv_step(const CausalConvStepInputs<double>&, const Ca
                                    const View<double, 3>&, const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -4,11 +4,13 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/copy_rows_types.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// y = x, row by row.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
@@ -32,4 +34,5 @@ SSM_INSTANCE_FORWARD(copy_rows, CopyRows, float)
 SSM_INSTANCE_FORWARD(copy_rows, CopyRows, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

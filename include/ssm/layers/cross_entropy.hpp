@@ -7,13 +7,14 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/cross_entropy_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Σ_v e^{x_v − top} of a row; the terms go to `terms` unless it is null, which may be x.
 template <class T>
@@ -32,7 +33,9 @@ T sum_of_exponentials(const T* x, Index count, T top, T* terms) noexcept {
   return sum(total);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The mean over all targets of −log softmax(logits)[target], in nats, and its gradient: row r of
 /// dlogits is (softmax(logits) − e) / count, where e is 1 at the target of row r and 0 elsewhere,
@@ -97,4 +100,5 @@ SSM_INSTANCE double cross_entropy(const Cpu&, const CrossEntropyInputs<double>&,
                                   CrossEntropyScratch<double>&);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -2,10 +2,12 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/layers/decay_types.hpp"
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// A = −exp(A_log), the diagonal A of Mamba, which is negative for every A_log (Gu & Dao 2023,
 /// section 3.6). Cost: one exponential for each element.
@@ -38,4 +40,5 @@ SSM_INSTANCE_OPERATION(decay, Decay, float)
 SSM_INSTANCE_OPERATION(decay, Decay, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,12 +10,13 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/dropout_types.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// y ← x m/(1 − p)
 template <class T>
@@ -49,7 +50,9 @@ void apply_dropout(std::string_view function, const Cpu& backend, std::string_vi
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = x m/(1 − p), where m is 0 for the elements that are dropped and 1 for the others. Calls with
 /// the same options and extents drop the same elements. With p = 0 it copies x, or does nothing
@@ -80,4 +83,5 @@ SSM_INSTANCE_OPERATION(dropout, Dropout, float)
 SSM_INSTANCE_OPERATION(dropout, Dropout, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -6,11 +6,13 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/embedding_types.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// y(b, t) = weight(tokens(b, t)): for each token its row of the table.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
@@ -89,4 +91,5 @@ SSM_INSTANCE_OPERATION(embedding, Embedding, float)
 SSM_INSTANCE_OPERATION(embedding, Embedding, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -8,6 +8,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -15,6 +16,7 @@
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What feedthrough reads.
 template <class T, class Space = Host>
@@ -49,12 +51,15 @@ struct FeedthroughInputGradients {
 template <class T, class Space = Host>
 struct FeedthroughScratch;
 
+}  // namespace SSM_DETAIL_ISA
+
 template <class T>
 struct FeedthroughScratch<T, Host> {
   Tensor<T, 2> partials;  ///< (pieces, width): shares of the gradient of D
 };
 
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// y += D u
 template <class T>
@@ -66,7 +71,9 @@ void add_feedthrough(const Cpu& backend, const View<const T, 2>& u, const View<c
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y += D u, element by element: the part of an output that is its own input times D.
 /// Cost: one multiply-add for each element. The bits are the same for every number of threads.
@@ -123,4 +130,5 @@ SSM_INSTANCE_OPERATION(feedthrough, Feedthrough, float)
 SSM_INSTANCE_OPERATION(feedthrough, Feedthrough, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

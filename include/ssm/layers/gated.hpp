@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
@@ -17,6 +18,7 @@
 #include "ssm/layers/residual.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer, class Matrix>
 class GatedStepper;
@@ -92,9 +94,7 @@ struct Gated {
 
   Gated() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
-  explicit Gated(const Config& c) : config(c), mixer(c.mixer) {
-    resize_parameters(*this);
-  }
+  explicit Gated(const Config& c) : config(c), mixer(c.mixer) { resize_parameters(*this); }
 };
 
 /// The block of S4: a residual block around a gated layer.
@@ -250,4 +250,5 @@ class GatedStepper {
   Tensor<T, 2> mixed_, projected_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -4,12 +4,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/gelu_glu_types.hpp"
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// σ's argument q in gelu(x) = x σ(q), q = 2√(2/π) (x + 0.044715 x³), and dq/dx.
 template <class T>
@@ -38,7 +40,9 @@ template <class T>
   (a * sigmoid(g)).store(at(y, r, i), n);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = gelu(x) in its tanh form, x σ(2√(2/π) (x + 0.044715 x³)) (Hendrycks & Gimpel 2016, section
 /// 2), within 5e-4 of x Φ(x).
@@ -136,4 +140,5 @@ SSM_INSTANCE_OPERATION(gelu, Gelu, double)
 SSM_INSTANCE_OPERATION(glu, Glu, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -9,6 +9,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/parameters.hpp"
@@ -18,6 +19,7 @@
 #include "ssm/layers/dropout.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How a sequence layer is to run; the options are the same for every layer. A layer that does not
 /// support an option throws a DomainError that says so.
@@ -104,7 +106,9 @@ concept SequenceLayer =
   stepper.update(layer);
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Hands on the room of a scratch that holds nothing of a call, so that layers which run one after
 /// the other need it once: by hand_over_room(from, to), where a layer's scratch has that.
@@ -167,7 +171,9 @@ void check_layer_call(std::string_view function, const L& layer, const InputOf<L
   check_sequences(function, options.sequences, extents[0], extents[1]);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// What a layer supports besides unpacked sequences that run forward in time.
 struct LayerSupports {
@@ -176,7 +182,9 @@ struct LayerSupports {
   bool rate = false;      ///< sample rates other than that of training
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Space>
 void check_supports(std::string_view function, const LayerOptions<Space>& options,
@@ -209,7 +217,9 @@ void check_state(std::string_view function, std::string_view argument, const L& 
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// A note in the scratch of a layer of the forward pass that filled it: batch, length and
 /// sequences.
@@ -250,4 +260,5 @@ void check_backward(std::string_view function, const L& layer, const InputOf<L>&
   call.check(function, "forward", {batch, input.extent(1), sequences});
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

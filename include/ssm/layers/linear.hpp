@@ -2,13 +2,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/layers/linear_types.hpp"
 #include "ssm/layers/matmul.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Products with the matrix of a linear map, for each way W to keep one. A specialization makes
 /// `linear` and `linear_step` work with another.
@@ -28,7 +29,9 @@ struct LinearProduct<T, View<const T, 2>> {
   }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = x Wᵀ + b for every row of x, or with Write::accumulate y += x Wᵀ + b.
 ///
@@ -105,4 +108,5 @@ SSM_INSTANCE void linear_step(const LinearInputs<double>&, const LinearOptions&,
                               const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,6 +10,7 @@
 
 #include "ssm/core/copy.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/decay.hpp"
@@ -21,6 +22,7 @@
 #include "ssm/scan/selective_scan.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T, class Matrix>
 class MambaStepper;
@@ -176,7 +178,7 @@ void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   detail::InitialDraws draws(seed);
   const MambaConfig& c = layer.config;
   const auto inverse_root = [](Index n) {
-    return 1 / std::sqrt(static_cast<double>(std::max<Index>(n, 1)));
+    return 1 / std::sqrt(static_cast<double>((std::max<Index>)(n, 1)));
   };
   draws.uniform(layer.in_proj, inverse_root(c.width));
   draws.uniform(layer.conv_weight, inverse_root(c.conv_width));
@@ -185,7 +187,7 @@ void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   draws.uniform(layer.dt_proj, inverse_root(c.rank()));
   for (T& x : layer.dt_bias) {
     const double step = std::exp(draws.uniform(std::log(1e-3), std::log(1e-1)));
-    x = static_cast<T>(inverse_softplus(std::max(step, 1e-4)));
+    x = static_cast<T>(inverse_softplus((std::max)(step, 1e-4)));
   }
   for (Index i = 0; i < c.channels(); ++i)
     for (Index n = 0; n < c.state; ++n)
@@ -194,7 +196,9 @@ void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   draws.uniform(layer.out_proj, inverse_root(c.channels()) * inverse_root(depth));
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The arrays of a block as its operations see them: columns of (batch · length, …) matrices.
 template <class T, class Space>
@@ -273,7 +277,9 @@ void check_mamba_state(std::string_view function, const MambaConfig& c, Index se
               std::array<Index, 3>{sequences, c.channels(), c.state});
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs a Mamba block over sequences of any length, from any state. A sequence may be split
 /// anywhere: passing the state from one part to the next gives the same output.
@@ -498,17 +504,22 @@ class MambaStepper {
 SSM_INSTANCE_LAYER(Mamba<float>)
 SSM_INSTANCE Mamba<float>::Mamba(const MambaConfig&);
 SSM_INSTANCE void initialize(Mamba<float>&, std::uint64_t, Index);
-SSM_INSTANCE MambaStepper<float, Tensor<float, 2>>::MambaStepper(const Mamba<float>&, Index, const LayerOptions<>&);
+SSM_INSTANCE MambaStepper<float, Tensor<float, 2>>::MambaStepper(const Mamba<float>&, Index,
+                                                                 const LayerOptions<>&);
 SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::update(const Mamba<float>&);
-SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::advance(const View<const float, 2>&, MambaState<float>&,
-                                            const View<float, 2>&) noexcept;
+SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::advance(const View<const float, 2>&,
+                                                                 MambaState<float>&,
+                                                                 const View<float, 2>&) noexcept;
 SSM_INSTANCE_LAYER(Mamba<double>)
 SSM_INSTANCE Mamba<double>::Mamba(const MambaConfig&);
 SSM_INSTANCE void initialize(Mamba<double>&, std::uint64_t, Index);
-SSM_INSTANCE MambaStepper<double, Tensor<double, 2>>::MambaStepper(const Mamba<double>&, Index, const LayerOptions<>&);
+SSM_INSTANCE MambaStepper<double, Tensor<double, 2>>::MambaStepper(const Mamba<double>&, Index,
+                                                                   const LayerOptions<>&);
 SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::update(const Mamba<double>&);
-SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::advance(const View<const double, 2>&, MambaState<double>&,
-                                            const View<double, 2>&) noexcept;
+SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::advance(const View<const double, 2>&,
+                                                                   MambaState<double>&,
+                                                                   const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -12,6 +13,7 @@
 #include "ssm/layers/detail/rows.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// dst (m, n) ← or += lhs (m, k) · rhs (k, n), on the calling thread.
 ///
@@ -87,7 +89,7 @@ void multiply_deep(const Cpu& backend, const View<const T, 2>& lhs, const View<c
   const Pieces rows(m, 128, 4);
   const Pieces depth(lhs.extent(1), 512, 16 / rows.pieces);
   if (depth.pieces == 1) return multiply<T>(backend, lhs, rhs, dst, write);
-  partials.resize({std::max(partials.size(), depth.pieces * m * n)});
+  partials.resize({(std::max)(partials.size(), depth.pieces * m * n)});
   parallel_for(backend, depth.pieces * rows.pieces, [&](Index task) {
     const Index d = task / rows.pieces, r = task % rows.pieces;
     multiply_piece<T>(
@@ -120,4 +122,5 @@ void multiply_vector(const View<const T, 2>& matrix, const T* x, T* y, Write wri
   output.noalias() += weight * input;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

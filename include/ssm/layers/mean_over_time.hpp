@@ -2,13 +2,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/mean_over_time_types.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// 1/length, and 0 for no step.
 template <class T>
@@ -16,7 +17,9 @@ template <class T>
   return span.length() > 0 ? T(1) / static_cast<T>(span.length()) : T(0);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = the mean of x over the steps of each sequence, 0 for a sequence without steps. Steps are
 /// summed in the order of memory. An x that is NaN or infinite affects the mean of its own sequence
@@ -73,4 +76,5 @@ SSM_INSTANCE_OPERATION(mean_over_time, MeanOverTime, float)
 SSM_INSTANCE_OPERATION(mean_over_time, MeanOverTime, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

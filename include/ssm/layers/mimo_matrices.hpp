@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/detail/rows.hpp"
@@ -17,6 +18,7 @@
 /// The matrices are small compared with sequences, so these operations run on the calling thread.
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What input_matrix reads.
 template <class T, class Space = Host>
@@ -140,7 +142,9 @@ struct OutputMatrixInputGradients {
 template <class T, class Space = Host>
 struct OutputMatrixScratch {};
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class C, class Rows>
 void check_output_matrix(std::string_view function, const C& c, const Rows& rows,
@@ -149,7 +153,9 @@ void check_output_matrix(std::string_view function, const C& c, const Rows& rows
   check_shape(function, "rows", rows, std::array<Index, 2>{extents[0], 2 * extents[1]});
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Turns a complex C into real rows, 2 Re C and −2 Im C of each mode in turn. Times the states x,
 /// with real and imaginary parts in turn, they give 2 Re(C x).
@@ -191,4 +197,5 @@ SSM_INSTANCE_OPERATION(input_matrix, InputMatrix, double)
 SSM_INSTANCE_OPERATION(output_matrix, OutputMatrix, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,15 +7,19 @@
 #include <utility>
 #include <variant>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/layer.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class First, class... Rest>
 class OneOfStepper;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Calls body(index) with the index of the alternative that a variant holds, as a constant.
 template <class Variant, class Body>
@@ -30,7 +34,9 @@ decltype(auto) with_index(const Variant& variant, const Body& body) {
   return search(search, std::integral_constant<std::size_t, 0>());
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The configuration of a layer that is of one of several kinds.
 template <class First, class... Rest>
@@ -136,7 +142,9 @@ void initialize(OneOf<First, Rest...>& layer, std::uint64_t seed, Index depth = 
   std::visit([&](auto& kind) { initialize(kind, seed, depth); }, layer.kind);
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The state of the alternative `I`, if there is one.
 template <std::size_t I, class First, class... Rest>
@@ -149,7 +157,9 @@ template <std::size_t I, class First, class... Rest>
   return Maybe<Kind>(std::get<I>(state->kind));
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs the layer. @throws as its kind does, and ShapeError for a state of another kind
 template <class Backend, class First, class... Rest>
@@ -236,4 +246,5 @@ class OneOfStepper {
   Kinds kind_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
 #include "ssm/layers/detail/product.hpp"
@@ -16,6 +17,7 @@
 #include "ssm/layers/linear.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class ProjectedStepper;
@@ -76,9 +78,7 @@ struct Projected {
 
   Projected() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
-  explicit Projected(const Config& c) : config(c), inner(c.inner) {
-    resize_parameters(*this);
-  }
+  explicit Projected(const Config& c) : config(c), inner(c.inner) { resize_parameters(*this); }
 };
 
 /// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
@@ -118,7 +118,9 @@ void initialize(Projected<Layer>& layer, std::uint64_t seed, Index depth = 1) {
   initialize(layer.inner, ~seed, depth);
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 [[nodiscard]] std::array<Index, 3> inner_extents(const Projected<Layer>& layer,
@@ -126,7 +128,9 @@ template <class Layer>
   return {input.extent(0), input.extent(1), width_of(layer.config.inner)};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs a projected layer over sequences. @throws as the layer inside does
 template <class Backend, class Layer>
@@ -234,4 +238,5 @@ class ProjectedStepper {
   Tensor<T, 2> encoded_, mixed_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/copy_rows.hpp"
@@ -15,6 +16,7 @@
 #include "ssm/layers/rms_norm.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class ResidualStepper;
@@ -86,9 +88,7 @@ struct Residual {
 
   Residual() = default;
   /// A layer of this configuration, its parameters zero. @throws as the layer inside does
-  explicit Residual(const Config& c) : config(c), mixer(c.mixer) {
-    resize_parameters(*this);
-  }
+  explicit Residual(const Config& c) : config(c), mixer(c.mixer) { resize_parameters(*this); }
 };
 
 /// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
@@ -231,4 +231,5 @@ class ResidualStepper {
   Tensor<T, 2> normed_, mixed_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

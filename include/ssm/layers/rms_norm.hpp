@@ -7,13 +7,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/rms_norm_types.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// One row of rms_norm; returns the inverse root mean square.
 template <class T>
@@ -24,7 +25,9 @@ T rms_norm_row(const T* x, const T* weight, Index width, T epsilon, T* y) noexce
   return inverse_rms;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4). The
 /// scratch keeps 1/r for rms_norm_backward.
@@ -39,7 +42,7 @@ void rms_norm(const Cpu& backend, const RmsNormInputs<T>& inputs, const RmsNormO
   detail::check_rms_norm_output("rms_norm", inputs, y);
   const auto epsilon = static_cast<T>(options.epsilon);
   const Index width = x.extent(1);
-  scratch.inverse_rms.resize({std::max(scratch.inverse_rms.size(), x.extent(0))});
+  scratch.inverse_rms.resize({(std::max)(scratch.inverse_rms.size(), x.extent(0))});
   scratch.extents = x.extents();
   T* inverse_rms = scratch.inverse_rms.data();
   const detail::Pieces pieces(x.extent(0), 16);
@@ -76,7 +79,7 @@ void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
                         "one that rms_norm filled with x " + detail::to_string(x.extents()));
   const Index width = x.extent(1);
   const detail::Pieces pieces(x.extent(0), 16);
-  scratch.partials.resize({std::max(scratch.partials.size(), pieces.pieces * width)});
+  scratch.partials.resize({(std::max)(scratch.partials.size(), pieces.pieces * width)});
   const auto w = detail::array(inputs.weight.data(), width);
   const T* inverse_rms = scratch.inverse_rms.data();
   parallel_for(for_elements(backend, x.size(), 0.8), pieces.pieces, [&](Index piece) {
@@ -127,4 +130,5 @@ SSM_INSTANCE void rms_norm_step(const RmsNormInputs<double>&, const RmsNormOptio
                                 const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -13,6 +13,7 @@
 #include "ssm/conv/s4_state.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -27,6 +28,7 @@
 #include "ssm/layers/sample_modes.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What forward of an S4 layer leaves for backward, and scratch memory for both. It grows to the
 /// largest call.
@@ -62,7 +64,9 @@ struct S4Scratch {
   /// @endcond
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Makes scratch.C the C̃ of the weights at another rate, unless it is that already.
 template <class T>
@@ -114,10 +118,12 @@ Index check_s4_call(std::string_view function, const S4<T>& layer, const InputOf
                  "at most " + std::to_string(config.length) +
                      ", which C is truncated for (s4_double_length doubles that, and a state "
                      "carries on from piece to piece)");
-  return std::max<Index>(longest, 1);
+  return (std::max<Index>)(longest, 1);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S4 layer over sequences; see S4 for the equations.
 ///
@@ -278,4 +284,5 @@ SSM_INSTANCE_LAYER(S4<float>)
 SSM_INSTANCE_LAYER(S4<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -11,6 +11,7 @@
 
 #include "ssm/conv/detail/dplr_powers.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -19,6 +20,7 @@
 #include "ssm/layers/s4_weights.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S4 layer step by step. It holds the sampled system of every channel in double, and
 /// refers to the layer, whose D it reads and which must outlive it.
@@ -139,11 +141,12 @@ void step(S4Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& i
 SSM_INSTANCE S4Stepper<float>::S4Stepper(const S4<float>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S4Stepper<float>::update(const S4<float>&);
 SSM_INSTANCE void S4Stepper<float>::operator()(const View<const float, 2>&, S4State<float>&,
-                                            const View<float, 2>&) noexcept;
+                                               const View<float, 2>&) noexcept;
 SSM_INSTANCE S4Stepper<double>::S4Stepper(const S4<double>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S4Stepper<double>::update(const S4<double>&);
 SSM_INSTANCE void S4Stepper<double>::operator()(const View<const double, 2>&, S4State<double>&,
-                                            const View<double, 2>&) noexcept;
+                                                const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -11,6 +11,7 @@
 
 #include "ssm/conv/s4_truncate.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -19,6 +20,7 @@
 #include "ssm/system/dplr.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The configuration of an S4 layer.
 struct S4Config {
@@ -57,7 +59,9 @@ struct S4Scratch;
 template <class T>
 class S4Stepper;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 inline void check_s4_config(std::string_view function, const S4Config& c) {
   check_even(function, c.state);
@@ -66,7 +70,9 @@ inline void check_s4_config(std::string_view function, const S4Config& c) {
   if (c.length < 1) throw_domain(function, "length", std::to_string(c.length), "at least 1");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The S4 layer (Gu, Goel & Ré 2022). It holds its weights, or the gradient of a loss with respect
 /// to them. Every channel is a system of its own,
@@ -137,7 +143,9 @@ void tensors(S4State<T>& state, Visit&& visit) {
   visit("x", state.x);
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 void check_s4(std::string_view function, const S4<T>& layer) {
@@ -193,7 +201,9 @@ void set_s4_output(S4<T>& w, Index direction, Index channel, const DplrStep<doub
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Draws the weights of an S4 layer (Gu, Goel & Ré 2022): Λ, P and B from `form`, C complex normal
 /// of variance 1, D normal, Δ log-uniform in [delta_min, delta_max]. Decays below 1e-4, such as
@@ -220,7 +230,7 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
       const double decay = -form.lambda(n).real();
       if (!(decay > -1e-6))
         detail::throw_domain(function, "Re lambda", std::to_string(-decay), "at most 0");
-      layer.log_decay(c, n) = static_cast<T>(std::log(std::max(decay, slowest)));
+      layer.log_decay(c, n) = static_cast<T>(std::log((std::max)(decay, slowest)));
       layer.frequency(c, n) = static_cast<T>(form.lambda(n).imag());
       layer.B(c, n, 0) = static_cast<T>(form.B(n).real());
       layer.B(c, n, 1) = static_cast<T>(form.B(n).imag());
@@ -299,4 +309,5 @@ SSM_INSTANCE S4<double>::S4(const S4Config&);
 SSM_INSTANCE void initialize(S4<double>&, std::uint64_t, Index);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -11,6 +11,7 @@
 #include "ssm/conv/s4d_state.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -27,6 +28,7 @@
 #include "ssm/scan/diagonal_scan.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What forward of an S4D layer leaves for backward, and scratch memory for both. It grows to the
 /// largest call.
@@ -59,7 +61,9 @@ struct S4dScratch {
   /// @endcond
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// One direction of an S4D layer.
 template <class Backend, class T>
@@ -173,11 +177,14 @@ SampleModesInputs<T> s4d_modes_of(const S4d<T>& layer) {
 
 /// For an input whose longest sequence has this many steps.
 inline SampleModesOptions s4d_sampling(const S4dConfig& config, double rate, Index longest) {
-  const Index dss_length = config.dss_length > 0 ? config.dss_length : std::max<Index>(longest, 1);
+  const Index dss_length =
+      config.dss_length > 0 ? config.dss_length : (std::max<Index>)(longest, 1);
   return {rate, config.method, config.dss ? dss_length : 0};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S4D layer over sequences; see S4d for the equations and S4dForm for how it computes.
 ///
@@ -305,4 +312,5 @@ SSM_INSTANCE_LAYER(S4d<float>)
 SSM_INSTANCE_LAYER(S4d<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -16,6 +17,7 @@
 #include "ssm/layers/sample_modes.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S4D layer step by step. It holds the sampled modes, and refers to the layer, whose C and
 /// D it reads and which must outlive it.
@@ -121,11 +123,12 @@ void step(S4dStepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& 
 SSM_INSTANCE S4dStepper<float>::S4dStepper(const S4d<float>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S4dStepper<float>::update(const S4d<float>&);
 SSM_INSTANCE void S4dStepper<float>::operator()(const View<const float, 2>&, S4dState<float>&,
-                                            const View<float, 2>&) const noexcept;
+                                                const View<float, 2>&) const noexcept;
 SSM_INSTANCE S4dStepper<double>::S4dStepper(const S4d<double>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S4dStepper<double>::update(const S4d<double>&);
 SSM_INSTANCE void S4dStepper<double>::operator()(const View<const double, 2>&, S4dState<double>&,
-                                            const View<double, 2>&) const noexcept;
+                                                 const View<double, 2>&) const noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -17,6 +18,7 @@
 #include "ssm/system/dplr.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How an S4D layer is computed. All forms give the same result up to rounding.
 enum class S4dForm {
@@ -78,7 +80,9 @@ struct S4dScratch;
 template <class T>
 class S4dStepper;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 inline void check_s4d_config(std::string_view function, const S4dConfig& c) {
   check_even(function, c.state);
@@ -95,7 +99,9 @@ inline void check_s4d_config(std::string_view function, const S4dConfig& c) {
     throw_domain(function, "dss_length", std::to_string(c.dss_length), "at least 0");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The S4D layer (Gu, Gupta, Goel & Ré 2022). It holds its weights, or the gradient of a loss with
 /// respect to them. Every channel is a diagonal system of its own,
@@ -206,4 +212,5 @@ SSM_INSTANCE S4d<double>::S4d(const S4dConfig&);
 SSM_INSTANCE void initialize(S4d<double>&, std::uint64_t, Index);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -25,6 +26,7 @@
 #include "ssm/scan/linear_scan.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What forward of an S5 layer leaves for backward, and scratch memory for both. It grows to the
 /// largest call.
@@ -57,7 +59,9 @@ struct S5Scratch {
   /// @endcond
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 void check_s5_call(std::string_view function, const S5<T>& layer, const InputOf<S5<T>>& input,
@@ -94,7 +98,9 @@ LinearScanInputs<std::complex<T>> s5_scan_inputs(
   return {{scratch.a_bar.data(), x.extents(), {0, 0, 1}}, x, initial, sequences};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S5 layer over sequences; see S5 for the equations. It computes as a scan. As every input
 /// reaches every state, a convolution would not be cheaper.
@@ -232,4 +238,5 @@ SSM_INSTANCE_LAYER(S5<float>)
 SSM_INSTANCE_LAYER(S5<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -18,6 +19,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The modes of S5, each a group of its own as each has a Δ.
 template <class T>
@@ -29,7 +31,9 @@ SampleModesInputs<T> s5_modes_of(const S5<T>& layer) noexcept {
           {}};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S5 layer step by step. It holds the sampled modes and scratch memory, and refers to the
 /// layer, whose B, C and D it reads and which must outlive it.
@@ -132,11 +136,12 @@ void step(S5Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& i
 SSM_INSTANCE S5Stepper<float>::S5Stepper(const S5<float>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S5Stepper<float>::update(const S5<float>&);
 SSM_INSTANCE void S5Stepper<float>::operator()(const View<const float, 2>&, S5State<float>&,
-                                            const View<float, 2>&) noexcept;
+                                               const View<float, 2>&) noexcept;
 SSM_INSTANCE S5Stepper<double>::S5Stepper(const S5<double>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void S5Stepper<double>::update(const S5<double>&);
 SSM_INSTANCE void S5Stepper<double>::operator()(const View<const double, 2>&, S5State<double>&,
-                                            const View<double, 2>&) noexcept;
+                                                const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

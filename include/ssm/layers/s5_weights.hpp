@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -17,6 +18,7 @@
 #include "ssm/system/dplr.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The configuration of an S5 layer.
 struct S5Config {
@@ -50,14 +52,18 @@ struct S5Scratch;
 template <class T>
 class S5Stepper;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 inline void check_s5_config(std::string_view function, const S5Config& c) {
   check_even(function, c.state);
   check_keeps_output(function, c.method);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The S5 layer (Smith, Warrington & Linderman 2023, section 3). It holds its weights, or the
 /// gradient of a loss with respect to them. It is one diagonal system with `width` inputs and
@@ -157,7 +163,7 @@ void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t 
   const auto normal = [&](auto& tensor, double variance) {
     for (T& x : tensor) x = static_cast<T>(std::sqrt(variance) * draws.normal());
   };
-  normal(layer.B, 0.5 / static_cast<double>(std::max<Index>(s.width, 1)));
+  normal(layer.B, 0.5 / static_cast<double>((std::max<Index>)(s.width, 1)));
   normal(layer.C, 0.5 / static_cast<double>(s.state));
   normal(layer.C_back, 0.5 / static_cast<double>(s.state));
   normal(layer.D, 1);
@@ -178,4 +184,5 @@ SSM_INSTANCE S5<double>::S5(const S5Config&);
 SSM_INSTANCE void initialize(S5<double>&, std::uint64_t, Index);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

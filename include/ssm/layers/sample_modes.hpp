@@ -8,6 +8,7 @@
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/discretize.hpp"
@@ -16,6 +17,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// 1/(e^{LΔλ} − 1), by which DSS of length L scales the B of S4D (Gupta, Gu & Berant 2022,
 /// proposition 1).
@@ -35,7 +37,9 @@ void check_dss_decay(std::string_view function, const SampleModesInputs<T>& in) 
                      "below 0 for dss");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Computes the modes of diagonal systems from the weights of a layer, and samples them:
 ///
@@ -164,4 +168,5 @@ SSM_INSTANCE_OPERATION(sample_modes, SampleModes, float)
 SSM_INSTANCE_OPERATION(sample_modes, SampleModes, double)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,12 +10,14 @@
 #include <vector>
 
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class StackStepper;
@@ -142,7 +144,9 @@ void initialize(Stack<Layer>& stack, std::uint64_t seed, Index depth = 1) {
   initialize(stack, seed, [&](Layer& layer, std::uint64_t s) { initialize(layer, s, all); });
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 void check_stack(std::string_view function, const Stack<Layer>& stack,
@@ -168,7 +172,9 @@ template <class Space>
   return options;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs sequences through every layer in turn.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
@@ -186,7 +192,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
                      {detail::merge_rows(function, "output", output)}, scratch.copy);
   if (const std::size_t kept = options.keep ? count : 1; scratch.layers.size() < kept)
     scratch.layers.resize(kept);
-  if (const std::size_t kept = options.keep ? count - 1 : std::min<std::size_t>(count - 1, 2);
+  if (const std::size_t kept = options.keep ? count - 1 : (std::min<std::size_t>)(count - 1, 2);
       scratch.between.size() < kept)
     scratch.between.resize(kept);
   InputOf<Layer> x = input;
@@ -300,4 +306,5 @@ class StackStepper {
   std::vector<StepperOf<Layer>> steppers_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

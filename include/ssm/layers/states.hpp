@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 
@@ -15,6 +16,7 @@
 /// Operations on the state of any layer or model: a state has one row for each sequence.
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Sets the state of one sequence to that before its first step.
 /// @param sequence which row of the state
@@ -55,4 +57,5 @@ template <class State>
   return result;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

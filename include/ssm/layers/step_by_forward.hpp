@@ -1,12 +1,14 @@
 #pragma once
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/layer.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// A stepper for any layer: a step is a forward pass of length 1 on the calling thread. It owns the
 /// scratch of that pass, and refers to the layer, which must outlive it.
@@ -72,4 +74,5 @@ void step(StepByForward<L>& stepper,
   stepper(input, state, output);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

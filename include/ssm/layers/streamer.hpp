@@ -7,11 +7,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/layer.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs a layer or a stack on a stream: takes a sample or a block of samples, and gives as many. It
 /// owns the layer, its state and all memory. After construction it does not allocate, lock or
@@ -90,4 +92,5 @@ class Streamer {
   typename Layer::State state_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

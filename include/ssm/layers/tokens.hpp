@@ -4,15 +4,19 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// A symbol of a vocabulary, as its number.
 using Token = std::int32_t;
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Throws DomainError for a token that is neither in [0, vocab) nor `allowed`, where that is given.
 inline void check_tokens(std::string_view function, std::string_view argument,
@@ -31,7 +35,9 @@ inline void check_tokens(std::string_view function, std::string_view argument,
 inline void check_tokens(std::string_view, std::string_view, const View<const Token, 2, Device>&,
                          Index, const Token* = nullptr) noexcept {}
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Throws unless every token is in [0, vocab). Call it for tokens that come from users before they
 /// are given to a step, which would end the program instead of throwing.
@@ -52,4 +58,5 @@ inline void require_tokens(const View<const Token, 1>& tokens, Index vocab) {
                            "a token in [0, " + std::to_string(vocab) + ")");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
@@ -18,6 +19,7 @@
 #include "ssm/layers/stack.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class LanguageModelStepper;
@@ -132,7 +134,9 @@ void initialize(LanguageModel<Layer>& model, std::uint64_t seed) {
   initialize(model.backbone, seed);
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// From tokens to what the head reads, in scratch.normed.
 template <class Backend, class Layer>
@@ -154,7 +158,9 @@ void run_backbone(std::string_view function, const Backend& backend,
            {.epsilon = model.config.epsilon}, {w.normed}, w.norm);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Computes, for each token, the logits of the token after it.
 ///
@@ -324,4 +330,5 @@ class LanguageModelStepper {
   Tensor<T, 2> embedded_, stream_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

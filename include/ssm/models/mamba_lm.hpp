@@ -4,12 +4,14 @@
 #include <string_view>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/models/language_model.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The language model of Mamba (Gu & Dao 2023, section 3.4).
 template <class T>
@@ -101,22 +103,24 @@ SSM_INSTANCE void forward(const Cpu&, const MambaLM<float>&, const View<const To
                           Maybe<StateOf<MambaLM<float>>>, const OutputOf<MambaLM<float>>&,
                           const OptionsOf<MambaLM<float>>&, ScratchOf<MambaLM<float>>&);
 SSM_INSTANCE void backward(const Cpu&, const MambaLM<float>&, const View<const Token, 2>&,
-                           Maybe<StateOf<MambaLM<float>>>, const InputOf<MambaLM<float>>&, MambaLM<float>&,
-                           const OptionsOf<MambaLM<float>>&, ScratchOf<MambaLM<float>>&);
+                           Maybe<StateOf<MambaLM<float>>>, const InputOf<MambaLM<float>>&,
+                           MambaLM<float>&, const OptionsOf<MambaLM<float>>&,
+                           ScratchOf<MambaLM<float>>&);
 SSM_INSTANCE double loss(const Cpu&, const MambaLM<float>&, const View<const Token, 2>&,
                          const View<const Token, 2>&, Maybe<StateOf<MambaLM<float>>>,
                          Maybe<MambaLM<float>>, const OptionsOf<MambaLM<float>>&,
                          ScratchOf<MambaLM<float>>&);
 SSM_INSTANCE MambaLM<float>::LanguageModel(const MambaLM<float>::Config&);
 SSM_INSTANCE Stack<Residual<Mamba<float>>>::Stack(const StackConfig<Residual<Mamba<float>>>&);
-SSM_INSTANCE StackState<Residual<Mamba<float>>> make_state(const Stack<Residual<Mamba<float>>>&, Index);
+SSM_INSTANCE StackState<Residual<Mamba<float>>> make_state(const Stack<Residual<Mamba<float>>>&,
+                                                           Index);
 SSM_INSTANCE void initialize(MambaLM<float>&, std::uint64_t);
-SSM_INSTANCE LanguageModelStepper<Residual<Mamba<float>>>::LanguageModelStepper(const MambaLM<float>&,
-                                                                             Index,
-                                                                             const LayerOptions<>&);
+SSM_INSTANCE LanguageModelStepper<Residual<Mamba<float>>>::LanguageModelStepper(
+    const MambaLM<float>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::update(const MambaLM<float>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::advance(
-    const View<const Token, 1>&, StackState<Residual<Mamba<float>>>&, const View<float, 2>&) noexcept;
+    const View<const Token, 1>&, StackState<Residual<Mamba<float>>>&,
+    const View<float, 2>&) noexcept;
 SSM_INSTANCE MambaLM<float>::Config mamba_lm_config<float>(const MambaLMConfig&);
 SSM_INSTANCE MambaLMConfig published_config(const MambaLM<float>::Config&);
 SSM_INSTANCE_LAYER(Residual<Mamba<double>>)
@@ -125,24 +129,27 @@ SSM_INSTANCE void forward(const Cpu&, const MambaLM<double>&, const View<const T
                           Maybe<StateOf<MambaLM<double>>>, const OutputOf<MambaLM<double>>&,
                           const OptionsOf<MambaLM<double>>&, ScratchOf<MambaLM<double>>&);
 SSM_INSTANCE void backward(const Cpu&, const MambaLM<double>&, const View<const Token, 2>&,
-                           Maybe<StateOf<MambaLM<double>>>, const InputOf<MambaLM<double>>&, MambaLM<double>&,
-                           const OptionsOf<MambaLM<double>>&, ScratchOf<MambaLM<double>>&);
+                           Maybe<StateOf<MambaLM<double>>>, const InputOf<MambaLM<double>>&,
+                           MambaLM<double>&, const OptionsOf<MambaLM<double>>&,
+                           ScratchOf<MambaLM<double>>&);
 SSM_INSTANCE double loss(const Cpu&, const MambaLM<double>&, const View<const Token, 2>&,
                          const View<const Token, 2>&, Maybe<StateOf<MambaLM<double>>>,
                          Maybe<MambaLM<double>>, const OptionsOf<MambaLM<double>>&,
                          ScratchOf<MambaLM<double>>&);
 SSM_INSTANCE MambaLM<double>::LanguageModel(const MambaLM<double>::Config&);
 SSM_INSTANCE Stack<Residual<Mamba<double>>>::Stack(const StackConfig<Residual<Mamba<double>>>&);
-SSM_INSTANCE StackState<Residual<Mamba<double>>> make_state(const Stack<Residual<Mamba<double>>>&, Index);
+SSM_INSTANCE StackState<Residual<Mamba<double>>> make_state(const Stack<Residual<Mamba<double>>>&,
+                                                            Index);
 SSM_INSTANCE void initialize(MambaLM<double>&, std::uint64_t);
-SSM_INSTANCE LanguageModelStepper<Residual<Mamba<double>>>::LanguageModelStepper(const MambaLM<double>&,
-                                                                             Index,
-                                                                             const LayerOptions<>&);
+SSM_INSTANCE LanguageModelStepper<Residual<Mamba<double>>>::LanguageModelStepper(
+    const MambaLM<double>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::update(const MambaLM<double>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::advance(
-    const View<const Token, 1>&, StackState<Residual<Mamba<double>>>&, const View<double, 2>&) noexcept;
+    const View<const Token, 1>&, StackState<Residual<Mamba<double>>>&,
+    const View<double, 2>&) noexcept;
 SSM_INSTANCE MambaLM<double>::Config mamba_lm_config<double>(const MambaLMConfig&);
 SSM_INSTANCE MambaLMConfig published_config(const MambaLM<double>::Config&);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

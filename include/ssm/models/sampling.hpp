@@ -9,11 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/embedding.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How the next token is drawn from the logits. The defaults draw from the softmax as it is.
 struct SamplingOptions {
@@ -43,7 +45,7 @@ class Sampler {
       if (!valid) detail::throw_domain("Sampler", argument, std::to_string(value), want);
     };
     check("vocab", static_cast<double>(vocab),
-          vocab >= 1 && vocab <= std::numeric_limits<Token>::max(), "from 1 to 2^31 - 1");
+          vocab >= 1 && vocab <= (std::numeric_limits<Token>::max)(), "from 1 to 2^31 - 1");
     check("temperature", options.temperature,
           std::isfinite(options.temperature) && options.temperature >= 0, "finite, at least 0");
     check("top_k", static_cast<double>(options.top_k), options.top_k >= 0, "at least 0");
@@ -166,4 +168,5 @@ class Sampler {
   std::size_t observed_ = 0;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/cross_entropy.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
@@ -19,6 +20,7 @@
 #include "ssm/layers/stack.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class SequenceClassifierStepper;
@@ -166,7 +168,9 @@ void initialize(SequenceClassifier<Layer>& model, std::uint64_t seed) {
   initialize(model, seed, [&](Layer& layer, std::uint64_t s) { initialize(layer, s, depth); });
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// From sequences to the mean over time, in scratch.pooled.
 template <class Backend, class Layer>
@@ -222,7 +226,9 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
                   {{}, gradients.encoder, gradients.encoder_bias}, w.linear);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Computes the logits of every class for whole sequences. An input that is NaN or infinite affects
 /// all logits of its sequence, and those of no other. Packed sequences, given in options.sequences,
@@ -350,4 +356,5 @@ class SequenceClassifierStepper {
   Tensor<T, 2> encoded_, stream_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,6 +10,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/layer.hpp"
@@ -18,6 +19,7 @@
 #include "ssm/models/sampling.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Generates text with a language model. It reads a prompt of any length in constant memory, and
 /// then gives token after token, each in constant time. It owns the model, its state and all
@@ -80,7 +82,7 @@ class TextGenerator {
     LayerOptions<> options;
     options.keep = false;
     for (Index at = 0; at + 1 < count; at += piece)
-      forward(backend_, *model_, row.slice(1, at, std::min(piece, count - 1 - at)), state_, {},
+      forward(backend_, *model_, row.slice(1, at, (std::min)(piece, count - 1 - at)), state_, {},
               options, scratch_);
     if (count == 0) return;
     token_(0) = tokens(count - 1);
@@ -134,18 +136,21 @@ template <class Layer>
 TextGenerator(LanguageModel<Layer>, SamplingOptions) -> TextGenerator<Layer>;
 
 #if SSM_HAS_LIBRARY
-SSM_INSTANCE TextGenerator<Residual<Mamba<float>>>::TextGenerator(MambaLM<float>, const SamplingOptions&,
-                                                               const Cpu&);
+SSM_INSTANCE TextGenerator<Residual<Mamba<float>>>::TextGenerator(MambaLM<float>,
+                                                                  const SamplingOptions&,
+                                                                  const Cpu&);
 SSM_INSTANCE void TextGenerator<Residual<Mamba<float>>>::read(std::string_view);
 SSM_INSTANCE void TextGenerator<Residual<Mamba<float>>>::read(const View<const Token, 1>&);
 SSM_INSTANCE Token TextGenerator<Residual<Mamba<float>>>::next();
 SSM_INSTANCE std::string TextGenerator<Residual<Mamba<float>>>::write(std::size_t);
-SSM_INSTANCE TextGenerator<Residual<Mamba<double>>>::TextGenerator(MambaLM<double>, const SamplingOptions&,
-                                                               const Cpu&);
+SSM_INSTANCE TextGenerator<Residual<Mamba<double>>>::TextGenerator(MambaLM<double>,
+                                                                   const SamplingOptions&,
+                                                                   const Cpu&);
 SSM_INSTANCE void TextGenerator<Residual<Mamba<double>>>::read(std::string_view);
 SSM_INSTANCE void TextGenerator<Residual<Mamba<double>>>::read(const View<const Token, 1>&);
 SSM_INSTANCE Token TextGenerator<Residual<Mamba<double>>>::next();
 SSM_INSTANCE std::string TextGenerator<Residual<Mamba<double>>>::write(std::size_t);
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

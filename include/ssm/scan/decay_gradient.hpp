@@ -8,6 +8,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
@@ -15,6 +16,7 @@
 #include "ssm/core/view.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What decay_gradient reads: the states of a linear scan whose coefficient a is the same at every
 /// step, and the gradient of its b that linear_scan_backward gave.
@@ -40,10 +42,14 @@ struct DecayGradientOutputs {
 template <class T, class Space = Host>
 struct DecayGradientScratch;
 
+}  // namespace SSM_DETAIL_ISA
+
 template <class T>
 struct DecayGradientScratch<T, Host> {
   Tensor<std::complex<T>, 2> partials;  ///< (pieces, channels)
 };
+
+inline namespace SSM_DETAIL_ISA {
 
 /// The gradient with respect to a coefficient a that is the same at every step of a linear scan
 /// x_t = a x_{t−1} + b_t:
@@ -110,4 +116,5 @@ void decay_gradient(const Cpu& backend, const DecayGradientInputs<T>& inputs,
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

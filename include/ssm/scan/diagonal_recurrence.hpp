@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/sequences.hpp"
@@ -18,6 +19,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs every channel with the (ā, B̄) that `mode_at(row, t, c, n)` gives for its states.
 template <class T, class K, class ModeAt>
@@ -47,7 +49,9 @@ void run_diagonal_recurrence(const Cpu& backend, const DiagonalScanInputs<T, K>&
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs diagonal systems x' = λ x + B u, y = [2 Re] C·x + D u step by step, each channel a system
 /// with one input and one output. The sample time Δ is one number for each channel, or one for each
@@ -102,4 +106,5 @@ SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, double, double)
 SSM_INSTANCE_FORWARD(recurrence, DiagonalScan, double, std::complex<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

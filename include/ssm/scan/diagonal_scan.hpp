@@ -5,12 +5,14 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/chunked_scan.hpp"
 #include "ssm/scan/detail/diagonal_scan_checks.hpp"
 #include "ssm/scan/diagonal_scan_types.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs diagonal time-invariant systems, each channel one with one input and one output, by matrix
 /// products over chunks of time:
@@ -82,4 +84,5 @@ SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, double, double)
 SSM_INSTANCE_OPERATION(diagonal_scan, DiagonalScan, double, std::complex<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

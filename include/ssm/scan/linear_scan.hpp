@@ -7,6 +7,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/linear_scan_checks.hpp"
@@ -15,6 +16,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Sequence s of packed ones, as a batch of one.
 template <class V>
@@ -103,7 +105,9 @@ void run_linear_scan_backward(const Cpu& backend, const LinearScanInputs<K>& inp
                      : scratch.carry(s, 0, c);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The linear scan x_t = a_t x_{t−1} + b_t, computed one element after the other with any strides.
 /// This plain loop defines what linear_scan computes faster.
@@ -217,4 +221,5 @@ SSM_INSTANCE_OPERATION(linear_scan, LinearScan, std::complex<float>)
 SSM_INSTANCE_OPERATION(linear_scan, LinearScan, std::complex<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -11,6 +11,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
@@ -20,6 +21,7 @@
 #include "ssm/system/hippo.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// A summary of the whole past of several streams, updated with every sample: the coefficients c_n
 /// of Legendre polynomials that approximate the past u over (0, t), all of it with equal weight
@@ -119,7 +121,7 @@ class OnlineProjection {
   void project(const Cpu& backend, const std::type_identity_t<View<const T, 2>>& u) {
     detail::check_given("OnlineProjection", "u", u, "(length, streams)");
     detail::check_shape("OnlineProjection", "u", u, std::array{u.extent(0), streams_});
-    const Index runs = std::min<Index>(groups_, backend.thread_count());
+    const Index runs = (std::min<Index>)(groups_, backend.thread_count());
     reserve(runs);
     parallel_for(backend, runs, [&](Index run) {
       advance(u, groups_ * run / runs, groups_ * (run + 1) / runs,
@@ -209,7 +211,7 @@ class OnlineProjection {
                    const T* table, T* d) const noexcept {
     const Index size = weights_.size();
     alignas(detail::vector_bytes) std::array<T, static_cast<std::size_t>(width)> lane{};
-    const Index count = std::min(width, streams_ - group * width);
+    const Index count = (std::min)(width, streams_ - group * width);
     for (Index s = 0; s < count; ++s) lane[static_cast<std::size_t>(s)] = u(i, group * width + s);
     const Vec input = Vec::load(lane.data());
     if (t == 0) return input.store(d);
@@ -287,4 +289,5 @@ inline void online_projection_reference(Discretization method, Index samples, do
   c = (system.A_bar() * c + system.B_bar() * u).eval();
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
@@ -19,6 +20,7 @@
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Scratch of a recurrence: room for the next state. It grows to the largest system it has served.
 template <class T>
@@ -46,7 +48,9 @@ class RecurrenceStepScratch {
   Tensor<T, 2> state_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// One step. `next` is scratch; products are lazy, so that nothing allocates whatever the sizes,
 /// and a step has the same bits alone and within a sequence.
@@ -92,7 +96,9 @@ void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
   if (final_state) as_eigen(final_state) = x;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Runs x_t = A_bar x_{t−1} + B_bar u_t over a whole sequence, and reads y_t = C x + D u_t.
 ///
@@ -225,4 +231,5 @@ void recurrence_step(const DiscreteStateSpace<T, N, M, P>& system,
   as_eigen(x) = current;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -5,6 +5,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"
 #include "ssm/scan/detail/selective_scan_fast.hpp"
 #include "ssm/scan/selective_scan_reference.hpp"
@@ -12,6 +13,7 @@
 #include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The selective scan S6 (Gu & Dao 2023, algorithm 2); see selective_scan_reference for the
 /// equations.
@@ -84,4 +86,5 @@ SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, float, std::complex<float>
 SSM_INSTANCE_OPERATION(selective_scan, SelectiveScan, double, std::complex<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/phi.hpp"
@@ -16,6 +17,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 [[nodiscard]] T conjugate(T x) noexcept {
@@ -40,9 +42,9 @@ struct ChannelPanels {
 
   ChannelPanels(const SelectiveSizes& sizes, Index granularity_, Index wanted)
       : group_channels(sizes.channels / sizes.groups), granularity(granularity_) {
-    const Index wanted_per_group = std::max<Index>(1, wanted / sizes.groups);
+    const Index wanted_per_group = (std::max<Index>)(1, wanted / sizes.groups);
     const Index pieces_each =
-        std::max<Index>(1, (pieces() + wanted_per_group - 1) / wanted_per_group);
+        (std::max<Index>)(1, (pieces() + wanted_per_group - 1) / wanted_per_group);
     per_group = (pieces() + pieces_each - 1) / pieces_each;
   }
   [[nodiscard]] Index pieces() const { return (group_channels + granularity - 1) / granularity; }
@@ -55,7 +57,7 @@ struct ChannelPanels {
  private:
   [[nodiscard]] Index edge(Index group, Index i) const {
     return group * group_channels +
-           std::min(group_channels, pieces() * i / per_group * granularity);
+           (std::min)(group_channels, pieces() * i / per_group * granularity);
   }
 };
 
@@ -128,7 +130,9 @@ SelectiveSizes check_selective_backward(const SelectiveScanInputs<T, K>& in,
   return sizes;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The selective scan S6 (Gu & Dao 2023, algorithm 2), one channel at a time:
 ///
@@ -323,4 +327,5 @@ SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, float, std::comp
 SSM_INSTANCE_OPERATION(selective_scan_reference, SelectiveScan, double, std::complex<double>)
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,6 +10,7 @@
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/error.hpp"
@@ -19,8 +20,8 @@
 #include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Apart from check_step, which is called before every step.
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_coefficient(std::string_view argument,
@@ -151,7 +152,7 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
     product.store(out);
   };
   for (Index c = 0; c < count; c += W) {
-    const Index lanes_used = std::min(W, count - c);
+    const Index lanes_used = (std::min)(W, count - c);
     for (Index lane = 0; lane < lanes_used; ++lane) advance_channel(c + lane, products + lane * W);
     for (Index lane = lanes_used; lane < W; ++lane) zero.store(products + lane * W);
     Vec<T> sum = fma(vector(in.D, c), row(in.u, c), transposed_sum<T>(products));
@@ -163,7 +164,9 @@ void step_channels(const SelectiveScanStepInputs<T>& in, bool use_softplus, Inde
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// One step of the selective scan, in place on `state` (batch, channels, state):
 ///   x ← e^{ΔA} x + B_bar u,   y = ([2 Re] C·x + D u) [silu(z)],   Δ = [softplus](delta + bias).
@@ -191,7 +194,7 @@ void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
         for (Index group = 0; group < groups; ++group)
           for (Index c = 0; c < each; c += most)
             detail::step_channels(in, options.softplus, b, group, group * each + c,
-                                  std::min(most, each - c), state, y);
+                                  (std::min)(most, each - c), state, y);
       return;
     }
   }
@@ -208,4 +211,5 @@ SSM_INSTANCE void selective_scan_step(const SelectiveScanStepInputs<double>&,
                                       const View<double, 2>&) noexcept;
 #endif
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
@@ -23,6 +24,7 @@
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How an input runs from one sample to the next: constant, or straight to the next.
 enum class InputHold { zero_order, first_order };
@@ -65,7 +67,9 @@ class HoldCache {
   detail::StepCache<T, RampStep<T, N, M>> steps_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Throws DomainError unless every time is later than the one before it.
 template <class T>
@@ -83,7 +87,7 @@ T uniform_step(const View<const T, 1>& time) {
   if (steps < 1) return 0;
   const T first = time(0), delta = (time(steps) - first) / static_cast<T>(steps);
   const T rounding =
-      2 * std::numeric_limits<T>::epsilon() * std::max(std::abs(first), std::abs(time(steps)));
+      2 * std::numeric_limits<T>::epsilon() * (std::max)(std::abs(first), std::abs(time(steps)));
   for (Index t = 1; t < steps; ++t)
     if (!(std::abs(time(t) - (first + static_cast<T>(t) * delta)) <= rounding)) return 0;
   return delta;
@@ -127,7 +131,9 @@ void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>
   if (final_state) as_eigen(final_state) = x;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The output of x' = A x + B u, y = C x + D u at given times, exact for an input that is held as
 /// the cache says: y_t is the output at time(t), so that y_0 belongs to the initial state.
@@ -203,7 +209,9 @@ void initial_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
   simulate(backend, cache, time, {}, initial_state, y, {}, workspace);
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Calls respond(system of input i alone, outputs to input i) for every input.
 template <class T, int N, int M, int P, class Respond>
@@ -218,7 +226,9 @@ void respond_to_each_input(std::string_view name, const StateSpace<T, N, M, P>& 
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The outputs to a unit step of each input by itself at time(0), from rest:
 /// y(t) = C ∫₀^{t − t_0} e^{sA} ds B + D.
@@ -265,4 +275,5 @@ void impulse_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
                                 });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

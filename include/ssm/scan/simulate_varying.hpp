@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
@@ -17,6 +18,7 @@
 
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// One step of x' = A(t) x + b(t) by the Magnus integrator of order 4, given A and b at the two
 /// Gauss points of the step h: x ← e^Ω x + φ₁(Ω) ω.
@@ -31,7 +33,9 @@ void magnus_step(const Eigen::Matrix<double, N, N>& A1, const Eigen::Matrix<doub
   x = (omega * x + input).eval();
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The output of a system whose matrices change: x' = A(t) x + B(t) u, y = C(t) x + D(t) u.
 ///
@@ -127,4 +131,5 @@ void simulate_varying(const Cpu&, SystemAt&& system_at,
   if (final_state) as_eigen(final_state) = x.template cast<T>();
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/scan/simulate.hpp"
@@ -14,6 +15,7 @@
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// What simulate made: a row for each sample.
 template <std::floating_point T>
@@ -26,7 +28,9 @@ struct Simulation {
   Rows x;                                 ///< (length, states), the state at t
 };
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class U>
 concept HasRows = requires(const U& u) {
@@ -89,7 +93,9 @@ Eigen::Matrix<T, Eigen::Dynamic, 1> start_of(const VectorArgument<T, N>& x0, Ind
   return x0.vector();
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// The output and the state of x' = A x + B u, y = C x + D u, exact at every sample for an input
 /// that is held: `simulate(system, times, u).y`.
@@ -176,4 +182,5 @@ template <class T, int N, int M, int P, class U>
   return result;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/train/pieces.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// One step of an exponential moving average of the weights of any layer or model. For step = 1, 2,
 /// …
@@ -32,7 +34,7 @@ void update_average(const Cpu& backend, Model& average, const Model& weights, In
   const auto w = detail::cut(weights);
   const auto age = static_cast<double>(step);
   using T = typename Model::value_type;
-  const T rate = static_cast<T>(1 - std::min(decay, age / (age + 9)));
+  const T rate = static_cast<T>(1 - (std::min)(decay, age / (age + 9)));
   parallel_for(for_elements(backend, detail::count_of(w)), static_cast<Index>(w.size()),
                [&](Index i) {
                  const auto p = static_cast<std::size_t>(i);
@@ -41,4 +43,5 @@ void update_average(const Cpu& backend, Model& average, const Model& weights, In
                });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/train/pieces.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The 2-norm of all gradients of a layer or model together, summed in double. The bits are the
 /// same for every number of threads. It is NaN or infinite when a gradient is.
@@ -55,4 +57,5 @@ template <class Model>
   return norm;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

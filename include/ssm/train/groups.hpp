@@ -2,7 +2,10 @@
 
 #include <string_view>
 
+#include "ssm/core/detail/isa.hpp"
+
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How an optimizer treats a group of parameters: factors for its own options.
 struct ParameterGroup {
@@ -29,4 +32,5 @@ struct DefaultGroups {
   }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

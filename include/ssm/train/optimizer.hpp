@@ -6,12 +6,14 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/pieces.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How AdamW is to run; see optimizer_step.
 struct AdamWOptions {
@@ -106,4 +108,5 @@ void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
                });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/parameters.hpp"
@@ -13,6 +14,7 @@
 // The optimizer and its companions work on any layer or model that lists its parameters.
 // Gradients, moments and averages are further objects of the same type.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// A run of elements of one tensor, and what its group says. Where tensors are cut depends on their
 /// sizes alone, so that neither an update nor a sum over pieces in order can depend on the number
@@ -35,7 +37,7 @@ template <class Model, class Rule = DefaultGroups>
     const ParameterGroup group = groups(name, decay);
     for (Index begin = 0; begin < tensor.size(); begin += piece_length)
       pieces.push_back(
-          {tensor.data() + begin, std::min(piece_length, tensor.size() - begin), group});
+          {tensor.data() + begin, (std::min)(piece_length, tensor.size() - begin), group});
   });
   return pieces;
 }
@@ -69,4 +71,5 @@ void check_same_parameters(std::string_view function, std::string_view argument,
     throw_shape(function, argument, "of other sizes", "the tensors of the weights, size by size");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -6,16 +6,19 @@
 #include <span>
 
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/detail/isa.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 // Of ASCII alone: bytes of other alphabets stay as they are, and so does UTF-8.
 constexpr bool is_upper(unsigned char c) noexcept { return c >= 'A' && c <= 'Z'; }
 constexpr bool is_letter(unsigned char c) noexcept { return is_upper(c) || (c >= 'a' && c <= 'z'); }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Copies text[first, first + out.size()) with other names in it: every word that begins with a
 /// capital letter gets other letters with the given probability, the same ones at every place where
@@ -43,7 +46,7 @@ inline void copy_renamed(std::span<const unsigned char> text, std::size_t first,
     const double draw = static_cast<double>(word >> 11) * 0x1.0p-53;
     if (detail::is_upper(text[begin]) && draw < probability) {
       std::size_t source = detail::mix(word) % text.size();
-      for (std::size_t i = begin; i < std::min(end, last); ++i) {
+      for (std::size_t i = begin; i < (std::min)(end, last); ++i) {
         while (!detail::is_letter(text[source])) source = (source + 1) % text.size();
         if (i >= first) {
           const unsigned char letter = text[source] & 0x1f, shape = text[i] & 0xe0;
@@ -56,4 +59,5 @@ inline void copy_renamed(std::span<const unsigned char> text, std::size_t first,
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

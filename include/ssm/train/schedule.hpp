@@ -3,9 +3,11 @@
 #include <cmath>
 #include <numbers>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// A learning rate that rises linearly over `warmup` steps, then falls along half a cosine from
 /// `peak` to `peak · final_fraction` at step `steps`, and keeps that value (Loshchilov & Hutter
@@ -30,4 +32,5 @@ struct CosineSchedule {
   }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

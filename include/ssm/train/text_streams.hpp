@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ssm/core/detail/hash.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
@@ -14,6 +15,7 @@
 #include "ssm/train/rename.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How the streams of a training run read their text.
 struct StreamOptions {
@@ -82,7 +84,7 @@ struct TextStreams {
         position = 0;
         for (Index k = 0; k < options.latest_of; ++k) {
           const std::uint64_t place = detail::mix(draw + static_cast<std::uint64_t>(k));
-          position = std::max(
+          position = (std::max)(
               position, static_cast<Index>(place % static_cast<std::uint64_t>(size - length)));
         }
       } else if (wrap) {
@@ -105,4 +107,5 @@ struct TextStreams {
   }
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/states.hpp"
@@ -17,6 +18,7 @@
 #include "ssm/train/trainer.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How a language model is trained on text.
 struct TextTrainerOptions {
@@ -102,4 +104,5 @@ class TextTrainer {
   typename Model::Scratch scratch_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/average.hpp"
 #include "ssm/train/clip.hpp"
@@ -14,6 +15,7 @@
 #include "ssm/train/schedule.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// How a model is trained.
 struct TrainerOptions {
@@ -104,4 +106,5 @@ class Trainer {
   Model gradients_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

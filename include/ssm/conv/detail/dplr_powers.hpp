@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -18,6 +19,7 @@
 /// A state is a row of real numbers, Re h_0, Im h_0, Re h_1, …, and so is an output, such that
 /// y = Σ c h. Matrices are transposed to match: a step is h ← h N.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Σ a b over `count` numbers, lane by lane and then over the lanes.
 inline double dot_rows(Index count, const double* a, const double* b) noexcept {
@@ -68,7 +70,7 @@ class DplrPowers {
  public:
   /// Makes room for powers up to `longest`, after which nothing else allocates.
   void resize(Index state, Index longest) {
-    const Index levels = bits(std::max<Index>(longest, 1));
+    const Index levels = bits((std::max<Index>)(longest, 1));
     squares_.resize({levels, state, state});
     products_.resize({levels, state, state});
     factors_.resize({state, state});
@@ -215,4 +217,5 @@ class DplrPowers {
   Tensor<double, 2> product_gradient_, other_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -9,11 +9,13 @@
 #include "ssm/conv/detail/cauchy.hpp"
 #include "ssm/conv/fft.hpp"
 #include "ssm/conv/s4_kernel_types.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The shape of an S4 kernel: its nodes are j = 0 … (L − 1)/2, and for even L apart from them
 /// ω = −1, where z is infinite.
@@ -50,7 +52,7 @@ struct S4ChannelScratch {
   Tensor<std::complex<double>, 2> dleft, dright;  ///< conjugates of their gradients
   Tensor<std::complex<double>, 1> lambda;         ///< (state/2)
   Tensor<std::complex<double>, 1> dlambda;        ///< (state/2), likewise
-  Tensor<std::complex<double>, 2> small;          ///< (1 + rank, 2 + rank), of one node
+  Tensor<std::complex<double>, 2> node;           ///< (1 + rank, 2 + rank), of one node
 };
 
 /// The kernels of single channels in double, and their gradients.
@@ -68,7 +70,7 @@ class S4Channel {
     w_.coefficients.resize({s_.modes * (2 + 2 * pairs_together)});
     w_.lambda.resize({s_.modes});
     w_.dlambda.resize({s_.modes});
-    w_.small.resize({sides_, sides_ + 1});
+    w_.node.resize({sides_, sides_ + 1});
     for (auto* side : {&w_.left, &w_.right, &w_.dleft, &w_.dright})
       side->resize({sides_, s_.modes});
   }
@@ -175,15 +177,15 @@ class S4Channel {
     if (s_.rank == 1) return sum(0, 0, j) - ratio(sum(0, 1, j) * sum(1, 0, j), 1.0 + sum(1, 1, j));
     eliminate(j);
     Complex value = sum(0, 0, j);
-    for (Index a = 1; a < sides_; ++a) value -= sum(0, a, j) * w_.small(a, sides_);
+    for (Index a = 1; a < sides_; ++a) value -= sum(0, a, j) * w_.node(a, sides_);
     return value;
   }
 
-  /// Solves (I + r11) w = r10 and x (I + r11) = r01 at node j: w in the last column of small and x
+  /// Solves (I + r11) w = r10 and x (I + r11) = r01 at node j: w in the last column of node and x
   /// in its first row. The Hermitian part of I + r11 is at least I for a stable Λ, so that no pivot
-  /// is small.
+  /// is node.
   void eliminate(Index j) const noexcept {
-    auto& m = w_.small;
+    auto& m = w_.node;
     for (Index a = 1; a < sides_; ++a) {
       for (Index b = 1; b < sides_; ++b) m(a, b) = sum(a, b, j) + (a == b ? 1.0 : 0.0);
       m(a, sides_) = sum(a, 0, j);
@@ -213,8 +215,8 @@ class S4Channel {
     double product = 0;
     for (Index x = 0; x < sides_; ++x)
       for (Index y = 0; y < sides_; ++y) {
-        const Complex by_x = x == 0 ? 1.0 : -w_.small(0, x);
-        const Complex by_y = y == 0 ? 1.0 : -w_.small(y, sides_);
+        const Complex by_x = x == 0 ? 1.0 : -w_.node(0, x);
+        const Complex by_y = y == 0 ? 1.0 : -w_.node(y, sides_);
         const Complex gradient = s * std::conj(by_x * by_y);
         product += (std::conj(gradient) * sum(x, y, j)).real();
         w_.re(x * sides_ + y, j) = gradient.real();
@@ -239,7 +241,7 @@ class S4Channel {
         run(std::integral_constant<int, 1>());
       else
         run(std::integral_constant<int, pairs_together>());
-      for (Index i = 0; i < std::min(together, s_.pairs - pair); ++i) {
+      for (Index i = 0; i < (std::min)(together, s_.pairs - pair); ++i) {
         const Index x = (pair + i) / sides_, y = (pair + i) % sides_;
         const Complex left = w_.left(x, n), right = w_.right(y, n);
         w_.dleft(x, n) += p[static_cast<std::size_t>(i)] * right;
@@ -256,4 +258,5 @@ class S4Channel {
   double delta_ = 0;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -8,12 +8,14 @@
 
 #include "ssm/conv/detail/dplr_powers.hpp"
 #include "ssm/conv/s4_state_types.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/discretize/dplr_step.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Scratch of one thread. It grows to the largest call it has served.
 struct S4StateThread {
@@ -57,14 +59,14 @@ class S4StatePass {
     const Index modes = state_ / 2;
     block_ = static_cast<Index>(
         std::bit_floor(static_cast<std::uint64_t>(std::clamp<Index>(longest, 1, longest_block))));
-    levels_ = DplrPowers::bits(outputs_ ? std::max(block_, truncated_) : block_);
+    levels_ = DplrPowers::bits(outputs_ ? (std::max)(block_, truncated_) : block_);
     if (w_.step.modes() != modes || w_.P.rows() != modes || w_.P.cols() != rank_) {
       w_.step = DplrStep<double>(modes, rank_);
       w_.lambda.resize(modes);
       w_.B.resize(modes);
       w_.P.resize(modes, rank_);
     }
-    w_.powers.resize(state_, outputs_ ? std::max(block_, truncated_) : block_);
+    w_.powers.resize(state_, outputs_ ? (std::max)(block_, truncated_) : block_);
     w_.A_bar.resize({state_, state_});
     w_.inputs.resize({block_, state_});
     w_.outputs.resize({1 + block_, state_});
@@ -314,4 +316,5 @@ class S4StatePass {
   Index driven_ = 0, free_ = 0;   // its rows
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The steps of one sequence of an array (batch, length, channels) in the order of time, as
 /// (length, channels); absent where the array is.
@@ -31,8 +33,9 @@ template <class U>
   if (!sequences.offsets) return length;
   Index longest = 0;
   for (Index s = 0; s < sequences.count(1); ++s)
-    longest = std::max(longest, span_of(sequences, s, length).length());
+    longest = (std::max)(longest, span_of(sequences, s, length).length());
   return longest;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -3,8 +3,8 @@
 //
 // - A function that is no template is declared in its header within SSM_BEGIN_COMPILED …
 //   SSM_END_COMPILED, and defined, marked SSM_INLINE, in <room>/detail/<header>_impl.hpp, which the
-//   header includes at its end unless SSM_DECLARE_ONLY. Where its body is cheap to read, it stays in
-//   the header, marked SSM_OUTLINE.
+//   header includes at its end unless SSM_DECLARE_ONLY. Where its body is cheap to read, it stays
+//   in the header, marked SSM_OUTLINE.
 // - Instances of templates stand at the end of the header, where SSM_HAS_LIBRARY:
 //   `SSM_INSTANCE_OPERATION(rms_norm, RmsNorm, float)`.
 //
@@ -59,24 +59,24 @@
 
 // An operation for the scalar types given, in the one form that operations have, and its gradient.
 // Within namespace ssm.
-#define SSM_INSTANCE_FORWARD(op, Op, ...)                                           \
+#define SSM_INSTANCE_FORWARD(op, Op, ...)                                              \
   SSM_INSTANCE void op(const Cpu&, const Op##Inputs<__VA_ARGS__>&, const Op##Options&, \
                        const Op##Outputs<__VA_ARGS__>&, Op##Scratch<__VA_ARGS__>&);
-#define SSM_INSTANCE_BACKWARD(op, Op, ...)                                              \
-  SSM_INSTANCE void op(const Cpu&, const Op##Inputs<__VA_ARGS__>&, const Op##Options&,   \
-                       const Op##OutputGradients<__VA_ARGS__>&,                          \
+#define SSM_INSTANCE_BACKWARD(op, Op, ...)                                             \
+  SSM_INSTANCE void op(const Cpu&, const Op##Inputs<__VA_ARGS__>&, const Op##Options&, \
+                       const Op##OutputGradients<__VA_ARGS__>&,                        \
                        const Op##InputGradients<__VA_ARGS__>&, Op##Scratch<__VA_ARGS__>&);
-#define SSM_INSTANCE_OPERATION(op, Op, ...)  \
+#define SSM_INSTANCE_OPERATION(op, Op, ...) \
   SSM_INSTANCE_FORWARD(op, Op, __VA_ARGS__) \
   SSM_INSTANCE_BACKWARD(op##_backward, Op, __VA_ARGS__)
 
 // The passes of a layer over sequences on the CPU.
-#define SSM_INSTANCE_LAYER(...)                                                                \
-  SSM_INSTANCE void forward(const Cpu&, const __VA_ARGS__&, const InputOf<__VA_ARGS__>&,        \
-                            Maybe<StateOf<__VA_ARGS__>>, const OutputOf<__VA_ARGS__>&,          \
-                            const OptionsOf<__VA_ARGS__>&, ScratchOf<__VA_ARGS__>&);            \
-  SSM_INSTANCE void backward(const Cpu&, const __VA_ARGS__&, const InputOf<__VA_ARGS__>&,       \
-                             Maybe<StateOf<__VA_ARGS__>>, const InputOf<__VA_ARGS__>&,          \
-                             const OutputOf<__VA_ARGS__>&, __VA_ARGS__&,                        \
+#define SSM_INSTANCE_LAYER(...)                                                           \
+  SSM_INSTANCE void forward(const Cpu&, const __VA_ARGS__&, const InputOf<__VA_ARGS__>&,  \
+                            Maybe<StateOf<__VA_ARGS__>>, const OutputOf<__VA_ARGS__>&,    \
+                            const OptionsOf<__VA_ARGS__>&, ScratchOf<__VA_ARGS__>&);      \
+  SSM_INSTANCE void backward(const Cpu&, const __VA_ARGS__&, const InputOf<__VA_ARGS__>&, \
+                             Maybe<StateOf<__VA_ARGS__>>, const InputOf<__VA_ARGS__>&,    \
+                             const OutputOf<__VA_ARGS__>&, __VA_ARGS__&,                  \
                              const OptionsOf<__VA_ARGS__>&, ScratchOf<__VA_ARGS__>&);
 #endif

@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/view.hpp"
 
 /// Complex numbers are stored as pairs of real ones, which files and products of matrices know.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// (…, 2) without gaps as complex numbers.
 template <class T, std::size_t Rank, class Space>
@@ -31,4 +33,5 @@ template <class K, std::size_t Rank, class Space>
   return View<Part, 2, Space>(reinterpret_cast<Part*>(x.data()), {rows, 2 * x.extent(Rank - 1)});
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

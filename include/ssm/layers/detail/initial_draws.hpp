@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <random>
 
+#include "ssm/core/detail/isa.hpp"
+
 namespace ssm {
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Seeded draws from formulas of our own: the distributions of the standard library differ from one
 /// implementation to the next.
@@ -30,5 +33,6 @@ class InitialDraws {
   std::mt19937_64 engine_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 }  // namespace ssm

@@ -2,10 +2,12 @@
 
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/linear_types.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// How a matrix of a layer is seen by the product that reads it.
 template <class Matrix>
@@ -19,4 +21,5 @@ template <class T, class Space, class Matrix>
   return {x, matrix.view(), bias};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

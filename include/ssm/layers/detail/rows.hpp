@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/eigen.hpp"
@@ -14,6 +15,7 @@
 #include "ssm/core/view.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// A run of contiguous elements as an Eigen array, the form in which layers write
 /// simple elementwise passes: every operation on it is vectorised.
@@ -60,4 +62,5 @@ template <class T>
   return view.data() + row * view.stride(0) + column;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -1,9 +1,11 @@
 #pragma once
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/layers/s4d_weights.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Sizes of a call, on which it depends what form is the fastest. On the width it does not.
 struct S4dCall {
@@ -41,4 +43,5 @@ S4dForm backward_form(const S4dCall& call) noexcept {
   return call.convolves && call.length <= few_steps<T> ? S4dForm::convolution : S4dForm::scan;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -2,12 +2,14 @@
 
 #include <string_view>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/add.hpp"
 
 /// What layers of one direction or two, S4D, S4 and S5, ask: a pass from the end has no state.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class Config>
 void check_one_direction(std::string_view function, const Config& config) {
@@ -38,4 +40,5 @@ template <class T, class Space>
   return {x.data(), {1, x.extent(0)}};
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

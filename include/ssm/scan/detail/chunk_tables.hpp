@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
@@ -21,6 +22,7 @@
 /// where a complex state counts as two real ones, all real parts before all imaginary parts. The
 /// tables are made in double: only their rounded entries meet the data.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The sizes of a chunked system of `modes` states.
 template <class T, class K>
@@ -185,7 +187,8 @@ struct ChunkGradients {
 };
 
 /// a b, without the checks for infinities that the operator makes.
-inline std::complex<double> complex_product(std::complex<double> a, std::complex<double> b) noexcept {
+inline std::complex<double> complex_product(std::complex<double> a,
+                                            std::complex<double> b) noexcept {
   return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
 }
 
@@ -244,4 +247,5 @@ void gather_tables(const ChunkSystem& m, const ChunkShape<T, K>& shape,
   }
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

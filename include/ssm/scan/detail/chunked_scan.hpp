@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
@@ -15,8 +16,8 @@
 #include "ssm/scan/diagonal_scan_types.hpp"
 
 namespace ssm {
-
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Calls body(first, count, scratch) for blocks of channels that share the lines of a row in
 /// memory, fewer where threads would be idle.
@@ -25,12 +26,12 @@ void for_channel_blocks(const Cpu& backend, Index channels, DiagonalScanScratch<
                         const Body& body) {
   const Index threads = backend.thread_count();
   const Index block = std::clamp<Index>((channels + threads - 1) / threads, 1, lanes<T>);
-  const Index blocks = (channels + block - 1) / block, runs = std::min(blocks, threads);
+  const Index blocks = (channels + block - 1) / block, runs = (std::min)(blocks, threads);
   if (static_cast<Index>(scratch.threads.size()) < runs)
     scratch.threads.resize(static_cast<std::size_t>(runs));
   parallel_for(backend, runs, [&](Index run) {
     for (Index i = blocks * run / runs; i < blocks * (run + 1) / runs; ++i)
-      body(i * block, std::min(block, channels - i * block),
+      body(i * block, (std::min)(block, channels - i * block),
            scratch.threads[static_cast<std::size_t>(run)]);
   });
 }
@@ -63,7 +64,7 @@ class ChunkedScan {
       load_states(in_.initial_state, s, rows_);
       if (length_ == 0) store_states(out.final_state, s, rows_, row_buffer());
       for (Index begin = 0; begin < length_; begin += tile_steps) {
-        const Index steps = std::min(tile_steps, length_ - begin), chunks = (steps + L - 1) / L;
+        const Index steps = (std::min)(tile_steps, length_ - begin), chunks = (steps + L - 1) / L;
         load_tile(in_.u, begin, steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           advance(c, chunks);
@@ -101,7 +102,7 @@ class ChunkedScan {
       }
       load_states(dout.final_state, s, gradient_rows_);
       for (Index tile = tiles - 1; tile >= 0; --tile) {
-        const Index begin = tile * tile_steps, steps = std::min(tile_steps, length_ - begin);
+        const Index begin = tile * tile_steps, steps = (std::min)(tile_steps, length_ - begin);
         load_tile(in_.u, begin, steps, rows_);
         load_tile(dout.y, begin, steps, gradient_rows_ + shape_.row());
         for (Index c = 0; c < count_; ++c) {
@@ -129,12 +130,12 @@ class ChunkedScan {
     const Index N = shape_.modes;
     Index longest = 0;
     for (Index s = 0; s < in_.sequences.count(in_.u.extent(0)); ++s)
-      longest = std::max(longest, span_of(in_.sequences, s, in_.u.extent(1)).length());
+      longest = (std::max)(longest, span_of(in_.sequences, s, in_.u.extent(1)).length());
     const Index tiles = (longest + tile_steps - 1) / tile_steps;
     const Index tables = Tables::size(shape_, gradients), sums = Gradients::size(shape_);
     Index size = count_ * (tables + row_buffer() + tile_steps);
     if (gradients)
-      size += count_ * (row_buffer() + sums + std::max<Index>(tiles - 1, 0) * shape_.padded());
+      size += count_ * (row_buffer() + sums + (std::max<Index>)(tiles - 1, 0) * shape_.padded());
     if (scratch_.narrow.size() < size + shape_.padded())
       scratch_.narrow.resize({size + shape_.padded()});
     const Index doubles = count_ * (ChunkSystem::size(N) + 2 * N) + table_scratch<T, K>(N) + 6 * N;
@@ -282,12 +283,14 @@ class ChunkedScan {
     const ChunkSystem system = system_of(c);
     for (Index n = 0; n < N; ++n) {
       std::complex<double> power = static_cast<double>(steps);
-      for (Index i = 1; i < steps; ++i) power = complex_product(power, {system.a_re[n], system.a_im[n]});
+      for (Index i = 1; i < steps; ++i)
+        power = complex_product(power, {system.a_re[n], system.a_im[n]});
       const auto complex = [&](const T* at, double sign) {
         return std::complex<double>(static_cast<double>(at[n]),
                                     Shape::is_complex ? sign * static_cast<double>(at[N + n]) : 0);
       };
-      const std::complex<double> p = complex_product(complex_product(complex(dx, -1), complex(x, 1)), power);
+      const std::complex<double> p =
+          complex_product(complex_product(complex(dx, -1), complex(x, 1)), power);
       early_[2 * (c * N + n)] += p.real();
       early_[2 * (c * N + n) + 1] += p.imag();
     }
@@ -423,5 +426,6 @@ class ChunkedScan {
   double *systems_ = nullptr, *early_ = nullptr, *table_room_ = nullptr;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 }  // namespace ssm

@@ -7,11 +7,13 @@
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/scan/diagonal_scan_types.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// (sequences, channels, state)
 template <class T, class K, class Space>
@@ -33,7 +35,7 @@ void check_sample_times(std::string_view name, const DiagonalScanInputs<T, K, Sp
   check_shape(name, "delta", constant, std::array{in.u.extent(2)});
   if constexpr (std::same_as<Space, Host>)
     for (Index c = 0; c < constant.extent(0); ++c)
-      if (!(constant(c) > 0 && constant(c) <= std::numeric_limits<T>::max()))
+      if (!(constant(c) > 0 && constant(c) <= (std::numeric_limits<T>::max)()))
         throw_domain(name, "delta[" + std::to_string(c) + "]", std::to_string(constant(c)),
                      "positive and finite");
 }
@@ -113,4 +115,5 @@ void check_diagonal_gradients(std::string_view name, const DiagonalScanInputs<T,
   output("the gradient of initial_state", din.initial_state, states, "the gradient of final_state");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

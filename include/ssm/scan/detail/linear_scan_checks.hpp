@@ -5,11 +5,13 @@
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/scan/linear_scan_types.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The shape of a sequence argument, whose channels must lie side by side.
 template <class AnyView>
@@ -89,4 +91,5 @@ void check_linear_scan_gradients(std::string_view name, const LinearScanInputs<K
   memory.output("gradient of initial_state", initial_state, "gradient of final_state");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

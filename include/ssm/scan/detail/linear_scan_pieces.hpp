@@ -5,12 +5,14 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/linear_scan_types.hpp"
 
 /// The linear scan in pieces of channels and of time.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// How a linear scan is cut into pieces. It depends on the shape alone, so that the bits do not
 /// depend on the number of threads.
@@ -24,10 +26,10 @@ struct LinearScanPlan {
 inline LinearScanPlan plan_linear_scan(Index batch, Index length, Index channels) {
   constexpr Index block = 256, enough_pieces = 32, shortest_chunk = 256;
   const Index blocks = (channels + block - 1) / block;
-  const Index pieces = std::max<Index>(1, batch * blocks);
-  const Index cuts = std::min((enough_pieces + pieces - 1) / pieces, length / shortest_chunk);
-  const Index chunk = cuts <= 1 ? std::max<Index>(1, length) : (length + cuts - 1) / cuts;
-  return {block, blocks, chunk, std::max<Index>(1, (length + chunk - 1) / chunk)};
+  const Index pieces = (std::max<Index>)(1, batch * blocks);
+  const Index cuts = (std::min)((enough_pieces + pieces - 1) / pieces, length / shortest_chunk);
+  const Index chunk = cuts <= 1 ? (std::max<Index>)(1, length) : (length + cuts - 1) / cuts;
+  return {block, blocks, chunk, (std::max<Index>)(1, (length + chunk - 1) / chunk)};
 }
 
 /// The same run of channels at every step of one sequence, in the order of time.
@@ -84,7 +86,7 @@ template <class Body>
 void for_runs(const LinearScanPlan& plan, Index piece, Index channels, const Body& body) {
   constexpr Index narrow = 8;
   const Index sequence = piece / plan.blocks, channel = piece % plan.blocks * plan.block;
-  const Index count = std::min(plan.block, channels - channel);
+  const Index count = (std::min)(plan.block, channels - channel);
   if (count >= narrow)
     body(std::integral_constant<int, Eigen::Dynamic>(), sequence, channel, count);
   else
@@ -136,7 +138,7 @@ void scan_pieces(const Cpu& backend, const View<const K, 3>& a, const View<const
 
   parallel_for(backend, pieces * plan.chunks, [&](Index i) {
     const Index chunk = i / pieces;
-    const Index begin = chunk * plan.chunk, end = std::min(length, begin + plan.chunk);
+    const Index begin = chunk * plan.chunk, end = (std::min)(length, begin + plan.chunk);
     for_runs(plan, i % pieces, channels, [&](auto width, Index sequence, Index channel, Index n) {
       using Rows = ScanRows<K, width>;
       const LinearRecurrence<Adjoint, K, width> recurrence(a, b, sequence, channel, n);
@@ -159,4 +161,5 @@ void scan_pieces(const Cpu& backend, const View<const K, 3>& a, const View<const
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

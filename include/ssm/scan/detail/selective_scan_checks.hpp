@@ -5,11 +5,13 @@
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/scan/selective_scan_types.hpp"
 
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The extents of a selective scan, named once.
 struct SelectiveSizes {
@@ -182,4 +184,5 @@ void check_selective_gradients(std::string_view function,
          "the gradient of final_state");
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"
@@ -11,6 +12,7 @@
 
 /// The selective scan for real A, varying B and C, the simplified hold and contiguous channels.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 template <class T>
 [[nodiscard]] bool is_fast_case(const SelectiveScanInputs<T, T>& in,
@@ -54,7 +56,7 @@ class SelectiveFast {
     parallel_ranges(backend, sizes_.sequences * blocks_, [&](Index begin, Index end) {
       while (begin < end) {
         const Index sequence = begin / blocks_;
-        const Index stop = std::min(end, (sequence + 1) * blocks_);
+        const Index stop = (std::min)(end, (sequence + 1) * blocks_);
         forward_blocks(sequence, begin % blocks_, begin % blocks_ + stop - begin, out, scratch,
                        kept);
         begin = stop;
@@ -67,14 +69,15 @@ class SelectiveFast {
                 SelectiveScanScratch<T, T>& scratch) const {
     prepare(scratch);
     // Enough tasks for many cores, and at least four blocks to share the sums over lanes.
-    const Index wanted = std::min(std::max<Index>(1, 64 / std::max<Index>(1, sizes_.sequences)),
-                                  std::max<Index>(1, blocks_ / 4));
+    const Index wanted =
+        (std::min)((std::max<Index>)(1, 64 / (std::max<Index>)(1, sizes_.sequences)),
+                   (std::max<Index>)(1, blocks_ / 4));
     const ChannelPanels panels(sizes_, W, wanted);
     const Index tasks = sizes_.sequences * panels.count(sizes_);
     const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
     const Index lane_sums = tile_steps * sizes_.state * W;
     const Index thread_scratch = 2 * lane_sums + 2 * panel_blocks * (sizes_.state + 1) * W;
-    const Index runs = std::min<Index>(backend.thread_count(), tasks);
+    const Index runs = (std::min<Index>)(backend.thread_count(), tasks);
     const Index steps = sizes_.batch * sizes_.length;
     scratch.states.resize({runs * thread_scratch});
     scratch.partials.resize({2 * panels.count(sizes_) * steps * sizes_.state +
@@ -98,7 +101,7 @@ class SelectiveFast {
     const Index group = b / blocks_per_group_;
     const Index group_channels = sizes_.channels / sizes_.groups;
     const Index within = b % blocks_per_group_ * W;
-    return {group * group_channels + within, std::min(W, group_channels - within), group};
+    return {group * group_channels + within, (std::min)(W, group_channels - within), group};
   }
 
   /// A, one (state, lanes) matrix a block, zero in the lanes past a group's end.
@@ -227,7 +230,7 @@ class SelectiveFast {
 
     ScanTile<T> tile;
     for (Index begin = 0; begin < span.length(); begin += tile_steps) {
-      const Index steps = std::min(tile_steps, span.length() - begin);
+      const Index steps = (std::min)(tile_steps, span.length() - begin);
       for (Index b = first_block; b < last_block; ++b) {
         const ChannelBlock at = block(b);
         T* x = states + b * block_states;
@@ -274,7 +277,7 @@ class SelectiveFast {
     const Index tiles = (span.length() + tile_steps - 1) / tile_steps;
     for (Index k = tiles - 1; k >= 0; --k) {
       const Index begin = k * tile_steps;
-      const Index steps = std::min(tile_steps, span.length() - begin);
+      const Index steps = (std::min)(tile_steps, span.length() - begin);
       std::fill(dB, g, T(0));
       for (Index b = 0; b < blocks; ++b) {
         const ChannelBlock at = block(first_block + b);
@@ -426,4 +429,5 @@ class SelectiveFast {
   Index blocks_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -15,6 +16,7 @@
 /// block goes through the same tile, so that every row of u, Δ and y is walked once from left to
 /// right.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Steps in a tile, and between the states that forward saves for backward.
 inline constexpr Index tile_steps = 16;
@@ -159,4 +161,5 @@ void for_state_chunks(Index count, Body&& body, Index first = 0) {
   if constexpr (Largest > 1) for_state_chunks<Largest / 2>(count, body, first);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -1,10 +1,12 @@
 #pragma once
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 
 /// Products of matrices that stay in the first-level cache.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Columns of a block of a product: every number of columns is a multiple of it.
 inline constexpr int product_block_vectors = 2;
@@ -67,4 +69,5 @@ void small_product(Panel<const T> a, Panel<const T> b, Panel<T> c, Index rows, I
     if (rows > 0) small_product<Add, T, Largest / 2>(a, b, c, rows, inner, cols);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -6,7 +6,10 @@
 #include <type_traits>
 #include <unordered_map>
 
+#include "ssm/core/detail/isa.hpp"
+
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// What belongs to each step size Δ met, made when it is first asked for: steps that repeat cost
 /// one making, steps that never repeat one each and bounded memory.
@@ -34,4 +37,5 @@ class StepCache {
   std::unordered_map<Key, Step> steps_;
 };
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -9,6 +10,7 @@
 
 /// Tiles of a sequence, channels side by side in memory, as rows of time and back.
 namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// The lower or upper halves of two vectors, lane by lane from one and the other.
 template <bool Upper, class T, int... Lane>
@@ -84,4 +86,5 @@ void store_chunks(const T* from, Index buffer, const View<T, 2>& to) noexcept {
       to.data()[t * step + c * to.stride(1)] = from[c * buffer + t];
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail
