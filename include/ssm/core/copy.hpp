@@ -5,10 +5,12 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Copies every element of `from` to `to`, converted to the type of `to`. Both views are
 /// contiguous.
@@ -22,4 +24,5 @@ void copy(const Cpu&, const View<From, Rank>& from, const View<To, Rank>& to) {
   if (from.size() > 0 && from.data() != to.data()) std::copy_n(from.data(), from.size(), to.data());
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

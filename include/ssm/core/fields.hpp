@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "ssm/core/detail/isa.hpp"
+
 /// @file
 /// How a configuration lists its fields. Writing it to files and reading it follow from that list.
 ///
@@ -35,6 +37,7 @@
 ///       configure(layer.inner, c.inner);
 ///     }
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// Whether a file must have a field.
 enum class Field { required, optional };
@@ -52,4 +55,5 @@ void configure(Layer& layer, const typename Layer::Config& config) {
   layer.config = config;
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

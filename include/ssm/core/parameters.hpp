@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 
@@ -27,6 +28,7 @@
 /// the shape that the layer's configuration gives it, and whether weight decay applies to it. A
 /// layer that contains another visits the parameters of that one with `within("mixer.", visit)`.
 namespace ssm {
+inline namespace SSM_DETAIL_ISA {
 
 /// The extents of a parameter, as an array: shape(width, 4) has rank 2.
 template <std::convertible_to<Index>... Extents>
@@ -54,7 +56,9 @@ void parameters(const Layer& layer, Visit&& visit) {
              });
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Makes a tensor of the host this shape; one elsewhere waits for a backend to make it.
 template <class AnyTensor, class Extents>
@@ -62,7 +66,9 @@ void resize_on_host(AnyTensor& tensor, const Extents& extents) {
   if constexpr (requires { tensor.resize(extents); }) tensor.resize(extents);
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+inline namespace SSM_DETAIL_ISA {
 
 /// Gives every parameter of a layer in host memory the shape that the layer's configuration says;
 /// new elements are zero.
@@ -109,7 +115,9 @@ template <class Layer>
   return count;
 }
 
+}  // namespace SSM_DETAIL_ISA
 namespace detail {
+inline namespace SSM_DETAIL_ISA {
 
 /// Throws ShapeError, naming the parameter, unless every one has the shape that the configuration
 /// says. Costs a comparison of a few integers for each.
@@ -121,5 +129,6 @@ void check_parameters(std::string_view function, const Layer& layer) {
   });
 }
 
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 }  // namespace ssm
