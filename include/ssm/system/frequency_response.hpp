@@ -69,6 +69,7 @@ class FrequencyResponse {
   std::optional<double> delta_;  // of a discrete system
 };
 
+/// Deduces the scalar type and the sizes from the arguments.
 template <LinearSystem System>
 FrequencyResponse(const System&, Readout = Readout::before)
     -> FrequencyResponse<typename System::Scalar, detail::SystemTraits<System>::inputs,

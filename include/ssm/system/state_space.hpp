@@ -133,6 +133,7 @@ class StateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
   [[nodiscard]] const typename Base::InputMatrix& B() const noexcept { return this->B_; }
 };
 
+/// Deduces the scalar type and the sizes from the arguments.
 template <class DA, class DB, class DC, class... DD>
 StateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&, const Eigen::MatrixBase<DC>&,
            const Eigen::MatrixBase<DD>&...)
@@ -182,6 +183,7 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
   T delta_;
 };
 
+/// Deduces the scalar type and the sizes from the arguments.
 template <class DA, class DB, class DC, class DD, class T>
 DiscreteStateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&,
                    const Eigen::MatrixBase<DC>&, const Eigen::MatrixBase<DD>&, T)
