@@ -46,8 +46,9 @@ struct Memory {
     const auto system = ssm::hippo(measure, o.state, o.window);
     ssm::Tensor<double, 2> y({u.extent(0), o.state});
     ssm::Tensor<double, 1> state({o.state});
-    ssm::RecurrenceWorkspace<double> workspace;
-    ssm::recurrence(ssm::cpu, ssm::zero_order_hold(system, o.dt), u, {}, y, state, workspace);
+    ssm::RecurrenceScratch<double> scratch;
+    ssm::recurrence(ssm::cpu, ssm::zero_order_hold(system, o.dt), {u}, {ssm::Readout::after},
+                    {y, state}, scratch);
     c = ssm::as_eigen(state.view());
   }
 

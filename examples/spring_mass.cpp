@@ -108,8 +108,8 @@ int simulate(const Options& o) {
   ssm::Tensor<double, 1> start({2});
   force.fill(o.force);
   start(0) = o.start;
-  ssm::RecurrenceWorkspace<double> workspace;
-  ssm::recurrence(ssm::cpu, discrete, force, start, position, {}, workspace, ssm::Readout::before);
+  ssm::RecurrenceScratch<double> scratch;
+  ssm::recurrence(ssm::cpu, discrete, {force, start}, {}, {position}, scratch);
 
   plot::Series closed{"closed form", plot::Style::line, {}, {}};
   plot::Series sampled{"state-space recurrence", plot::Style::dots, {}, {}};

@@ -82,10 +82,11 @@ TEST_CASE("a diagonal system runs as the dense system with that diagonal does") 
                                         Eigen::MatrixXd(ssm::as_eigen(c.C.view()[0]).transpose()),
                                         Eigen::MatrixXd::Constant(1, 1, c.D(0)));
     Tensor<double, 3> y({1, 41, 1}), final({1, 1, 5});
-    ssm::RecurrenceWorkspace<double> workspace;
+    ssm::RecurrenceScratch<double> scratch;
     // S4's bilinear keeps C and D, as both do here.
-    ssm::recurrence(cpu, ssm::discretize(method, dense, c.delta(0)), c.u.view()[0],
-                    c.initial.view()[0][0], y.view()[0], final.view()[0][0], workspace);
+    ssm::recurrence(cpu, ssm::discretize(method, dense, c.delta(0)),
+                    {c.u.view()[0], c.initial.view()[0][0]}, {ssm::Readout::after},
+                    {y.view()[0], final.view()[0][0]}, scratch);
     CHECK(relative_error(c.y, y) <= tolerance<double>(41));
     CHECK(relative_error(c.final, final) <= tolerance<double>(41));
   }

@@ -52,14 +52,14 @@ TEST_CASE("a sampled spring is where its closed form says, at the start or the e
   Tensor<double, 1> start({2});
   start(0) = 0.3;
   start(1) = -1;
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
 
-  recurrence(cpu, system, u, start, y, {}, workspace, Readout::before);
+  recurrence(cpu, system, {u, start}, {}, {y}, scratch);
   for (Index t = 0; t < length; ++t)
     want(t, 0) = position(model, 0.3, -1, force, delta * static_cast<double>(t));
   CHECK(relative_error(y, want) <= 1e-13);
 
-  recurrence(cpu, system, u, start, y, {}, workspace, Readout::after);
+  recurrence(cpu, system, {u, start}, {Readout::after}, {y}, scratch);
   for (Index t = 0; t < length; ++t)
     want(t, 0) = position(model, 0.3, -1, force, delta * static_cast<double>(t + 1));
   CHECK(relative_error(y, want) <= 1e-13);
@@ -80,8 +80,8 @@ TEST_CASE("a spring sampled at irregular times is where its closed form says") {
     want(t, 0) = position(model, 1, 0, 2, time);
   }
   DiscretizationCache cache(state_space(model), Discretization::zero_order_hold, 16);
-  RecurrenceWorkspace<double> workspace;
-  recurrence(cpu, cache, delta, u, start, y, {}, workspace);
+  RecurrenceScratch<double> scratch;
+  recurrence(cpu, cache, {u, start, delta}, {Readout::after}, {y}, scratch);
   CHECK(relative_error(y, want) <= 1e-13);
   CHECK(cache.size() <= 16);
 }
@@ -93,10 +93,10 @@ TEST_CASE("equal steps of a varying recurrence are the uniform one, discretized 
   Tensor<double, 1> delta({31});
   delta.fill(0.1);
   Tensor<double, 2> uniform({31, 3}), varying({31, 3});
-  RecurrenceWorkspace<double> workspace;
-  recurrence(cpu, bilinear(system, 0.1), u, {}, uniform, {}, workspace);
+  RecurrenceScratch<double> scratch;
+  recurrence(cpu, bilinear(system, 0.1), {u}, {Readout::after}, {uniform}, scratch);
   DiscretizationCache cache(system, Discretization::bilinear);
-  recurrence(cpu, cache, delta, u, {}, varying, {}, workspace);
+  recurrence(cpu, cache, {u, {}, delta}, {Readout::after}, {varying}, scratch);
   CHECK(same_bits(uniform, varying));
   CHECK(cache.size() == 1);
 }
@@ -105,11 +105,12 @@ TEST_CASE("a step size that is not positive is refused, though others are cached
   DiscretizationCache cache(random_system(2, 1, 1, 3));
   Tensor<double, 1> delta({3});
   Tensor<double, 2> u({3, 1}), y({3, 1});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   for (const double bad : {0., -0.1, std::numeric_limits<double>::quiet_NaN()}) {
     delta.fill(0.1);
     delta(1) = bad;
-    CHECK_THROWS_AS(recurrence(cpu, cache, delta, u, {}, y, {}, workspace), DomainError);
+    CHECK_THROWS_AS(recurrence(cpu, cache, {u, {}, delta}, {Readout::after}, {y}, scratch),
+                    DomainError);
   }
   CHECK(cache.size() == 1);
 }
@@ -122,13 +123,13 @@ TEST_CASE("a recurrence split anywhere and resumed is the whole one, to the bit"
   for (const auto readout : {Readout::after, Readout::before}) {
     Tensor<double, 2> whole({37, 2}), parts({37, 2});
     Tensor<double, 1> whole_end({4}), end({4});
-    RecurrenceWorkspace<double> workspace;
-    recurrence(cpu, system, u, start, whole, whole_end, workspace, readout);
+    RecurrenceScratch<double> scratch;
+    recurrence(cpu, system, {u, start}, {readout}, {whole, whole_end}, scratch);
     for (const Index split : {0, 1, 17, 37}) {
-      recurrence(cpu, system, u.view().slice(0, 0, split), start, parts.view().slice(0, 0, split),
-                 end, workspace, readout);
-      recurrence(cpu, system, u.view().slice(0, split, 37 - split), end,
-                 parts.view().slice(0, split, 37 - split), end, workspace, readout);
+      recurrence(cpu, system, {u.view().slice(0, 0, split), start}, {readout},
+                 {parts.view().slice(0, 0, split), end}, scratch);
+      recurrence(cpu, system, {u.view().slice(0, split, 37 - split), end}, {readout},
+                 {parts.view().slice(0, split, 37 - split), end}, scratch);
       CHECK(same_bits(parts, whole));
       CHECK(same_bits(end, whole_end));
     }
@@ -140,8 +141,8 @@ TEST_CASE("a recurrence without steps hands its state through") {
   const auto start = Random(4).normal<double>(std::array<Index, 1>{3});
   Tensor<double, 1> end({3});
   Tensor<double, 2> nothing({0, 1});
-  RecurrenceWorkspace<double> workspace;
-  recurrence(cpu, system, nothing, start, nothing, end, workspace);
+  RecurrenceScratch<double> scratch;
+  recurrence(cpu, system, {nothing, start}, {Readout::after}, {nothing, end}, scratch);
   CHECK(same_bits(start, end));
 }
 
@@ -153,9 +154,9 @@ TEST_CASE("steps of a fixed or a dynamic system are the whole sequence, and do n
   const auto u = random.normal<double>(std::array<Index, 2>{20, 2});
   for (const auto readout : {Readout::after, Readout::before}) {
     Tensor<double, 2> want({20, 1}), by_fixed({20, 1}), by_dynamic({20, 1});
-    RecurrenceWorkspace<double> workspace;
-    RecurrenceStepScratch<double> scratch(dynamic);
-    recurrence(cpu, dynamic, u, {}, want, {}, workspace, readout);
+    RecurrenceScratch<double> scratch;
+    RecurrenceStepScratch<double> step_scratch(dynamic);
+    recurrence(cpu, dynamic, {u}, {readout}, {want}, scratch);
 
     Eigen::Vector2d input;
     Eigen::Vector3d x = Eigen::Vector3d::Zero();
@@ -164,14 +165,15 @@ TEST_CASE("steps of a fixed or a dynamic system are the whole sequence, and do n
             for (Index t = 0; t < 20; ++t) {
               input << u(t, 0), u(t, 1);
               by_fixed(t, 0) = recurrence_step(fixed, input, x, readout)(0);
-              recurrence_step(dynamic, u.view()[t], state, by_dynamic.view()[t], scratch, readout);
+              recurrence_step(dynamic, u.view()[t], state, by_dynamic.view()[t], step_scratch,
+                              readout);
             }
           }) == 0);
     CHECK(relative_error(by_fixed, want) <= 1e-14);
     CHECK(same_bits(by_dynamic, want));
     static_assert(noexcept(recurrence_step(fixed, input, x, readout)));
     static_assert(noexcept(
-        recurrence_step(dynamic, u.view()[0], state, by_dynamic.view()[0], scratch, readout)));
+        recurrence_step(dynamic, u.view()[0], state, by_dynamic.view()[0], step_scratch, readout)));
   }
 }
 
@@ -201,11 +203,15 @@ TEST_CASE("fixed sizes discretize and run without any allocation") {
 
 TEST_CASE("a recurrence names the argument that does not fit") {
   const auto system = zero_order_hold(random_system(3, 2, 1, 6), 0.1);
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   Tensor<double, 2> u({5, 2}), y({5, 2});
-  CHECK_THROWS_WITH(recurrence(cpu, system, u, {}, y, {}, workspace),
+  const Tensor<double, 1> steps({5});
+  Tensor<double, 2> fitting({5, 1});
+  CHECK_THROWS_WITH(recurrence(cpu, system, {u, {}, steps}, {}, {fitting}, scratch),
+                    "recurrence: delta is given, expected none: this system has its own");
+  CHECK_THROWS_WITH(recurrence(cpu, system, {u}, {}, {y}, scratch),
                     "recurrence: y is (5, 2), expected (5, 1)");
   const Tensor<double, 1> start({2});
-  CHECK_THROWS_WITH(recurrence(cpu, system, u, start, y, {}, workspace),
+  CHECK_THROWS_WITH(recurrence(cpu, system, {u, start}, {}, {y}, scratch),
                     "recurrence: initial_state is (2), expected (3)");
 }

@@ -96,9 +96,9 @@ TEST_CASE("a ramp and a sawtooth are met exactly when the input is held to first
     const double mean = 2 * decay / 9;
     want(t, 0) = (s - mean + mean * cosine + (mean * decay - 1) * sine) / 9 + .5 * s;
   }
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   HoldCache cache(system, InputHold::first_order);
-  simulate(cpu, cache, time, u, {}, y, {}, workspace);
+  simulate(cpu, cache, {time, u}, {}, {y}, scratch);
   CHECK(relative_error(y, want) <= 1e-13);
 }
 
@@ -111,23 +111,23 @@ TEST_CASE("equal times are one step size, and the sampled system's recurrence") 
   Tensor<double, 1> time({length}), end({4}), uniform_end({4});
   for (Index t = 0; t < length; ++t) time(t) = 5 + .1 * static_cast<double>(t);
   Tensor<double, 2> y({length, 3}), uniform({length, 3}), want({length, 3});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   HoldCache cache(system);
-  simulate(cpu, cache, time, u, start, y, end, workspace);
+  simulate(cpu, cache, {time, u, start}, {}, {y, end}, scratch);
   CHECK(cache.size() == 1);
-  simulate(cpu, cache, .1, u, start, uniform, uniform_end, workspace);
+  simulate(cpu, cache, {{}, u, start, .1}, {}, {uniform, uniform_end}, scratch);
   CHECK(relative_error(y, uniform) <= 1e-12);
   CHECK(relative_error(end, uniform_end) <= 1e-12);
-  recurrence(cpu, zero_order_hold(system, .1), u, start, want, {}, workspace, Readout::before);
+  recurrence(cpu, zero_order_hold(system, .1), {u, start}, {}, {want}, scratch);
   CHECK(same_bits(uniform, want));
 
   // the same system by a first-order hold has another state and the same output
   HoldCache ramps(system, InputHold::first_order);
   const auto held = first_order_hold(system, .1);
-  simulate(cpu, ramps, .1, u, {}, uniform, {}, workspace);
+  simulate(cpu, ramps, {{}, u, {}, .1}, {}, {uniform}, scratch);
   Tensor<double, 1> shifted({4});  // x − B_end u
   as_eigen(shifted.view()) = -ramp_step(system, .1).B_end * as_eigen(u.view()[0]);
-  recurrence(cpu, held, u, shifted, want, {}, workspace, Readout::before);
+  recurrence(cpu, held, {u, shifted}, {}, {want}, scratch);
   CHECK(relative_error(uniform, want) <= 1e-13);
 }
 
@@ -147,10 +147,10 @@ TEST_CASE("steps that agree with a uniform grid are the uniform simulation, for 
       if (hold == InputHold::first_order && share > 0)
         between(t, 0) += share * (u(t / 2 + 1, 0) - u(t / 2, 0));
     }
-    RecurrenceWorkspace<double> workspace;
+    RecurrenceScratch<double> scratch;
     HoldCache cache(system, hold, 8);
-    simulate(cpu, cache, .2, u, {}, y, {}, workspace);
-    simulate(cpu, cache, time, between, {}, z, {}, workspace);
+    simulate(cpu, cache, {{}, u, {}, .2}, {}, {y}, scratch);
+    simulate(cpu, cache, {time, between}, {}, {z}, scratch);
     for (Index t = 0; t < coarse; ++t) CHECK(std::abs(z(2 * t, 0) - y(t, 0)) <= 1e-13);
     CHECK(cache.size() <= 8);
   }
@@ -163,13 +163,14 @@ TEST_CASE("a simulation split at a sample and resumed is the whole one") {
   const auto u = random.normal<double>(std::array<Index, 2>{21, 2});
   Tensor<double, 2> whole({21, 2}), parts({21, 2});
   Tensor<double, 1> state({3}), end({3});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   HoldCache cache(system);
-  simulate(cpu, cache, time, u, {}, whole, end, workspace);
+  simulate(cpu, cache, {time, u}, {}, {whole, end}, scratch);
   for (const Index split : {1, 10, 20}) {
     const auto piece = [&](Index begin, Index count, const View<const double, 1>& start) {
-      simulate(cpu, cache, time.view().slice(0, begin, count), u.view().slice(0, begin, count),
-               start, parts.view().slice(0, begin, count), state, workspace);
+      simulate(cpu, cache,
+               {time.view().slice(0, begin, count), u.view().slice(0, begin, count), start}, {},
+               {parts.view().slice(0, begin, count), state}, scratch);
     };
     piece(0, split + 1, {});
     piece(split, 21 - split, state);
@@ -184,13 +185,12 @@ TEST_CASE("matrices that do not vary give the exact simulation") {
   const auto time = irregular_times(random, 30);
   const auto u = random.normal<double>(std::array<Index, 2>{30, 2});
   const auto start = random.normal<double>(std::array<Index, 1>{3});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   Tensor<double, 2> y({30, 2}), want({30, 2});
   Tensor<double, 1> end({3}), want_end({3});
   HoldCache cache(system);
-  simulate(cpu, cache, time, u, start, want, want_end, workspace);
-  simulate_varying(
-      cpu, [&](double) { return system; }, time, u, start, y, end);
+  simulate(cpu, cache, {time, u, start}, {}, {want, want_end}, scratch);
+  simulate_varying(cpu, [&](double) { return system; }, {time, u, start}, {}, {y, end});
   CHECK(relative_error(y, want) <= 1e-13);
   CHECK(relative_error(end, want_end) <= 1e-13);
 }
@@ -209,7 +209,7 @@ TEST_CASE("a varying system converges to its closed form with order four") {
     start(0) = .35502805388781723926;  // Ai(0), Ai'(0)
     start(1) = -.25881940379280679841;
     Tensor<double, 2> y({2, 2});
-    simulate_varying(cpu, airy, time, {}, start, y, {}, InputHold::zero_order, substeps);
+    simulate_varying(cpu, airy, {time, {}, start}, {InputHold::zero_order, substeps}, {y});
     return std::abs(y(1, 0) - .034924130423274379135);  // Ai(2)
   };
   CHECK(error(200) <= 1e-10);
@@ -227,7 +227,7 @@ TEST_CASE("a varying system takes its input between the samples, and C and D at 
   time(1) = 1;
   u(0, 0) = 1;
   u(1, 0) = 3;
-  simulate_varying(cpu, ramp, time, u, {}, y, end, InputHold::first_order, 3);
+  simulate_varying(cpu, ramp, {time, u}, {InputHold::first_order, 3}, {y, end});
   CHECK(std::abs(end(0) - 7.f / 6) <= 1e-6f);
   CHECK(std::abs(y(1, 0) - (7.f / 6 + 3)) <= 1e-6f);
   CHECK(y(0, 0) == 0);
@@ -239,25 +239,25 @@ TEST_CASE("without samples the state is handed through, and is zero when none is
   const Tensor<double, 1> none({0}), start = Random(7).normal<double>(std::array<Index, 1>{2});
   Tensor<double, 2> nothing({0, 1});
   Tensor<double, 1> end({2}), short_end({1});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   HoldCache cache(system);
   for (const bool given : {true, false}) {
     const View<const double, 1> from = given ? start.view() : View<const double, 1>{};
     Tensor<double, 1> want({2});
     if (given) want = start;
     end.fill(7);
-    simulate(cpu, cache, none, {}, from, nothing, end, workspace);
+    simulate(cpu, cache, {none, {}, from}, {}, {nothing, end}, scratch);
     CHECK(same_bits(end, want));
     end.fill(7);
-    simulate_varying(cpu, still, none, nothing, from, nothing, end);
+    simulate_varying(cpu, still, {none, nothing, from}, {}, {nothing, end});
     CHECK(same_bits(end, want));
   }
-  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, nothing, short_end),
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, {none, {}, start}, {}, {nothing, short_end}),
                     "simulate_varying: final_state is (1), expected (2)");
   Tensor<double, 2> one({1, 1});
-  CHECK_THROWS_WITH(simulate_varying(cpu, still, none, {}, start, one, end),
+  CHECK_THROWS_WITH(simulate_varying(cpu, still, {none, {}, start}, {}, {one, end}),
                     "simulate_varying: y is (1, 1), expected (0, 1)");
-  CHECK_THROWS_AS(simulate_varying(cpu, still, none, one, start, nothing, end), ShapeError);
+  CHECK_THROWS_AS(simulate_varying(cpu, still, {none, one, start}, {}, {nothing, end}), ShapeError);
 }
 
 TEST_CASE("a varying system that changes its sizes is refused") {
@@ -269,10 +269,10 @@ TEST_CASE("a varying system that changes its sizes is refused") {
   Tensor<double, 1> time({2});
   Tensor<double, 2> y({2, 1});
   time(1) = 0.9;
-  CHECK_NOTHROW(simulate_varying(cpu, growing, time, {}, {}, y, {}));
+  CHECK_NOTHROW(simulate_varying(cpu, growing, {time}, {}, {y}));
   for (const double last : {1.1, 2.1}) {
     time(1) = last;
-    CHECK_THROWS_AS(simulate_varying(cpu, growing, time, {}, {}, y, {}), ShapeError);
+    CHECK_THROWS_AS(simulate_varying(cpu, growing, {time}, {}, {y}), ShapeError);
   }
 }
 
@@ -280,31 +280,32 @@ TEST_CASE("what cannot be simulated is refused by name") {
   const auto system = oscillator();
   Tensor<double, 1> time({3});
   Tensor<double, 2> u({3, 1}), y({3, 1});
-  RecurrenceWorkspace<double> workspace;
+  RecurrenceScratch<double> scratch;
   HoldCache cache(system);
   time(1) = 1;
   time(2) = 1;
-  CHECK_THROWS_WITH(simulate(cpu, cache, time, u, {}, y, {}, workspace),
+  CHECK_THROWS_WITH(simulate(cpu, cache, {time, u}, {}, {y}, scratch),
                     "simulate: time 2 is 1.000000 after 1.000000, expected later");
   time(2) = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THROWS_AS(simulate(cpu, cache, time, u, {}, y, {}, workspace), DomainError);
+  CHECK_THROWS_AS(simulate(cpu, cache, {time, u}, {}, {y}, scratch), DomainError);
   time(2) = 2;
   Tensor<double, 2> wrong({3, 2});
-  CHECK_THROWS_WITH(simulate(cpu, cache, time, wrong, {}, y, {}, workspace),
+  CHECK_THROWS_WITH(simulate(cpu, cache, {time, wrong}, {}, {y}, scratch),
                     "simulate: u is (3, 2), expected (3, 1)");
-  CHECK_THROWS_AS(
-      simulate_varying(
-          cpu, [&](double) { return system; }, time, u, {}, y, {}, InputHold::zero_order, 0),
-      DomainError);
+  CHECK_THROWS_AS(simulate_varying(cpu, [&](double) { return system; }, {time, u},
+                                   {InputHold::zero_order, 0}, {y}),
+                  DomainError);
   for (const double delta : {0., -1., std::numeric_limits<double>::quiet_NaN(),
                              std::numeric_limits<double>::infinity()}) {
-    CHECK_THROWS_AS(simulate(cpu, cache, delta, u, {}, y, {}, workspace), DomainError);
+    CHECK_THROWS_AS(simulate(cpu, cache, {{}, u, {}, delta}, {}, {y}, scratch), DomainError);
     CHECK_THROWS_AS(cache.at(delta), DomainError);
   }
-  CHECK_THROWS_WITH(simulate(cpu, cache, -1., u, {}, y, {}, workspace),
+  CHECK_THROWS_WITH(simulate(cpu, cache, {{}, u, {}, -1.}, {}, {y}, scratch),
                     "simulate: delta is -1.000000, expected positive and finite");
+  CHECK_THROWS_WITH(simulate(cpu, cache, {time, u, {}, .1}, {}, {y}, scratch),
+                    "simulate: delta is given beside times, expected one of them");
   CHECK_THROWS_AS(DiscretizationCache<double>(system, Discretization::tustin), DomainError);
   Tensor<double, 1> none({0});
   Tensor<double, 2> nothing({0, 1});
-  CHECK_NOTHROW(simulate(cpu, cache, none, nothing, {}, nothing, {}, workspace));
+  CHECK_NOTHROW(simulate(cpu, cache, {none, nothing}, {}, {nothing}, scratch));
 }

@@ -22,9 +22,31 @@
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
-/// Scratch of a recurrence: room for the next state. It grows to the largest system it has served.
+/// What a recurrence reads.
 template <class T>
-struct RecurrenceWorkspace {
+struct RecurrenceInputs {
+  View<const T, 2> u;                   ///< (length, inputs), any length
+  View<const T, 1> initial_state = {};  ///< x_0 (states), optional: zero when absent
+  View<const T, 1> delta = {};          ///< Δ (length), s: u_t acts for delta(t); only of what is
+                                        ///< sampled at irregular times
+};
+
+/// Which state the output sees.
+struct RecurrenceOptions {
+  Readout readout = Readout::before;  ///< the state before u_t acts, or after it
+};
+
+/// What a recurrence writes.
+template <class T>
+struct RecurrenceOutputs {
+  View<T, 2> y;                 ///< (length, outputs); may not overlap u
+  View<T, 1> final_state = {};  ///< (states), optional; may be the memory of the initial state
+};
+
+/// Scratch of a recurrence: room for two states. It grows to the largest system it has served.
+/// Its members are private to the library.
+template <class T>
+struct RecurrenceScratch {
   Tensor<T, 2> state;  ///< (2, states): the state, and the one after it
 };
 
@@ -72,10 +94,12 @@ void recurrence_update(const DiscreteStateSpace<T, N, M, P>& system, Readout rea
 
 /// Runs the system that `system_at(t)` gives for every step.
 template <int N, class T, class SystemAt>
-void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
-                    const View<const T, 2>& u, const View<const T, 1>& initial_state,
-                    const View<T, 2>& y, const View<T, 1>& final_state, Readout readout,
-                    RecurrenceWorkspace<T>& workspace, SystemAt&& system_at) {
+void run_recurrence(const std::array<Index, 3>& sizes, const RecurrenceInputs<T>& in,
+                    Readout readout, const RecurrenceOutputs<T>& out, RecurrenceScratch<T>& scratch,
+                    SystemAt&& system_at) {
+  constexpr std::string_view name = "recurrence";
+  const auto& [u, initial_state, delta] = in;
+  const auto& [y, final_state] = out;
   const auto [states, inputs, outputs] = sizes;
   const Index length = u.extent(0);
   check_shape(name, "u", u, std::array{length, inputs});
@@ -83,10 +107,10 @@ void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
   check_shape(name, "y", y, std::array{length, outputs});
   check_optional_shape(name, "final_state", final_state, std::array{states});
 
-  workspace.state.resize({2, states});
+  scratch.state.resize({2, states});
   using State = Eigen::Map<Eigen::Matrix<T, N, 1>>;
-  State x(workspace.state.data(), states);
-  State next(workspace.state.data() + states, states);
+  State x(scratch.state.data(), states);
+  State next(scratch.state.data() + states, states);
   if (initial_state)
     x = as_eigen(initial_state);
   else
@@ -100,27 +124,28 @@ void run_recurrence(std::string_view name, const std::array<Index, 3>& sizes,
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
-/// Runs x_t = A_bar x_{t−1} + B_bar u_t over a whole sequence, and reads y_t = C x + D u_t.
+/// Runs x_{t+1} = A_bar x_t + B_bar u_t over a whole sequence and reads y_t = C x_t + D u_t, or
+/// with Readout::after y_t = C x_{t+1} + D u_t.
 ///
+/// @param backend runs on the calling thread
 /// @param system A_bar, B_bar, C, D and Δ
-/// @param workspace scratch, which grows to its largest call
-/// @param u (length, inputs), any length
-/// @param initial_state x_{−1} (states), optional: zero when absent
-/// @param y (length, outputs), written; may not overlap u
-/// @param final_state (states), optional, written; may be the memory of initial_state
-/// @param readout whether y_t sees the state after u_t, or before
+/// @param inputs u and the state before it; no step sizes
+/// @param options which state the output sees
+/// @param outputs y and the state after the last step
+/// @param scratch grows to its largest call
 /// @throws ShapeError
-/// Cost: length · (states + inputs) · (states + outputs); allocates while the workspace grows.
+/// Cost: length · (states + inputs) · (states + outputs); allocates while the scratch grows.
 template <class T, int N, int M, int P>
-void recurrence(const Cpu&, const DiscreteStateSpace<T, N, M, P>& system,
-                const std::type_identity_t<View<const T, 2>>& u,
-                const std::type_identity_t<View<const T, 1>>& initial_state,
-                const std::type_identity_t<View<T, 2>>& y,
-                const std::type_identity_t<View<T, 1>>& final_state,
-                RecurrenceWorkspace<T>& workspace, Readout readout = Readout::after) {
+void recurrence([[maybe_unused]] const Cpu& backend, const DiscreteStateSpace<T, N, M, P>& system,
+                const std::type_identity_t<RecurrenceInputs<T>>& inputs,
+                const RecurrenceOptions& options,
+                const std::type_identity_t<RecurrenceOutputs<T>>& outputs,
+                RecurrenceScratch<T>& scratch) {
+  if (inputs.delta)
+    detail::throw_domain("recurrence", "delta", "given", "none: this system has its own");
   detail::run_recurrence<N>(
-      "recurrence", {system.states(), system.inputs(), system.outputs()}, u, initial_state, y,
-      final_state, readout, workspace, [&](Index) -> const auto& { return system; });
+      {system.states(), system.inputs(), system.outputs()}, inputs, options.readout, outputs,
+      scratch, [&](Index) -> const auto& { return system; });
 }
 
 /// The discrete systems of one continuous system, one for each step size met.
@@ -157,26 +182,26 @@ class DiscretizationCache {
 
 /// The recurrence with a step size of its own for every step: irregularly sampled sequences.
 ///
-/// @param workspace scratch, which grows to its largest call
+/// @param backend runs on the calling thread
 /// @param cache the system, and its discretizations so far
-/// @param delta Δ (length), s; u_t acts for delta(t)
-/// @param u, initial_state, y, final_state, readout as for the uniform step
+/// @param inputs u, the state before it, and Δ of every step
+/// @param options which state the output sees
+/// @param outputs y and the state after the last step
+/// @param scratch grows to its largest call
 /// @throws ShapeError, and DomainError as the discretization does, or when a Δ is not positive and
 ///   finite
 /// Cost: that of the uniform step, and one discretization for each new Δ.
 template <class T, int N, int M, int P>
-void recurrence(const Cpu&, DiscretizationCache<T, N, M, P>& cache,
-                const std::type_identity_t<View<const T, 1>>& delta,
-                const std::type_identity_t<View<const T, 2>>& u,
-                const std::type_identity_t<View<const T, 1>>& initial_state,
-                const std::type_identity_t<View<T, 2>>& y,
-                const std::type_identity_t<View<T, 1>>& final_state,
-                RecurrenceWorkspace<T>& workspace, Readout readout = Readout::after) {
-  detail::check_shape("recurrence", "delta", delta, std::array{u.extent(0)});
+void recurrence([[maybe_unused]] const Cpu& backend, DiscretizationCache<T, N, M, P>& cache,
+                const std::type_identity_t<RecurrenceInputs<T>>& inputs,
+                const RecurrenceOptions& options,
+                const std::type_identity_t<RecurrenceOutputs<T>>& outputs,
+                RecurrenceScratch<T>& scratch) {
+  detail::check_shape("recurrence", "delta", inputs.delta, std::array{inputs.u.extent(0)});
   const auto& system = cache.system();
   detail::run_recurrence<N>(
-      "recurrence", {system.states(), system.inputs(), system.outputs()}, u, initial_state, y,
-      final_state, readout, workspace, [&](Index t) -> const auto& { return cache.at(delta(t)); });
+      {system.states(), system.inputs(), system.outputs()}, inputs, options.readout, outputs,
+      scratch, [&](Index t) -> const auto& { return cache.at(inputs.delta(t)); });
 }
 
 /// One step of a system of fixed sizes: moves the state x and returns the output.
@@ -190,7 +215,7 @@ template <class T, int N, int M, int P>
 requires(N != Dynamic && M != Dynamic && P != Dynamic) Eigen::Matrix<T, P, 1> recurrence_step(
     const DiscreteStateSpace<T, N, M, P>& system,
     const std::type_identity_t<detail::VectorArgument<T, M>>& input, Eigen::Matrix<T, N, 1>& x,
-    Readout readout = Readout::after)
+    Readout readout = Readout::before)
 noexcept {
   Eigen::Matrix<T, N, 1> next;
   Eigen::Matrix<T, P, 1> y;
@@ -212,7 +237,7 @@ void recurrence_step(const DiscreteStateSpace<T, N, M, P>& system,
                      const std::type_identity_t<View<const T, 1>>& u,
                      const std::type_identity_t<View<T, 1>>& x,
                      const std::type_identity_t<View<T, 1>>& y, RecurrenceStepScratch<T>& scratch,
-                     Readout readout = Readout::after) noexcept {
+                     Readout readout = Readout::before) noexcept {
   const Index states = system.states();
   detail::check_or_terminate([&] {
     constexpr std::string_view function = "recurrence_step";

@@ -29,6 +29,26 @@ inline namespace SSM_DETAIL_ISA {
 /// How an input runs from one sample to the next: constant, or straight to the next.
 enum class InputHold { zero_order, first_order };
 
+/// What a simulation reads: times, or one step size for the times 0, Δ, 2Δ, …
+template <class T>
+struct SimulationInputs {
+  View<const T, 1> time = {};           ///< (length), s, increasing, at any spacing
+  View<const T, 2> u = {};              ///< (length, inputs), u_t at time(t); optional: zero
+  View<const T, 1> initial_state = {};  ///< (states) at time(0), optional: zero when absent
+  T delta = 0;                          ///< Δ, s, where there are no times
+};
+
+/// A simulation has no options: how the input is held is the cache's.
+struct SimulationOptions {};
+
+/// What a simulation writes.
+template <class T>
+struct SimulationOutputs {
+  View<T, 2> y;                 ///< (length, outputs), y_t at time(t); may not overlap u
+  View<T, 1> final_state = {};  ///< (states) at the last time, optional; may be the memory of the
+                                ///< initial state
+};
+
 /// The exact steps of one continuous system, one for each step size met: at most `capacity` of
 /// them, and all are dropped when it is full.
 template <class T, int N = Dynamic, int M = Dynamic, int P = Dynamic>
@@ -97,8 +117,8 @@ T uniform_step(const View<const T, 1>& time) {
 template <class T, int N, int M, int P, class StepAt>
 void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>& u,
                     const View<const T, 1>& initial_state, const View<T, 2>& y,
-                    const View<T, 1>& final_state, RecurrenceWorkspace<T>& workspace,
-                    StepAt&& step_at, const View<T, 2>& states_too = {}) {
+                    const View<T, 1>& final_state, RecurrenceScratch<T>& scratch, StepAt&& step_at,
+                    const View<T, 2>& states_too = {}) {
   constexpr std::string_view name = "simulate";
   const Index length = y.extent(0), states = system.states();
   check_optional_shape(name, "u", u, std::array{length, system.inputs()});
@@ -106,10 +126,10 @@ void run_simulation(const StateSpace<T, N, M, P>& system, const View<const T, 2>
   check_shape(name, "y", y, std::array{length, system.outputs()});
   check_optional_shape(name, "final_state", final_state, std::array{states});
 
-  workspace.state.resize({2, states});
+  scratch.state.resize({2, states});
   using State = Eigen::Map<Eigen::Matrix<T, N, 1>>;
-  State x(workspace.state.data(), states);
-  State next(workspace.state.data() + states, states);
+  State x(scratch.state.data(), states);
+  State next(scratch.state.data() + states, states);
   if (initial_state)
     x = as_eigen(initial_state);
   else
@@ -140,54 +160,39 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// Times t_0 + k Δ but for their rounding take one step size, any others their differences.
 ///
-/// @param workspace scratch, which grows to its largest call
+/// @param backend runs on the calling thread
 /// @param cache the system, how its input is held, and its steps so far
-/// @param time (length), s, increasing; any spacing
-/// @param u (length, inputs), u_t at time(t); optional: zero when absent
-/// @param initial_state (states) at time(0), optional: zero when absent
-/// @param y (length, outputs), written; may not overlap u
-/// @param final_state (states) at the last time, optional, written; may be the memory of
-/// initial_state
-/// @throws ShapeError, and DomainError when the times do not increase
+/// @param inputs the times or Δ, the input and the initial state
+/// @param options none
+/// @param outputs y and the final state
+/// @param scratch grows to its largest call
+/// @throws ShapeError, and DomainError when the times do not increase, or Δ is not positive and
+///   finite
 /// Cost: length · (states + 2 inputs) · states, and a hold for each new step size; allocates while
-/// the cache and the workspace grow.
+/// the cache and the scratch grow.
 template <class T, int N, int M, int P>
-void simulate(const Cpu&, HoldCache<T, N, M, P>& cache,
-              const std::type_identity_t<View<const T, 1>>& time,
-              const std::type_identity_t<View<const T, 2>>& u,
-              const std::type_identity_t<View<const T, 1>>& initial_state,
-              const std::type_identity_t<View<T, 2>>& y,
-              const std::type_identity_t<View<T, 1>>& final_state,
-              RecurrenceWorkspace<T>& workspace) {
-  detail::check_shape("simulate", "time", time, std::array{y.extent(0)});
-  detail::check_increasing("simulate", time);
-  const T uniform = detail::uniform_step(time);
+void simulate([[maybe_unused]] const Cpu& backend, HoldCache<T, N, M, P>& cache,
+              const std::type_identity_t<SimulationInputs<T>>& inputs,
+              [[maybe_unused]] const SimulationOptions& options,
+              const std::type_identity_t<SimulationOutputs<T>>& outputs,
+              RecurrenceScratch<T>& scratch) {
+  const auto& [time, u, initial_state, delta] = inputs;
+  const auto& [y, final_state] = outputs;
+  T uniform = delta;
+  if (time) {
+    if (delta != T(0))
+      detail::throw_domain("simulate", "delta", "given beside times", "one of them");
+    detail::check_shape("simulate", "time", time, std::array{y.extent(0)});
+    detail::check_increasing("simulate", time);
+    uniform = detail::uniform_step(time);
+  } else {
+    detail::check_sampling("simulate", delta);
+  }
   detail::run_simulation(
-      cache.system(), u, initial_state, y, final_state, workspace, [&](Index t) -> const auto& {
+      cache.system(), u, initial_state, y, final_state, scratch,
+      [&, &time = time ](Index t) -> const auto& {
         return cache.at(uniform > T(0) ? uniform : time(t + 1) - time(t));
       });
-}
-
-/// The same at the times 0, Δ, 2Δ, …
-/// @param cache the system, how its input is held, and its steps so far
-/// @param u as for given times
-/// @param initial_state as for given times
-/// @param y as for given times
-/// @param final_state as for given times
-/// @param workspace scratch, which grows to its largest call
-/// @param delta Δ, s
-/// @throws ShapeError, and DomainError when Δ is not positive and finite
-template <class T, int N, int M, int P>
-void simulate(const Cpu&, HoldCache<T, N, M, P>& cache, std::type_identity_t<T> delta,
-              const std::type_identity_t<View<const T, 2>>& u,
-              const std::type_identity_t<View<const T, 1>>& initial_state,
-              const std::type_identity_t<View<T, 2>>& y,
-              const std::type_identity_t<View<T, 1>>& final_state,
-              RecurrenceWorkspace<T>& workspace) {
-  detail::check_sampling("simulate", delta);
-  detail::run_simulation(
-      cache.system(), u, initial_state, y, final_state,
-      workspace, [&](Index) -> const auto& { return cache.at(delta); });
 }
 
 /// The output from an initial state on, without input: y(t) = C e^{(t − t_0) A} x_0.
@@ -205,8 +210,8 @@ void initial_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
                       const std::type_identity_t<View<const T, 1>>& initial_state,
                       const std::type_identity_t<View<T, 2>>& y) {
   HoldCache<T, N, M, P> cache(system);
-  RecurrenceWorkspace<T> workspace;
-  simulate(backend, cache, time, {}, initial_state, y, {}, workspace);
+  RecurrenceScratch<T> scratch;
+  simulate(backend, cache, {time, {}, initial_state}, {}, {y}, scratch);
 }
 
 }  // namespace SSM_DETAIL_ISA
@@ -248,9 +253,9 @@ void step_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
   detail::respond_to_each_input("step_response", system, length, y,
                                 [&](const auto& single, const View<T, 2>& output) {
                                   HoldCache<T, N, 1, P> cache(single);
-                                  RecurrenceWorkspace<T> workspace;
+                                  RecurrenceScratch<T> scratch;
                                   const View<const T, 2> ones(&one, {length, 1}, {0, 0});
-                                  simulate(backend, cache, time, ones, {}, output, {}, workspace);
+                                  simulate(backend, cache, {time, ones}, {}, {output}, scratch);
                                 });
 }
 

@@ -37,6 +37,12 @@ void magnus_step(const Eigen::Matrix<double, N, N>& A1, const Eigen::Matrix<doub
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
+/// How a varying system is integrated.
+struct VaryingSimulationOptions {
+  InputHold hold = InputHold::zero_order;  ///< how the input runs from sample to sample
+  int substeps = 1;                        ///< equal parts of each step, at least 1
+};
+
 /// The output of a system whose matrices change: x' = A(t) x + B(t) u, y = C(t) x + D(t) u.
 ///
 /// Each step from time(t) to time(t + 1), or each of its substeps h, is a Magnus step of order 4:
@@ -48,38 +54,38 @@ inline namespace SSM_DETAIL_ISA {
 /// (Iserles & Nørsett 1999, "On the solution of linear differential equations in Lie groups",
 /// for the system [A b; 0 0]). Exact while A, B and u are constant; its error is O(h⁴) otherwise.
 ///
-/// @param hold how the input runs from sample to sample
+/// @param backend runs on the calling thread
 /// @param system_at StateSpace of scalar T at a time t (s); called at Gauss points and samples
-/// @param time (length), s, increasing; any spacing
-/// @param u (length, inputs), u_t at time(t), between samples as `hold` says; optional: zero
-/// @param initial_state (states) at time(0), optional: zero when absent
-/// @param y (length, outputs), written: y_t at time(t)
-/// @param final_state (states) at the last time, optional, written
-/// @param substeps equal parts of each step, ≥ 1
+/// @param inputs the times, the input and the initial state; no Δ
+/// @param options how the input is held, and how many parts a step has
+/// @param outputs y and the final state
 /// @throws ShapeError, also when system_at changes its sizes, and DomainError when the times do not
 ///   increase or substeps < 1
 /// Cost: a matrix_exponential of (states) and two systems for each substep; the state is carried
 /// in double.
 template <class SystemAt, class T = typename std::invoke_result_t<SystemAt&, double>::Scalar>
-void simulate_varying(const Cpu&, SystemAt&& system_at,
-                      const std::type_identity_t<View<const T, 1>>& time,
-                      const std::type_identity_t<View<const T, 2>>& u,
-                      const std::type_identity_t<View<const T, 1>>& initial_state,
-                      const std::type_identity_t<View<T, 2>>& y,
-                      const std::type_identity_t<View<T, 1>>& final_state,
-                      InputHold hold = InputHold::zero_order, int substeps = 1) {
+void simulate_varying([[maybe_unused]] const Cpu& backend, SystemAt&& system_at,
+                      const std::type_identity_t<SimulationInputs<T>>& inputs,
+                      const VaryingSimulationOptions& options,
+                      const std::type_identity_t<SimulationOutputs<T>>& outputs) {
   using System = std::remove_cvref_t<std::invoke_result_t<SystemAt&, T>>;
   constexpr int size = System::StateMatrix::RowsAtCompileTime;
   using Matrix = Eigen::Matrix<double, size, size>;
   using Vector = Eigen::Matrix<double, size, 1>;
   constexpr std::string_view name = "simulate_varying";
+  const View<const T, 1>&time = inputs.time, &initial_state = inputs.initial_state;
+  const View<const T, 2>& u = inputs.u;
+  const View<T, 2>& y = outputs.y;
+  const View<T, 1>& final_state = outputs.final_state;
+  const auto [hold, substeps] = options;
   const Index length = time.extent(0);
+  if (inputs.delta != T(0)) detail::throw_domain(name, "delta", "given", "the times");
   detail::check_increasing(name, time);
   if (substeps < 1) detail::throw_domain(name, "substeps", std::to_string(substeps), ">= 1");
-  const auto check = [&](Index states, Index inputs, Index outputs) {
-    detail::check_optional_shape(name, "u", u, std::array{length, inputs});
+  const auto check = [&](Index states, Index ins, Index outs) {
+    detail::check_optional_shape(name, "u", u, std::array{length, ins});
     detail::check_optional_shape(name, "initial_state", initial_state, std::array{states});
-    detail::check_shape(name, "y", y, std::array{length, outputs});
+    detail::check_shape(name, "y", y, std::array{length, outs});
     detail::check_optional_shape(name, "final_state", final_state, std::array{states});
   };
   if (length == 0) {  // without a time there is no system to ask: the views have its sizes
@@ -95,12 +101,12 @@ void simulate_varying(const Cpu&, SystemAt&& system_at,
   }
 
   System system = system_at(time(0));
-  const Index states = system.states(), inputs = system.inputs(), outputs = system.outputs();
-  check(states, inputs, outputs);
+  const Index states = system.states(), ins = system.inputs(), outs = system.outputs();
+  check(states, ins, outs);
   const auto move_to = [&](T t) {
     system = system_at(t);
     detail::check_matrix(name, "A", system.A(), states, states);
-    detail::check_matrix(name, "D", system.D(), outputs, inputs);
+    detail::check_matrix(name, "D", system.D(), outs, ins);
   };
 
   Vector x = Vector::Zero(states);

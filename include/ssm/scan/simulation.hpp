@@ -138,11 +138,11 @@ template <class T, int N, int M, int P, class Times, class U>
   result.y.resize(length, system.outputs());
   result.x.resize(length, system.states());
   HoldCache<T, N, M, P> cache(system, hold);
-  RecurrenceWorkspace<T> workspace;
+  RecurrenceScratch<T> scratch;
   detail::run_simulation(
       system, View<const T, 2>(input.data(), {length, system.inputs()}),
       View<const T, 1>(start.data(), {start.size()}),
-      View<T, 2>(result.y.data(), {length, system.outputs()}), View<T, 1>(), workspace,
+      View<T, 2>(result.y.data(), {length, system.outputs()}), View<T, 1>(), scratch,
       [&](Index i) -> const auto& {
         return cache.at(delta > T(0) ? delta : result.t(i + 1) - result.t(i));
       },
