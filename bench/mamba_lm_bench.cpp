@@ -1,5 +1,12 @@
 #include <benchmark/benchmark.h>
 
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -13,6 +20,7 @@
 /// text (for mamba_block: a step of one sequence).
 /// naive     the formulas as loops, std::exp, one thread (naive_mamba_lm.hpp)
 /// products  the matrix products of the same training step and nothing else: the step's limit
+/// busy      beside three processes of low priority that never rest
 namespace {
 
 using ssm::Index;
@@ -128,6 +136,33 @@ void training(benchmark::State& run, Index length, int threads) {
   report(run, tokens.size());
 }
 
+#if defined(__unix__)
+/// Three processes of low priority that never rest, as a machine that others use has them.
+struct BusyMachine {
+  BusyMachine() {
+    for (pid_t& job : jobs)
+      if ((job = fork()) == 0) {
+        if (nice(10) == -1) _exit(1);
+        for (volatile unsigned turns = 0;;) turns = turns + 1;
+      }
+  }
+  ~BusyMachine() {
+    for (const pid_t job : jobs)
+      if (job > 0) kill(job, SIGKILL), waitpid(job, nullptr, 0);
+  }
+  BusyMachine(const BusyMachine&) = delete;
+  BusyMachine& operator=(const BusyMachine&) = delete;
+
+  pid_t jobs[3] = {};
+};
+
+/// The training step beside them: two threads are to be no slower than one.
+void training_beside_others(benchmark::State& run, Index length, int threads) {
+  const BusyMachine busy;
+  training(run, length, threads);
+}
+#endif
+
 /// The same step by plain loops, with the same loss and gradient up to rounding.
 void training_naive(benchmark::State& run, Index length, int) {
   const auto model = initial_weights();
@@ -204,6 +239,9 @@ int main(int argc, char** argv) {
       add("mamba_lm/prefill", prefill, "length", length, threads);
     add("mamba_lm/training_step", training, "length", 256, threads);
     add("mamba_lm/products", products, "length", 256, threads);
+#if defined(__unix__)
+    add("mamba_lm/training_step_busy", training_beside_others, "length", 256, threads);
+#endif
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
