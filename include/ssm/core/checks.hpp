@@ -216,7 +216,7 @@ struct Footprint {
     return begin < other.end && other.begin < end && alternates_not(other);
   }
   [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
-    bool same = data == other.data && rank == other.rank;
+    bool same = data == other.data && end == other.end && rank == other.rank;
     for (std::size_t i = 0; same && i < rank; ++i)
       same = extents[i] == other.extents[i] && strides[i] == other.strides[i];
     return same;
