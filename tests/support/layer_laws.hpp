@@ -323,6 +323,43 @@ void check_scratch(const L& layer, const LayerLaws& laws) {
   }
 }
 
+/// Over the memory of its input, and with the gradient of the input over that of the output, a
+/// layer gives the same bits or refuses. Gradients that were moved from are made anew.
+template <SequenceLayer L>
+void check_in_place(const L& layer, const LayerLaws& laws) {
+  using T = typename L::value_type;
+  const auto given = draw_given(layer, laws.length, 950, laws);
+  const auto want = run(layer, given, laws);
+  const auto maybe = [&](StateOf<L>& state) {
+    return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+  };
+  ScratchOf<L> scratch;
+  StateOf<L> state = given.before;
+  Tensor<T, 3> both = given.u;
+  try {
+    forward(cpu(1), layer, InputOf<L>(both), maybe(state), OutputOf<L>(both), OptionsOf<L>{},
+            scratch);
+    CHECK(same_bits(both, want.y));
+  } catch (const ShapeError&) {
+  }
+  state = given.before;
+  run_forward(layer, given.u, maybe(state), OptionsOf<L>{}, scratch);
+  L gradients = want.gradients;
+  const L moved = std::move(gradients);
+  both = given.dy;
+  StateOf<L> slope = given.dafter;
+  try {
+    backward(cpu(1), layer, InputOf<L>(given.u), maybe(slope), InputOf<L>(both), OutputOf<L>(both),
+             gradients, OptionsOf<L>{}, scratch);
+    CHECK(same_bits(both, want.du));
+    Results got, wanted;
+    add_results(got, gradients);
+    add_results(wanted, want.gradients);
+    CHECK(detail::same_bits(got, wanted));
+  } catch (const ShapeError&) {
+  }
+}
+
 /// No step changes nothing; an empty batch is one.
 template <SequenceLayer L>
 void check_empty(const L& layer, const LayerLaws& laws) {
@@ -385,6 +422,14 @@ void check_refusals(const L& layer, const LayerLaws& laws) {
     CHECK_THROWS_AS(forward(cpu(1), layer, InputOf<L>(given.u), Maybe<StateOf<L>>(), OutputOf<L>(),
                             OptionsOf<L>{}, scratch),
                     ShapeError);
+  }
+  {
+    Tensor<T, 3> y(given.u.extents());
+    const std::array<Index, 3> negative{-batch, -laws.length, width};
+    CHECK_THROWS_AS(
+        forward(cpu(1), layer, InputOf<L>(given.u.data(), negative), Maybe<StateOf<L>>(),
+                OutputOf<L>(y.data(), negative), OptionsOf<L>{}, scratch),
+        ShapeError);
   }
   StateOf<L> state = make_state(layer, batch), rows = make_state(layer, batch + 1);
   if (laws.states)
@@ -498,6 +543,7 @@ void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
   check_gradients(layer, laws);
   check_threads(layer, laws);
   check_scratch(layer, laws);
+  check_in_place(layer, laws);
   check_empty(layer, laws);
   check_nan(layer, laws);
   check_refusals(layer, laws);

@@ -98,10 +98,16 @@ void zero_parameters(Layer& layer) {
 }
 
 /// Makes `gradients` a layer of the same configuration as `layer`, in the memory of the backend.
-/// When it already is one, nothing is changed.
+/// When it already is one, with every tensor of its shape, nothing is changed.
 template <class Backend, class Layer>
 void resize_gradients(const Backend& backend, const Layer& layer, Layer& gradients) {
-  if (gradients.config == layer.config) return;
+  if (gradients.config == layer.config) {
+    bool same = true;
+    parameters(gradients, [&](const auto&, const auto& tensor, const auto& extents, bool) {
+      same = same && tensor.extents() == extents;
+    });
+    if (same) return;
+  }
   gradients = Layer(layer.config);
   resize_parameters(backend, gradients);
 }

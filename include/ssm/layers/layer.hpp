@@ -164,8 +164,8 @@ template <class L>
 void check_layer_call(std::string_view function, const L& layer, const InputOf<L>& input,
                       const std::type_identity_t<OutputOf<L>>& output,
                       const OptionsOf<L>& options) {
+  check_given(function, "input", input, "(batch, length, width)");
   const std::array<Index, 3> extents{input.extent(0), input.extent(1), width_of(layer.config)};
-  if (!input) throw_shape(function, "input", "absent", "(batch, length, width)");
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);
   check_sequences(function, options.sequences, extents[0], extents[1]);

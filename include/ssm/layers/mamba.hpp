@@ -431,7 +431,8 @@ class MambaStepper {
   /// @throws ShapeError, and DomainError for options that a single step does not support
   explicit MambaStepper(const Mamba<T, Matrix>& layer, Index batch = 1,
                         const LayerOptions<>& options = {})
-      : projected_({batch, 2 * layer.config.channels()}),
+      : config_(layer.config),
+        projected_({batch, 2 * layer.config.channels()}),
         u_({batch, layer.config.channels()}),
         parameters_({batch, layer.config.projections()}),
         delta_(u_.extents()),
@@ -446,7 +447,8 @@ class MambaStepper {
   /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const Mamba<T, Matrix>& layer) {
     detail::check_parameters("MambaStepper", layer);
-    detail::check_shape("MambaStepper", "config", u_, shape(u_.extent(0), layer.config.channels()));
+    if (!(layer.config == config_))
+      detail::throw_shape("MambaStepper", "layer", "of another configuration", "that of the first");
     layer_ = &layer;
     A_.resize(layer.A_log.extents());
     decay(cpu(1), DecayInputs<T>{layer.A_log}, {}, {A_}, decay_);
@@ -496,6 +498,7 @@ class MambaStepper {
   }
 
   const Mamba<T, Matrix>* layer_ = nullptr;
+  MambaConfig config_;
   Tensor<T, 2> projected_, u_, parameters_, delta_, y_, A_;
   DecayScratch<T> decay_;
 };

@@ -134,6 +134,7 @@ void forward(const Backend& backend, const Residual<Layer>& layer,
              ScratchOf<Residual<Layer>>& scratch) {
   constexpr std::string_view function = "forward of Residual";
   detail::check_layer_call(function, layer, input, output, options);
+  detail::check_same_or_apart(function, "output", output, "input", input);
   const auto x = detail::merge_rows(function, "input", input);
   const auto y = detail::merge_rows(function, "output", output);
   const Index width = layer.config.width();
@@ -163,6 +164,8 @@ void backward(const Backend& backend, const Residual<Layer>& layer,
   constexpr std::string_view function = "backward of Residual";
   detail::check_layer_call(function, layer, input, dinput, options);
   detail::check_shape(function, "doutput", doutput, input.extents());
+  detail::check_no_overlap(function, "dinput", dinput, "input", input);
+  detail::check_same_or_apart(function, "dinput", dinput, "doutput", doutput);
   const auto x = detail::merge_rows(function, "input", input);
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   const auto dx = detail::merge_rows(function, "dinput", dinput);

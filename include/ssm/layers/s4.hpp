@@ -108,6 +108,7 @@ Index check_s4_call(std::string_view function, const S4<T>& layer, const InputOf
   const S4Config& config = layer.config;
   check_s4(function, layer);
   check_layer_call(function, layer, input, output, options);
+  check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
   check_direction_state(
       function, argument, config, state,
@@ -209,6 +210,8 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
                                            "the gradient of state", dstate);
   const Index batch = input.extent(0);
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
+  detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",
+                           doutput);
   if (options.rate != 1)
     detail::throw_domain(function, "rate", std::to_string(options.rate),
                          "1 (s4_change_rate makes weights that train at another)");

@@ -158,6 +158,7 @@ Index check_s4d_call(std::string_view function, const S4d<T>& layer, const Input
   check_s4d_config(function, config);
   check_parameters(function, layer);
   check_layer_call(function, layer, input, output, options);
+  check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
   const Index batch = input.extent(0);
   check_direction_state(
@@ -258,6 +259,8 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
                                                "the gradient of state", dstate);
   const Index batch = input.extent(0), length = input.extent(1);
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
+  detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",
+                           doutput);
   scratch.call.check(function, "S4d forward",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));

@@ -70,6 +70,7 @@ void check_s5_call(std::string_view function, const S5<T>& layer, const InputOf<
   check_s5_config(function, layer.config);
   check_parameters(function, layer);
   check_layer_call(function, layer, input, output, options);
+  check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
   check_direction_state(
       function, argument, layer.config, state,
@@ -182,6 +183,8 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   detail::check_s5_call(function, layer, input, dinput, options, "the gradient of state", dstate);
   const Index batch = input.extent(0), length = input.extent(1), modes = config.modes();
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
+  detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",
+                           doutput);
   scratch.call.check(function, "S5 forward",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));

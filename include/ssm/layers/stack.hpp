@@ -268,6 +268,8 @@ class StackStepper {
     if (stack.layers.size() != steppers_.size())
       detail::throw_shape("StackStepper", "layers", std::to_string(stack.layers.size()),
                           std::to_string(steppers_.size()));
+    detail::check_shape("StackStepper", "layers", rows_[0],
+                        shape(rows_[0].extent(0), stack.config.width()));
     for (std::size_t i = 0; i < steppers_.size(); ++i) steppers_[i].update(stack.layers[i]);
   }
 
