@@ -8,6 +8,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ssm/layers/states.hpp"
@@ -237,6 +238,41 @@ TEST_CASE("a step with a token outside the vocabulary ends the program with a se
   CHECK(run(10).empty());
   CHECK_THAT(run(11), test::contains("step of LanguageModel: tokens(0, 0) is 11, expected a token "
                                      "in [0, 11)"));
+}
+
+TEST_CASE("a stepper says that its model was moved away, and refuses one without parameters") {
+  Random random(3);
+  const std::string words = test::last_words([&] {
+    auto model = draw_model<double>(random, tiny<double>());
+    MambaLM<double>::Stepper stepper(model);
+    auto state = make_state(model, 1);
+    const auto moved = std::move(model);
+    Tensor<Token, 1> tokens({1});
+    Tensor<double, 2> logits({1, 11});
+    step(stepper, tokens.view(), state, logits);
+  });
+  CHECK_THAT(words, test::contains("step of LanguageModel: embedding is (0, 0), expected (11, 6)"));
+  const MambaLM<double> none;
+  CHECK_THROWS_AS(MambaLM<double>::Stepper(none), ShapeError);
+}
+
+TEST_CASE(
+    "a stepper takes over weights of its own vocabulary and width alone, with layers or none") {
+  Random random(4);
+  for (const Index layers : {0, 1}) {
+    const auto model_of = [&](Index vocab, Index width) {
+      return draw_model<double>(
+          random, mamba_lm_config<double>(vocab, layers, {.width = width, .state = 3}));
+    };
+    const auto model = model_of(11, 6), other = model_of(11, 6);
+    const auto wider = model_of(11, 64), larger = model_of(12, 6);
+    MambaLM<double>::Stepper stepper(model);
+    CHECK_NOTHROW(stepper.update(other));
+    CHECK_THROWS_WITH(
+        stepper.update(wider),
+        test::contains("LanguageModelStepper: embedding is (11, 64), expected (11, 6)"));
+    CHECK_THROWS_AS(stepper.update(larger), ShapeError);
+  }
 }
 
 TEST_CASE("the loss of a text is that of its pieces with the state carried over") {

@@ -276,19 +276,23 @@ class LanguageModelStepper {
   using T = typename Layer::value_type;
 
  public:
-  /// Makes `model` ready to step `batch` sequences at once. @throws as the steppers of the layers
-  /// do
+  /// Makes `model` ready to step `batch` sequences at once. @throws ShapeError for a model without
+  /// its parameters, and as the steppers of the layers do
   explicit LanguageModelStepper(const LanguageModel<Layer>& model, Index batch = 1,
                                 const LayerOptions<>& options = {})
       : model_(&model),
+        vocab_(model.config.vocab),
         backbone_(model.backbone, batch, options),
         embedded_({batch, model.config.width()}),
-        stream_(embedded_.extents()) {}
+        stream_(embedded_.extents()) {
+    check_model("LanguageModelStepper", model);
+  }
   LanguageModelStepper(const LanguageModel<Layer>&&, Index = 1,
                        const LayerOptions<>& = {}) = delete;
 
   /// Takes over weights that have changed. @throws ShapeError for weights of other shapes
   void update(const LanguageModel<Layer>& model) {
+    check_model("LanguageModelStepper", model);
     backbone_.update(model.backbone);
     model_ = &model;
   }
@@ -306,16 +310,25 @@ class LanguageModelStepper {
   }
 
  private:
+  /// Throws ShapeError unless the model has parameters of the vocabulary and the width that the
+  /// stepper was made for: one that was moved from has none.
+  void check_model(std::string_view function, const LanguageModel<Layer>& model) const {
+    const Index width = embedded_.extent(1);
+    detail::check_shape(function, "embedding", model.embedding, shape(vocab_, width));
+    detail::check_shape(function, "norm", model.norm, shape(width));
+  }
+
   void advance(const View<const Token, 1>& tokens, StackState<Layer>& state,
                const View<T, 2>& logits) noexcept {
     const Index batch = embedded_.extent(0), width = embedded_.extent(1);
     detail::check_or_terminate([&] {
       constexpr std::string_view function = "step of LanguageModel";
+      check_model(function, *model_);
       detail::check_shape(function, "tokens", tokens, shape(batch));
-      detail::check_shape(function, "logits", logits, shape(batch, model_->config.vocab));
+      detail::check_shape(function, "logits", logits, shape(batch, vocab_));
       detail::check_tokens(function, "tokens",
                            View<const Token, 2>(tokens.data(), {batch, 1}, {tokens.stride(0), 1}),
-                           model_->config.vocab);
+                           vocab_);
     });
     for (Index b = 0; b < batch; ++b)
       std::copy_n(&model_->embedding(Index{tokens(b)}, 0), width, &embedded_(b, 0));
@@ -326,6 +339,7 @@ class LanguageModelStepper {
   }
 
   const LanguageModel<Layer>* model_;
+  Index vocab_;
   StackStepper<Layer> backbone_;
   Tensor<T, 2> embedded_, stream_;
 };
