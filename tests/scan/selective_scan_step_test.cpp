@@ -181,3 +181,50 @@ TEST_CASE("a step whose arguments do not fit ends the program with the sentence 
   says("hold is another, expected simplified or zero_order",
        [](auto&, auto& options, auto&, auto&) { options.hold = Hold::first_order; });
 }
+
+TEST_CASE("a step that would write over what it has yet to read ends the program with a sentence") {
+  Step step;
+  Tensor<float, 1> memory({200});
+  const auto says = [&](const std::string& sentence, const auto& change) {
+    CHECK_THAT(step.words(change), contains("selective_scan_step: " + sentence));
+  };
+  says("y is in the memory of state, expected memory of its own",
+       [](auto&, auto&, auto& state, auto& y) {
+         y = {state.data(), {2, 20}};
+       });
+  says("state is in the memory of A", [&](auto& in, auto&, auto& state, auto&) {
+    state = {memory.data(), {2, 20, 3}};
+    in.A = {memory.data() + 60, {20, 3}};
+  });
+  says("y is over a part of the memory of u, expected all of it or memory of its own",
+       [&](auto& in, auto&, auto&, auto& y) {
+         in.B = step.A.view();
+         in.u = {memory.data(), {2, 20}};
+         y = {memory.data() + 1, {2, 20}};
+       });
+  says("y is over a part of the memory of z", [&](auto& in, auto&, auto&, auto& y) {
+    in.z = {memory.data(), {2, 20}, {21, 1}};
+    y = {memory.data(), {2, 20}};
+  });
+  says("state is in the memory of delta", [&](auto& in, auto&, auto& state, auto&) {
+    in.delta = {state.data(), {2, 20}};
+  });
+  says("y is in the memory of B", [](auto& in, auto&, auto&, auto& y) {
+    in.B.varying = {y.data(), {2, 4, 3}};
+  });
+  says("y is in the memory of C", [](auto& in, auto&, auto&, auto& y) {
+    in.C.varying = {y.data() + 16, {2, 4, 3}};
+  });
+  says("y is in the memory of D", [](auto& in, auto&, auto&, auto& y) {
+    in.D = {y.data() + 10, {20}};
+  });
+  says("y is in the memory of delta_bias", [](auto& in, auto&, auto&, auto& y) {
+    in.delta_bias = {y.data() + 39, {20}, {1}};
+  });
+  // Halves of the same rows are apart.
+  CHECK(step.words([&](auto& in, auto&, auto&, auto& y) {
+              in.u = {memory.data(), {2, 20}, {40, 1}};
+              y = {memory.data() + 20, {2, 20}, {40, 1}};
+            })
+            .empty());
+}

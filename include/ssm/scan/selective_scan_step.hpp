@@ -35,6 +35,65 @@ inline namespace SSM_DETAIL_ISA {
               "a number that divides " + std::to_string(channels) + " channels");
 }
 
+template <class T, class K>
+[[gnu::cold, gnu::noinline]] void check_step_memory_in_turn(std::string_view function,
+                                                            const SelectiveScanStepInputs<T, K>& in,
+                                                            const View<K, 3>& state,
+                                                            const View<T, 2>& y) {
+  const auto apart = [&](std::string_view name, const auto& view) {
+    check_no_overlap(function, "state", state, name, view);
+    check_no_overlap(function, "y", y, name, view);
+  };
+  const auto same_or_apart = [&](std::string_view name, const auto& view) {
+    check_no_overlap(function, "state", state, name, view);
+    check_same_or_apart(function, "y", y, name, view);
+  };
+  same_or_apart("u", in.u);
+  same_or_apart("delta", in.delta);
+  same_or_apart("z", in.z);
+  apart("A", in.A);
+  apart("B", in.B.constant);
+  apart("B", in.B.varying);
+  apart("C", in.C.constant);
+  apart("C", in.C.varying);
+  apart("D", in.D);
+  apart("delta_bias", in.delta_bias);
+  check_no_overlap(function, "y", y, "state", state);
+}
+
+/// Throws ShapeError where a step would write over what it has yet to read.
+template <class T, class K>
+void check_step_memory(std::string_view function, const SelectiveScanStepInputs<T, K>& in,
+                       const View<K, 3>& state, const View<T, 2>& y) {
+  // One branch for arrays apart, and for a y that is u, delta or z.
+  const ByteRange states(state), outputs(y);
+  const auto meet = [](const ByteRange& a, const ByteRange& b) {
+    return (a.begin < b.end) & (b.begin < a.end);
+  };
+  bool met = meet(states, outputs);
+  const auto apart = [&](const auto& view) {
+    const ByteRange range(view);
+    met = met | meet(states, range) | meet(outputs, range);
+  };
+  const auto same_or_apart = [&](const View<const T, 2>& view) {
+    const ByteRange range(view);
+    const bool same = (view.data() == y.data()) & (view.stride(0) == y.stride(0)) &
+                      (view.stride(1) == y.stride(1));
+    met = met | meet(states, range) | (meet(outputs, range) & !same);
+  };
+  same_or_apart(in.u);
+  same_or_apart(in.delta);
+  same_or_apart(in.z);
+  apart(in.A);
+  apart(in.B.constant);
+  apart(in.B.varying);
+  apart(in.C.constant);
+  apart(in.C.varying);
+  apart(in.D);
+  apart(in.delta_bias);
+  if (met) check_step_memory_in_turn(function, in, state, y);
+}
+
 /// A few integers of each argument: a wrong call never reads or writes out of bounds.
 template <class T, class K>
 void check_step(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanOptions& options,
@@ -64,6 +123,7 @@ void check_step(const SelectiveScanStepInputs<T, K>& in, const SelectiveScanOpti
   check_optional_shape(function, "z", in.z, in.u.extents());
   check_output_shape(function, "state", state, std::array{batch, channels, N});
   check_output_shape(function, "y", y, in.u.extents());
+  check_step_memory(function, in, state, y);
 }
 
 template <class T>
@@ -176,8 +236,9 @@ inline namespace SSM_DETAIL_ISA {
 /// program with the sentence of that exception. Calls with a real A, varying B and C, the
 /// simplified hold and views whose last extent is contiguous run as vector code. Cost: batch ·
 /// channels · state exponentials.
-/// @param state (batch, channels, state), updated
-/// @param y (batch, channels), written; may be the memory of u, delta or z
+/// @param state (batch, channels, state), updated, in memory of its own
+/// @param y (batch, channels), written; may be the memory of u, delta or z, element by element, and
+///   of nothing else
 template <class T, class K>
 void selective_scan_step(const SelectiveScanStepInputs<T, K>& in,
                          const SelectiveScanOptions& options,
