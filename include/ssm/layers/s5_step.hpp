@@ -105,8 +105,8 @@ class S5Stepper {
         states[2 * n + 1] = T(-2) * x.imag();
       }
       T* const y = detail::at(output, b, 0);
-      detail::multiply_vector<T>(C, states, y, Write::overwrite);
-      for (Index c = 0; c < width; ++c) y[c] += layer.D(c) * u[c];
+      for (Index c = 0; c < width; ++c) y[c] = layer.D(c) * u[c];
+      detail::multiply_vector<T>(C, states, y, Write::accumulate);
     }
   }
 
@@ -125,7 +125,7 @@ class S5Stepper {
 /// FlushDenormals.
 ///
 /// Cost: 2 · width · state multiply-adds for each sequence.
-/// @param input, output (batch, width), rows contiguous, not the same memory
+/// @param input, output (batch, width), rows contiguous; may be the same memory
 template <class T>
 void step(S5Stepper<T>& stepper, const std::type_identity_t<View<const T, 2>>& input,
           S5State<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {

@@ -7,8 +7,10 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/layer.hpp"
 
@@ -62,6 +64,11 @@ class Streamer {
       if (input.size() != output.size())
         detail::throw_shape("Streamer", "output", std::to_string(output.size()) + " samples",
                             std::to_string(input.size()));
+      const auto row = [](const auto* samples, std::size_t count) {
+        return View<const T, 1>(samples, {static_cast<Index>(count)});
+      };
+      detail::check_same_or_apart("Streamer", "output", row(output.data(), output.size()), "input",
+                                  row(input.data(), input.size()));
     });
     for (std::size_t t = 0; t < input.size(); ++t) output[t] = (*this)(input[t]);
   }
@@ -71,12 +78,19 @@ class Streamer {
   void operator()(const std::type_identity_t<View<const T, 2>>& input,
                   const std::type_identity_t<View<T, 2>>& output) noexcept {
     detail::check_or_terminate([&] {
+      if (!layer_) detail::throw_shape("Streamer", "layer", "moved away", "a layer");
+      detail::check_given("Streamer", "input", input, "(length, width)");
       const auto extents = shape(input.extent(0), width());
       detail::check_shape("Streamer", "input", input, extents);
       detail::check_shape("Streamer", "output", output, extents);
+      detail::check_same_or_apart("Streamer", "output", output, "input", input);
     });
     for (Index t = 0; t < input.extent(0); ++t)
       step(stepper_, input.slice(0, t, 1), state_, output.slice(0, t, 1));
+  }
+  /// The same for tensors, which are ranges of samples as well as views.
+  void operator()(const Tensor<T, 2>& input, Tensor<T, 2>& output) noexcept {
+    (*this)(View<const T, 2>(input), View<T, 2>(output));
   }
 
   /// Goes back to the beginning of a stream. Allocates nothing.

@@ -68,18 +68,19 @@ void check_step_memory(std::string_view function, const SelectiveScanStepInputs<
   // One branch for arrays apart, and for a y that is u, delta or z.
   const ByteRange states(state), outputs(y);
   const auto meet = [](const ByteRange& a, const ByteRange& b) {
-    return (a.begin < b.end) & (b.begin < a.end);
+    return static_cast<int>(a.begin < b.end) & static_cast<int>(b.begin < a.end);
   };
-  bool met = meet(states, outputs);
+  int met = meet(states, outputs);
   const auto apart = [&](const auto& view) {
     const ByteRange range(view);
     met = met | meet(states, range) | meet(outputs, range);
   };
   const auto same_or_apart = [&](const View<const T, 2>& view) {
     const ByteRange range(view);
-    const bool same = (view.data() == y.data()) & (view.stride(0) == y.stride(0)) &
-                      (view.stride(1) == y.stride(1));
-    met = met | meet(states, range) | (meet(outputs, range) & !same);
+    const int other = static_cast<int>(view.data() != y.data()) |
+                      static_cast<int>(view.stride(0) != y.stride(0)) |
+                      static_cast<int>(view.stride(1) != y.stride(1));
+    met = met | meet(states, range) | (meet(outputs, range) & other);
   };
   same_or_apart(in.u);
   same_or_apart(in.delta);
@@ -91,7 +92,7 @@ void check_step_memory(std::string_view function, const SelectiveScanStepInputs<
   apart(in.C.varying);
   apart(in.D);
   apart(in.delta_bias);
-  if (met) check_step_memory_in_turn(function, in, state, y);
+  if (met != 0) check_step_memory_in_turn(function, in, state, y);
 }
 
 /// A few integers of each argument: a wrong call never reads or writes out of bounds.
