@@ -254,6 +254,20 @@ TEST_CASE("a causal convolution names the argument that it refuses") {
       causal_conv_backward(cpu, {c.x, c.weight}, {}, {dx}, {dx}, scratch),
       "causal_conv_backward: the gradient of x is in the memory of the gradient of y, "
       "expected memory of its own");
+  Tensor<double, 3> dstate(c.initial.extents());
+  const View<double, 2> weight_there(dstate.data(), c.weight.extents());
+  const View<double, 1> bias_there(dstate.data(), {4});
+  const auto refuses_gradients = [&](const CausalConvInputGradients<double>& gradients,
+                                     const std::string& name) {
+    causal_conv(cpu, {c.x, c.weight, c.bias, c.initial}, {}, {y}, scratch);
+    CHECK_THROWS_WITH(
+        causal_conv_backward(cpu, {c.x, c.weight, c.bias, c.initial}, {}, {y}, gradients, scratch),
+        "causal_conv_backward: the gradient of initial_state is in the memory of "
+        "the gradient of " +
+            name + ", expected memory of its own");
+  };
+  refuses_gradients({{}, weight_there, {}, dstate}, "weight");
+  refuses_gradients({{}, {}, bias_there, dstate}, "bias");
 }
 
 TEST_CASE("a causal convolution's step of wrong arguments ends the program with a sentence") {
@@ -273,4 +287,11 @@ TEST_CASE("a causal convolution's step of wrong arguments ends the program with 
   refuses({x, weight, bias}, state, narrow, "y is (2, 3), expected (2, 4)");
   refuses({x, weight, bias}, state, View<double, 2>(state.data(), {2, 4}),
           "state is in the memory of y, expected memory of its own");
+  const View<double, 1> end_of_y(y.data() + 4, {4}), end_of_state(state.data() + 12, {4});
+  refuses({x, weight, end_of_y}, state, y,
+          "y is in the memory of bias, expected memory of its own");
+  refuses({x, weight, end_of_state}, state, y,
+          "state is in the memory of bias, expected memory of its own");
+  refuses({x, View<double, 2>(state.data(), {4, 3}), bias}, state, y,
+          "state is in the memory of weight, expected memory of its own");
 }

@@ -3,10 +3,13 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
 #include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/contains.hpp"
 
 using namespace ssm;
 
@@ -51,6 +54,32 @@ TEST_CASE("a generator refuses to write before it has read, and words that are n
   CHECK(tokens.next() < 300);
   prompt(1) = 300;
   CHECK_THROWS_AS(tokens.read(prompt.view()), DomainError);
+}
+
+TEST_CASE("a generator refuses tokens that are not there, and a model without parameters") {
+  TextGenerator writer(model_of(2));
+  const Token some[] = {1, 2, 3, 4};
+  CHECK_THROWS_WITH(writer.read(View<const Token, 1>(nullptr, {3})),
+                    test::contains("TextGenerator::read: tokens is a null pointer to (3)"));
+  CHECK_THROWS_WITH(writer.read(View<const Token, 1>(some + 4, {-3})),
+                    test::contains("tokens is (-3), expected no negative extent"));
+  CHECK_THROWS_AS(writer.next(), DomainError);
+  CHECK_THROWS_AS(TextGenerator(MambaLM<float>()), ShapeError);
+  auto model = model_of(2);
+  const auto moved = std::move(model);
+  CHECK_THROWS_AS(TextGenerator(std::move(model)), ShapeError);
+}
+
+TEST_CASE("a generator that was moved from says so, and the one it became goes on") {
+  TextGenerator writer(model_of(2), {.seed = 3}), stayed(model_of(2), {.seed = 3});
+  writer.read("ab");
+  stayed.read("ab");
+  TextGenerator moved = std::move(writer);
+  CHECK_THROWS_WITH(writer.read("a"), test::contains("TextGenerator: the generator is moved from"));
+  CHECK_THROWS_AS(writer.read(Tensor<Token, 1>({1}).view()), DomainError);
+  CHECK_THROWS_AS(writer.next(), DomainError);
+  CHECK_THROWS_AS(writer.write(1), DomainError);
+  CHECK(moved.write(10) == stayed.write(10));
 }
 
 TEST_CASE("a few steps of training learn a repeated text") {
@@ -105,4 +134,26 @@ TEST_CASE("options that no run could have are refused when it is made") {
   options = {};
   options.trainer.max_norm = std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_AS(make(options), DomainError);
+}
+
+TEST_CASE("options that no run could have are refused at a step, before anything has changed") {
+  TextTrainer<MambaLM<float>> trainer(model_of(6), {.batch = 2, .streams = {.length = 16}});
+  CHECK(trainer.step(cpu, bytes()).finite);
+  const auto refuses = [&](auto&& spoil) {
+    const TextTrainerOptions sound = trainer.options;
+    const auto model = trainer.trainer.model;
+    const auto positions = trainer.streams.positions;
+    spoil(trainer.options);
+    CHECK_THROWS_AS(trainer.step(cpu, bytes()), DomainError);
+    CHECK(trainer.steps() == 1);
+    CHECK(trainer.streams.positions == positions);
+    CHECK(ssm::test::same_bits(trainer.trainer.model.embedding, model.embedding));
+    trainer.options = sound;
+  };
+  for (const Index batch : {1, 3, 4})
+    refuses([&](TextTrainerOptions& options) { options.batch = batch; });
+  refuses([](TextTrainerOptions& options) { options.trainer.average = 2; });
+  refuses([](TextTrainerOptions& options) { options.trainer.adamw.beta1 = 2; });
+  refuses([](TextTrainerOptions& options) { options.streams.length = 0; });
+  CHECK(trainer.step(cpu, bytes()).finite);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <span>
 #include <string>
@@ -95,6 +96,10 @@ TEST_CASE("the shortest text a stream can read has one byte more than its length
   CHECK_NOTHROW(reader.read(counting_text(6), 0, {.length = 5}, batch));
   CHECK_THROWS_AS(reader.read(counting_text(5), 0, {.length = 5}, batch), ssm::DomainError);
   CHECK_THROWS_AS(reader.read({}, 0, {.length = 0}, batch), ssm::DomainError);
+  CHECK_THROWS_WITH(
+      reader.read(counting_text(5), 0, {.length = std::numeric_limits<Index>::max()}, batch),
+      "TextStreams: text is 5 bytes, expected more than length, which is 9223372036854775807 and "
+      "at least 1");
 }
 
 TEST_CASE("the latest of three random places favours the end of the text as its law says") {

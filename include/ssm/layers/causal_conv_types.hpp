@@ -167,6 +167,14 @@ void check_causal_conv_gradients(std::string_view function, const CausalConvInpu
                    din.weight);
   check_no_overlap(function, "the gradient of initial_state", din.initial_state,
                    "the gradient of x", din.x);
+  check_no_overlap(function, "the gradient of initial_state", din.initial_state,
+                   "the gradient of weight", din.weight);
+  check_no_overlap(function, "the gradient of initial_state", din.initial_state,
+                   "the gradient of bias", din.bias);
+  check_no_overlap(function, "the gradient of weight", din.weight, "the gradient of final_state",
+                   dout.final_state);
+  check_no_overlap(function, "the gradient of bias", din.bias, "the gradient of final_state",
+                   dout.final_state);
 }
 
 /// `states` (slots, width − 1, channels) with a slot for each row of the batch.
@@ -189,10 +197,13 @@ void check_causal_conv_step(std::string_view function, const CausalConvStepInput
     check_output(function, "state", state);
     check_no_overlap(function, "state", state, "x", in.x);
     check_no_overlap(function, "state", state, "y", y);
+    check_no_overlap(function, "state", state, "weight", in.weight);
+    if (in.bias) check_no_overlap(function, "state", state, "bias", in.bias);
   }
   check_output_rows(function, "y", y, in.x.extents());
   check_same_or_apart(function, "y", y, "x", in.x);
   check_no_overlap(function, "y", y, "weight", in.weight);
+  if (in.bias) check_no_overlap(function, "y", y, "bias", in.bias);
 }
 
 }  // namespace detail

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
@@ -40,7 +41,8 @@ class TextGenerator {
   /// Takes the model, before any token was read.
   /// @param sampling how tokens are drawn
   /// @param backend the threads that read the prompt
-  /// @throws DomainError for sampling options out of range
+  /// @throws DomainError for sampling options out of range, ShapeError for a model without its
+  /// parameters
   explicit TextGenerator(Model model, const SamplingOptions& sampling = {},
                          const Cpu& backend = cpu)
       : backend_(backend),
@@ -70,10 +72,12 @@ class TextGenerator {
 
   /// Reads tokens, as the continuation of what was read and written so far. It reads them in
   /// pieces, so that a long prompt takes no more memory than a short one.
-  /// @throws DomainError for a token outside the vocabulary; the pieces before it have then been
-  /// read
+  /// @throws DomainError for a token outside the vocabulary, ShapeError for no tokens that could be
+  /// read; nothing was read then
   void read(const View<const Token, 1>& tokens) {
     constexpr Index piece = 1024;
+    check_model();
+    detail::check_given("TextGenerator::read", "tokens", tokens, "(count)");
     const Index count = tokens.extent(0);
     const View<const Token, 2> row(tokens.data(), {1, count}, {0, tokens.stride(0)});
     require_tokens(row, model_->config.vocab);
@@ -93,6 +97,7 @@ class TextGenerator {
   /// Draws the next token, and reads it.
   /// @throws DomainError before anything was read, and for logits that are NaN
   Token next() {
+    check_model();
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
     token_(0) = sampler_(logits_.view()[0]);
@@ -110,7 +115,13 @@ class TextGenerator {
   }
 
  private:
+  /// A generator that was moved from has nothing to read or write with.
+  void check_model() const {
+    if (!model_)
+      detail::throw_domain("TextGenerator", "the generator", "moved from", "one with a model");
+  }
   void check_bytes(const char* function) const {
+    check_model();
     if (model_->config.vocab != 256)
       detail::throw_domain(std::string("TextGenerator::") + function, "vocabulary",
                            std::to_string(model_->config.vocab) + " tokens",

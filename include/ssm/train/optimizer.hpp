@@ -24,6 +24,29 @@ struct AdamWOptions {
   double weight_decay = 0.1;    ///< λ, 0 or more
 };
 
+}  // namespace SSM_DETAIL_ISA
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// Throws DomainError for options out of range.
+inline void check_adamw(const char* function, const AdamWOptions& options) {
+  const auto check = [&](const char* argument, double value, bool valid, const char* want) {
+    if (!valid) throw_domain(function, argument, std::to_string(value), want);
+  };
+  const auto fraction = [](double x) { return x >= 0 && x < 1; };
+  const auto finite = [](double x) { return std::isfinite(x) && x >= 0; };
+  check("learning_rate", options.learning_rate, finite(options.learning_rate),
+        "finite, at least 0");
+  check("beta1", options.beta1, fraction(options.beta1), "in [0, 1)");
+  check("beta2", options.beta2, fraction(options.beta2), "in [0, 1)");
+  check("epsilon", options.epsilon, options.epsilon > 0, "positive");
+  check("weight_decay", options.weight_decay, finite(options.weight_decay), "finite, at least 0");
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+inline namespace SSM_DETAIL_ISA {
+
 /// The state of AdamW for any layer or model: its moments, and the number of steps done. A plain
 /// value.
 template <class Model>
@@ -59,18 +82,9 @@ void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
                     const Groups& groups = {}) {
   using T = typename Model::value_type;
   constexpr const char* function = "optimizer_step";
-  const auto check = [&](const char* argument, double value, bool valid, const char* want) {
-    if (!valid) detail::throw_domain(function, argument, std::to_string(value), want);
-  };
-  const auto fraction = [](double x) { return x >= 0 && x < 1; };
-  const auto finite = [](double x) { return std::isfinite(x) && x >= 0; };
-  check("step", static_cast<double>(optimizer.step), optimizer.step >= 0, "at least 0");
-  check("learning_rate", options.learning_rate, finite(options.learning_rate),
-        "finite, at least 0");
-  check("beta1", options.beta1, fraction(options.beta1), "in [0, 1)");
-  check("beta2", options.beta2, fraction(options.beta2), "in [0, 1)");
-  check("epsilon", options.epsilon, options.epsilon > 0, "positive");
-  check("weight_decay", options.weight_decay, finite(options.weight_decay), "finite, at least 0");
+  detail::check_adamw(function, options);
+  if (optimizer.step < 0)
+    detail::throw_domain(function, "step", std::to_string(optimizer.step), "at least 0");
   detail::check_same_parameters(function, "gradients", gradients, std::as_const(model));
   detail::check_same_parameters(function, "optimizer.first_moment", optimizer.first_moment,
                                 std::as_const(model));

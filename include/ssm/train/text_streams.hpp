@@ -65,9 +65,10 @@ struct TextStreams {
             Batch& batch) {
     const auto size = static_cast<Index>(text.size());
     const Index length = options.length;
-    if (length < 1 || size < length + 1)
-      detail::throw_domain("TextStreams", "text", std::to_string(size) + " bytes",
-                           "length + 1 = " + std::to_string(length + 1) + " or more, length ≥ 1");
+    if (length < 1 || size <= length)
+      detail::throw_domain(
+          "TextStreams", "text", std::to_string(size) + " bytes",
+          "more than length, which is " + std::to_string(length) + " and at least 1");
     const auto streams = static_cast<Index>(positions.size());
     batch.tokens.resize({streams, length});
     batch.targets.resize({streams, length});

@@ -58,6 +58,10 @@ class TextTrainer {
   /// range
   TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
     trainer.options = check(options).trainer;
+    if (const auto made = static_cast<Index>(streams.positions.size()); options.batch != made)
+      detail::throw_domain("TextTrainer", "batch", std::to_string(options.batch),
+                           std::to_string(made) + ", which it was made with");
+    trainer.check();
     streams.read(text, trainer.steps(), options.streams, batch_);
     for (std::size_t b = 0; b < batch_.fresh.size(); ++b)
       if (batch_.fresh[b]) reset_sequence(carried, static_cast<Index>(b));

@@ -68,10 +68,29 @@ class Trainer {
   /// The gradients of the last step, after clipping.
   [[nodiscard]] const Model& gradients() const noexcept { return gradients_; }
 
+  /// Throws DomainError for options out of range, as step does before anything changes.
+  void check() const {
+    const auto require = [](const char* name, double value, bool valid, const char* want) {
+      if (!valid) detail::throw_domain("Trainer", name, std::to_string(value), want);
+    };
+    require("max_norm", options.max_norm, options.max_norm > 0, "positive");
+    require("average", options.average, options.average >= 0 && options.average < 1, "in [0, 1)");
+    require("schedule.peak", options.schedule.peak,
+            options.schedule.peak >= 0 && std::isfinite(options.schedule.peak),
+            "finite, at least 0");
+    require("schedule.final_fraction", options.schedule.final_fraction,
+            options.schedule.final_fraction >= 0 && std::isfinite(options.schedule.final_fraction),
+            "finite, at least 0");
+    require("schedule.warmup", static_cast<double>(options.schedule.warmup),
+            options.schedule.warmup >= 0, "at least 0");
+    detail::check_adamw("Trainer", options.adamw);
+  }
+
   /// One step. `loss(model, gradients)` must return the mean loss and overwrite the gradients.
   /// @throws DomainError for options out of range, and what `loss` throws
   template <class Loss>
   TrainingReport step(const Cpu& backend, Loss&& loss) {
+    check();
     TrainingReport report;
     report.learning_rate = options.schedule(optimizer.step);
     report.loss = loss(std::as_const(model), gradients_);
@@ -87,22 +106,6 @@ class Trainer {
   }
 
  private:
-  void check() const {
-    const auto require = [](const char* name, double value, bool valid, const char* want) {
-      if (!valid) detail::throw_domain("Trainer", name, std::to_string(value), want);
-    };
-    require("max_norm", options.max_norm, options.max_norm > 0, "positive");
-    require("average", options.average, options.average >= 0 && options.average < 1, "in [0, 1)");
-    require("schedule.peak", options.schedule.peak,
-            options.schedule.peak >= 0 && std::isfinite(options.schedule.peak),
-            "finite, at least 0");
-    require("schedule.final_fraction", options.schedule.final_fraction,
-            options.schedule.final_fraction >= 0 && std::isfinite(options.schedule.final_fraction),
-            "finite, at least 0");
-    require("schedule.warmup", static_cast<double>(options.schedule.warmup),
-            options.schedule.warmup >= 0, "at least 0");
-  }
-
   Model gradients_;
 };
 
