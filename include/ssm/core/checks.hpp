@@ -244,8 +244,8 @@ struct ByteRange {
     Index first = 0, last = 1;
     for (std::size_t i = 0; i < AnyView::rank; ++i) {
       const Index reach = (view.extent(i) - 1) * view.stride(i);
-      first += std::min<Index>(reach, 0);
-      last += std::max<Index>(reach, 0);
+      first += (std::min<Index>)(reach, 0);
+      last += (std::max<Index>)(reach, 0);
     }
     constexpr auto size = static_cast<Index>(sizeof(typename AnyView::value_type));
     const auto at = std::bit_cast<std::uintptr_t>(view.data());

@@ -80,7 +80,7 @@ template <class T, std::size_t Rank>
   for (Index extent : extents) {
     if (extent < 0) throw_shape(function, "extents", to_string(extents), "no negative extent");
     const auto count = static_cast<std::size_t>(extent);
-    if (count != 0 && bytes > std::numeric_limits<std::size_t>::max() / count)
+    if (count != 0 && bytes > (std::numeric_limits<std::size_t>::max)() / count)
       throw_shape(function, "extents", to_string(extents), "a size that can be addressed");
     bytes *= count;
   }

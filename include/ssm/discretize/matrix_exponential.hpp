@@ -196,7 +196,8 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
   }
   if (norm == 0) return {Matrix::Zero(n, n), B, DiagonalOf<Matrix>::Ones(n)};
 
-  int halvings = std::max(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
+  int halvings =
+      (std::max)(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
   Matrix X = A * std::ldexp(1.0, -halvings);
   std::array<Matrix, 4> even;
   even[0] = multiply(X, X);
@@ -215,8 +216,8 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
   };
   const double d6 = root_norm(even[2], 6);
   const double d8 = root_norm(even[3], 8);
-  const double low = std::max(root_norm(even[1], 4), d6);
-  const double high = std::max(d6, d8);
+  const double low = (std::max)(root_norm(even[1], 4), d6);
+  const double high = (std::max)(d6, d8);
 
   int degree = 0;
   for (const PadeDegree& candidate : pade_degrees) {
@@ -228,10 +229,10 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
                    : 0;
       };
       const double d10 = root_norm(multiply(even[1], even[2]), 10);
-      const int for_truncation = halvings_to_bound(std::min(high, std::max(d8, d10)));
+      const int for_truncation = halvings_to_bound((std::min)(high, (std::max)(d8, d10)));
       const int for_rounding =
           halvings_for_rounding(Matrix(X * std::ldexp(1.0, -for_truncation)), degree);
-      const int more = std::min(for_truncation + for_rounding, halvings_to_bound(one_norm(X)));
+      const int more = (std::min)(for_truncation + for_rounding, halvings_to_bound(one_norm(X)));
       X *= std::ldexp(1.0, -more);
       for (int i = 0; i < 4; ++i)
         even[static_cast<std::size_t>(i)] *= std::ldexp(1.0, -2 * (i + 1) * more);

@@ -19,7 +19,7 @@ SSM_BEGIN_COMPILED
 /// L Q = X Q + Q Xᵀ.
 template <class Matrix>
 Matrix noise_of_small_step(const Matrix& X, const Matrix& Q) {
-  const Index terms = std::max<Index>(18, 2 * X.rows());  // 1/19! is below epsilon
+  const Index terms = (std::max<Index>)(18, 2 * X.rows());  // 1/19! is below epsilon
   Matrix term = Q, sum = Q;
   for (Index k = 1; k <= terms; ++k) {
     term = multiply(X, term);
@@ -42,7 +42,7 @@ Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
   const Eigen::Matrix<double, N, 1> scale = balance(A);
   for (Index j = 0; j < Q.cols(); ++j)
     for (Index i = 0; i < Q.rows(); ++i) Q(i, j) /= scale(i) * scale(j);
-  const double norm = std::max(one_norm(A), one_norm(transposed(A)));
+  const double norm = (std::max)(one_norm(A), one_norm(transposed(A)));
   if (!std::isfinite(norm))
     return Matrix::Constant(A.rows(), A.cols(), std::numeric_limits<double>::quiet_NaN());
 

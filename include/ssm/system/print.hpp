@@ -31,7 +31,7 @@ void print_matrix(std::ostream& stream, const std::string& name,
     for (Index j = 0; j < matrix.cols(); ++j) {
       texts.push_back(number_text(stream, matrix(i, j)));
       std::size_t& width = widths[static_cast<std::size_t>(j)];
-      width = std::max(width, texts.back().size());
+      width = (std::max)(width, texts.back().size());
     }
   std::size_t at = 0;
   for (Index i = 0; i < matrix.rows(); ++i) {
@@ -62,7 +62,7 @@ std::string polynomial_text(const std::ostream& like, const Vector& coefficients
 /// Two lines, one over the other with a bar between.
 inline void print_fraction(std::ostream& stream, const std::string& above,
                            const std::string& below) {
-  const std::size_t width = std::max(above.size(), below.size());
+  const std::size_t width = (std::max)(above.size(), below.size());
   stream << std::string((width - above.size()) / 2, ' ') << above << '\n'
          << std::string(width, '-') << '\n'
          << std::string((width - below.size()) / 2, ' ') << below << '\n';

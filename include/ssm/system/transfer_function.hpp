@@ -51,7 +51,7 @@ struct ZerosPolesGain {
   /// G(s).
   [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
     std::complex<T> value = gain;
-    for (Index i = 0; i < std::max(zeros.size(), poles.size()); ++i) {
+    for (Index i = 0; i < (std::max)(zeros.size(), poles.size()); ++i) {
       if (i < zeros.size()) value *= s - zeros(i);
       if (i < poles.size()) value /= s - poles(i);
     }
@@ -100,7 +100,7 @@ std::vector<Roots> grouped_roots(std::string_view function, std::string_view arg
             [](const auto& a, const auto& b) { return a.real() < b.real(); });
   for (std::size_t i = 0; i < real.size(); i += 2)
     groups.emplace_back(real.begin() + static_cast<std::ptrdiff_t>(i),
-                        real.begin() + static_cast<std::ptrdiff_t>(std::min(i + 2, real.size())));
+                        real.begin() + static_cast<std::ptrdiff_t>((std::min)(i + 2, real.size())));
   return groups;
 }
 
@@ -211,7 +211,7 @@ template <std::floating_point T>
     return size - 1;
   };
   const auto roots = [&](const auto& coefficients, Index n) {
-    detail::RealMatrix A(std::max<Index>(n, 0), std::max<Index>(n, 0));
+    detail::RealMatrix A((std::max<Index>)(n, 0), (std::max<Index>)(n, 0));
     for (Index j = 0; j < n; ++j) {
       if (j > 0) A(j - 1, j) = 1;
       A(n - 1, j) = -static_cast<double>(coefficients(j)) / static_cast<double>(coefficients(n));

@@ -68,7 +68,7 @@ class DenseMatrix {
   [[nodiscard]] static DenseMatrix Zero(Index rows, Index cols) { return {rows, cols}; }
   [[nodiscard]] static DenseMatrix Identity(Index rows, Index cols) {
     DenseMatrix result(rows, cols);
-    for (Index i = 0; i < std::min(rows, cols); ++i) result(i, i) = 1;
+    for (Index i = 0; i < (std::min)(rows, cols); ++i) result(i, i) = 1;
     return result;
   }
 

@@ -41,14 +41,14 @@ SSM_INLINE void add_whole_tile(double* C, Index C_stride, double factor, const d
 
 SSM_INLINE void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B) {
   for (Index k0 = 0; k0 < A.cols; k0 += tile_depth) {
-    const Index depth = std::min(tile_depth, A.cols - k0);
+    const Index depth = (std::min)(tile_depth, A.cols - k0);
     for (Index j = 0; j < C.cols; j += tile_cols)
       for (Index i = 0; i < C.rows; i += tile_rows) {
         const double* a = A.data + k0 * A.stride + i;
         const double* b = B.data + j * B.stride + k0;
         double* c = C.data + j * C.stride + i;
-        const Index rows = std::min(tile_rows, C.rows - i);
-        const Index cols = std::min(tile_cols, C.cols - j);
+        const Index rows = (std::min)(tile_rows, C.rows - i);
+        const Index cols = (std::min)(tile_cols, C.cols - j);
         if (rows == tile_rows && cols == tile_cols) {
           add_whole_tile(c, C.stride, factor, a, A.stride, b, B.stride, depth);
           continue;
@@ -95,7 +95,7 @@ SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
   constexpr Index panel = 32;
   const auto lu = [&](Index i, Index j) -> double& { return A[j * n + i]; };
   for (Index from = 0; from < n; from += panel) {
-    const Index to = std::min(from + panel, n);
+    const Index to = (std::min)(from + panel, n);
     for (Index k = from; k < to; ++k) {
       Index pivot = k;
       for (Index i = k + 1; i < n; ++i)
@@ -128,7 +128,7 @@ SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double*
     if (pivots[k] != k)
       for (Index j = 0; j < cols; ++j) std::swap(B[j * n + k], B[j * n + pivots[k]]);
   for (Index from = 0; from < n; from += panel) {
-    const Index to = std::min(from + panel, n);
+    const Index to = (std::min)(from + panel, n);
     for (Index j = 0; j < cols; ++j)
       for (Index k = from; k < to; ++k) {
         const double weight = B[j * n + k];
@@ -192,7 +192,7 @@ SSM_INLINE RealMatrix DenseCholesky::solve(RealMatrix B) const {
 SSM_INLINE double make_reflection(double* x, Index size) {
   double rest = 0;
   for (Index i = 1; i < size; ++i) rest += x[i] * x[i];
-  if (!(rest > std::numeric_limits<double>::min())) {
+  if (!(rest > (std::numeric_limits<double>::min)())) {
     for (Index i = 1; i < size; ++i) x[i] = 0;
     return 0;
   }
@@ -214,7 +214,7 @@ SSM_INLINE void reflect(double* y, const double* v, double factor, Index size) {
 
 SSM_INLINE void triangularize(RealMatrix& A, RealMatrix& B) {
   const Index rows = A.rows();
-  for (Index k = 0; k < std::min(rows, A.cols()); ++k) {
+  for (Index k = 0; k < (std::min)(rows, A.cols()); ++k) {
     double* v = A.col(k) + k;
     const double factor = make_reflection(v, rows - k);
     for (Index j = k + 1; j < A.cols(); ++j) reflect(A.col(j) + k, v, factor, rows - k);
@@ -342,10 +342,10 @@ SSM_INLINE ComplexSchurForm complex_schur(std::string_view function, const RealM
     Index first = last - 1;
     while (first > 0 && !negligible(first - 1)) --first;
     const Complex shift = shift_of(last, turn);
-    rotate(first, T(first, first) - shift, T(first + 1, first), first, std::min(first + 2, last));
+    rotate(first, T(first, first) - shift, T(first + 1, first), first, (std::min)(first + 2, last));
     for (Index i = first + 1; i < last; ++i) {
       const Complex p = T(i, i - 1), q = T(i + 1, i - 1);
-      const Complex left = rotate(i, p, q, i, std::min(i + 2, last));
+      const Complex left = rotate(i, p, q, i, (std::min)(i + 2, last));
       T(i, i - 1) = left;
       T(i + 1, i - 1) = 0;
     }
@@ -420,14 +420,14 @@ SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix 
   ComplexVector values(n);
   double largest = 0;
   for (Index j = 0; j < n; ++j)
-    for (Index i = 0; i < n; ++i) largest = std::max(largest, std::abs(A(i, j)));
+    for (Index i = 0; i < n; ++i) largest = (std::max)(largest, std::abs(A(i, j)));
   if (!(largest > 0)) return values;
   const int exponent = std::ilogb(largest);
   A *= std::ldexp(1.0, -exponent);
   to_hessenberg(A, false);
   double norm = 0;
   for (Index j = 0; j < n; ++j)
-    for (Index i = 0; i <= std::min(j + 1, n - 1); ++i) norm += std::abs(A(i, j));
+    for (Index i = 0; i <= (std::min)(j + 1, n - 1); ++i) norm += std::abs(A(i, j));
 
   const auto found = [&](Index i, double real, double imaginary) {
     values(i) = {std::ldexp(real, exponent), std::ldexp(imaginary, exponent)};
@@ -523,7 +523,7 @@ SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix 
         A(k + 1, j) -= sum * v1;
         if (three) A(k + 2, j) -= sum * v2;
       }
-      for (Index i = first; i <= std::min(last, k + 3); ++i) {
+      for (Index i = first; i <= (std::min)(last, k + 3); ++i) {
         const double sum = v0 * A(i, k) + v1 * A(i, k + 1) + (three ? v2 * A(i, k + 2) : 0);
         A(i, k) -= sum;
         A(i, k + 1) -= sum * q;

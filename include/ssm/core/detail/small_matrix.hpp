@@ -247,7 +247,7 @@ class SmallLdlt {
   }
 
  private:
-  static bool is_regular(T d) { return !(std::abs(d) <= std::numeric_limits<T>::min()); }
+  static bool is_regular(T d) { return !(std::abs(d) <= (std::numeric_limits<T>::min)()); }
 
   Matrix ld_;
   Eigen::Matrix<Index, Matrix::RowsAtCompileTime, 1> pivots_;

@@ -64,7 +64,7 @@ SSM_INLINE RealMatrix principal_logarithm(RealMatrix A) {
   for (Index j = 0; j < n; ++j) {
     double column = 0;
     for (Index i = 0; i < n; ++i) column += std::abs(A(i, j));
-    norm = std::max(norm, column);
+    norm = (std::max)(norm, column);
   }
   const ComplexSchurForm schur = complex_schur("matrix_logarithm", A);
   ComplexMatrix root = schur.T;
@@ -90,7 +90,7 @@ SSM_INLINE RealMatrix principal_logarithm(RealMatrix A) {
       X(j, j) = z * phi1(z);
       double column = 0;
       for (Index i = 0; i <= j; ++i) column += std::abs(X(i, j));
-      size = std::max(size, column);
+      size = (std::max)(size, column);
     }
   };
   subtract_identity();

@@ -26,7 +26,7 @@ SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<doubl
   const Index n = A.rows(), inputs = B.cols();
   ComplexMatrix M(n, n), X(n, inputs), G(C.rows(), inputs);
   for (Index j = 0; j < n; ++j) {
-    for (Index i = 0; i < std::min(j + 2, n); ++i) M(i, j) = -A(i, j);
+    for (Index i = 0; i < (std::min)(j + 2, n); ++i) M(i, j) = -A(i, j);
     M(j, j) += point;
   }
   std::copy_n(B.data(), static_cast<std::size_t>(B.size()), X.data());

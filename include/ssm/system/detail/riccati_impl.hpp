@@ -22,7 +22,7 @@ using Wide = Doubled<RealMatrix>;
 SSM_INLINE RiccatiEquation eased(RiccatiEquation equation, double shift) {
   if (shift == 0) return equation;
   const Index n = equation.A.rows();
-  const double more = std::min(1.0, shift / equation.A.norm());
+  const double more = (std::min)(1.0, shift / equation.A.norm());
   const double size = equation.Q.is_zero() ? 1 : equation.Q.norm();
   if (equation.time == Time::continuous)
     for (Index i = 0; i < n; ++i) equation.A(i, i) -= shift;
@@ -53,7 +53,7 @@ SSM_INLINE std::optional<RealMatrix> riccati_by_sign(const RealMatrix& A, const 
   // The unit of cost that brings P near 1, as rounding leaves errors of epsilon beside [I; P].
   const double a = Z.block(0, 0, n, n).norm(), g = Z.block(0, n, n, n).norm();
   const double q = Z.block(n, 0, n, n).norm();
-  const double unit = q > 0 ? std::min(std::sqrt(q / g), q / a) : 1;
+  const double unit = q > 0 ? (std::min)(std::sqrt(q / g), q / a) : 1;
   Z.set_block(0, n, unit * Z.block(0, n, n, n));
   for (Index j = 0; j < n; ++j)
     for (Index i = n; i < 2 * n; ++i) Z(i, j) /= unit;
@@ -124,11 +124,11 @@ SSM_INLINE std::optional<RealMatrix> cost_factor(const RealMatrix& P) {
   const Index n = P.rows();
   if (P.is_zero()) return RealMatrix::Identity(n, n);
   double most = P(0, 0);
-  for (Index i = 1; i < n; ++i) most = std::max(most, P(i, i));
+  for (Index i = 1; i < n; ++i) most = (std::max)(most, P(i, i));
   const double doubt = 16 * epsilon_of<double> * static_cast<double>(n);
   RealMatrix definite = symmetric_part(P);
   for (Index i = 0; i < n; ++i)
-    definite(i, i) = std::max(definite(i, i) * (1 + doubt), most * doubt * doubt);
+    definite(i, i) = (std::max)(definite(i, i) * (1 + doubt), most * doubt * doubt);
   const DenseCholesky factor(std::move(definite));
   if (!factor.definite()) return std::nullopt;
   return factor.L();
@@ -191,7 +191,7 @@ SSM_INLINE std::optional<Wide> refine_riccati(const RiccatiEquation& equation, W
     if (i > 0 && change <= goal) return P;
     if (P.high.is_zero()) return P;
     if (i > 0 && !(change <= last / 2)) return change <= enough ? std::optional(P) : std::nullopt;
-    last = i > 0 ? change : std::max(change, 1.0);
+    last = i > 0 ? change : (std::max)(change, 1.0);
   }
   return std::nullopt;
 }
@@ -237,7 +237,7 @@ SSM_INLINE void check_symmetric(std::string_view function, std::string_view argu
 
 SSM_INLINE void check_semidefinite(std::string_view function, const RealMatrix& Q, double epsilon) {
   RealMatrix lifted = symmetric_part(Q);
-  const double lift = 100 * epsilon * lifted.norm() + std::numeric_limits<double>::min();
+  const double lift = 100 * epsilon * lifted.norm() + (std::numeric_limits<double>::min)();
   for (Index i = 0; i < Q.rows(); ++i) lifted(i, i) += lift;  // 0 is semidefinite
   if (!DenseCholesky(std::move(lifted)).definite())
     throw_domain(function, "Q", "indefinite", "positive semidefinite");
