@@ -18,6 +18,7 @@
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/matmul.hpp"
 #include "ssm/layers/mean_over_time.hpp"
 #include "ssm/layers/mimo_matrices.hpp"

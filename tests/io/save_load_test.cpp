@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/projected.hpp"
 #include "ssm/layers/residual.hpp"

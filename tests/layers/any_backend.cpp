@@ -7,6 +7,7 @@
 #include "ssm/cuda/selective_scan.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/projected.hpp"
 #include "ssm/layers/residual.hpp"

@@ -1,5 +1,6 @@
 #include "ssm/layers/mamba.hpp"
 
+#include "ssm/layers/mamba_step.hpp"
 #include "support/catch.hpp"
 #include "support/layer_laws.hpp"
 #include "support/random.hpp"

@@ -8,6 +8,7 @@
 #include "ssm/io/save_load.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/layers/stack.hpp"

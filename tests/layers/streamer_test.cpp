@@ -3,6 +3,7 @@
 #include <span>
 
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s4d_step.hpp"
 #include "ssm/layers/s5.hpp"

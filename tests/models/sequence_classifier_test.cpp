@@ -8,6 +8,7 @@
 #include "../../examples/gru.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/s4.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s5.hpp"

@@ -40,8 +40,6 @@ class Json {
   Json(Object fields) : kind_(Kind::object), object_(std::move(fields)) {}
   ///@}
 
-  /// True for null.
-  [[nodiscard]] bool is_null() const noexcept { return kind_ == Kind::null; }
   ///@{
   /// The value, if it is of type V, otherwise a null pointer. V is bool, std::uint64_t (for whole
   /// numbers from 0), std::int64_t (for whole numbers below 0), double (for other numbers),

@@ -7,6 +7,7 @@
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/models/language_model.hpp"
 

@@ -104,5 +104,6 @@ struct SingularValues {
 SSM_END_COMPILED
 
 #if !SSM_DECLARE_ONLY
-#include "ssm/core/detail/dense_algebra_impl.hpp"
+#include "ssm/core/detail/dense_eigen_impl.hpp"
+#include "ssm/core/detail/dense_solve_impl.hpp"
 #endif

@@ -1,0 +1,200 @@
+#pragma once
+
+#include <limits>
+#include <utility>
+
+#include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/error.hpp"
+
+SSM_BEGIN_COMPILED
+
+#if defined(__AVX512F__)
+inline constexpr Index tile_lanes = 8;
+#elif defined(__AVX__)
+inline constexpr Index tile_lanes = 4;
+#else
+inline constexpr Index tile_lanes = 2;
+#endif
+inline constexpr Index tile_rows = 2 * tile_lanes, tile_cols = 4, tile_depth = 256;
+
+/// add_product of a whole tile of C, which stays in registers.
+SSM_INLINE void add_whole_tile(double* C, Index C_stride, double factor, const double* A,
+                               Index A_stride, const double* B, Index B_stride, Index depth) {
+  using Lanes [[gnu::vector_size(tile_lanes * sizeof(double)), gnu::aligned(sizeof(double)),
+                gnu::may_alias]] = double;
+  const auto at = [](double* memory) -> Lanes& { return *reinterpret_cast<Lanes*>(memory); };
+  Lanes low[tile_cols] = {}, high[tile_cols] = {};
+  for (Index k = 0; k < depth; ++k) {
+    const Lanes a = *reinterpret_cast<const Lanes*>(A + k * A_stride);
+    const Lanes b = *reinterpret_cast<const Lanes*>(A + k * A_stride + tile_lanes);
+    for (Index j = 0; j < tile_cols; ++j) {
+      const double weight = B[j * B_stride + k];
+      low[j] += a * weight;
+      high[j] += b * weight;
+    }
+  }
+  for (Index j = 0; j < tile_cols; ++j) {
+    at(C + j * C_stride) += factor * low[j];
+    at(C + j * C_stride + tile_lanes) += factor * high[j];
+  }
+}
+
+SSM_INLINE void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B) {
+  for (Index k0 = 0; k0 < A.cols; k0 += tile_depth) {
+    const Index depth = (std::min)(tile_depth, A.cols - k0);
+    for (Index j = 0; j < C.cols; j += tile_cols)
+      for (Index i = 0; i < C.rows; i += tile_rows) {
+        const double* a = A.data + k0 * A.stride + i;
+        const double* b = B.data + j * B.stride + k0;
+        double* c = C.data + j * C.stride + i;
+        const Index rows = (std::min)(tile_rows, C.rows - i);
+        const Index cols = (std::min)(tile_cols, C.cols - j);
+        if (rows == tile_rows && cols == tile_cols) {
+          add_whole_tile(c, C.stride, factor, a, A.stride, b, B.stride, depth);
+          continue;
+        }
+        for (Index jj = 0; jj < cols; ++jj)
+          for (Index k = 0; k < depth; ++k) {
+            const double weight = factor * b[jj * B.stride + k];
+            for (Index ii = 0; ii < rows; ++ii)
+              c[jj * C.stride + ii] += a[k * A.stride + ii] * weight;
+          }
+      }
+  }
+}
+
+SSM_INLINE RealMatrix operator*(const RealMatrix& A, const RealMatrix& B) {
+  RealMatrix C(A.rows(), B.cols());
+  add_product({C.data(), C.rows(), C.cols(), C.rows()}, 1, {A.data(), A.rows(), A.cols(), A.rows()},
+              {B.data(), B.rows(), B.cols(), B.rows()});
+  return C;
+}
+
+/// Two real matrices for the parts of a complex one.
+SSM_INLINE std::pair<RealMatrix, RealMatrix> parts_of(const ComplexMatrix& A) {
+  std::pair<RealMatrix, RealMatrix> parts(RealMatrix(A.rows(), A.cols()),
+                                          RealMatrix(A.rows(), A.cols()));
+  for (Index i = 0; i < A.size(); ++i) {
+    parts.first.data()[i] = A.data()[i].real();
+    parts.second.data()[i] = A.data()[i].imag();
+  }
+  return parts;
+}
+
+SSM_INLINE ComplexMatrix operator*(const ComplexMatrix& A, const ComplexMatrix& B) {
+  const auto [A_real, A_imag] = parts_of(A);
+  const auto [B_real, B_imag] = parts_of(B);
+  const RealMatrix real = A_real * B_real - A_imag * B_imag;
+  const RealMatrix imag = A_real * B_imag + A_imag * B_real;
+  ComplexMatrix C(A.rows(), B.cols());
+  for (Index i = 0; i < C.size(); ++i) C.data()[i] = {real.data()[i], imag.data()[i]};
+  return C;
+}
+
+SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
+  constexpr Index panel = 32;
+  const auto lu = [&](Index i, Index j) -> double& { return A[j * n + i]; };
+  for (Index from = 0; from < n; from += panel) {
+    const Index to = (std::min)(from + panel, n);
+    for (Index k = from; k < to; ++k) {
+      Index pivot = k;
+      for (Index i = k + 1; i < n; ++i)
+        if (std::abs(lu(i, k)) > std::abs(lu(pivot, k))) pivot = i;
+      pivots[k] = pivot;
+      if (pivot != k)
+        for (Index j = 0; j < n; ++j) std::swap(lu(k, j), lu(pivot, j));
+      const double divisor = lu(k, k);
+      if (divisor != 0)
+        for (Index i = k + 1; i < n; ++i) lu(i, k) /= divisor;
+      for (Index j = k + 1; j < to; ++j) {
+        const double weight = lu(k, j);
+        for (Index i = k + 1; i < n; ++i) lu(i, j) -= lu(i, k) * weight;
+      }
+    }
+    if (to == n) break;
+    for (Index j = to; j < n; ++j)
+      for (Index k = from; k < to; ++k) {
+        const double weight = lu(k, j);
+        for (Index i = k + 1; i < to; ++i) lu(i, j) -= lu(i, k) * weight;
+      }
+    add_product({&lu(to, to), n - to, n - to, n}, -1, {&lu(to, from), n - to, to - from, n},
+                {&lu(from, to), to - from, n - to, n});
+  }
+}
+
+SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double* B, Index cols) {
+  constexpr Index panel = 32;
+  for (Index k = 0; k < n; ++k)
+    if (pivots[k] != k)
+      for (Index j = 0; j < cols; ++j) std::swap(B[j * n + k], B[j * n + pivots[k]]);
+  for (Index from = 0; from < n; from += panel) {
+    const Index to = (std::min)(from + panel, n);
+    for (Index j = 0; j < cols; ++j)
+      for (Index k = from; k < to; ++k) {
+        const double weight = B[j * n + k];
+        for (Index i = k + 1; i < to; ++i) B[j * n + i] -= lu[k * n + i] * weight;
+      }
+    add_product({B + to, n - to, cols, n}, -1, {lu + from * n + to, n - to, to - from, n},
+                {B + from, to - from, cols, n});
+  }
+  for (Index to = n; to > 0;) {
+    const Index from = (to - 1) / panel * panel;
+    for (Index j = 0; j < cols; ++j)
+      for (Index k = to; k-- > from;) {
+        const double weight = B[j * n + k] /= lu[k * n + k];
+        for (Index i = from; i < k; ++i) B[j * n + i] -= lu[k * n + i] * weight;
+      }
+    add_product({B, from, cols, n}, -1, {lu + from * n, from, to - from, n},
+                {B + from, to - from, cols, n});
+    to = from;
+  }
+}
+
+SSM_INLINE DenseCholesky::DenseCholesky(RealMatrix A) : L_(std::move(A)) {
+  const Index n = L_.rows();
+  for (Index j = 0; j < n; ++j) {
+    for (Index k = 0; k < j; ++k) {
+      const double weight = L_(j, k);
+      for (Index i = j; i < n; ++i) L_(i, j) -= L_(i, k) * weight;
+    }
+    if (!(L_(j, j) > 0)) {
+      definite_ = false;
+      return;
+    }
+    const double root = std::sqrt(L_(j, j));
+    for (Index i = j; i < n; ++i) L_(i, j) /= root;
+    for (Index i = 0; i < j; ++i) L_(i, j) = 0;
+  }
+}
+
+SSM_INLINE RealMatrix solve_lower(const RealMatrix& L, RealMatrix B) {
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index k = 0; k < L.rows(); ++k) {
+      const double weight = B(k, j) /= L(k, k);
+      for (Index i = k + 1; i < L.rows(); ++i) B(i, j) -= L(i, k) * weight;
+    }
+  return B;
+}
+
+SSM_INLINE RealMatrix DenseCholesky::solve(RealMatrix B) const {
+  B = solve_lower(L_, std::move(B));
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index k = L_.rows(); k-- > 0;) {
+      double sum = B(k, j);
+      for (Index i = k + 1; i < L_.rows(); ++i) sum -= L_(i, k) * B(i, j);
+      B(k, j) = sum / L_(k, k);
+    }
+  return B;
+}
+
+SSM_INLINE std::optional<RealMatrix> solve_regular(const RealMatrix& A, RealMatrix B) {
+  const Index n = A.rows();
+  if (!A.all_finite()) return std::nullopt;
+  if (n == 0) return B;
+  const RealVector sigma = singular_values(A).sigma;
+  const double rounding = static_cast<double>(n) * std::numeric_limits<double>::epsilon();
+  if (!(sigma(n - 1) > rounding * sigma(0))) return std::nullopt;
+  return DenseLu(A).solve(std::move(B));
+}
+
+SSM_END_COMPILED
