@@ -322,6 +322,29 @@ void check_scratch(const L& layer, const LayerLaws& laws) {
   }
 }
 
+/// A call of the shape of the one before allocates nothing.
+template <SequenceLayer L>
+void check_allocations(const L& layer, const LayerLaws& laws) {
+  using T = typename L::value_type;
+  const auto given = draw_given(layer, laws.length, 940, laws);
+  Tensor<T, 3> y(given.u.extents()), du(given.u.extents());
+  StateOf<L> state = given.before, slope = given.dafter;
+  const auto maybe = [&](StateOf<L>& one) {
+    return laws.states ? Maybe<StateOf<L>>(one) : Maybe<StateOf<L>>();
+  };
+  ScratchOf<L> scratch;
+  L gradients;
+  const auto both = [&] {
+    forward(cpu(1), layer, InputOf<L>(given.u), maybe(state), OutputOf<L>(y), OptionsOf<L>{},
+            scratch);
+    backward(cpu(1), layer, InputOf<L>(given.u), maybe(slope), InputOf<L>(given.dy),
+             OutputOf<L>(du), gradients, OptionsOf<L>{}, scratch);
+  };
+  both();
+  both();
+  CHECK(allocations_of(both) == 0);
+}
+
 /// Over the memory of its input, and with the gradient of the input over that of the output, a
 /// layer gives the same bits or refuses. Gradients that were moved from are made anew.
 template <SequenceLayer L>
@@ -406,6 +429,7 @@ void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
   check_gradients(layer, laws);
   check_threads(layer, laws);
   check_scratch(layer, laws);
+  check_allocations(layer, laws);
   check_in_place(layer, laws);
   check_empty(layer, laws);
   check_nan(layer, laws);

@@ -36,13 +36,39 @@ template <std::convertible_to<Index>... Extents>
   return {static_cast<Index>(extents)...};
 }
 
+}  // namespace SSM_DETAIL_ISA
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// A visitor that asks for no names, so that none are made.
+template <class Visit>
+struct Nameless {
+  Visit visit;  // (tensor, extents)
+
+  explicit Nameless(Visit v) : visit(std::move(v)) {}
+
+  template <class AnyTensor, class Extents>
+  void operator()(std::string_view, AnyTensor& tensor, const Extents& extents, bool) {
+    visit(tensor, extents);
+  }
+};
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+inline namespace SSM_DETAIL_ISA {
+
 /// A visitor of parameters that puts `prefix` before every name and passes all on to `visit`.
 template <class Visit>
-[[nodiscard]] auto within(std::string prefix, Visit& visit) {
-  return [prefix = std::move(prefix), &visit](std::string_view name, auto& tensor,
-                                              const auto& extents, bool decay) {
+[[nodiscard]] auto within(const std::string& prefix, Visit& visit) {
+  return [prefix, &visit](std::string_view name, auto& tensor, const auto& extents, bool decay) {
     visit(prefix + std::string(name), tensor, extents, decay);
   };
+}
+
+template <class Visit>
+[[nodiscard]] detail::Nameless<Visit>& within(const std::string&,
+                                              detail::Nameless<Visit>& visit) noexcept {
+  return visit;
 }
 
 /// Calls visit(name, tensor, extents, decay) for every parameter of a layer that is const, with
@@ -103,9 +129,9 @@ template <class Backend, class Layer>
 void resize_gradients(const Backend& backend, const Layer& layer, Layer& gradients) {
   if (gradients.config == layer.config) {
     bool same = true;
-    parameters(gradients, [&](const auto&, const auto& tensor, const auto& extents, bool) {
-      same = same && tensor.extents() == extents;
-    });
+    parameters(gradients, detail::Nameless([&](const auto& tensor, const auto& extents) {
+                 same = same && tensor.extents() == extents;
+               }));
     if (same) return;
   }
   gradients = Layer(layer.config);
