@@ -65,6 +65,7 @@ template <class Visit>
   };
 }
 
+/// Passes all on to a visitor that asks for no names.
 template <class Visit>
 [[nodiscard]] detail::Nameless<Visit>& within(const std::string&,
                                               detail::Nameless<Visit>& visit) noexcept {
