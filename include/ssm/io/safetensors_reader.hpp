@@ -48,10 +48,11 @@ class SafetensorsReader {
     std::uint64_t length = 0;
     file_.read(reinterpret_cast<char*>(&length), sizeof(length), 0);
     if (length > size - 8)
-      fail("says that its header has " + std::to_string(length) + " bytes, but only " +
-           std::to_string(size - 8) + " follow");
+      fail("is no safetensors file or is cut short: its first 8 bytes say that the header has " +
+           std::to_string(length) + " bytes, but only " + std::to_string(size - 8) + " follow");
     if (length > detail::largest_safetensors_header)
-      fail("says that its header has " + std::to_string(length) + " bytes, expected at most " +
+      fail("is no safetensors file or is cut short: its first 8 bytes say that the header has " +
+           std::to_string(length) + " bytes, expected at most " +
            std::to_string(detail::largest_safetensors_header));
     std::string text(static_cast<std::size_t>(length), '\0');
     file_.read(text.data(), text.size(), 8);
