@@ -8,7 +8,7 @@ endfunction()
 
 if(SSM_WAY STREQUAL "find_package")
   run(${CMAKE_COMMAND} -S ${SSM_SOURCE} -B ${WORK}/ssm -G ${GENERATOR} -DCMAKE_BUILD_TYPE=Release
-      -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_COMPILED=ON -DSSM_BUILD_TESTS=OFF -DSSM_BUILD_BENCH=OFF
+      -DCMAKE_CXX_FLAGS_RELEASE=-O0 -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_COMPILED=ON -DSSM_BUILD_TESTS=OFF -DSSM_BUILD_BENCH=OFF
       -DSSM_BUILD_EXAMPLES=OFF)
   run(${CMAKE_COMMAND} --build ${WORK}/ssm)
   run(${CMAKE_COMMAND} --install ${WORK}/ssm --prefix ${WORK}/prefix)
@@ -19,8 +19,12 @@ endif()
 
 run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${WORK}/build -G ${GENERATOR}
     -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_WAY=${SSM_WAY} ${where})
-run(${CMAKE_COMMAND} --build ${WORK}/build)
+if(SSM_WAY STREQUAL "add_subdirectory") # ssm::compiled is there; building it once will do
+  run(${CMAKE_COMMAND} --build ${WORK}/build --target consumer consumer_io)
+else()
+  run(${CMAKE_COMMAND} --build ${WORK}/build)
+endif()
 run(${WORK}/build/consumer)
-if(NOT SSM_WAY STREQUAL "FetchContent")
+if(SSM_WAY STREQUAL "find_package")
   run(${WORK}/build/consumer_compiled)
 endif()
