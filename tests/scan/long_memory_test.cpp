@@ -6,6 +6,7 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/scan/selective_scan.hpp"
 #include "support/catch.hpp"
+#include "support/compare.hpp"
 #include "support/random.hpp"
 
 /// The rounding of 200,000 steps whose decays differ, next to 1. A float loop with std::exp errs by
@@ -41,7 +42,7 @@ struct LongMemory {
   double error(const float* x) const {
     double worst = 0;
     for (std::size_t c = 0; c < exact.size(); ++c)
-      worst = std::max(worst, std::abs(static_cast<double>(x[c]) / exact[c] - 1));
+      worst = ssm::test::worse(worst, std::abs(static_cast<double>(x[c]) / exact[c] - 1));
     return worst;
   }
 };

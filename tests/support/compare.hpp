@@ -11,6 +11,9 @@
 
 namespace ssm::test {
 
+/// The larger of two errors, NaN if either is.
+inline double worse(double a, double b) { return b <= a || std::isnan(a) ? a : b; }
+
 /// max |got − want| / max(|want|, floor), infinite for a NaN or for shapes that differ.
 template <class G, class W>
 double relative_error(const G& got, const W& want, double floor = 1e-30) {

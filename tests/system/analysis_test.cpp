@@ -9,6 +9,7 @@
 #include "ssm/system/mass_spring_damper.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "support/catch.hpp"
+#include "support/compare.hpp"
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
@@ -53,7 +54,7 @@ double distance(const VectorXcd& got, const VectorXcd& want) {
     const auto nearest = std::min_element(left.begin(), left.end(), [&](auto a, auto b) {
       return std::abs(a - point) < std::abs(b - point);
     });
-    worst = std::max(worst, std::abs(*nearest - point) / std::max(std::abs(point), 1e-3));
+    worst = ssm::test::worse(worst, std::abs(*nearest - point) / std::max(std::abs(point), 1e-3));
     left.erase(nearest);
   }
   return worst;

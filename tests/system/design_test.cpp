@@ -10,6 +10,7 @@
 #include "ssm/system/linearize.hpp"
 #include "ssm/system/pole_placement.hpp"
 #include "support/catch.hpp"
+#include "support/compare.hpp"
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
@@ -40,7 +41,7 @@ double distance(const MatrixXd& A, const VectorXcd& poles) {
     const auto nearest = std::min_element(left.begin(), left.end(), [&](auto a, auto b) {
       return std::abs(a - pole) < std::abs(b - pole);
     });
-    worst = std::max(worst, std::abs(*nearest - pole));
+    worst = ssm::test::worse(worst, std::abs(*nearest - pole));
     left.erase(nearest);
   }
   return worst;
