@@ -1,9 +1,9 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -36,10 +36,10 @@ inline LabelledSequences read_csv(const std::filesystem::path& path) {
     const char* at = row.data();
     const char* const end = at + row.size();
     for (bool more = !row.empty(); more; ++here) {
-      float number = 0;
-      const auto [stop, error] = std::from_chars(at, end, number);
+      char* stop = nullptr;
+      const float number = std::strtof(at, &stop);
       const bool right = here > 0 || (number >= 0 && number < 1e6f && number == std::floor(number));
-      if (error != std::errc() || (stop != end && *stop != ',') || !right)
+      if (stop == at || !std::isfinite(number) || (stop != end && *stop != ',') || !right)
         throw std::runtime_error(path.string() + ", line " + std::to_string(line) + ": column " +
                                  std::to_string(here + 1) +
                                  (here > 0 ? " is no number" : " is no class from 0"));

@@ -7,9 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "ssm/core/checks.hpp"
 #include "ssm/core/eigen.hpp"
-#include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
@@ -48,7 +46,7 @@ struct State {
 /// What forward leaves for backward, and room.
 template <class T>
 struct Scratch {
-  ssm::detail::KeptCall<3> call;
+  ssm::LayerCall call;
   Tensor<T, 2> gates;               ///< (rows, 3 · width): r, z, n
   Tensor<T, 2> rest;                ///< (rows, width): R h + c of n
   Tensor<T, 2> before;              ///< (rows, width): h of the step before
@@ -149,19 +147,6 @@ auto sigmoid(const Array& x) {
   return ((x * T(0.5)).tanh() + T(1)) * T(0.5);
 }
 
-template <class T>
-void check_call(const char* function, const Gru<T>& layer, const InputOf<Gru<T>>& input,
-                const OutputOf<Gru<T>>& output, const OptionsOf<Gru<T>>& options,
-                const char* argument, const Maybe<State<T>>& state) {
-  ssm::detail::check_parameters(function, layer);
-  ssm::detail::check_layer_call(function, layer, input, output, options);
-  ssm::detail::check_plain_sequences(function, options);
-  ssm::detail::check_no_rate(function, options);
-  if (state)
-    ssm::detail::check_shape(function, argument, state->h,
-                             std::array<Index, 2>{input.extent(0), layer.config.width});
-}
-
 }  // namespace detail
 
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
@@ -172,10 +157,9 @@ template <class T>
 void forward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& input,
              Maybe<ssm::StateOf<Gru<T>>> state, const OutputOf<Gru<T>>& output,
              const OptionsOf<Gru<T>>& options, Scratch<T>& scratch) {
-  detail::check_call("Gru forward", layer, input, output, options, "state", state);
+  ssm::check_forward("Gru forward", layer, input, state, output, options, {}, scratch.call);
   const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
   const View<const T, 2> u = ssm::detail::merge_rows("Gru forward", "input", input);
-  scratch.call.drop();
   scratch.gates.resize({batch * length, 3 * width});
   scratch.rest.resize({batch * length, width});
   scratch.before.resize({batch * length, width});
@@ -216,7 +200,6 @@ void forward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& inp
     }
   });
   if (state) std::copy(scratch.running.begin(), scratch.running.end(), state->h.begin());
-  if (options.keep) scratch.call.keep(input.extents());
 }
 
 /// The gradients, of every weight and the input, overwritten; `dstate` from that by the state after
@@ -228,9 +211,7 @@ void backward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& in
               const OutputOf<Gru<T>>& dinput, Gru<T>& gradients, const OptionsOf<Gru<T>>& options,
               Scratch<T>& scratch) {
   constexpr const char* function = "Gru backward";
-  detail::check_call(function, layer, input, dinput, options, "the gradient of state", dstate);
-  ssm::detail::check_shape(function, "the gradient of output", doutput, input.extents());
-  scratch.call.check(function, "Gru forward", input.extents());
+  ssm::check_backward(function, layer, input, dstate, doutput, dinput, options, {}, scratch.call);
   const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
   ssm::resize_gradients(backend, layer, gradients);
   scratch.dinput.resize({batch * length, 3 * width});
