@@ -242,6 +242,31 @@ TEST_CASE("a layer that cannot be read again is not saved") {
   CHECK_THROWS_AS(ssm::save(directory / "a", layer), ssm::ShapeError);
 }
 
+TEST_CASE("a layer whose parts are not those of its configuration is not saved") {
+  const TempDirectory directory;
+  using Block = Residual<Mamba<float>>;
+  const ssm::MambaConfig narrow{.width = 4, .state = 3}, wide{.width = 4, .state = 5};
+  Block block({narrow});
+  block.mixer = Mamba<float>(wide);
+  CHECK_THROWS_WITH(
+      ssm::save(directory / "a", block),
+      contains("save: a parameter of the layer is mixer.") && contains(", expected mixer."));
+  ssm::Stack<Block> stack({2, {narrow}});
+  stack.layers.pop_back();
+  CHECK_THROWS_WITH(ssm::save(directory / "b", stack), contains("is absent, expected layers.1."));
+  using Mixed = ssm::OneOf<Block, Mamba<float>>;
+  Mixed mixed({narrow});
+  mixed.kind = Block({narrow});
+  CHECK_THROWS_WITH(ssm::save(directory / "c", mixed), contains("is norm.weight (4), expected "));
+}
+
+TEST_CASE("a stack of a negative width is not loaded") {
+  const TempDirectory directory;
+  using Stack = ssm::Stack<Mamba<float>>;
+  write_file(directory / "a", R"({"channels": -3, "layers": []})", {});
+  CHECK_THAT(complaint<Stack>(directory / "a"), contains("channels is -3, expected 0 or more"));
+}
+
 TEST_CASE("sizes are held against the file before memory is taken for them") {
   const TempDirectory directory;
   const auto path = directory / "a";

@@ -1,7 +1,6 @@
-#include "ssm/layers/gated.hpp"
-
 #include <vector>
 
+#include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
@@ -26,8 +25,7 @@ Layer draw(const typename Layer::Config& config, std::uint64_t seed) {
   Layer layer(config);
   initialize(layer, seed);
   parameters(layer, [&](const auto&, auto& tensor, const auto&, bool) {
-    for (auto& x : tensor)
-      x += static_cast<typename Layer::value_type>(0.2 * random.normal());
+    for (auto& x : tensor) x += static_cast<typename Layer::value_type>(0.2 * random.normal());
   });
   return layer;
 }
@@ -44,8 +42,8 @@ using Mixes = Mixed<double>;
 TEST_CASE("a residual block keeps the laws of layers") {
   test::check_layer_laws(draw<Residual<Mamba<double>>>({tiny, 1e-5}, 1), laws);
   const auto narrow = draw<Residual<Mamba<float>>>({tiny, 1e-5}, 2);
-  test::check_precision(narrow, Residual<Mamba<double>>(Residual<Mamba<double>>::Config{tiny, 1e-5}),
-                        laws);
+  test::check_precision(narrow,
+                        Residual<Mamba<double>>(Residual<Mamba<double>>::Config{tiny, 1e-5}), laws);
 }
 
 TEST_CASE("a gated layer keeps the laws of layers") {
@@ -56,8 +54,8 @@ TEST_CASE("the block of S4 keeps the laws of layers, in float as in double") {
   const S4dConfig config{.width = 4, .state = 8};
   test::check_layer_laws(draw<S4Block<S4d<double>>>({{config}, 1e-5}, 13), {});
   const auto narrow = draw<S4Block<S4d<float>>>({{config}, 1e-5}, 14);
-  test::check_precision(narrow,
-                        S4Block<S4d<double>>(S4Block<S4d<double>>::Config{{config}, 1e-5}), {});
+  test::check_precision(narrow, S4Block<S4d<double>>(S4Block<S4d<double>>::Config{{config}, 1e-5}),
+                        {});
 }
 
 TEST_CASE("a stack of blocks keeps the laws of layers, and so does an empty one") {
@@ -100,6 +98,29 @@ TEST_CASE("a stack refuses layers of different widths") {
   StackConfig<Block> config(2, {tiny, 1e-5});
   config.layers[1].mixer.width = 5;
   CHECK_THROWS_WITH(Stack<Block>(config), "Stack: layer 1 is 5 wide, expected 4");
+}
+
+TEST_CASE("a layer of one of several kinds refuses another than its configuration names") {
+  using Mixed = OneOf<Mamba<double>, Gated<Mamba<double>>>;
+  auto layer = draw<Mixed>({tiny}, 9);
+  layer.kind = Gated<Mamba<double>>({tiny});
+  Tensor<double, 3> u({1, 2, 4}), y(u.extents()), du(u.extents());
+  typename Mixed::Scratch scratch;
+  const auto sentence = "OneOf: layer is of kind 1, expected 0 as in its configuration";
+  CHECK_THROWS_WITH(forward(cpu, layer, u, {}, y, {}, scratch), test::contains(sentence));
+  Mixed gradients;
+  CHECK_THROWS_WITH(backward(cpu, layer, u, {}, y, du, gradients, {}, scratch),
+                    test::contains(sentence));
+}
+
+TEST_CASE("a layer made without a configuration says so when it is run") {
+  const Stack<Residual<Mamba<double>>> layer;
+  Tensor<double, 3> u({1, 2, 4}), y(u.extents());
+  StackScratch<Residual<Mamba<double>>> scratch;
+  CHECK_THROWS_WITH(
+      forward(cpu, layer, u, {}, y, {}, scratch),
+      "forward of Stack: layer is made without a configuration, 0 wide, expected one as "
+      "wide as the input, 4");
 }
 
 TEST_CASE("blocks with dropout have the gradients of finite differences") {

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
@@ -66,6 +67,29 @@ void add_parameters(SafetensorsWriter& file, const std::string& prefix, const L&
 }
 
 namespace detail {
+
+/// The names and shapes of a layer's parameters, as its configuration gives them.
+template <class L>
+[[nodiscard]] std::vector<std::string> parameter_list(const L& layer) {
+  std::vector<std::string> list;
+  parameters(layer, [&](std::string_view name, const auto&, const auto& extents, bool) {
+    list.push_back(std::string(name) + " " + to_string(extents));
+  });
+  return list;
+}
+
+/// Throws ShapeError for a layer whose parts are not those of its configuration, which is all that
+/// `load` will know of them.
+template <class L>
+void check_parts(const L& layer) {
+  L blank;
+  configure(blank, layer.config);
+  std::vector<std::string> has = parameter_list(layer), wants = parameter_list(blank);
+  has.resize((std::max)(has.size(), wants.size()), "absent");
+  wants.resize(has.size(), "none, as in its configuration");
+  const auto [got, want] = std::mismatch(has.begin(), has.end(), wants.begin());
+  if (got != has.end()) throw_shape("save", "a parameter of the layer", *got, *want);
+}
 
 /// Holds the names and shapes of a layer's parameters, which need no memory yet, against a file.
 template <class L>
@@ -132,6 +156,7 @@ L read_layer(const SafetensorsReader& file, const typename L::Config& config) {
 ///   configuration
 template <Keepable L>
 void save(const std::filesystem::path& path, const L& layer, const SaveOptions& options = {}) {
+  detail::check_parts(layer);
   SafetensorsWriter file;
   file.metadata = options.metadata;
   for (const char* taken : {"format", "config"})

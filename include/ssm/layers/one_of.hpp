@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -146,6 +147,14 @@ void initialize(OneOf<First, Rest...>& layer, std::uint64_t seed, Index depth = 
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
+/// Throws ShapeError for a layer whose part was exchanged for one of another kind.
+template <class First, class... Rest>
+void check_kind(std::string_view function, const OneOf<First, Rest...>& layer) {
+  if (layer.kind.index() != layer.config.kind.index())
+    throw_shape(function, "layer", "of kind " + std::to_string(layer.kind.index()),
+                std::to_string(layer.config.kind.index()) + " as in its configuration");
+}
+
 /// The state of the alternative `I`, if there is one.
 template <std::size_t I, class First, class... Rest>
 [[nodiscard]] auto state_of_kind(std::string_view function, Maybe<OneOfState<First, Rest...>> state,
@@ -169,6 +178,7 @@ void forward(const Backend& backend, const OneOf<First, Rest...>& layer,
              const OutputOf<OneOf<First, Rest...>>& output,
              const OptionsOf<OneOf<First, Rest...>>& options,
              ScratchOf<OneOf<First, Rest...>>& scratch) {
+  detail::check_kind("forward of OneOf", layer);
   detail::with_index(layer.kind, [&](auto index) {
     forward(backend, std::get<index>(layer.kind), input,
             detail::state_of_kind<index>("forward of OneOf", state, "state"), output, options,
@@ -186,6 +196,7 @@ void backward(const Backend& backend, const OneOf<First, Rest...>& layer,
               std::type_identity_t<OneOf<First, Rest...>>& gradients,
               const OptionsOf<OneOf<First, Rest...>>& options,
               ScratchOf<OneOf<First, Rest...>>& scratch) {
+  detail::check_kind("backward of OneOf", layer);
   resize_gradients(backend, layer, gradients);
   detail::with_index(layer.kind, [&](auto index) {
     backward(backend, std::get<index>(layer.kind), input,

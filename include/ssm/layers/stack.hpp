@@ -96,6 +96,8 @@ struct Stack {
   /// A layer of this configuration, its parameters zero. @throws ShapeError for layers of different
   /// widths, and as the layers
   explicit Stack(const Config& c) : config(c) {
+    if (c.width() < 0)
+      detail::throw_shape("Stack", "channels", std::to_string(c.width()), "0 or more");
     layers.reserve(c.layers.size());
     for (const auto& layer : c.layers) {
       if (width_of(layer) != c.width())
@@ -227,7 +229,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
                      {detail::merge_rows(function, "dinput", dinput)}, scratch.copy);
   if (scratch.layers.size() < count || scratch.between.size() + 1 < count)
     detail::throw_shape(function, "scratch", "of another call",
-                        "one that forward filled, with keep");
+                        "one that forward with options.keep filled");
   InputOf<Layer> dy = doutput;
   for (std::size_t i = count; i-- > 0;) {
     OutputOf<Layer> dx = dinput;
