@@ -115,7 +115,7 @@ void selective_scan_backward(
   const auto sizes = ssm::detail::check_selective_inputs(function, inputs, options);
   ssm::detail::check_selective_gradients(function, output_gradients, input_gradients, inputs,
                                          sizes);
-  scratch.call.check(function, "selective_scan", sizes.call(),
+  scratch.call.check(function, "selective_scan with options.keep", sizes.call(),
                      ssm::detail::selective_variant(inputs, options));
   if (sizes.channels == 0) return;
 

@@ -43,7 +43,7 @@ TEST_CASE("add names the argument that it refuses") {
     CHECK_THAT(test::last_words([&] { add_step(inputs, {}, y); }),
                test::contains("add_step: " + sentence));
   };
-  refuses({a}, b, "b is (0, 0), expected (2, 3)");
+  refuses({a}, b, "b is absent, expected (2, 3)");
   refuses({a, other}, b, "b is (3, 2), expected (2, 3)");
   refuses({a, b}, other, "y is (3, 2), expected (2, 3)");
   refuses({a, View<const float, 2>(b.data(), {2, 3}, {1, 2})}, a,

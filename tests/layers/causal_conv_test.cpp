@@ -283,7 +283,7 @@ TEST_CASE("a causal convolution's step of wrong arguments ends the program with 
   refuses({x, narrow}, state, y, "weight is (2, 3), expected (4, 3)");
   refuses({x, weight, long_bias}, state, y, "bias is (5), expected (4)");
   refuses({x, weight, bias}, other, y, "state is (1, 2, 4), expected (2, 2, 4)");
-  refuses({x, weight, bias}, {}, y, "state is (0, 0, 0), expected (2, 2, 4)");
+  refuses({x, weight, bias}, {}, y, "state is absent, expected (2, 2, 4)");
   refuses({x, weight, bias}, state, narrow, "y is (2, 3), expected (2, 4)");
   refuses({x, weight, bias}, state, View<double, 2>(state.data(), {2, 4}),
           "state is in the memory of y, expected memory of its own");

@@ -117,9 +117,9 @@ TEST_CASE("rms_norm names the argument that it refuses") {
     CHECK_THAT(test::last_words([&] { rms_norm_step(inputs, options, out); }),
                test::contains("rms_norm_step: " + sentence));
   };
-  refuses({x}, {}, y, "weight is (0), expected (3)");
+  refuses({x}, {}, y, "weight is absent, expected (3)");
   refuses({x, short_weight}, {}, y, "weight is (2), expected (3)");
-  refuses({x, weight}, {}, {}, "y is (0, 0), expected (2, 3)");
+  refuses({x, weight}, {}, {}, "y is absent, expected (2, 3)");
   refuses({x, weight}, {.epsilon = -1}, y, "epsilon is -1.000000, expected 0 or more");
   refuses({x, weight}, {.epsilon = std::nan("")}, y, "epsilon is nan, expected 0 or more");
   refuses({x, weight}, {}, View<float, 2>(y.data(), {2, 3}, {0, 1}),

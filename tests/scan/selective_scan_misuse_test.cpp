@@ -194,7 +194,8 @@ TEST_CASE("backward refuses a scratch of another call, by its shape, time and op
   };
   CHECK_THROWS_WITH(backward(),
                     "selective_scan_backward: scratch is of no call that kept anything, expected "
-                    "one that selective_scan filled with these inputs, (1, 40, 20, 4, 1, 1)");
+                    "one that selective_scan with options.keep filled with these inputs, "
+                    "(1, 40, 20, 4, 1, 1)");
   forward(c.inputs(), s.options);
   CHECK_NOTHROW(backward());
   CHECK_NOTHROW(backward());  // as often as wanted
@@ -204,7 +205,8 @@ TEST_CASE("backward refuses a scratch of another call, by its shape, time and op
   Case<float> other(shorter, 2);
   ssm::selective_scan(cpu(1), other.inputs(), s.options, {other.y, {}}, c.scratch);
   CHECK_THROWS_WITH(backward(), contains("scratch is of another call, (1, 39, 20, 4, 1, 1), "
-                                         "expected one that selective_scan filled"));
+                                         "expected one that selective_scan with options.keep "
+                                         "filled"));
   auto in = c.inputs();
   in.sequences.reversed = true;
   forward(in, s.options);

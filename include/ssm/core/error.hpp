@@ -103,8 +103,16 @@ template <std::size_t Rank>
 [[noreturn, gnu::cold, gnu::noinline]] void throw_extents(std::string_view function,
                                                           std::string_view argument,
                                                           const std::array<Index, Rank>& got,
-                                                          const std::array<Index, Rank>& want) {
-  throw_shape(function, argument, to_string(got), to_string(want));
+                                                          const std::array<Index, Rank>& want,
+                                                          bool given = true) {
+  throw_shape(function, argument, given ? to_string(got) : "absent", to_string(want));
+}
+
+/// False for a view that is an argument that was not given.
+template <class AnyView>
+[[nodiscard]] bool is_given(const AnyView& view) noexcept {
+  if constexpr (requires { static_cast<bool>(view); }) return static_cast<bool>(view);
+  return true;
 }
 
 /// a == b, of which compilers make a call that takes longer than a small step.
@@ -135,7 +143,8 @@ template <class AnyView, std::size_t Rank>
 void check_shape(std::string_view function, std::string_view argument, const AnyView& view,
                  const std::array<Index, Rank>& want) {
   static_assert(AnyView::rank == Rank, "a view is checked against as many extents as it has");
-  if (!same_extents(view.extents(), want)) throw_extents(function, argument, view.extents(), want);
+  if (!same_extents(view.extents(), want))
+    throw_extents(function, argument, view.extents(), want, is_given(view));
   check_memory(function, argument, view);
 }
 

@@ -149,6 +149,12 @@ void check_step_options(std::string_view function, const LayerOptions<Space>& op
     throw_domain(function, "reversed", "true", "false, as a pass from the end has no step");
 }
 
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_blank(std::string_view function,
+                                                               Index width) {
+  throw_shape(function, "layer", "made without a configuration, 0 wide",
+              "one as wide as the input, " + std::to_string(width));
+}
+
 /// What a step is given: input and output (batch, width), of a batch that the stepper is made for.
 template <class L>
 void check_step_call(std::string_view function, const L& layer, Index batch,
@@ -166,6 +172,7 @@ void check_layer_call(std::string_view function, const L& layer, const InputOf<L
                       const OptionsOf<L>& options) {
   check_given(function, "input", input, "(batch, length, width)");
   const std::array<Index, 3> extents{input.extent(0), input.extent(1), width_of(layer.config)};
+  if (extents[2] == 0 && input.extent(2) != 0) throw_blank(function, input.extent(2));
   check_shape(function, "input", input, extents);
   check_shape(function, "output", output, extents);
   check_sequences(function, options.sequences, extents[0], extents[1]);
@@ -257,7 +264,7 @@ void check_backward(std::string_view function, const L& layer, const InputOf<L>&
   detail::check_supports(function, options, supports);
   const Index batch = input.extent(0), sequences = options.sequences.count(batch);
   detail::check_state(function, "dstate", layer, dstate, sequences);
-  call.check(function, "forward", {batch, input.extent(1), sequences});
+  call.check(function, "forward with options.keep", {batch, input.extent(1), sequences});
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -366,7 +366,7 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   MambaScratch<T, Space>& w = scratch;
   if (!w.kept)
     detail::throw_shape(function, "scratch", "of no call that kept anything",
-                        "one that forward filled, with keep");
+                        "one that forward with options.keep filled");
   detail::check_shape(function, "scratch", w.y, shape(rows, c.channels()));
   Maybe<MambaState<T, Space>> before;
   if (w.stateful) before = w.before;

@@ -215,7 +215,7 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
   if (options.rate != 1)
     detail::throw_domain(function, "rate", std::to_string(options.rate),
                          "1 (s4_change_rate makes weights that train at another)");
-  scratch.call.check(function, "S4 forward",
+  scratch.call.check(function, "S4 forward with options.keep",
                      {batch, input.extent(1), config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
   resize_gradients(backend, layer, gradients);

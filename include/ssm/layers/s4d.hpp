@@ -261,7 +261,7 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
   detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",
                            doutput);
-  scratch.call.check(function, "S4d forward",
+  scratch.call.check(function, "S4d forward with options.keep",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
   resize_gradients(backend, layer, gradients);

@@ -185,7 +185,7 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
   detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",
                            doutput);
-  scratch.call.check(function, "S5 forward",
+  scratch.call.check(function, "S5 forward with options.keep",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
   const View<const T, 2> u = detail::merge_rows(function, "input", input);

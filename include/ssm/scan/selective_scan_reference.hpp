@@ -126,7 +126,8 @@ SelectiveSizes check_selective_backward(const SelectiveScanInputs<T, K>& in,
   constexpr std::string_view function = "selective_scan_backward";
   const auto sizes = check_selective_inputs(function, in, options);
   check_selective_gradients(function, dout, din, in, sizes);
-  scratch.call.check(function, "selective_scan", sizes.call(), selective_variant(in, options));
+  scratch.call.check(function, "selective_scan with options.keep", sizes.call(),
+                     selective_variant(in, options));
   return sizes;
 }
 
