@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -20,13 +23,22 @@ inline constexpr Index tile_rows = 2 * tile_lanes, tile_cols = 4, tile_depth = 2
 /// add_product of a whole tile of C, which stays in registers.
 SSM_INLINE void add_whole_tile(double* C, Index C_stride, double factor, const double* A,
                                Index A_stride, const double* B, Index B_stride, Index depth) {
-  using Lanes [[gnu::vector_size(tile_lanes * sizeof(double)), gnu::aligned(sizeof(double)),
-                gnu::may_alias]] = double;
-  const auto at = [](double* memory) -> Lanes& { return *reinterpret_cast<Lanes*>(memory); };
+  // Copied to and from memory: a reference to such a type forgets how memory is aligned.
+  using Lanes [[gnu::vector_size(tile_lanes * sizeof(double))]] = double;
+  const auto load = [](Lanes& lanes, const double* from) {
+    std::memcpy(&lanes, from, sizeof(Lanes));
+  };
+  const auto add_to = [&](double* memory, const Lanes& sum) {
+    Lanes lanes;
+    load(lanes, memory);
+    lanes += factor * sum;
+    std::memcpy(memory, &lanes, sizeof(Lanes));
+  };
   Lanes low[tile_cols] = {}, high[tile_cols] = {};
   for (Index k = 0; k < depth; ++k) {
-    const Lanes a = *reinterpret_cast<const Lanes*>(A + k * A_stride);
-    const Lanes b = *reinterpret_cast<const Lanes*>(A + k * A_stride + tile_lanes);
+    Lanes a, b;
+    load(a, A + k * A_stride);
+    load(b, A + k * A_stride + tile_lanes);
     for (Index j = 0; j < tile_cols; ++j) {
       const double weight = B[j * B_stride + k];
       low[j] += a * weight;
@@ -34,8 +46,8 @@ SSM_INLINE void add_whole_tile(double* C, Index C_stride, double factor, const d
     }
   }
   for (Index j = 0; j < tile_cols; ++j) {
-    at(C + j * C_stride) += factor * low[j];
-    at(C + j * C_stride + tile_lanes) += factor * high[j];
+    add_to(C + j * C_stride, low[j]);
+    add_to(C + j * C_stride + tile_lanes, high[j]);
   }
 }
 
@@ -123,6 +135,7 @@ SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
 }
 
 SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double* B, Index cols) {
+  if (cols == 0) return;
   constexpr Index panel = 32;
   for (Index k = 0; k < n; ++k)
     if (pivots[k] != k)
@@ -150,7 +163,7 @@ SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double*
   }
 }
 
-SSM_INLINE DenseCholesky::DenseCholesky(RealMatrix A) : L_(std::move(A)) {
+SSM_INLINE void DenseCholesky::factor() {
   const Index n = L_.rows();
   for (Index j = 0; j < n; ++j) {
     for (Index k = 0; k < j; ++k) {
