@@ -112,6 +112,7 @@ using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 /// Calls body(first, count) for groups of sequences, on the threads of the backend.
 template <class Body>
 void for_sequences(const Cpu& backend, Index batch, const Body& body) {
+  if (batch == 0) return;
   constexpr Index at_once = 8;
   const ssm::detail::Pieces pieces(batch, at_once);
   ssm::parallel_for(backend, pieces.pieces,

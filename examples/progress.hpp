@@ -41,7 +41,7 @@ inline std::string line(std::int64_t columns, double part, std::string_view coun
     if (!details.empty()) result.append("  ").append(details);
     return result.append("  left ").append(left);
   };
-  for (const std::size_t bar : {20, 10, 0})
+  for (const std::size_t bar : {20u, 10u, 0u})
     if (std::string result = text(bar); result.size() <= room) return result;
   while (!details.empty() && text(0).size() > room) {
     const std::size_t cut = details.rfind("  ");
