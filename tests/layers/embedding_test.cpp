@@ -105,7 +105,7 @@ TEST_CASE("an embedding names the argument of a wrong shape") {
   CHECK_THROWS_WITH(embedding_backward(cpu, {tokens, weight}, {}, {y}, {narrow}, scratch),
                     "embedding_backward: the gradient of weight is (3, 3), expected (3, 4)");
   CHECK_THROWS_WITH(embedding_backward(cpu, {tokens, weight}, {}, {y}, {}, scratch),
-                    "embedding_backward: the gradient of weight is (0, 0), expected (3, 4)");
+                    "embedding_backward: the gradient of weight is absent, expected (3, 4)");
   const View<const Token, 1> line(tokens.data(), {2});
   CHECK_THAT(test::last_words([&] {
                embedding_step(EmbeddingStepInputs<float>{line, weight}, {}, row);

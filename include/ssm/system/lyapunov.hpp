@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
@@ -16,7 +17,7 @@ SSM_BEGIN_COMPILED
 /// eigenvalues are exact however far apart they lie.
 class SchurForm {
  public:
-  SchurForm(std::string_view function, RealMatrix A);
+  SchurForm(std::string_view function, RealMatrix A) : balanced_(std::move(A)) { factor(function); }
 
   [[nodiscard]] const RealMatrix& balanced() const noexcept { return balanced_; }
   [[nodiscard]] const RealVector& scale() const noexcept { return scale_; }
@@ -28,6 +29,8 @@ class SchurForm {
   [[nodiscard]] bool stable(Time time) const;
 
  private:
+  void factor(std::string_view function);
+
   RealMatrix balanced_;
   RealVector scale_;
   ComplexSchurForm form_;

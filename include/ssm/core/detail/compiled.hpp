@@ -4,7 +4,8 @@
 // - A function that is no template is declared in its header within SSM_BEGIN_COMPILED …
 //   SSM_END_COMPILED, and defined, marked SSM_INLINE, in <room>/detail/<header>_impl.hpp, which the
 //   header includes at its end unless SSM_DECLARE_ONLY. Where its body is cheap to read, it stays
-//   in the header, marked SSM_OUTLINE.
+//   in the header, marked SSM_OUTLINE. Constructors are never marked: clang++ would compile one of
+//   their two forms.
 // - Instances of templates stand at the end of the header, where SSM_HAS_LIBRARY:
 //   `SSM_INSTANCE_OPERATION(rms_norm, RmsNorm, float)`.
 //

@@ -53,7 +53,7 @@ class DenseLu {
 /// A = L Lᵀ of a symmetric A.
 class DenseCholesky {
  public:
-  explicit DenseCholesky(RealMatrix A);
+  explicit DenseCholesky(RealMatrix A) : L_(std::move(A)) { factor(); }
   /// False when A is not positive definite.
   [[nodiscard]] bool definite() const noexcept { return definite_; }
   [[nodiscard]] const RealMatrix& L() const noexcept { return L_; }
@@ -61,6 +61,8 @@ class DenseCholesky {
   [[nodiscard]] RealMatrix solve(RealMatrix B) const;
 
  private:
+  void factor();
+
   RealMatrix L_;
   bool definite_ = true;
 };

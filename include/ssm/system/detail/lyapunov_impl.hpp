@@ -29,7 +29,7 @@ SSM_INLINE RealMatrix real_part(const ComplexMatrix& A) {
   return result;
 }
 
-SSM_INLINE SchurForm::SchurForm(std::string_view function, RealMatrix A) : balanced_(std::move(A)) {
+SSM_INLINE void SchurForm::factor(std::string_view function) {
   if (!balanced_.all_finite()) throw_domain(function, "A", "not finite", "finite");
   scale_ = balance(balanced_);
   form_ = complex_schur(function, balanced_);
