@@ -5,7 +5,7 @@
 #include <numbers>
 #include <string>
 
-#include "ssm/conv/long_conv.hpp"
+#include "ssm/conv/fft.hpp"
 #include "ssm/conv/s4_kernel.hpp"
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/core/tensor.hpp"
@@ -168,22 +168,6 @@ void s4_backward(benchmark::State& run) {
   run.SetItemsProcessed(run.iterations() * length);
 }
 
-/// One channel: the item is an element of y.
-template <class T>
-void conv(benchmark::State& run, ssm::ConvMethod method) {
-  const Index length = run.range(0), taps = run.range(1);
-  Tensor<T, 3> u({1, length, 1}), y(u.extents());
-  Tensor<T, 2> kernel({1, taps});
-  u.fill(1);
-  kernel.fill(T(0.01));
-  ssm::LongConvScratch<T> scratch;
-  for (auto _ : run) {
-    ssm::long_conv(ssm::cpu(1), {u, kernel}, {method}, {y}, scratch);
-    benchmark::ClobberMemory();
-  }
-  run.SetItemsProcessed(run.iterations() * length);
-}
-
 template <class T>
 void register_all(const std::string& scalar) {
   const auto add = [&](const std::string& name, auto function) {
@@ -197,15 +181,6 @@ void register_all(const std::string& scalar) {
   add("s4_kernel/naive", s4_naive<T>);
   add("s4_kernel/fast", s4_fast<T>);
   add("s4_kernel/backward", s4_backward<T>);
-  constexpr std::pair<const char*, ssm::ConvMethod> methods[]{
-      {"direct", ssm::ConvMethod::direct},
-      {"fft", ssm::ConvMethod::fft},
-      {"chunked", ssm::ConvMethod::chunked},
-      {"automatic", ssm::ConvMethod::automatic}};
-  for (const auto& [name, method] : methods)
-    benchmark::RegisterBenchmark(("long_conv/" + (name + ("/" + scalar))).c_str(), conv<T>, method)
-        ->ArgNames({"length", "taps"})
-        ->ArgsProduct({{16384}, {64, 256, 1024, 4096, 16384}});
 }
 
 }  // namespace
