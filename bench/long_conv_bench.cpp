@@ -15,7 +15,8 @@
 /// Causal convolutions of many channels. An item is an element of y.
 /// naive   the sum as a loop over taps and steps, of one channel in adjacent memory
 /// fftw    real transforms of twice the length by a measured plan, of channels in adjacent memory,
-///         with the kernels' spectra known; ours transforms the kernels in every call
+///         with the kernels' spectra known
+/// known   ours with the kernels' spectra known; forward and backward transform them in every call
 namespace {
 
 using ssm::Index;
@@ -44,15 +45,22 @@ void naive(benchmark::State& run) {
 }
 
 template <class T>
-void forward(benchmark::State& run, ssm::ConvMethod method) {
+void forward(benchmark::State& run, ssm::ConvMethod method, bool known) {
   const Index length = run.range(0), taps = run.range(1), channels = run.range(2);
   const auto u = numbers<T, 3>({1, length, channels});
   const auto kernel = numbers<T, 2>({channels, taps});
   Tensor<T, 3> y(u.extents());
   ssm::LongConvScratch<T> scratch;
   const ssm::Cpu backend = ssm::cpu(static_cast<int>(run.range(3)));
+  ssm::LongConvInputs<T> inputs{u, kernel};
+  ssm::LongConvSpectra<T> spectra;
+  ssm::LongConvSpectraScratch<T> spectra_scratch;
+  if (known) {
+    ssm::long_conv_spectra(backend, {kernel}, {length, method}, {spectra}, spectra_scratch);
+    inputs.spectra = &spectra;
+  }
   for (auto _ : run) {
-    ssm::long_conv(backend, {u, kernel}, {method}, {y}, scratch);
+    ssm::long_conv(backend, inputs, {method}, {y}, scratch);
     benchmark::ClobberMemory();
   }
   run.SetItemsProcessed(run.iterations() * length * channels);
@@ -131,10 +139,11 @@ int main(int argc, char** argv) {
               ->Unit(benchmark::kMicrosecond)
               ->UseRealTime();
         };
-        sized("forward/float", forward<float>, ssm::ConvMethod::automatic);
+        sized("forward/float", forward<float>, ssm::ConvMethod::automatic, false);
+        sized("known/float", forward<float>, ssm::ConvMethod::automatic, true);
         sized("backward/float", backward<float>, ssm::ConvMethod::automatic);
-        sized("forward/double", forward<double>, ssm::ConvMethod::automatic);
-        if (taps <= 512) sized("direct/float", forward<float>, ssm::ConvMethod::direct);
+        sized("forward/double", forward<double>, ssm::ConvMethod::automatic, false);
+        if (taps <= 512) sized("direct/float", forward<float>, ssm::ConvMethod::direct, false);
 #if defined(SSM_BENCH_FFTW)
         if (taps == length && threads == 1) sized("fftw/float", fftw);
 #endif

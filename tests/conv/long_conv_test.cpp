@@ -219,6 +219,41 @@ TEMPLATE_TEST_CASE("a long convolution is its sum, whatever the method, the leng
       }
 }
 
+TEMPLATE_TEST_CASE("kernels made ready give the same bits, to sequences of their length and others",
+                   "", float, double) {
+  constexpr Index W = ssm::detail::lanes<TestType>;
+  for (const Index channels : {Index{1}, 2 * W + 1})
+    for (const auto& [length, taps] : {std::array<Index, 2>{0, 1}, {20, 8}, {700, 650}, {3001, 90}})
+      for (const ConvMethod method : methods) {
+        CAPTURE(channels, length, taps, static_cast<int>(method));
+        const Problem<TestType> p(1, length, channels, taps);
+        auto inputs = p.inputs();
+        LongConvSpectra<TestType> spectra;
+        LongConvSpectraScratch<TestType> scratch;
+        long_conv_spectra(cpu(2), {p.kernel, p.D}, {length, method}, {spectra}, scratch);
+        const auto want = run<TestType>(inputs, {method});
+        inputs.spectra = &spectra;
+        CHECK(same_bits(run<TestType>(inputs, {method}, 2).y, want.y));
+        inputs.u = inputs.u.slice(1, 0, length / 3);
+        const auto other = run<TestType>(inputs, {method});
+        inputs.spectra = nullptr;
+        CHECK(same_bits(other.y, run<TestType>(inputs, {method}).y));
+      }
+  const Problem<TestType> p(1, 4, 2, 3);
+  auto inputs = p.inputs();
+  LongConvSpectra<TestType> spectra;
+  LongConvSpectraScratch<TestType> scratch;
+  inputs.spectra = &spectra;
+  CHECK_THROWS_WITH(run<TestType>(inputs, {}),
+                    "long_conv: spectra is of a kernel (0, 0), expected one of the kernel, (2, 3)");
+  long_conv_spectra(cpu, {p.kernel}, {4}, {spectra}, scratch);
+  CHECK_THROWS_WITH(run<TestType>(inputs, {}),
+                    "long_conv: spectra is made without D, expected "
+                    "what was made of this kernel and D");
+  CHECK_THROWS_WITH(long_conv_spectra(cpu, {p.kernel}, {-1}, {spectra}, scratch),
+                    "long_conv_spectra: length is -1, expected 0 or more");
+}
+
 TEST_CASE("a stream taken in pieces is the whole one") {
   const Problem<double> problem(2, 2500, 2, 200);
   const auto whole = run<double>(problem.inputs(), {});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "ssm/conv/detail/long_conv_pass.hpp"
@@ -144,9 +145,46 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
   });
 }
 
+/// Makes kernels ready: their spectra, for long_conv of sequences of so many steps, which then
+/// takes about half the time. They serve any number of threads at once.
+///
+/// Cost: one transform a channel.
+/// @throws ShapeError and DomainError as long_conv
+template <class T>
+void long_conv_spectra(const Cpu& backend, const LongConvSpectraInputs<T>& inputs,
+                       const LongConvSpectraOptions& options,
+                       const LongConvSpectraOutputs<T>& outputs,
+                       LongConvSpectraScratch<T>& scratch) {
+  constexpr std::string_view name = "long_conv_spectra";
+  detail::check_given(name, "kernel", inputs.kernel, "(channels, taps)");
+  if (options.length < 0)
+    detail::throw_domain(name, "length", std::to_string(options.length), "0 or more");
+  // A sequence of that length; none of its elements is read.
+  const Index channels = inputs.kernel.extent(0);
+  const T none(0);
+  const LongConvInputs<T> shape{.u = {&none, {1, options.length, channels}, {0, 0, 0}},
+                                .kernel = inputs.kernel,
+                                .D = inputs.D};
+  const detail::LongConv<T> conv(name, shape, {options.method}, true, scratch.conv);
+  LongConvSpectra<T>& spectra = outputs.spectra;
+  spectra.plan = conv.sequences.front().plan;
+  spectra.channels = channels;
+  spectra.with_D = static_cast<bool>(inputs.D);
+  const Index size = spectra.plan.size;
+  spectra.spectra.resize(
+      {conv.blocks.empty() ? 0 : size * (conv.blocks.back().memory + conv.blocks.back().width)});
+  if (size == 0) return;
+  detail::for_conv_blocks(backend, scratch.conv, [&](const detail::LongConvBlock& block, auto& w) {
+    w.plan = spectra.plan;
+    conv.make_spectrum(w, block, spectra.spectra.data() + block.memory * size);
+  });
+}
+
 #if SSM_HAS_LIBRARY
 SSM_INSTANCE_OPERATION(long_conv, LongConv, float)
 SSM_INSTANCE_OPERATION(long_conv, LongConv, double)
+SSM_INSTANCE_FORWARD(long_conv_spectra, LongConvSpectra, float)
+SSM_INSTANCE_FORWARD(long_conv_spectra, LongConvSpectra, double)
 #endif
 
 }  // namespace SSM_DETAIL_ISA

@@ -88,23 +88,26 @@ template <class T>
   return a;
 }
 
-/// What splits a remainder: s, a root of the node's constant, and s².
+/// What splits a remainder: s, a root of the node's constant, and its powers.
 template <class T>
 struct Twiddle {
-  ComplexVec<T> s, s2;
+  ComplexVec<T> s, s2, s3;
+
+  Twiddle(ComplexVec<T> root, ComplexVec<T> square) noexcept
+      : s(root), s2(square), s3(times(root, square)) {}
 };
 
 /// From the remainder mod X^{2m} − s² to those mod X^m − s and X^m + s; and back, doubled. q is the
 /// distance of the halves in memory.
 template <class T>
-void split_2(T* x, Index q, const Twiddle<T>& w) noexcept {
+[[gnu::always_inline]] inline void split_2(T* x, Index q, const Twiddle<T>& w) noexcept {
   const auto a = ComplexVec<T>::load(x), b = ComplexVec<T>::load(x + q);
   const auto c = add_times(a, w.s, b);
   c.store(x);
   twice_minus(a, c).store(x + q);
 }
 template <class T>
-void join_2(T* x, Index q, const Twiddle<T>& w) noexcept {
+[[gnu::always_inline]] inline void join_2(T* x, Index q, const Twiddle<T>& w) noexcept {
   const auto a = ComplexVec<T>::load(x), b = ComplexVec<T>::load(x + q);
   (a + b).store(x);
   conj_times(w.s, a - b).store(x + q);
@@ -113,7 +116,7 @@ void join_2(T* x, Index q, const Twiddle<T>& w) noexcept {
 /// From the remainder mod X^{4m} − s⁴ to those mod X^m − s, X^m + s, X^m − is, X^m + is; and back,
 /// four times as large.
 template <class T>
-void split_4(T* x, Index q, const Twiddle<T>& w) noexcept {
+[[gnu::always_inline]] inline void split_4(T* x, Index q, const Twiddle<T>& w) noexcept {
   const auto a0 = ComplexVec<T>::load(x), a1 = ComplexVec<T>::load(x + q),
              a2 = ComplexVec<T>::load(x + 2 * q), a3 = ComplexVec<T>::load(x + 3 * q);
   const auto b0 = add_times(a0, w.s2, a2), b1 = add_times(a1, w.s2, a3);
@@ -125,14 +128,14 @@ void split_4(T* x, Index q, const Twiddle<T>& w) noexcept {
   twice_minus(b2, c2).store(x + 3 * q);
 }
 template <class T>
-void join_4(T* x, Index q, const Twiddle<T>& w) noexcept {
+[[gnu::always_inline]] inline void join_4(T* x, Index q, const Twiddle<T>& w) noexcept {
   const auto c0 = ComplexVec<T>::load(x), c1 = ComplexVec<T>::load(x + q),
              c2 = ComplexVec<T>::load(x + 2 * q), c3 = ComplexVec<T>::load(x + 3 * q);
   const auto b0 = c0 + c1, b1 = c0 - c1, b2 = c2 + c3, b3 = times_i(c2 - c3);
   (b0 + b2).store(x);
   conj_times(w.s, b1 - b3).store(x + q);
   conj_times(w.s2, b0 - b2).store(x + 2 * q);
-  conj_times(w.s, conj_times(w.s2, b1 + b3)).store(x + 3 * q);
+  conj_times(w.s3, b1 + b3).store(x + 3 * q);
 }
 
 /// The spectrum of real sequences of up to 2n numbers, many at once: of x as the polynomial

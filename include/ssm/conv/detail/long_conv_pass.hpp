@@ -43,10 +43,21 @@ struct LongConvSequence {
 struct LongConvBlock {
   Index channel, used;  ///< the first, and how many
   Index width;          ///< of the block in memory: the lanes of a vector, or 1
+  Index memory;         ///< lanes in memory of the blocks before it
 };
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
+
+template <class T>
+struct LongConvSpectra<T, Host> {
+  /// @cond internal
+  detail::LongConvPlan plan{0, 0, 0};
+  Index channels = 0;
+  bool with_D = false;
+  Tensor<T, 1> spectra;  ///< of each block, in order
+  /// @endcond
+};
 
 template <class T>
 struct LongConvScratch<T, Host> {
@@ -57,7 +68,8 @@ struct LongConvScratch<T, Host> {
     Tensor<T, 1> past,
         dpast;       ///< (taps − 1 + length, width): every input in the order of time, or ∂
     Tensor<T, 1> y;  ///< (length, width)
-    Tensor<T, 1> taps, dtaps;      ///< (taps, width)
+    Tensor<T, 1> taps, dtaps;  ///< (taps, width)
+    const T* kernel_spectrum = nullptr;
     Tensor<T, 1> kernel, dkernel;  ///< spectra
     Tensor<T, 1> input, output;    ///< points of a transform, and their spectra
   };
@@ -105,11 +117,14 @@ LongConvPlan plan_long_conv(std::string_view name, ConvMethod method, Index leng
 template <class T>
 void cut_into_blocks(Index channels, std::vector<LongConvBlock>& blocks) {
   blocks.clear();
+  Index before = 0;
   for (Index c = 0; c < channels;) {
     const Index used = (std::min)(channels - c, lanes<T>);
     const bool together = 2 * used > lanes<T>;
-    blocks.push_back(together ? LongConvBlock{c, used, lanes<T>} : LongConvBlock{c, 1, 1});
+    blocks.push_back(together ? LongConvBlock{c, used, lanes<T>, before}
+                              : LongConvBlock{c, 1, 1, before});
     c += blocks.back().used;
+    before += blocks.back().width;
   }
 }
 
@@ -249,6 +264,7 @@ class LongConv {
     check_sequences(name, in.sequences, batch, length);
     states = {in.sequences.count(batch), taps - 1, channels};
     check_optional_shape(name, "initial_state", in.initial_state, states);
+    if (in.spectra != nullptr) check_spectra(name, *in.spectra);
     sequences.clear();
     for (Index s = 0; s < states[0]; ++s) {
       const SequenceSpan span = span_of(in.sequences, s, length);
@@ -257,7 +273,8 @@ class LongConv {
         continue;
       }
       // Taps that reach before a first input without a past meet zeros only.
-      const Index reach = with_past ? taps : std::clamp<Index>(span.length(), 1, taps);
+      const Index reach =
+          with_past || in.spectra != nullptr ? taps : std::clamp<Index>(span.length(), 1, taps);
       sequences.push_back({span, plan_long_conv<T>(name, options.method, span.length(), reach)});
     }
     cut_into_blocks<T>(channels, blocks);
@@ -351,7 +368,7 @@ class LongConv {
   /// The convolution of w.input in place.
   void convolve(Thread& w) const {
     w.transform->forward_and_back(w.input.data(), [&](T* x, Index first, Index points) {
-      const T* k = w.kernel.data() + first * transform_step;
+      const T* k = w.kernel_spectrum + first * transform_step;
       for (Index i = 0; i < points * transform_step; i += transform_step)
         times(ComplexVec<T>::load(x + i), ComplexVec<T>::load(k + i)).store(x + i);
     });
@@ -362,7 +379,7 @@ class LongConv {
     w.transform->forward(w.input.data());
     w.transform->forward_and_back(w.output.data(), [&](T* g, Index first, Index points) {
       const Index at = first * transform_step;
-      const T *const k = w.kernel.data() + at, *const x = w.input.data() + at;
+      const T *const k = w.kernel_spectrum + at, *const x = w.input.data() + at;
       T* const dk = w.dkernel.data() + at;
       for (Index i = 0; i < points * transform_step; i += transform_step) {
         const auto gradient = ComplexVec<T>::load(g + i);
@@ -421,6 +438,13 @@ class LongConv {
         });
   }
 
+  /// The spectrum of a block's kernels, for sequences of w.plan.
+  void make_spectrum(Thread& w, const LongConvBlock& block, T* spectrum) const {
+    load_time(w, block);
+    w.transform = find(w.plan.size, order_of(block));
+    write_spectrum(w, block, spectrum);
+  }
+
   const LongConvInputs<T>& in;
   std::vector<LongConvSequence>& sequences;
   std::vector<LongConvBlock>& blocks;
@@ -428,6 +452,17 @@ class LongConv {
   std::array<Index, 3> states{};
 
  private:
+  void check_spectra(std::string_view name, const LongConvSpectra<T>& spectra) const {
+    const Index taps = in.kernel.extent(1);
+    if (spectra.channels != channels || spectra.plan.taps != taps)
+      throw_shape(name, "spectra",
+                  "of a kernel " + to_string(std::array{spectra.channels, spectra.plan.taps}),
+                  "one of the kernel, " + to_string(std::array{channels, taps}));
+    if (spectra.with_D != static_cast<bool>(in.D))
+      throw_domain(name, "spectra", spectra.with_D ? "made with D" : "made without D",
+                   "what was made of this kernel and D");
+  }
+
   static constexpr Index transform_step = LaneTransform<T>::step;
 
   [[nodiscard]] static Lanes order_of(const LongConvBlock& block) noexcept {
@@ -453,19 +488,31 @@ class LongConv {
   }
 
   void load_kernel(Thread& w, const LongConvBlock& block) const {
-    const Index width = block.width;
-    w.taps.resize({w.plan.taps * width});
+    const bool known = in.spectra != nullptr && in.spectra->plan == w.plan;
+    if (!known || w.plan.size == 0) load_time(w, block);
+    if (w.plan.size == 0) return;
+    w.transform = find(w.plan.size, order_of(block));
+    for (auto* points : {&w.dkernel, &w.input, &w.output}) points->resize({w.transform->memory()});
+    if (known) {
+      w.kernel_spectrum = in.spectra->spectra.data() + block.memory * w.plan.size;
+      return;
+    }
+    w.kernel.resize({w.transform->memory()});
+    write_spectrum(w, block, w.kernel.data());
+    w.kernel_spectrum = w.kernel.data();
+  }
+  void load_time(Thread& w, const LongConvBlock& block) const {
+    w.taps.resize({w.plan.taps * block.width});
     load_taps(in.kernel, block, w.plan.taps, w.taps.data());
     // D u_t is what a further K_0 gives.
     for (Index c = 0; in.D && c < block.used; ++c) w.taps(c) += in.D(block.channel + c);
-    if (w.plan.size == 0) return;
-    w.transform = find(w.plan.size, order_of(block));
-    for (auto* points : {&w.kernel, &w.dkernel, &w.input, &w.output})
-      points->resize({w.transform->memory()});
-    w.transform->load(w.taps.data(), 0, w.plan.taps * width, w.kernel.data());
-    w.transform->forward(w.kernel.data());
+  }
+  /// The spectrum of a block's kernels, divided by n.
+  void write_spectrum(Thread& w, const LongConvBlock& block, T* spectrum) const {
     const T scale = T(2) / static_cast<T>(w.plan.size);
-    for (T& value : w.kernel) value *= scale;
+    for (T& value : w.taps) value *= scale;
+    w.transform->load(w.taps.data(), 0, w.plan.taps * block.width, spectrum);
+    w.transform->forward(spectrum);
   }
 
   static void axpy(Index count, T a, const T* x, T* y) noexcept {
