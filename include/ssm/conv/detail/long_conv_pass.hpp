@@ -86,7 +86,7 @@ inline namespace SSM_DETAIL_ISA {
 /// @throws DomainError where the method needs a transform that is longer than there is
 template <class T>
 LongConvPlan plan_long_conv(std::string_view name, ConvMethod method, Index length, Index taps) {
-  constexpr Index few_taps = 32, few_sums = 96 * 96, transforms_of = 4;  // as measured
+  constexpr Index few_taps = 32, few_sums = 128 * 128, transforms_of = 4;  // as measured
   const bool automatic = method == ConvMethod::automatic;
   const Index reach = (std::min)(taps, length);
   const bool few = reach <= few_taps || (reach < few_sums && reach * length <= few_sums);
