@@ -167,9 +167,9 @@ TEMPLATE_TEST_CASE("a long convolution of many channels is that of each, as far 
                    "", float, double) {
   constexpr Index W = ssm::detail::lanes<TestType>;
   const double epsilon = std::numeric_limits<TestType>::epsilon();
-  for (const Index channels : {W / 2 + 1, 3 * W - 1, 2 * W + 1})
+  for (const Index channels : {W / 2 + 1, 2 * W + 1})
     for (const auto& [length, taps] :
-         {std::array<Index, 2>{1, 5}, {40, 20}, {700, 650}, {3001, 90}})
+         {std::array<Index, 2>{1, 5}, {40, 20}, {300, 250}, {1501, 90}})
       for (const bool reversed : {false, true})
         for (const ConvMethod method : methods) {
           CAPTURE(channels, length, taps, reversed, static_cast<int>(method));

@@ -521,7 +521,7 @@ class LongConv {
   static void sum_times(Thread& w, Index length) noexcept {
     w.y.fill(T(0));
     for (Index l = 0; l < w.plan.taps; ++l)
-      axpy(length, w.taps(l), w.past.data() + w.plan.taps - 1 - l, w.y.data());
+      axpy(length, w.taps(l), w.past.data() + (w.plan.taps - 1 - l), w.y.data());
   }
   static void sum_times_backward(Thread& w, Index length) noexcept {
     for (Index l = 0; l < w.plan.taps; ++l) {
