@@ -124,18 +124,18 @@ int main(int argc, char** argv) {
       ->ArgNames({"length", "taps"})
       ->ArgsProduct({{1024, 16384}, {64, 1024}});
   for (const Index threads : {1, 2})
-    for (const auto& [length, taps] : {std::pair<Index, Index>{100, 100},
-                                       {512, 512},
-                                       {1024, 1024},
-                                       {16384, 64},
-                                       {16384, 1024},
-                                       {16384, 16384}})
+    for (const auto& size : {std::pair<Index, Index>{100, 100},
+                             {512, 512},
+                             {1024, 1024},
+                             {16384, 64},
+                             {16384, 1024},
+                             {16384, 16384}})
       for (const Index channels : {1, 256}) {
         if (threads > 1 && channels == 1) continue;
         const auto sized = [&](const std::string& name, auto function, auto... method) {
           benchmark::RegisterBenchmark(("long_conv/" + name).c_str(), function, method...)
               ->ArgNames({"length", "taps", "channels", "threads"})
-              ->Args({length, taps, channels, threads})
+              ->Args({size.first, size.second, channels, threads})
               ->Unit(benchmark::kMicrosecond)
               ->UseRealTime();
         };
@@ -143,9 +143,10 @@ int main(int argc, char** argv) {
         sized("known/float", forward<float>, ssm::ConvMethod::automatic, true);
         sized("backward/float", backward<float>, ssm::ConvMethod::automatic);
         sized("forward/double", forward<double>, ssm::ConvMethod::automatic, false);
-        if (taps <= 512) sized("direct/float", forward<float>, ssm::ConvMethod::direct, false);
+        if (size.second <= 512)
+          sized("direct/float", forward<float>, ssm::ConvMethod::direct, false);
 #if defined(SSM_BENCH_FFTW)
-        if (taps == length && threads == 1) sized("fftw/float", fftw);
+        if (size.second == size.first && threads == 1) sized("fftw/float", fftw);
 #endif
       }
   benchmark::Initialize(&argc, argv);
