@@ -7,7 +7,6 @@
 #include "ssm/conv/fft.hpp"
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4_kernel.hpp"
-#include "ssm/conv/s4_state.hpp"
 #include "ssm/conv/s4_truncate.hpp"
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/conv/s4d_state.hpp"

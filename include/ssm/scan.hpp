@@ -7,6 +7,7 @@
 #include "ssm/scan/decay_gradient.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
+#include "ssm/scan/dplr_scan.hpp"
 #include "ssm/scan/linear_scan.hpp"
 #include "ssm/scan/online_projection.hpp"
 #include "ssm/scan/recurrence.hpp"

@@ -140,7 +140,7 @@ TEST_CASE("a layer comes back from its file with its configuration and its bits"
   check_round_trip<Toy<float, Tensor<ssm::Half, 2>>>({.width = 3});
   check_round_trip<Toy<float>>({.width = 0});
   check_round_trip<Mamba<float>>({.width = 6, .state = 3});
-  check_round_trip<ssm::S4<double>>({.width = 3, .state = 4, .rank = 2, .length = 8});
+  check_round_trip<ssm::S4<double>>({.width = 3, .state = 4, .rank = 2});
   check_round_trip<ssm::S4d<float>>({.width = 3,
                                      .state = 4,
                                      .bidirectional = true,

@@ -1,25 +1,38 @@
 #pragma once
 
+#include <cmath>
 #include <complex>
 #include <cstddef>
 #include <vector>
 
+#include "ssm/discretize/dplr_step.hpp"
 #include "ssm/layers/s4_weights.hpp"
 
 namespace ssm::test {
 
-/// The recurrent form of an S4 layer of one direction, against which the layer is tested: the steps
-/// of all channels and their true C = C̃ (I − A_bar^length)⁻¹, in double, at any number of steps and
-/// any rate.
+/// The recurrent form of an S4 layer of one direction and a rank of at most 16, against which the
+/// layer is tested: the steps of all channels in double, at any rate.
 class S4Recurrence {
  public:
   template <class T>
   explicit S4Recurrence(const S4<T>& layer, double rate = 1) {
+    using Step = DplrStep<double>;
+    const Index modes = layer.config.modes(), rank = layer.config.rank;
+    const auto number = [](const auto& view) {
+      return std::complex<double>(static_cast<double>(view(0)), static_cast<double>(view(1)));
+    };
     for (Index c = 0; c < layer.config.width; ++c) {
-      const auto trained = ssm::detail::s4_channel_step(layer, c, 1);
-      outputs_.push_back(
-          s4_untruncate(trained, ssm::detail::s4_output(layer, 0, c), layer.config.length));
-      steps_.push_back(rate == 1 ? trained : ssm::detail::s4_channel_step(layer, c, rate));
+      Step::Vector lambda(modes), B(modes), C(modes);
+      Step::Matrix P(modes, rank);
+      for (Index n = 0; n < modes; ++n) {
+        lambda(n) = {-std::exp(static_cast<double>(layer.log_decay(c, n))),
+                     static_cast<double>(layer.frequency(c, n))};
+        B(n) = number(layer.B.view()[c][n]);
+        C(n) = number(layer.C.view()[0][c][n]);
+        for (Index a = 0; a < rank; ++a) P(n, a) = number(layer.P.view()[c][n][a]);
+      }
+      steps_.emplace_back(lambda, P, B, rate * std::exp(static_cast<double>(layer.log_delta(c))));
+      outputs_.push_back(C);
       D_.push_back(static_cast<double>(layer.D(c)));
     }
   }

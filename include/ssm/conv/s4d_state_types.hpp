@@ -29,7 +29,7 @@ struct DiagonalStateOptions {
   Discretization method = Discretization::zero_order_hold;  ///< or bilinear
 };
 
-/// What s4d_pass_state and s4_pass_state write. Outputs share no memory with each other or with
+/// What s4d_pass_state writes. Outputs share no memory with each other or with
 /// inputs, except as said below.
 template <class T, class Space = Host>
 struct DiagonalStateOutputs {

@@ -6,12 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <string_view>
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
+#include "ssm/core/view.hpp"
 
 /// What every operation asks of its views beside their shapes. All take a few integers' time,
 /// whatever the size of the arrays, and read nothing but the views themselves.
@@ -145,6 +147,16 @@ void check_output_rows(std::string_view function, std::string_view argument, con
                        const std::array<Index, Rank>& extents) {
   check_rows(function, argument, view, extents);
   check_output(function, argument, view);
+}
+
+/// Throws DomainError unless every element of a host view is positive and finite.
+template <class T>
+void check_positive(std::string_view function, std::string_view argument,
+                    const View<const T, 1>& view) {
+  for (Index i = 0; i < view.extent(0); ++i)
+    if (!(view(i) > 0 && view(i) <= (std::numeric_limits<T>::max)()))
+      throw_domain(function, std::string(argument) + "[" + std::to_string(i) + "]",
+                   std::to_string(view(i)), "positive and finite");
 }
 
 /// Where the elements of a view lie. Set by `set`; without initializers, as some operations are

@@ -5,11 +5,9 @@
 #include <cmath>
 #include <complex>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 
-#include "ssm/conv/s4_truncate.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
@@ -22,14 +20,26 @@
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
+/// How an S4 layer is computed. All forms give the same result up to rounding.
+enum class S4Form {
+  fastest,     ///< the form that measurements found fastest for the shape of the call
+  scan,        ///< dplr_scan
+  convolution  ///< long_conv with the kernel that dplr_scan gives for an impulse
+};
+
+/// The names that the forms have in files.
+constexpr std::array<Named<S4Form>, 3> names(S4Form) noexcept {
+  return {
+      {{S4Form::fastest, "fastest"}, {S4Form::scan, "scan"}, {S4Form::convolution, "convolution"}}};
+}
+
 /// The configuration of an S4 layer.
 struct S4Config {
-  Index width = 0;             ///< channels, each with a system of its own
-  Index state = 64;            ///< real states of each channel: state/2 conjugate pairs
-  Index rank = 1;              ///< of the low-rank part of A
-  Index length = 1024;         ///< of the kernel that is trained and C is truncated for: the
-                               ///< longest sequence of training
-  bool bidirectional = false;  ///< with a second C for a pass from the end to the start
+  Index width = 0;                ///< channels, each with a system of its own
+  Index state = 64;               ///< real states of each channel: state/2 conjugate pairs
+  Index rank = 1;                 ///< of the low-rank part of A, 0 or more
+  bool bidirectional = false;     ///< with a second C for a pass from the end to the start
+  S4Form form = S4Form::fastest;  ///< how it is computed
 
   /// The number of conjugate pairs of states.
   [[nodiscard]] Index modes() const noexcept { return state / 2; }
@@ -44,8 +54,8 @@ void fields(S4Config& c, Visit&& visit) {
   visit("width", c.width);
   visit("state", c.state);
   visit("rank", c.rank);
-  visit("length", c.length);
   visit("bidirectional", c.bidirectional, Field::optional);
+  visit("form", c.form, Field::optional);
 }
 
 /// What an S4 layer carries from step to step. It is a plain value.
@@ -65,9 +75,7 @@ inline namespace SSM_DETAIL_ISA {
 
 inline void check_s4_config(std::string_view function, const S4Config& c) {
   check_even(function, c.state);
-  if (c.rank < 0 || c.rank > DplrStep<double>::highest_rank)
-    throw_domain(function, "rank", std::to_string(c.rank), "in [0, 16]");
-  if (c.length < 1) throw_domain(function, "length", std::to_string(c.length), "at least 1");
+  if (c.rank < 0) throw_domain(function, "rank", std::to_string(c.rank), "at least 0");
 }
 
 }  // namespace SSM_DETAIL_ISA
@@ -82,11 +90,8 @@ inline namespace SSM_DETAIL_ISA {
 /// sampled by the bilinear map with Δ = rate · exp(log_delta). A bidirectional layer adds to y_t
 /// what the later inputs u_{t+1}, u_{t+2}, … give through the second C, with time running backward.
 ///
-/// In the place of C it trains the output truncated for kernels of config.length,
-/// C̃ = C (I − A_bar^length) (Gu, Goel & Ré 2022, section 3.2), whose gradient needs no power of
-/// A_bar. C̃ belongs to one Δ and one length. Changing only log_delta or only the length gives
-/// another system; s4_change_rate and s4_double_length change them together with C̃, and keep the
-/// system.
+/// It holds C itself. Its authors train C̃ = C (I − A_bar^L) instead, the output truncated for
+/// kernels of one length L (section 3.2), which s4_untruncate turns into C.
 template <class T>
 struct S4 {
   ///@{
@@ -102,16 +107,15 @@ struct S4 {
   S4Config config;         ///< sizes and fixed choices
   Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re Λ), Λ in 1/s
   Tensor<T, 2> frequency;  ///< (width, state/2): Im Λ, 1/s
-  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s; to change it, see s4_change_rate
+  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s
   Tensor<T, 4> P;          ///< (width, state/2, rank, 2): real and imaginary parts
   Tensor<T, 3> B;          ///< (width, state/2, 2)
-  Tensor<T, 4> C;          ///< C̃ (directions, width, state/2, 2)
+  Tensor<T, 4> C;          ///< (directions, width, state/2, 2)
   Tensor<T, 1> D;          ///< (width)
 
   S4() = default;
   /// A layer of this configuration, its parameters zero.
-  /// @throws DomainError unless the state is even and at least 2, the rank from 0 to 16 and the
-  ///   length at least 1
+  /// @throws DomainError unless the state is even and at least 2 and the rank at least 0
   explicit S4(const S4Config& c) : config(c) {
     detail::check_s4_config("S4", c);
     resize_parameters(*this);
@@ -153,54 +157,6 @@ void check_s4(std::string_view function, const S4<T>& layer) {
   check_parameters(function, layer);
 }
 
-/// Λ, P and B of one channel, in double.
-struct S4ChannelModel {
-  DplrStep<double>::Vector lambda, B;
-  DplrStep<double>::Matrix P;
-
-  S4ChannelModel() = default;
-  S4ChannelModel(Index modes, Index rank) : lambda(modes), B(modes), P(modes, rank) {}
-
-  /// From a layer of these sizes: nothing is allocated.
-  template <class T>
-  void load(const S4<T>& w, Index channel) noexcept {
-    for (Index n = 0; n < lambda.size(); ++n) {
-      lambda(n) = {-std::exp(static_cast<double>(w.log_decay(channel, n))),
-                   static_cast<double>(w.frequency(channel, n))};
-      B(n) = {static_cast<double>(w.B(channel, n, 0)), static_cast<double>(w.B(channel, n, 1))};
-      for (Index a = 0; a < P.cols(); ++a)
-        P(n, a) = {static_cast<double>(w.P(channel, n, a, 0)),
-                   static_cast<double>(w.P(channel, n, a, 1))};
-    }
-  }
-};
-
-/// The bilinear step of one channel, in double.
-template <class T>
-DplrStep<double> s4_channel_step(const S4<T>& w, Index channel, double rate) {
-  S4ChannelModel model(w.log_decay.extent(1), w.P.extent(2));
-  model.load(w, channel);
-  return {model.lambda, model.P, model.B,
-          rate * std::exp(static_cast<double>(w.log_delta(channel)))};
-}
-
-template <class T>
-DplrStep<double>::Vector s4_output(const S4<T>& w, Index direction, Index channel) {
-  DplrStep<double>::Vector C(w.log_decay.extent(1));
-  for (Index n = 0; n < C.size(); ++n)
-    C(n) = {static_cast<double>(w.C(direction, channel, n, 0)),
-            static_cast<double>(w.C(direction, channel, n, 1))};
-  return C;
-}
-
-template <class T>
-void set_s4_output(S4<T>& w, Index direction, Index channel, const DplrStep<double>::Vector& C) {
-  for (Index n = 0; n < C.size(); ++n) {
-    w.C(direction, channel, n, 0) = static_cast<T>(C(n).real());
-    w.C(direction, channel, n, 1) = static_cast<T>(C(n).imag());
-  }
-}
-
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
@@ -224,7 +180,6 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
     detail::throw_domain(function, "delta_min", std::to_string(delta_min), "in (0, delta_max]");
   constexpr double slowest = 1e-4;
   detail::InitialDraws draws(seed);
-  DplrStep<double>::Vector C(s.modes());
   for (Index c = 0; c < s.width; ++c) {
     for (Index n = 0; n < s.modes(); ++n) {
       const double decay = -form.lambda(n).real();
@@ -241,15 +196,8 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
     }
     layer.log_delta(c) = static_cast<T>(draws.uniform(std::log(delta_min), std::log(delta_max)));
     layer.D(c) = static_cast<T>(draws.normal());
-    const auto step = detail::s4_channel_step(layer, c, 1);
-    for (Index d = 0; d < s.directions(); ++d) {
-      for (auto& x : C) {
-        const double re = std::sqrt(0.5) * draws.normal();
-        x = {re, std::sqrt(0.5) * draws.normal()};
-      }
-      detail::set_s4_output(layer, d, c, s4_truncate(step, C, s.length));
-    }
   }
+  for (T& x : layer.C) x = static_cast<T>(std::sqrt(0.5) * draws.normal());
 }
 
 /// Draws the weights of an S4 layer with Λ, P and B of HiPPO-LegS, which has rank 1 (Gu, Goel & Ré
@@ -259,47 +207,6 @@ void initialize(S4<T>& layer, const Dplr<double>& form, std::uint64_t seed, doub
 template <class T>
 void initialize(S4<T>& layer, std::uint64_t seed, Index = 1) {
   initialize(layer, hippo_dplr<double>(Hippo::legs, layer.config.state), seed);
-}
-
-/// Turns the weights into those of kernels twice as long, for the same system:
-/// C̃_2L = C̃_L (I + A_bar^L). config.length doubles.
-/// @throws ShapeError for weights that do not fit the configuration
-/// Cost: O(state³ log length) for each channel.
-template <class T>
-void s4_double_length(S4<T>& layer) {
-  const S4Config& s = layer.config;
-  detail::check_s4("s4_double_length", layer);
-  for (Index c = 0; c < s.width; ++c) {
-    const auto step = detail::s4_channel_step(layer, c, 1);
-    for (Index d = 0; d < s.directions(); ++d)
-      detail::set_s4_output(layer, d, c,
-                            s4_truncate(step, detail::s4_output(layer, d, c), s.length, 1.0));
-  }
-  layer.config.length *= 2;
-}
-
-/// Turns the weights into those of the same continuous system at another sample rate: Δ becomes
-/// rate · Δ, and C̃ becomes C (I − A_bar^length) with the A_bar of the new Δ and the C that the old
-/// Δ and C̃ stand for.
-/// @param rate 2 for sequences sampled half as often
-/// @throws ShapeError for weights that do not fit the configuration, DomainError unless 0 < rate <
-/// ∞ Cost: O(state³ log length) for each channel, in double.
-template <class T>
-void s4_change_rate(S4<T>& layer, double rate) {
-  constexpr std::string_view function = "s4_change_rate";
-  const S4Config& s = layer.config;
-  detail::check_s4(function, layer);
-  if (!(rate > 0 && rate < std::numeric_limits<double>::infinity()))
-    detail::throw_domain(function, "rate", std::to_string(rate), "above 0 and finite");
-  for (Index c = 0; c < s.width; ++c) {
-    const auto trained = detail::s4_channel_step(layer, c, 1);
-    layer.log_delta(c) += static_cast<T>(std::log(rate));
-    const auto changed = detail::s4_channel_step(layer, c, 1);
-    for (Index d = 0; d < s.directions(); ++d) {
-      const auto C = s4_untruncate(trained, detail::s4_output(layer, d, c), s.length);
-      detail::set_s4_output(layer, d, c, s4_truncate(changed, C, s.length));
-    }
-  }
 }
 
 #if SSM_HAS_LIBRARY

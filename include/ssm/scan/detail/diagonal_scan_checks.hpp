@@ -2,8 +2,6 @@
 
 #include <array>
 #include <concepts>
-#include <limits>
-#include <string>
 #include <string_view>
 
 #include "ssm/core/checks.hpp"
@@ -33,11 +31,7 @@ void check_sample_times(std::string_view name, const DiagonalScanInputs<T, K, Sp
   check_optional_shape(name, "delta", varying, in.u.extents());
   if (!constant) return;
   check_shape(name, "delta", constant, std::array{in.u.extent(2)});
-  if constexpr (std::same_as<Space, Host>)
-    for (Index c = 0; c < constant.extent(0); ++c)
-      if (!(constant(c) > 0 && constant(c) <= (std::numeric_limits<T>::max)()))
-        throw_domain(name, "delta[" + std::to_string(c) + "]", std::to_string(constant(c)),
-                     "positive and finite");
+  if constexpr (std::same_as<Space, Host>) check_positive(name, "delta", constant);
 }
 
 /// Of diagonal_scan, whose matrices are made once for each channel.
