@@ -119,7 +119,7 @@ struct S4Pass {
                bool keep) const {
     auto& own = scratch.directions[direction];
     const Index sequences_run = longest > 0 ? sequences.count(u.extent(0)) : 0;
-    own.form = s4_form(layer.config.form, sequences_run, bool(state), keep);
+    own.form = s4_form(layer.config, sequences_run, bool(state));
     if (own.form == S4Form::scan)
       return dplr_scan(backend, inputs(u, D(), state, sequences), {keep}, {y, state}, own.scan);
     make_kernel(keep);

@@ -35,7 +35,7 @@ class DplrLanes {
   DplrLanes(const Layout& layout, const T* table, Index first, Index count, bool backward,
             Tensor<T, 1>& room)
       : layout_(layout), table_(table), first_(first), count_(count) {
-    const Index state = layout.state(), rank = layout.rank;
+    const Index state = layout.state() + 2, rank = layout.rank;
     const Index segment = backward ? dplr_segment : 0, tile = backward ? dplr_tile : 0;
     room.resize({W * ((segment + tile + 2) * state + (segment + 2) * (2 * rank + 2))});
     Index used = 0;
@@ -77,9 +77,9 @@ class DplrLanes {
                 const View<const std::complex<T>, 3>& dfinal, const View<T, 3>& du,
                 const View<std::complex<T>, 3>& dinitial, Index sequence, const SequenceSpan& span,
                 bool reversed, const T* kept, T* sums) noexcept {
-    const Index state = layout_.state() * W, rank = layout_.rank * W, length = span.length();
+    const Index state = layout_.state() * W, pitch = pitch_of_states(), rank = layout_.rank * W;
+    const Index length = span.length();
     const V D = V::load(feedthrough(table_));
-    Index next = 0;  // where in g_ the gradient of the next step's state lies
     load_state(dfinal, sequence, g_);
     for (Index begin = (length - 1) / dplr_segment * dplr_segment; length > 0 && begin >= 0;
          begin -= dplr_segment) {
@@ -92,20 +92,19 @@ class DplrLanes {
         const V input = load(u, span.row, at);
         input.store(u_ + i * W);
         load(dy, span.row, at).store(dy_ + i * W);
-        advance(h_ + i * state, h_ + (i + 1) * state, s_ + i * rank, s_ + (i + 1) * rank, input);
+        advance(h_ + i * pitch, h_ + (i + 1) * pitch, s_ + i * rank, s_ + (i + 1) * rank, input);
       }
       std::copy_n(ds_, rank, ds_ + steps * rank);
       for (Index end = steps; end > 0;) {
         const Index from = (end - 1) / dplr_tile * dplr_tile;
-        std::copy_n(g_ + next * state, state, g_ + (end - from) * state);
-        next = 0;
+        std::copy_n(g_, state, g_ + (end - from) * pitch);  // of the step after the tile
         for (Index i = end - 1; i >= from; --i) {
-          T* const g = g_ + (i - from) * state;
+          T* const g = g_ + (i - from) * pitch;
           T* const ds = ds_ + i * rank;
           const V slope = V::load(dy_ + i * W);
           const V by_u = last && i + 1 == steps
-                             ? turn_back<true>(g + state, ds + rank, slope, g, ds)
-                             : turn_back<false>(g + state, ds + rank, slope, g, ds);
+                             ? turn_back<true>(g + pitch, ds + rank, slope, g, ds)
+                             : turn_back<false>(g + pitch, ds + rank, slope, g, ds);
           if (du) store(du, span.row, span.step(begin + i, reversed), fma(D, slope, by_u));
         }
         sum_tile(from, end - from, sums);
@@ -145,6 +144,21 @@ class DplrLanes {
     }
   };
 
+  /// Vectors that follow each other in memory.
+  template <std::size_t Count>
+  struct Parts : std::array<V, Count> {
+    void load(const T* from) noexcept {
+      for (std::size_t k = 0; k < Count; ++k)
+        (*this)[k] = V::load(from + static_cast<Index>(k) * W);
+    }
+    void store(T* to) const noexcept {
+      for (std::size_t k = 0; k < Count; ++k) (*this)[k].store(to + static_cast<Index>(k) * W);
+    }
+  };
+
+  /// The distance of states in a segment: not a power of two, so that the same mode of many steps
+  /// does not fall on the same lines of the cache.
+  [[nodiscard]] Index pitch_of_states() const noexcept { return (layout_.state() + 2) * W; }
   [[nodiscard]] Index rank() const noexcept {
     if constexpr (FixedRank >= 0) return FixedRank;
     return layout_.rank;
@@ -242,40 +256,50 @@ class DplrLanes {
 
   /// Adds the gradients of the table from `count` steps of the segment, from the step `from` on.
   void sum_tile(Index from, Index count, T* sums) noexcept {
-    const Index state = layout_.state() * W, width = layout_.rank * W;
+    constexpr Index together = FixedRank > 0 ? FixedRank : 0;  // ranks summed in the same loop
+    const Index pitch = pitch_of_states(), width = layout_.rank * W;
     const T *const u = u_ + from * W, *const dy = dy_ + from * W;
+    const T *const s = s_ + from * width, *const ds = ds_ + from * width;
     for (Index n = 0; n < layout_.modes; ++n) {
-      const T *const h = h_ + from * state + 2 * n * W, *const g = g_ + 2 * n * W;
+      const T *const h = h_ + from * pitch + 2 * n * W, *const g = g_ + 2 * n * W;
       T* const to = sums + n * layout_.row() * W;
-      std::array<V, 6> sum;
-      for (std::size_t k = 0; k < 6; ++k) sum[k] = V::load(to + static_cast<Index>(k) * W);
+      const auto add_rank = [&](auto& sum, V x, V y, V gr, V gi, Index i, Index a) {
+        const V slope = V::load(ds + i * width + a * W), value = V::load(s + i * width + a * W);
+        sum[0] = fma(x, slope, sum[0]);
+        sum[1] = fma(y, slope, sum[1]);
+        sum[2] = fma(gr, value, sum[2]);
+        sum[3] = fma(gi, value, sum[3]);
+      };
+      Parts<6> sum;
+      std::array<Parts<4>, static_cast<std::size_t>(together + 1)> of_ranks;
+      sum.load(to);
+      for (Index a = 0; a < together; ++a)
+        of_ranks[static_cast<std::size_t>(a)].load(to + Layout::R(a) * W);
       V x = V::load(h), y = V::load(h + W);
       for (Index i = 0; i < count; ++i) {
-        const V gr = V::load(g + i * state), gi = V::load(g + i * state + W);
+        const V gr = V::load(g + i * pitch), gi = V::load(g + i * pitch + W);
         const V input = V::load(u + i * W), slope = V::load(dy + i * W);
         sum[0] = fma(x, gr, fma(y, gi, sum[0]));
         sum[1] = fma(x, gi, fma(-y, gr, sum[1]));
         sum[2] = fma(gr, input, sum[2]);
         sum[3] = fma(gi, input, sum[3]);
-        x = V::load(h + (i + 1) * state);
-        y = V::load(h + (i + 1) * state + W);
+        for (Index a = 0; a < together; ++a)
+          add_rank(of_ranks[static_cast<std::size_t>(a)], x, y, gr, gi, i, a);
+        x = V::load(h + (i + 1) * pitch);
+        y = V::load(h + (i + 1) * pitch + W);
         sum[4] = fma(x, slope, sum[4]);
         sum[5] = fma(y, slope, sum[5]);
       }
-      for (std::size_t k = 0; k < 6; ++k) sum[k].store(to + static_cast<Index>(k) * W);
-      for (Index a = 0; a < rank(); ++a) {
-        const T *const s = s_ + from * width + a * W, *const ds = ds_ + from * width + a * W;
-        T* const by_R = to + Layout::R(a) * W;
-        std::array<V, 4> more;
-        for (std::size_t k = 0; k < 4; ++k) more[k] = V::load(by_R + static_cast<Index>(k) * W);
-        for (Index i = 0; i < count; ++i) {
-          const V slope = V::load(ds + i * width), value = V::load(s + i * width);
-          more[0] = fma(V::load(h + i * state), slope, more[0]);
-          more[1] = fma(V::load(h + i * state + W), slope, more[1]);
-          more[2] = fma(V::load(g + i * state), value, more[2]);
-          more[3] = fma(V::load(g + i * state + W), value, more[3]);
-        }
-        for (std::size_t k = 0; k < 4; ++k) more[k].store(by_R + static_cast<Index>(k) * W);
+      sum.store(to);
+      for (Index a = 0; a < together; ++a)
+        of_ranks[static_cast<std::size_t>(a)].store(to + Layout::R(a) * W);
+      for (Index a = together; a < rank(); ++a) {
+        Parts<4>& one = of_ranks[0];
+        one.load(to + Layout::R(a) * W);
+        for (Index i = 0; i < count; ++i)
+          add_rank(one, V::load(h + i * pitch), V::load(h + i * pitch + W), V::load(g + i * pitch),
+                   V::load(g + i * pitch + W), i, a);
+        one.store(to + Layout::R(a) * W);
       }
     }
     T* const to = feedthrough(sums);
@@ -316,9 +340,9 @@ class DplrLanes {
   Layout layout_;
   const T* table_;
   Index first_, count_;
-  T *h_, *g_;   // the states of a segment; gradients by those of a tile, then of the next step
+  T *h_, *g_;  // the states of a segment; gradients by those of a tile, then of the next step
   T *s_, *ds_, *spare_;  // of a segment, with room for one step more
-  T *u_, *dy_;  // of a segment
+  T *u_, *dy_;           // of a segment
 };
 
 }  // namespace SSM_DETAIL_ISA
