@@ -163,6 +163,39 @@ TEMPLATE_TEST_CASE("a lane transform multiplies sequences, for every length and 
     }
 }
 
+TEMPLATE_TEST_CASE("convolutions from rest are the sums, by transforms of every shape", "", float,
+                   double) {
+  using T = TestType;
+  constexpr Index W = detail::lanes<T>;
+  // Transforms whose first division is into 4, 2, 3 and 5 parts.
+  for (const Index length : {Index{1}, W * W, 2 * W * W, 3 * W * W - 1, 4 * W * W, 5 * W * W - 3})
+    for (const Index taps : {length, length / 2 + 1}) {
+      CAPTURE(length, taps);
+      const Problem<T> p(2, length, W + 1, taps);
+      LongConvInputs<T> inputs{p.u, p.kernel, p.D};
+      std::array<Tensor<T, 3>, 2> y, du;
+      std::array<Tensor<T, 2>, 2> dkernel;
+      std::array<Tensor<T, 1>, 2> dD;
+      for (const std::size_t i : {0u, 1u}) {
+        const ConvMethod method = i == 0 ? ConvMethod::direct : ConvMethod::fft;
+        y[i] = du[i] = p.u;
+        dkernel[i] = p.kernel;
+        dD[i] = p.D;
+        LongConvScratch<T> scratch;
+        // in place, as is allowed
+        inputs.u = y[i];
+        long_conv(cpu(2), inputs, {method}, {y[i]}, scratch);
+        inputs.u = p.u;
+        long_conv_backward(cpu(2), inputs, {method}, {du[i]}, {du[i], dkernel[i], dD[i]}, scratch);
+      }
+      const double bound = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
+      CHECK(test::relative_error(y[1], y[0]) < bound);
+      CHECK(test::relative_error(du[1], du[0]) < bound);
+      CHECK(test::relative_error(dkernel[1], dkernel[0]) < bound);
+      CHECK(test::relative_error(dD[1], dD[0]) < bound);
+    }
+}
+
 TEMPLATE_TEST_CASE("a long convolution of many channels is that of each, as far as they are apart",
                    "", float, double) {
   constexpr Index W = ssm::detail::lanes<TestType>;

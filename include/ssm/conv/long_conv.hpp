@@ -49,6 +49,11 @@ void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongCo
     const auto convolve = [&](Index s, const detail::SequenceSpan& span) {
       const Index length = span.length();
       const View<T, 2> to = detail::steps_of(outputs.y, span, inputs.sequences.reversed);
+      if (!inputs.initial_state && conv.is_half(w, block, length)) {
+        conv.write_final_state(s, span, block, outputs.final_state);
+        return conv.convolve_half(w, detail::steps_of(inputs.u, span, inputs.sequences.reversed),
+                                  to, block);
+      }
       const bool whole = conv.is_whole(w, block, length);
       whole ? conv.load_whole(w, s, span, block) : conv.load_past(w, s, span, block);
       conv.write_final_state(s, span, block, outputs.final_state);
@@ -112,6 +117,11 @@ void long_conv_backward(const Cpu& backend, const LongConvInputs<T>& inputs,
       const Index before = w.plan.taps - 1, length = span.length();
       const bool reversed = inputs.sequences.reversed;
       const View<const T, 2> dy = detail::steps_of(dout.y, span, reversed);
+      const bool stateful = inputs.initial_state || din.initial_state || dout.final_state;
+      if (!stateful && conv.is_half(w, block, length))
+        return conv.convolve_half_backward(
+            w, detail::steps_of(inputs.u, span, reversed), dy,
+            din.u ? detail::steps_of(din.u, span, reversed) : View<T, 2>(), block);
       w.dpast.resize({(before + length) * width});
       if (conv.is_whole(w, block, length)) {
         conv.load_whole(w, s, span, block);

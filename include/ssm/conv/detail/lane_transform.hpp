@@ -261,6 +261,23 @@ class LaneTransform {
     visit<false, true>(points, [](T*, Index, Index) {});
   }
 
+  /// The same for Lanes::sequences where of the 2n numbers only the first n differ from zero,
+  /// row(t), and only the first n of the result are asked for: put(t, vector). The divisions at the
+  /// root read and write them, without a pass of their own and without the zeros.
+  template <class Row, class Change, class Put>
+  void forward_and_back_rows(const Row& row, T* points, const Change& change,
+                             const Put& put) const {
+    split_rows(row, points);
+    visit_children<true, true>(points, change);
+    join_rows(points, put);
+  }
+  /// From such rows to their spectrum.
+  template <class Row>
+  void forward_rows(const Row& row, T* points) const {
+    split_rows(row, points);
+    visit_children<true, false>(points, [](T*, Index, Index) {});
+  }
+
   static constexpr Index step = 2 * lanes<T>;  ///< numbers of a point
 
  private:
@@ -335,6 +352,96 @@ class LaneTransform {
     for (Index j = 0; j < root_radix_; ++j)
       visit_node<Forward, Back>(x + j * m * step, 0, j, j * m, m, change_all);
     if constexpr (Back) pass_root<true>(x, m);
+  }
+
+  /// How many parts the division at the root has.
+  [[nodiscard]] Index root_parts() const noexcept {
+    return root_radix_ > 1 ? root_radix_ : levels_.front().radix;
+  }
+  /// All but the division at the root. For Lanes::sequences.
+  template <bool Forward, bool Back, class Change>
+  void visit_children(T* x, const Change& change) const noexcept {
+    const Index parts = root_parts(), m = n_ / parts;
+    for (Index j = 0; j < parts; ++j)
+      visit_node<Forward, Back>(x + j * m * step, root_radix_ > 1 ? 0 : 1, j, j * m, m, change);
+  }
+
+  /// The division at the root of n real numbers.
+  template <class Row>
+  void split_rows(const Row& row, T* x) const {
+    using V = Vec<T>;
+    const Index parts = root_parts(), m = n_ / parts;
+    const auto add_real = [](ComplexVec<T> a, ComplexVec<T> w, V b) -> ComplexVec<T> {
+      return {fma(w.re, b, a.re), fma(w.im, b, a.im)};
+    };
+    if (root_radix_ > 1) {
+      for (Index p = 0; p < m; ++p) {
+        std::array<V, 5> a;
+        for (Index q = 0; q < parts; ++q) a[at(q)] = row(q * m + p);
+        for (Index j = 0; j < parts; ++j) {
+          ComplexVec<T> sum{a[0], V(T(0))};
+          for (Index q = 1; q < parts; ++q)
+            sum = add_real(sum, all_lanes(root_[at(j * parts + q)]), a[at(q)]);
+          sum.store(x + (j * m + p) * step);
+        }
+      }
+      return;
+    }
+    const Twiddle<T> w = all_lanes(levels_.front().twiddles.front());
+    const Index q = m * step;
+    for (Index p = 0; p < m; ++p, x += step) {
+      const ComplexVec<T> a0{row(p), V(T(0))}, a1{row(p + m), V(T(0))};
+      if (parts == 2) {
+        const auto c = add_real(a0, w.s, a1.re);
+        c.store(x);
+        twice_minus(a0, c).store(x + q);
+        continue;
+      }
+      const V a2 = row(p + 2 * m), a3 = row(p + 3 * m);
+      const auto b0 = add_real(a0, w.s2, a2), b1 = add_real(a1, w.s2, a3);
+      const auto b2 = twice_minus(a0, b0), b3 = twice_minus(a1, b1);
+      const auto c0 = add_times(b0, w.s, b1), c2 = add_times(b2, times_i(w.s), b3);
+      c0.store(x);
+      twice_minus(b0, c0).store(x + q);
+      c2.store(x + 2 * q);
+      twice_minus(b2, c2).store(x + 3 * q);
+    }
+  }
+  /// And back, the real parts.
+  template <class Put>
+  void join_rows(const T* x, const Put& put) const {
+    using V = Vec<T>;
+    const Index parts = root_parts(), m = n_ / parts;
+    const auto real_of_conj_times = [](ComplexVec<T> w, ComplexVec<T> a) {
+      return fma(w.re, a.re, w.im * a.im);
+    };
+    if (root_radix_ > 1) {
+      for (Index p = 0; p < m; ++p)
+        for (Index q = 0; q < parts; ++q) {
+          V sum(T(0));
+          for (Index j = 0; j < parts; ++j)
+            sum = sum + real_of_conj_times(all_lanes(root_[at(j * parts + q)]),
+                                           ComplexVec<T>::load(x + (j * m + p) * step));
+          put(q * m + p, sum);
+        }
+      return;
+    }
+    const Twiddle<T> w = all_lanes(levels_.front().twiddles.front());
+    const Index q = m * step;
+    for (Index p = 0; p < m; ++p, x += step) {
+      const auto c0 = ComplexVec<T>::load(x), c1 = ComplexVec<T>::load(x + q);
+      if (parts == 2) {
+        put(p, c0.re + c1.re);
+        put(p + m, real_of_conj_times(w.s, c0 - c1));
+        continue;
+      }
+      const auto c2 = ComplexVec<T>::load(x + 2 * q), c3 = ComplexVec<T>::load(x + 3 * q);
+      const auto b0 = c0 + c1, b1 = c0 - c1, b2 = c2 + c3, b3 = times_i(c2 - c3);
+      put(p, b0.re + b2.re);
+      put(p + m, real_of_conj_times(w.s, b1 - b3));
+      put(p + 2 * m, real_of_conj_times(w.s2, b0 - b2));
+      put(p + 3 * m, real_of_conj_times(w.s3, b1 + b3));
+    }
   }
 
   /// The levels of a node of m points.

@@ -201,22 +201,30 @@ class BlockRows {
         apart_(steps.stride(1)),
         used_(block.used) {}
 
-  [[nodiscard]] Vec<T> load(Index t) const noexcept {
+  // Inlined: a call between them would put every vector of the caller into memory.
+  [[nodiscard, gnu::always_inline]] Vec<T> load(Index t) const noexcept {
     const U* const row = first_ + t * stride_;
-    if (apart_ == 1) return Vec<T>::load(row, used_);
+    __builtin_prefetch(row + 24 * stride_);
+    return apart_ == 1 ? Vec<T>::load(row, used_) : load_apart(row);
+  }
+  [[gnu::always_inline]] void store(Index t, Vec<T> row) const noexcept {
+    U* const to = first_ + t * stride_;
+    __builtin_prefetch(to + 24 * stride_, 1);
+    apart_ == 1 ? row.store(to, used_) : store_apart(to, row);
+  }
+
+ private:
+  [[nodiscard, gnu::noinline]] Vec<T> load_apart(const U* row) const noexcept {
     std::array<T, static_cast<std::size_t>(lanes<T>)> numbers{};
     for (Index c = 0; c < used_; ++c) numbers[static_cast<std::size_t>(c)] = row[c * apart_];
     return Vec<T>::load(numbers.data());
   }
-  void store(Index t, Vec<T> row) const noexcept {
-    U* const to = first_ + t * stride_;
-    if (apart_ == 1) return row.store(to, used_);
+  [[gnu::noinline]] void store_apart(U* to, Vec<T> row) const noexcept {
     std::array<T, static_cast<std::size_t>(lanes<T>)> numbers;
     row.store(numbers.data());
     for (Index c = 0; c < used_; ++c) to[c * apart_] = numbers[static_cast<std::size_t>(c)];
   }
 
- private:
   U* first_;
   Index stride_, apart_, used_;
 };
@@ -365,29 +373,47 @@ class LongConv {
         },
         w.output.data());
   }
-  /// The convolution of w.input in place.
-  void convolve(Thread& w) const {
-    w.transform->forward_and_back(w.input.data(), [&](T* x, Index first, Index points) {
-      const T* k = w.kernel_spectrum + first * transform_step;
-      for (Index i = 0; i < points * transform_step; i += transform_step)
-        times(ComplexVec<T>::load(x + i), ComplexVec<T>::load(k + i)).store(x + i);
-    });
+  /// Whether a block's sequence from rest, in the first half of one transform, has all its results
+  /// there.
+  [[nodiscard]] bool is_half(const Thread& w, const LongConvBlock& block,
+                             Index length) const noexcept {
+    return is_whole(w, block, length) && 2 * length <= w.plan.size;
   }
+  /// The rows of a block of lanes of (length, channels), zeros after the last.
+  [[nodiscard]] static auto rows_of(const View<const T, 2>& steps, const LongConvBlock& block) {
+    return [ rows = BlockRows<const T>(steps, block), length = steps.extent(0) ](Index t)
+        __attribute__((always_inline)) {
+      return t < length ? rows.load(t) : Vec<T>(T(0));
+    };
+  }
+  /// Writes the rows of such a block where there are some.
+  [[nodiscard]] static auto write_rows(const View<T, 2>& steps, const LongConvBlock& block) {
+    return [ rows = BlockRows<T>(steps, block), length = steps.extent(0) ](Index t, Vec<T> row)
+        __attribute__((always_inline)) {
+      if (t < length) rows.store(t, row);
+    };
+  }
+  /// The convolution of one sequence of a block from rest.
+  void convolve_half(Thread& w, const View<const T, 2>& u, const View<T, 2>& y,
+                     const LongConvBlock& block) const {
+    w.transform->forward_and_back_rows(rows_of(u, block), w.input.data(), product(w),
+                                       write_rows(y, block));
+  }
+  /// Its gradients; adds to the spectrum of that of the kernel.
+  void convolve_half_backward(Thread& w, const View<const T, 2>& u, const View<const T, 2>& dy,
+                              const View<T, 2>& du, const LongConvBlock& block) const {
+    w.transform->forward_rows(rows_of(u, block), w.input.data());
+    w.transform->forward_and_back_rows(rows_of(dy, block), w.output.data(), product_backward(w),
+                                       write_rows(du, block));
+  }
+
+  /// The convolution of w.input in place.
+  void convolve(Thread& w) const { w.transform->forward_and_back(w.input.data(), product(w)); }
   /// From the points of the inputs and of the gradient of the outputs, in w.input and w.output, to
   /// the gradient of the former, in w.output; adds to the spectrum of that of the kernel.
   void convolve_backward(Thread& w) const {
     w.transform->forward(w.input.data());
-    w.transform->forward_and_back(w.output.data(), [&](T* g, Index first, Index points) {
-      const Index at = first * transform_step;
-      const T *const k = w.kernel_spectrum + at, *const x = w.input.data() + at;
-      T* const dk = w.dkernel.data() + at;
-      for (Index i = 0; i < points * transform_step; i += transform_step) {
-        const auto gradient = ComplexVec<T>::load(g + i);
-        (ComplexVec<T>::load(dk + i) + conj_times(ComplexVec<T>::load(x + i), gradient))
-            .store(dk + i);
-        conj_times(ComplexVec<T>::load(k + i), gradient).store(g + i);
-      }
-    });
+    w.transform->forward_and_back(w.output.data(), product_backward(w));
   }
 
   /// w.y = the convolution of w.past and w.taps.
@@ -465,6 +491,29 @@ class LongConv {
 
   static constexpr Index transform_step = LaneTransform<T>::step;
 
+  /// A part of the spectrum times that of the kernel.
+  [[nodiscard]] static auto product(const Thread& w) {
+    return [&w](T* x, Index first, Index points) {
+      const T* k = w.kernel_spectrum + first * transform_step;
+      for (Index i = 0; i < points * transform_step; i += transform_step)
+        times(ComplexVec<T>::load(x + i), ComplexVec<T>::load(k + i)).store(x + i);
+    };
+  }
+  /// The gradients by a part of the inputs' spectrum and of the kernel's from that by the outputs.
+  [[nodiscard]] static auto product_backward(Thread& w) {
+    return [&w](T* g, Index first, Index points) {
+      const Index at = first * transform_step;
+      const T *const k = w.kernel_spectrum + at, *const x = w.input.data() + at;
+      T* const dk = w.dkernel.data() + at;
+      for (Index i = 0; i < points * transform_step; i += transform_step) {
+        const auto gradient = ComplexVec<T>::load(g + i);
+        (ComplexVec<T>::load(dk + i) + conj_times(ComplexVec<T>::load(x + i), gradient))
+            .store(dk + i);
+        conj_times(ComplexVec<T>::load(k + i), gradient).store(g + i);
+      }
+    };
+  }
+
   [[nodiscard]] static Lanes order_of(const LongConvBlock& block) noexcept {
     return block.width == 1 ? Lanes::times : Lanes::sequences;
   }
@@ -510,6 +559,13 @@ class LongConv {
   /// The spectrum of a block's kernels, divided by n.
   void write_spectrum(Thread& w, const LongConvBlock& block, T* spectrum) const {
     const T scale = T(2) / static_cast<T>(w.plan.size);
+    if (block.width > 1 && 2 * w.plan.taps <= w.plan.size)
+      return w.transform->forward_rows(
+          [&, taps = w.plan.taps](Index l) {
+            return l < taps ? Vec<T>(scale) * Vec<T>::load(w.taps.data() + l * lanes<T>)
+                            : Vec<T>(T(0));
+          },
+          spectrum);
     for (T& value : w.taps) value *= scale;
     w.transform->load(w.taps.data(), 0, w.plan.taps * block.width, spectrum);
     w.transform->forward(spectrum);
