@@ -18,7 +18,8 @@ The file holds for each case
     <case>.input           (batch, length, width) in double
     <case>.output          of the layer, before any activation
     <case>.slow_output     the same with Δ doubled
-    <case>.block_output    of cases with output_linear: of the whole module, with its exact GELU
+    <case>.block_output    of cases with a gate: of the whole module; GELU exact for S4D and in its
+                           tanh form for S5, as their code has it
 """
 
 import math
@@ -205,7 +206,7 @@ def s5_by_sum(a_bar, b_bar, C, C_back, D, u):
     return y
 
 
-def s5_case(seed, width=3, modes=4, method="zoh", back=None, conj_sym=True, clip=False):
+def s5_case(seed, width=3, modes=4, method="zoh", back=None, conj_sym=True, clip=False, gate=None):
     draws = Draws(seed)
     re = -draws.uniform(0.1, 1.5, modes)
     if clip:
@@ -236,6 +237,16 @@ def s5_case(seed, width=3, modes=4, method="zoh", back=None, conj_sym=True, clip
         y = s5_by_steps(*arguments)
         assert np.abs(y - s5_by_sum(*arguments)).max() <= 1e-12 * np.abs(y).max()
         results[name] = (2 if conj_sym else 1) * y + D.astype(np.float64) * u
+    if gate:
+        parameters = {f"seq.{name}": x for name, x in parameters.items()}
+        y = results["output"]
+        gelu = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+        maps = {}
+        for name in ("out1", "out2") if gate == "full_glu" else ("out2",):
+            kernel = parameters[f"{name}.kernel"] = draws.normal(width, width)
+            bias = parameters[f"{name}.bias"] = draws.normal(width)
+            maps[name] = gelu @ kernel.astype(np.float64) + bias
+        results["block_output"] = maps.get("out1", gelu) / (1 + np.exp(-maps["out2"]))
     return parameters, results
 
 
@@ -246,6 +257,8 @@ S5_CASES = {
     "s5_complex_normal": dict(back="side by side", method="bilinear"),
     "s5_every_eigenvalue": dict(conj_sym=False),
     "s5_clipped": dict(clip=True),
+    "s5_full_glu": dict(gate="full_glu"),
+    "s5_half_glu1": dict(gate="half_glu1", back="apart"),
 }
 
 

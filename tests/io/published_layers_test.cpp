@@ -180,7 +180,23 @@ TEMPLATE_TEST_CASE("S5 computes what its authors' formulas say, with every optio
   check_s5<T>("s5_clipped", {.clip_eigs = true});
 }
 
-TEST_CASE("a layer that was read is trained on and saved like any other") {
+TEMPLATE_TEST_CASE("whole modules of S5 compute what theirs do", "", float, double) {
+  using T = TestType;
+  const SafetensorsReader file(golden);
+  const auto check = [&](const std::string& name, PublishedS5Gate gate) {
+    INFO(name);
+    const auto block = read_published_s5_block<T>(file, name + ".", gate);
+    const auto y = output_of(block, file.read<double, 3>(name + ".input"));
+    CHECK(test::relative_error(y, file.read<double, 3>(name + ".block_output")) <= tolerance<T>);
+  };
+  check("s5_full_glu", PublishedS5Gate::full_glu);
+  check("s5_half_glu1", PublishedS5Gate::half_glu1);
+  CHECK_THROWS_WITH(
+      read_published_s5_block<T>(file, "s5_half_glu1.", PublishedS5Gate::full_glu),
+      test::contains("missing tensors: \"s5_half_glu1.out1.bias\", \"s5_half_glu1.out1.kernel\""));
+}
+
+TEST_CASE("layers that were read have the configuration of their modules, and their very numbers") {
   const SafetensorsReader file(golden);
   const auto layer = read_published_s4d<float>(file, "s4d_bidirectional.", {.bidirectional = true});
   CHECK(layer.config == S4dConfig{.width = 4, .state = 6, .bidirectional = true});

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ssm/core/index.hpp"
@@ -11,6 +12,7 @@
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/io/safetensors_reader.hpp"
 #include "ssm/io/state_dict.hpp"
+#include "ssm/layers/gated.hpp"
 #include "ssm/layers/s5.hpp"
 
 /// @file
@@ -98,6 +100,47 @@ template <class T>
   if (apart) read_C("C2", modes, 0, layer.C_back);
   if (side_by_side) read_C("C", 2 * modes, modes, layer.C_back);
   return layer;
+}
+
+/// What follows the layer in a SequenceLayer of the published code, where `out1` and `out2` are
+/// linear maps and σ the logistic function.
+enum class PublishedS5Gate {
+  full_glu,  ///< out1(gelu(y)) σ(out2(gelu(y)))
+  half_glu1  ///< gelu(y) σ(out2(gelu(y)))
+};
+
+/// The layer with the gate that follows it in s5/layers.py: a SequenceLayer without its norm, its
+/// dropout and the sum with its input. Its GELU is ours. Of half_glu1 the first half of the gate's
+/// matrix is the identity, which training moves.
+///
+/// Besides the names above, with "seq." before them, it reads out2.kernel (H, H), inputs before
+/// outputs, and out2.bias (H), and for full_glu out1.kernel and out1.bias.
+/// @param prefix what stands before all names of the module: "encoder.layers_0."
+/// @throws as read_published_s5
+template <class T>
+[[nodiscard]] Gated<S5<T>> read_published_s5_block(const SafetensorsReader& file,
+                                                   const std::string& prefix, PublishedS5Gate gate,
+                                                   const PublishedS5Options& options = {}) {
+  const detail::StateDict dict(file, prefix);
+  S5<T> mixer = read_published_s5<T>(file, prefix + "seq.", options);
+  const Index width = mixer.config.width;
+  Gated<S5<T>> block({mixer.config});
+  block.mixer = std::move(mixer);
+  const auto read = [&](const std::string& name, Index first) {
+    dict.require({name + ".kernel", name + ".bias"});
+    const auto kernel = dict.read(name + ".kernel", std::array<Index, 2>{width, width});
+    const auto bias = dict.read(name + ".bias", std::array<Index, 1>{width});
+    for (Index r = 0; r < width; ++r) {
+      block.bias(first + r) = static_cast<T>(bias(r));
+      for (Index c = 0; c < width; ++c) block.weight(first + r, c) = static_cast<T>(kernel(c, r));
+    }
+  };
+  if (gate == PublishedS5Gate::full_glu)
+    read("out1", 0);
+  else
+    for (Index r = 0; r < width; ++r) block.weight(r, r) = T(1);
+  read("out2", width);
+  return block;
 }
 
 }  // namespace ssm
