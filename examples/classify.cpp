@@ -1,5 +1,5 @@
-// A classifier of your own sequences: classify waves.csv. It is trained, saved, loaded, and then
-// reads the first sequence as a stream, sure of it more and more.
+// A classifier of your own sequences, of any lengths: classify waves.csv. It is trained, saved,
+// loaded, and then reads the first sequence as a stream, sure of it more and more.
 #include <cstdio>
 
 #include "csv.hpp"
@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
   ssm::Trainer trainer(model, {.schedule = {.peak = 1e-2, .warmup = 10, .steps = 100}});
   for (Model::Scratch scratch; trainer.steps() < 100;)
     trainer.step(ssm::cpu, [&](const Model& now, Model& gradients) {
-      return loss(ssm::cpu, now, data.values, data.labels, gradients, {}, scratch);
+      return loss(ssm::cpu, now, data.values, data.labels, gradients, {.sequences = {data.offsets}},
+                  scratch);
     });
   ssm::save("classifier.safetensors", trainer.model);
 
@@ -25,7 +26,7 @@ int main(int argc, char** argv) {
   Model::Stepper stepper(model);
   auto state = make_state(model, 1);
   ssm::Tensor<float, 2> scores({1, 2});
-  for (ssm::Index t = 0; t < data.values.extent(1); ++t) {
+  for (ssm::Index t = 0; t < data.offsets(1); ++t) {
     step(stepper, data.values.view()[0].slice(0, t, 1), state, scores);
     std::printf("%3d read: scores %6.2f %6.2f\n", int(t + 1), double(scores(0, 0)),
                 double(scores(0, 1)));

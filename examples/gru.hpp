@@ -106,35 +106,56 @@ void initialize(Gru<T>& layer, std::uint64_t seed, Index = 1) {
 
 namespace detail {
 
+constexpr ssm::LayerSupports supports{.packed = true, .reversed = true, .rate = false};
+
 template <class T>
 using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Calls body(first, count) for groups of sequences, on the threads of the backend.
+/// Sequences of one length that run side by side, their steps in arrays of rows.
+struct Group {
+  Index first, count;   ///< of the sequences
+  Index begin, length;  ///< the row of the first step of the first one, and the steps of each
+  bool reversed;        ///< time runs from the last step to the first
+
+  /// Where the i-th step in time of the first sequence lies.
+  [[nodiscard]] Index row(Index i) const { return begin + (reversed ? length - 1 - i : i); }
+};
+
+/// Calls body(group) for groups of sequences, on the threads of the backend. Packed sequences run
+/// one by one.
 template <class Body>
-void for_sequences(const Cpu& backend, Index batch, const Body& body) {
-  if (batch == 0) return;
-  constexpr Index at_once = 8;
-  const ssm::detail::Pieces pieces(batch, at_once);
-  ssm::parallel_for(backend, pieces.pieces,
-                    [&](Index i) { body(pieces.begin(i), pieces.size(i)); });
+void for_groups(const Cpu& backend, const ssm::Sequences<>& sequences, Index batch, Index length,
+                const Body& body) {
+  const Index count = sequences.count(batch), pieces = ssm::detail::Pieces(count, 8).pieces;
+  ssm::parallel_for(backend, sequences.offsets || count == 0 ? count : pieces, [&](Index i) {
+    const Index first = sequences.offsets ? i : count * i / pieces;
+    const Index last = sequences.offsets ? i + 1 : count * (i + 1) / pieces;
+    const auto span = ssm::detail::span_of(sequences, first, length);
+    body(Group{first, last - first, span.row * length + span.begin, span.length(),
+               sequences.reversed});
+  });
 }
 
-/// The rows of `count` sequences at one of `length` times, of an array of rows in that order.
+/// `count` rows of an array, every `stride`-th from `first` on.
 template <class AnyTensor>
-auto at_time(AnyTensor& rows, Index first, Index count, Index length, Index t) {
+auto rows_of(AnyTensor& rows, Index first, Index count, Index stride) {
   using Plain = Rows<std::remove_cvref_t<decltype(*rows.data())>>;
   using Matrix =
       std::conditional_t<std::is_const_v<std::remove_reference_t<decltype(*rows.data())>>,
                          const Plain, Plain>;
   const Index columns = rows.extent(1);
-  return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(rows.data() + (first * length + t) * columns,
-                                                     count, columns,
-                                                     Eigen::OuterStride<>(length * columns));
+  return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(rows.data() + first * columns, count, columns,
+                                                     Eigen::OuterStride<>(stride * columns));
 }
-/// The rows of `count` sequences, of an array with one a sequence.
+/// The rows of the i-th step in time of a group, of an array with one for each step.
 template <class AnyTensor>
-auto at(AnyTensor& rows, Index first, Index count) {
-  return at_time(rows, first, count, 1, 0);
+auto at_time(AnyTensor& rows, const Group& group, Index i) {
+  return rows_of(rows, group.row(i), group.count, group.length);
+}
+/// The rows of a group, of an array with one a sequence.
+template <class AnyTensor>
+auto at(AnyTensor& rows, const Group& group) {
+  return rows_of(rows, group.first, group.count, 1);
 }
 
 template <class T>
@@ -151,21 +172,24 @@ auto sigmoid(const Array& x) {
 }  // namespace detail
 
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
-/// @throws ShapeError, DomainError for packed sequences, time that runs backward, or a rate
+/// @throws ShapeError, DomainError for offsets that do not fit, or a rate
 /// Cost: 6 · width² multiply-adds a step. A call of length 1 takes its rows one by one and
 /// allocates nothing in a scratch that has served one as large.
 template <class T>
 void forward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& input,
              Maybe<ssm::StateOf<Gru<T>>> state, const OutputOf<Gru<T>>& output,
              const OptionsOf<Gru<T>>& options, Scratch<T>& scratch) {
-  ssm::check_forward("Gru forward", layer, input, state, output, options, {}, scratch.call);
+  ssm::check_forward("Gru forward", layer, input, state, output, options, detail::supports,
+                     scratch.call);
   const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
+  const Index sequences = options.sequences.count(batch);
   const View<const T, 2> u = ssm::detail::merge_rows("Gru forward", "input", input);
+  const View<T, 2> y = ssm::detail::merge_rows("Gru forward", "output", output);
   scratch.gates.resize({batch * length, 3 * width});
   scratch.rest.resize({batch * length, width});
   scratch.before.resize({batch * length, width});
-  scratch.running.resize({batch, width});
-  scratch.recurrent.resize({batch, 3 * width});
+  scratch.running.resize({sequences, width});
+  scratch.recurrent.resize({sequences, 3 * width});
   if (state)
     std::copy(state->h.begin(), state->h.end(), scratch.running.begin());
   else
@@ -174,30 +198,30 @@ void forward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& inp
     linear_step(ssm::LinearInputs<T>{u, layer.input, layer.bias}, {}, scratch.gates);
   else
     linear(backend, {u, layer.input, layer.bias}, {}, {scratch.gates}, scratch.linear);
-  detail::for_sequences(backend, batch, [&](Index first, Index count) {
-    auto h = detail::at(scratch.running, first, count);
-    auto recurrent = detail::at(scratch.recurrent, first, count);
+  detail::for_groups(backend, options.sequences, batch, length, [&](const detail::Group& group) {
+    auto h = detail::at(scratch.running, group);
+    auto recurrent = detail::at(scratch.recurrent, group);
     const auto c = ssm::as_eigen(layer.candidate.view()).array().transpose();
-    for (Index t = 0; t < length; ++t) {
+    for (Index i = 0; i < group.length; ++i) {
       if (length == 1)
-        linear_step(
-            ssm::LinearInputs<T>{scratch.running.view().slice(0, first, count), layer.recurrent},
-            {}, scratch.recurrent.view().slice(0, first, count));
+        linear_step(ssm::LinearInputs<T>{scratch.running.view().slice(0, group.first, group.count),
+                                         layer.recurrent},
+                    {}, scratch.recurrent.view().slice(0, group.first, group.count));
       else
         recurrent.noalias() = h * detail::matrix(layer.recurrent).transpose();
-      detail::at_time(scratch.before, first, count, length, t) = h;
-      auto gates = detail::at_time(scratch.gates, first, count, length, t);
+      detail::at_time(scratch.before, group, i) = h;
+      auto gates = detail::at_time(scratch.gates, group, i);
       auto r = gates.leftCols(width).array();
       auto z = gates.middleCols(width, width).array();
       auto n = gates.rightCols(width).array();
-      auto rest = detail::at_time(scratch.rest, first, count, length, t).array();
+      auto rest = detail::at_time(scratch.rest, group, i).array();
       r = detail::sigmoid(r + recurrent.leftCols(width).array());
       z = detail::sigmoid(z + recurrent.middleCols(width, width).array());
       rest = recurrent.rightCols(width).array().rowwise() + c;
       n = (n + r * rest).tanh();
       h = ((T(1) - z) * n + z * h.array()).matrix();
-      for (Index b = 0; b < count; ++b)
-        for (Index i = 0; i < width; ++i) output(first + b, t, i) = h(b, i);
+      for (Index s = 0; s < group.count; ++s)
+        for (Index k = 0; k < width; ++k) y(group.row(i) + s * group.length, k) = h(s, k);
     }
   });
   if (state) std::copy(scratch.running.begin(), scratch.running.end(), state->h.begin());
@@ -212,29 +236,31 @@ void backward(const Cpu& backend, const Gru<T>& layer, const InputOf<Gru<T>>& in
               const OutputOf<Gru<T>>& dinput, Gru<T>& gradients, const OptionsOf<Gru<T>>& options,
               Scratch<T>& scratch) {
   constexpr const char* function = "Gru backward";
-  ssm::check_backward(function, layer, input, dstate, doutput, dinput, options, {}, scratch.call);
+  ssm::check_backward(function, layer, input, dstate, doutput, dinput, options, detail::supports,
+                      scratch.call);
   const Index batch = input.extent(0), length = input.extent(1), width = input.extent(2);
+  const View<const T, 2> dy = ssm::detail::merge_rows(function, "the gradient of output", doutput);
   ssm::resize_gradients(backend, layer, gradients);
   scratch.dinput.resize({batch * length, 3 * width});
   scratch.drecurrent.resize({batch * length, 3 * width});
-  scratch.running.resize({batch, width});
+  scratch.running.resize({options.sequences.count(batch), width});
   if (dstate)
     std::copy(dstate->h.begin(), dstate->h.end(), scratch.running.begin());
   else
     scratch.running.fill(T(0));
-  detail::for_sequences(backend, batch, [&](Index first, Index count) {
-    auto dh = detail::at(scratch.running, first, count);
-    for (Index t = length; t-- > 0;) {
-      for (Index b = 0; b < count; ++b)
-        for (Index i = 0; i < width; ++i) dh(b, i) += doutput(first + b, t, i);
-      const auto before = detail::at_time(scratch.before, first, count, length, t).array();
-      const auto gates = detail::at_time(scratch.gates, first, count, length, t);
+  detail::for_groups(backend, options.sequences, batch, length, [&](const detail::Group& group) {
+    auto dh = detail::at(scratch.running, group);
+    for (Index i = group.length; i-- > 0;) {
+      for (Index s = 0; s < group.count; ++s)
+        for (Index k = 0; k < width; ++k) dh(s, k) += dy(group.row(i) + s * group.length, k);
+      const auto before = detail::at_time(scratch.before, group, i).array();
+      const auto gates = detail::at_time(scratch.gates, group, i);
       const auto r = gates.leftCols(width).array();
       const auto z = gates.middleCols(width, width).array();
       const auto n = gates.rightCols(width).array();
-      const auto rest = detail::at_time(scratch.rest, first, count, length, t).array();
-      auto by_input = detail::at_time(scratch.dinput, first, count, length, t);
-      auto by_recurrent = detail::at_time(scratch.drecurrent, first, count, length, t);
+      const auto rest = detail::at_time(scratch.rest, group, i).array();
+      auto by_input = detail::at_time(scratch.dinput, group, i);
+      auto by_recurrent = detail::at_time(scratch.drecurrent, group, i);
       by_input.rightCols(width) = (dh.array() * (T(1) - z) * (T(1) - n * n)).matrix();
       by_input.middleCols(width, width) = (dh.array() * (before - n) * z * (T(1) - z)).matrix();
       by_input.leftCols(width) =

@@ -23,6 +23,7 @@
 #include "ssm/layers/mean_over_time.hpp"
 #include "ssm/layers/mimo_matrices.hpp"
 #include "ssm/layers/one_of.hpp"
+#include "ssm/layers/pack_sequences.hpp"
 #include "ssm/layers/projected.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/layers/rms_norm.hpp"

@@ -12,6 +12,8 @@
 namespace ssm {
 
 /// Which steps of an array (batch, length, …) form a sequence, and in which direction time runs.
+/// Packed, sequences of different lengths run in one call. Each gives what it gives alone, to
+/// rounding, and none moves another. See ssm/layers/pack_sequences.hpp for padded batches.
 template <class Space = Host>
 struct Sequences {
   /// (sequences + 1), optional. Absent: every row of the batch is one sequence. Given: the batch

@@ -4,6 +4,8 @@
 #include <array>
 #include <complex>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "ssm/conv/detail/sequence_view.hpp"
 #include "ssm/conv/long_conv.hpp"
@@ -58,6 +60,8 @@ struct S4dScratch {
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
   AddScratch<T> add;
+  std::vector<S4dScratch> alone;  ///< of each packed sequence, where each is a model of its own
+  S4d<T> share;                   ///< of the gradients: what one such sequence gives
   /// @endcond
 };
 
@@ -166,8 +170,6 @@ Index check_s4d_call(std::string_view function, const S4d<T>& layer, const Input
       std::array<Index, 3>{options.sequences.count(batch), config.width, config.modes()});
   if (config.dss && config.dss_length == 0 && state)
     throw_domain(function, argument, "given", "none for dss without a dss_length");
-  if (config.dss && config.dss_length == 0 && options.sequences.offsets)
-    throw_domain(function, "dss_length", "0", "above 0 for packed sequences");
   return longest_sequence(options.sequences, input.extent(1));
 }
 
@@ -183,11 +185,42 @@ inline SampleModesOptions s4d_sampling(const S4dConfig& config, double rate, Ind
   return {rate, config.method, config.dss ? dss_length : 0};
 }
 
+/// Whether each of several packed sequences is a model of its own: DSS whose L is their length.
+inline bool differ_by_length(const S4dConfig& config, const Sequences<Host>& sequences) noexcept {
+  return config.dss && config.dss_length == 0 && sequences.offsets && sequences.count(1) > 0;
+}
+
+/// Calls body(s, part) for each packed sequence, where part(view) is its steps of a view.
+template <class Body>
+void for_each_alone(const Sequences<Host>& sequences, const Body& body) {
+  for (Index s = 0; s < sequences.count(1); ++s) {
+    const SequenceSpan span = span_of(sequences, s, 0);
+    body(s, [&](const auto& view) { return view.slice(1, span.begin, span.length()); });
+  }
+}
+
+/// to += from, weight by weight.
+template <class Backend, class T>
+void accumulate_weights(const Backend& backend, S4d<T>& from, S4d<T>& to, AddScratch<T>& scratch) {
+  const auto add_one = [&](auto& x, auto& y) {
+    accumulate(backend, View<T, 2>(x.data(), {1, x.size()}), View<T, 2>(y.data(), {1, y.size()}),
+               scratch);
+  };
+  add_one(from.log_decay, to.log_decay);
+  add_one(from.frequency, to.frequency);
+  add_one(from.log_delta, to.log_delta);
+  add_one(from.B, to.B);
+  add_one(from.C, to.C);
+  add_one(from.D, to.D);
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
 /// Runs an S4D layer over sequences; see S4d for the equations and S4dForm for how it computes.
+/// A packed sequence gives what it gives alone: where the form is named the same bits, with
+/// `fastest`, which packed sequences make the scan, the same to rounding.
 ///
 /// An input that is NaN or infinite makes the outputs of its channel NaN or infinite from its step
 /// on, and those of some earlier steps too: with the form `scan` up to 31 of them, with
@@ -201,7 +234,7 @@ inline namespace SSM_DETAIL_ISA {
 ///   overwritten with that after the last; absent, sequences start from zero
 /// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
 ///   bidirectional layer, offsets that run backward or past the end, and with dss of dss_length 0
-///   for a state or packed sequences
+///   for a state
 template <class Backend, class T>
 void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>& input,
              Maybe<StateOf<S4d<T>>> state, const OutputOf<S4d<T>>& output,
@@ -211,6 +244,23 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
       detail::check_s4d_call("S4d forward", layer, input, output, options, "state", state);
   const Index batch = input.extent(0), length = input.extent(1);
   scratch.call.drop();
+  const auto keep = [&] {
+    if (options.keep)
+      scratch.call.keep({batch, length, config.width, options.sequences.count(batch)},
+                        detail::variant_of(options.sequences));
+  };
+  if (detail::differ_by_length(config, options.sequences)) {
+    const Index kept = options.keep ? options.sequences.count(batch) : 1;
+    if (static_cast<Index>(scratch.alone.size()) < kept)
+      scratch.alone.resize(static_cast<std::size_t>(kept));
+    OptionsOf<S4d<T>> alone = options;
+    alone.sequences.offsets = {};
+    detail::for_each_alone(options.sequences, [&](Index s, const auto& part) {
+      forward(backend, layer, part(input), {}, part(output), alone,
+              scratch.alone[static_cast<std::size_t>(options.keep ? s : 0)]);
+    });
+    return keep();
+  }
   scratch.stateful = bool(state);
   if (state && options.keep) scratch.before = *state;
   resize(backend, scratch.lambda, {config.width, config.modes()});
@@ -233,9 +283,7 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
       add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
     }
   }
-  if (options.keep)
-    scratch.call.keep({batch, length, config.width, options.sequences.count(batch)},
-                      detail::variant_of(options.sequences));
+  keep();
 }
 
 /// The gradients of an S4D layer, of every weight and of the input, overwritten.
@@ -265,6 +313,17 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
   resize_gradients(backend, layer, gradients);
+  if (detail::differ_by_length(config, options.sequences)) {
+    OptionsOf<S4d<T>> alone = options;
+    alone.sequences.offsets = {};
+    detail::for_each_alone(options.sequences, [&](Index s, const auto& part) {
+      S4d<T>& own = s == 0 ? gradients : scratch.share;
+      backward(backend, layer, part(input), {}, part(doutput), part(dinput), own, alone,
+               scratch.alone[static_cast<std::size_t>(s)]);
+      if (s > 0) detail::accumulate_weights(backend, own, gradients, scratch.add);
+    });
+    return;
+  }
   auto& [first, second] = scratch.directions;
   for (auto* own : {&first, &second}) {
     resize(backend, own->dlambda, {config.width, config.modes()});

@@ -47,7 +47,7 @@ struct S4dConfig {
   /// B ← B/(e^{LΔλ} − 1), which divides every mode of the kernel by its sum over L steps.
   bool dss = false;
   /// L of DSS. 0 stands for the length of each input; the layer is then another model at every
-  /// length, and has no state and no step.
+  /// length, has no state and no step, and runs packed sequences one by one.
   Index dss_length = 0;
 
   /// The number of conjugate pairs of states.

@@ -108,11 +108,19 @@ struct SequenceClassifier {
   }
 
   /// What a classifier carries from step to step: the states of the layers, and the sum of their
-  /// outputs.
+  /// outputs. Where one sequence of a batch ends, reset_sequence lets another begin in its row.
   struct State {
     StackState<Layer> backbone;  ///< the states of the layers
     Tensor<value_type, 2> sum;   ///< (sequences, width): of rms_norm(x) over the steps so far
-    Index steps = 0;             ///< how many steps the sum is of
+    Tensor<Index, 1> steps;      ///< (sequences): how many steps the sum is of
+
+    /// Calls visit(name, tensor) for every tensor of a state.
+    template <class Visit>
+    friend void tensors(State& state, Visit&& visit) {
+      tensors(state.backbone, visit);
+      visit("sum", state.sum);
+      visit("steps", state.steps);
+    }
   };
 };
 
@@ -141,7 +149,8 @@ template <class Layer>
 [[nodiscard]] typename SequenceClassifier<Layer>::State make_state(
     const SequenceClassifier<Layer>& model, Index sequences) {
   return {make_state(model.backbone, sequences),
-          Tensor<typename Layer::value_type, 2>({sequences, model.config.width()}), 0};
+          Tensor<typename Layer::value_type, 2>({sequences, model.config.width()}),
+          Tensor<Index, 1>({sequences})};
 }
 
 /// Initializes the layers by draw(layer, seed), encoder, encoder_bias and head uniform in
@@ -231,8 +240,9 @@ void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>
 inline namespace SSM_DETAIL_ISA {
 
 /// Computes the logits of every class for whole sequences. An input that is NaN or infinite affects
-/// all logits of its sequence, and those of no other. Packed sequences, given in options.sequences,
-/// are classified one by one.
+/// all logits of its sequence, and those of no other. Packed sequences of any lengths, given in
+/// options.sequences, get the logits that each gets alone, to rounding; one without steps gets
+/// head_bias. See ssm/layers/pack_sequences.hpp for padded batches.
 ///
 /// @param sequences (batch, length, inputs), rows evenly spaced
 /// @param logits (sequences, classes), rows contiguous
@@ -257,7 +267,7 @@ void forward(
 }
 
 /// The mean cross-entropy of the labels in nats, and its gradient with respect to every weight.
-/// Labels of −100 do not count.
+/// Labels of −100 do not count. Every sequence counts as much as any other, whatever its length.
 ///
 /// Memory: what the layers keep, and 6 · width numbers for each step.
 /// @param labels (sequences), in [0, classes)
@@ -337,17 +347,19 @@ class SequenceClassifierStepper {
       detail::check_shape(function, "input", input, shape(batch, c.inputs));
       detail::check_shape(function, "logits", logits, shape(batch, c.classes));
       detail::check_shape(function, "state", state.sum, encoded_.extents());
+      detail::check_shape(function, "state", state.steps, shape(batch));
     });
     linear_step(detail::product<T, Host>(input, model_->encoder, model_->encoder_bias), {},
                 encoded_.view());
     step(backbone_, encoded_, state.backbone, stream_);
     rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = c.epsilon}, encoded_.view());
-    const T share = T(1) / static_cast<T>(++state.steps);
-    for (Index b = 0; b < batch; ++b)
+    for (Index b = 0; b < batch; ++b) {
+      const T share = T(1) / static_cast<T>(++state.steps(b));
       for (Index i = 0; i < width; ++i) {
         state.sum(b, i) += encoded_(b, i);
         encoded_(b, i) = share * state.sum(b, i);
       }
+    }
     linear_step(detail::product<T, Host>(encoded_, model_->head, model_->head_bias), {}, logits);
   }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "ssm/core/backend.hpp"
@@ -10,6 +11,7 @@
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/parameters.hpp"
+#include "ssm/train/groups.hpp"
 #include "ssm/train/pieces.hpp"
 
 namespace ssm {
@@ -43,6 +45,18 @@ inline void check_adamw(const char* function, const AdamWOptions& options) {
   check("weight_decay", options.weight_decay, finite(options.weight_decay), "finite, at least 0");
 }
 
+/// Throws DomainError for factors out of range, naming the parameter that they are for.
+inline void check_group(const char* function, std::string_view name, const ParameterGroup& group) {
+  const auto check = [&](const char* factor, double value) {
+    if (!(std::isfinite(value) && value >= 0))
+      throw_domain(function,
+                   std::string("the factor for the ") + factor + " of " + std::string(name),
+                   std::to_string(value), "finite, at least 0");
+  };
+  check("learning rate", group.learning_rate);
+  check("weight decay", group.weight_decay);
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
@@ -73,8 +87,9 @@ struct Optimizer {
 /// that `groups` gives to a parameter.
 ///
 /// @param gradients a model of the same configuration
-/// @param groups a function of (name, decay); see DefaultGroups
-/// @throws DomainError for options out of range, ShapeError when the arguments differ in size
+/// @param groups a function of (name, decay); see DefaultGroups and SystemGroups
+/// @throws DomainError for options and factors out of range, ShapeError when the arguments differ
+///   in size; nothing has changed then
 /// Cost: one pass over the parameters. The bits are the same for every number of threads.
 template <class Model, class Groups = DefaultGroups>
 void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
@@ -91,7 +106,12 @@ void optimizer_step(const Cpu& backend, Model& model, const Model& gradients,
   detail::check_same_parameters(function, "optimizer.second_moment", optimizer.second_moment,
                                 std::as_const(model));
 
-  const auto w = detail::cut(model, groups);
+  const auto checked = [&](std::string_view name, bool decay) {
+    const ParameterGroup group = groups(name, decay);
+    detail::check_group(function, name, group);
+    return group;
+  };
+  const auto w = detail::cut(model, checked);
   const auto g = detail::cut(gradients);
   const auto m = detail::cut(optimizer.first_moment);
   const auto v = detail::cut(optimizer.second_moment);

@@ -11,6 +11,7 @@
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/average.hpp"
 #include "ssm/train/clip.hpp"
+#include "ssm/train/groups.hpp"
 #include "ssm/train/optimizer.hpp"
 #include "ssm/train/schedule.hpp"
 
@@ -36,7 +37,7 @@ struct TrainingReport {
 };
 
 /// Trains any layer or model. It owns the weights, the optimizer, the average, and memory for the
-/// gradients.
+/// gradients. State-space layers train best with groups of their own: see SystemGroups.
 ///
 ///     ssm::Trainer trainer(model, {.schedule = {.peak = 3e-3, .steps = 1000}});
 ///     while (trainer.steps() < 1000)
@@ -46,13 +47,16 @@ struct TrainingReport {
 template <class Model>
 class Trainer {
  public:
-  using Groups = std::function<ParameterGroup(std::string_view, bool)>;  ///< see DefaultGroups
+  /// See DefaultGroups and SystemGroups.
+  using Groups = std::function<ParameterGroup(std::string_view, bool)>;
 
   Model model;                 ///< the weights as trained so far
   Model average;               ///< the moving average of the weights, if options.average is not 0
   Optimizer<Model> optimizer;  ///< moments and number of steps
   TrainerOptions options;      ///< may be changed between steps
-  Groups groups = DefaultGroups();  ///< learning rate and weight decay of each parameter
+  /// Learning rate and weight decay of each parameter. No file of a run keeps them: a run that goes
+  /// on is given them again.
+  Groups groups = DefaultGroups();
 
   Trainer() = default;
   /// A run before its first step. @throws DomainError for options out of range
