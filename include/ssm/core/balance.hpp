@@ -36,9 +36,13 @@ DiagonalOf<Matrix> balance(Matrix& A) {
           row += std::abs(A(i, j));
         }
       if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
-      const int exponent = static_cast<int>(std::lround((std::log2(row) - std::log2(column)) / 2));
-      const double factor = std::ldexp(1.0, exponent);
-      const double inverse = std::ldexp(1.0, -exponent);
+      if (row < 2 * column && column < 2 * row) continue;  // the nearest power of two is 1
+      // 2^k with k the nearest integer to log₂(row/column)/2
+      int of_row = 0, of_column = 0;
+      const bool less = std::frexp(row, &of_row) < std::frexp(column, &of_column);
+      const int binades = of_row - of_column - (less ? 1 : 0) + 1;
+      const double factor = std::ldexp(1.0, (binades - (binades < 0 ? 1 : 0)) / 2);
+      const double inverse = 1 / factor;
       const double total = scale(i) * factor;
       const bool pays = column * factor + row * inverse < 0.95 * (column + row);
       if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;

@@ -156,19 +156,22 @@ int halvings_for_rounding(const Matrix& X, int degree) {
   const double norm = one_norm(X);
   double coefficient = 1;  // (2m)! (2m+1)! / (m!)²
   for (int j = 1; j <= degree; ++j) coefficient *= double(degree + j) / j;
+  // |X| with its rows in adjacent memory, so that a product with it is a sum of vectors
+  Eigen::Matrix<double, Matrix::ColsAtCompileTime, Matrix::RowsAtCompileTime> size(n, n);
+  for (Index k = 0; k < n; ++k)
+    for (Index i = 0; i < n; ++i) size(k, i) = std::abs(X(i, k));
   DiagonalOf<Matrix> row(n), next(n);
   row.setOnes();
   double growth = 1;    // the largest of the row
   double exponent = 0;  // of two, taken out of the row
   for (int j = 1; j <= 2 * degree + 1; ++j) {
     coefficient *= j;
+    next.setZero();
+    for (Index i = 0; i < n; ++i)
+      for (Index k = 0; k < n; ++k) next(k) += row(i) * size(k, i);
     growth = 0;
-    for (Index k = 0; k < n; ++k) {
-      double sum = 0;
-      for (Index i = 0; i < n; ++i) sum += row(i) * std::abs(X(i, k));
-      next(k) = sum;
-      if (sum > growth) growth = sum;
-    }
+    for (Index k = 0; k < n; ++k)
+      if (next(k) > growth) growth = next(k);
     row = next;
     if (growth == 0) return 0;
     if (growth > 1e100 || growth < 1e-100) {
@@ -211,12 +214,10 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
   }
 
   // ‖X^p‖^(1/p) can lie far below ‖X‖, and is what the truncation error depends on.
-  const auto root_norm = [](const auto& power, int p) {
-    return std::pow(one_norm(power), 1.0 / p);
-  };
-  const double d6 = root_norm(even[2], 6);
-  const double d8 = root_norm(even[3], 8);
-  const double low = (std::max)(root_norm(even[1], 4), d6);
+  const double d4 = std::sqrt(std::sqrt(one_norm(even[1])));
+  const double d6 = std::cbrt(std::sqrt(one_norm(even[2])));
+  const double d8 = std::sqrt(std::sqrt(std::sqrt(one_norm(even[3]))));
+  const double low = (std::max)(d4, d6);
   const double high = (std::max)(d6, d8);
 
   int degree = 0;
@@ -228,7 +229,7 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
                    ? static_cast<int>(std::ceil(std::log2(size / candidate.bound)))
                    : 0;
       };
-      const double d10 = root_norm(multiply(even[1], even[2]), 10);
+      const double d10 = std::pow(one_norm(multiply(even[1], even[2])), 0.1);
       const int for_truncation = halvings_to_bound((std::min)(high, (std::max)(d8, d10)));
       const int for_rounding =
           halvings_for_rounding(Matrix(X * std::ldexp(1.0, -for_truncation)), degree);

@@ -124,14 +124,14 @@ class SmallLu {
       return b;
     }
     permute(b);
-    for (Index j = 0; j < b.cols(); ++j) {
-      for (Index k = 0; k < n; ++k)
+    for (Index k = 0; k < n; ++k)
+      for (Index j = 0; j < b.cols(); ++j)
         for (Index i = k + 1; i < n; ++i) b(i, j) -= product_of(lu_(i, k), b(k, j));
-      for (Index k = n; k-- > 0;) {
+    for (Index k = n; k-- > 0;)
+      for (Index j = 0; j < b.cols(); ++j) {
         b(k, j) /= lu_(k, k);
         for (Index i = 0; i < k; ++i) b(i, j) -= product_of(lu_(i, k), b(k, j));
       }
-    }
     return b;
   }
 
