@@ -1,7 +1,10 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include "ssm/core/index.hpp"
 
@@ -16,6 +19,16 @@ struct DiagonalOfMatrix {
 template <class Matrix>
 using DiagonalOf = typename DiagonalOfMatrix<Matrix>::type;
 
+/// 2^k with k the nearest integer to log₂(row/column)/2, of positive finite numbers.
+inline double even_out(double row, double column) noexcept {
+  constexpr int mantissa_bits = 52, bias = 1023, most = 1000;
+  // The bits of a positive number grow with it, an exponent's worth for every power of two.
+  const std::int64_t binades =
+      (std::bit_cast<std::int64_t>(row) - std::bit_cast<std::int64_t>(column)) >> mantissa_bits;
+  const std::int64_t k = std::clamp<std::int64_t>((binades + 1) >> 1, -most, most);
+  return std::bit_cast<double>((k + bias) << mantissa_bits);
+}
+
 /// Replaces A by S⁻¹ A S with a diagonal S of powers of two that evens out the off-diagonal
 /// 1-norms of row i and column i, and returns the diagonal of S. Exact but for underflow.
 /// Parlett & Reinsch (1969), algorithm balance, without permutations.
@@ -24,37 +37,34 @@ DiagonalOf<Matrix> balance(Matrix& A) {
   constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
   const Index n = A.rows();
   DiagonalOf<Matrix> scale(n);
-  for (Index i = 0; i < n; ++i) scale(i) = 1;
+  Eigen::Matrix<typename Matrix::Scalar, Matrix::RowsAtCompileTime, 1> diagonal(n);
+  for (Index i = 0; i < n; ++i) {  // set aside, so that loops need not leave it out
+    scale(i) = 1;
+    diagonal(i) = A(i, i);
+    A(i, i) = 0;
+  }
   bool changed = true;
   for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
     changed = false;
     for (Index i = 0; i < n; ++i) {
       double column = 0, row = 0;
-      for (Index j = 0; j < n; ++j)
-        if (j != i) {
-          column += std::abs(A(j, i));
-          row += std::abs(A(i, j));
-        }
+      for (Index j = 0; j < n; ++j) {
+        column += std::abs(A(j, i));
+        row += std::abs(A(i, j));
+      }
       if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
-      if (row < 2 * column && column < 2 * row) continue;  // the nearest power of two is 1
-      // 2^k with k the nearest integer to log₂(row/column)/2
-      int of_row = 0, of_column = 0;
-      const bool less = std::frexp(row, &of_row) < std::frexp(column, &of_column);
-      const int binades = of_row - of_column - (less ? 1 : 0) + 1;
-      const double factor = std::ldexp(1.0, (binades - (binades < 0 ? 1 : 0)) / 2);
-      const double inverse = 1 / factor;
+      const double factor = even_out(row, column), inverse = 1 / factor;
+      if (factor == 1) continue;
       const double total = scale(i) * factor;
       const bool pays = column * factor + row * inverse < 0.95 * (column + row);
       if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
       scale(i) = total;
-      for (Index j = 0; j < n; ++j)
-        if (j != i) {
-          A(j, i) *= factor;
-          A(i, j) *= inverse;
-        }
+      for (Index j = 0; j < n; ++j) A(j, i) *= factor;
+      for (Index j = 0; j < n; ++j) A(i, j) *= inverse;
       changed = true;
     }
   }
+  for (Index i = 0; i < n; ++i) A(i, i) = diagonal(i);
   return scale;
 }
 
