@@ -37,21 +37,17 @@ DiagonalOf<Matrix> balance(Matrix& A) {
   constexpr int sweeps = 100;  // a sweep that changes nothing ends it, nearly always within ten
   const Index n = A.rows();
   DiagonalOf<Matrix> scale(n);
-  Eigen::Matrix<typename Matrix::Scalar, Matrix::RowsAtCompileTime, 1> diagonal(n);
-  for (Index i = 0; i < n; ++i) {  // set aside, so that loops need not leave it out
-    scale(i) = 1;
-    diagonal(i) = A(i, i);
-    A(i, i) = 0;
-  }
+  for (Index i = 0; i < n; ++i) scale(i) = 1;
   bool changed = true;
   for (int sweep = 0; changed && sweep < sweeps; ++sweep) {
     changed = false;
     for (Index i = 0; i < n; ++i) {
       double column = 0, row = 0;
-      for (Index j = 0; j < n; ++j) {
-        column += std::abs(A(j, i));
-        row += std::abs(A(i, j));
-      }
+      for (Index j = 0; j < n; ++j)
+        if (j != i) {
+          column += std::abs(A(j, i));
+          row += std::abs(A(i, j));
+        }
       if (!(column > 0 && row > 0 && std::isfinite(column) && std::isfinite(row))) continue;
       const double factor = even_out(row, column), inverse = 1 / factor;
       if (factor == 1) continue;
@@ -59,12 +55,14 @@ DiagonalOf<Matrix> balance(Matrix& A) {
       const bool pays = column * factor + row * inverse < 0.95 * (column + row);
       if (!pays || !std::isnormal(total) || !std::isnormal(1.0 / total)) continue;
       scale(i) = total;
-      for (Index j = 0; j < n; ++j) A(j, i) *= factor;
-      for (Index j = 0; j < n; ++j) A(i, j) *= inverse;
+      for (Index j = 0; j < n; ++j)
+        if (j != i) {
+          A(j, i) *= factor;
+          A(i, j) *= inverse;
+        }
       changed = true;
     }
   }
-  for (Index i = 0; i < n; ++i) A(i, i) = diagonal(i);
   return scale;
 }
 
