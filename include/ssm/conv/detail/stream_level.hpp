@@ -1,0 +1,159 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "ssm/conv/detail/lane_transform.hpp"
+#include "ssm/conv/detail/lane_transform_parts.hpp"
+#include "ssm/conv/detail/stream_partition.hpp"
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/index.hpp"
+
+namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// Partitions of one size N, for one channel or a channel in each lane. While block q of N inputs
+/// comes in, the window of the blocks q − 2 and q − 1 is transformed, multiplied with the spectra
+/// of the partitions, as the windows before it, and transformed back: that gives y of block q + 1.
+/// All of it is cut into small items, of which every step does its share, whatever else is done.
+template <class T>
+class StreamLevel {
+ public:
+  using Transform = LaneTransform<T>;
+  using Parts = LaneTransformParts<T>;
+  static constexpr Index W = lanes<T>, step = Transform::step;
+
+  StreamLevel(const StreamPartition& partition, Lanes order)
+      : partition_(partition),
+        transform_(2 * partition.steps, order),
+        work_(stream_work<T>(partition, order)),
+        cost_(cost_of(work_)) {}
+
+  [[nodiscard]] Index steps() const noexcept { return partition_.steps; }
+  [[nodiscard]] Index parts() const noexcept { return partition_.parts; }
+
+  ///@{
+  /// Numbers in memory: of the spectra of the kernel, of those of the inputs, and of the outputs.
+  [[nodiscard]] Index kernel_size() const noexcept { return parts() * transform_.memory(); }
+  [[nodiscard]] Index spectra_size() const noexcept { return kernel_size(); }
+  [[nodiscard]] Index outputs_size() const noexcept { return 2 * transform_.memory(); }
+  ///@}
+
+  /// Writes the spectra of a kernel: tap(l, lane) is tap l of the channel in a lane (of Lanes::times
+  /// there is one, 0), and 0 beyond the last.
+  template <class Tap>
+  void load_kernel(const Tap& tap, T* kernel) const {
+    const bool times = transform_.order() == Lanes::times;
+    const T scale = T(1) / static_cast<T>(steps());
+    for (Index part = 0; part < parts(); ++part, kernel += transform_.memory()) {
+      const Index first = (2 + part) * steps();
+      for (Index p = 0; p < transform_.points(); ++p)
+        for (Index lane = 0; lane < W; ++lane) {
+          kernel[p * step + lane] =
+              scale * (times ? tap(first + p * W + lane, Index{0}) : tap(first + p, lane));
+          kernel[p * step + W + lane] = T(0);
+        }
+      transform_.forward(kernel);
+    }
+  }
+
+  /// The share of the steps [time, time + count), which lie in one block.
+  /// @param past the inputs, in a ring of `ring` steps
+  void work(Index time, Index count, const T* past, Index ring, const T* kernel, T* spectra,
+            T* outputs) const noexcept {
+    const Index block = time / steps(), in_block = time - block * steps();
+    const Index from = done_by(in_block), to = done_by(in_block + count);
+    T* const window = spectra + block % parts() * transform_.memory();
+    T* const y = outputs + block % 2 * transform_.memory();
+    for (const StreamWork& w : work_) {
+      if (w.begin >= to) break;
+      const Index begin = items(w, from), end = items(w, to);
+      if (begin >= end) continue;
+      switch (w.task) {
+        case StreamTask::load:
+          load(block, past, ring, window, begin, end);
+          break;
+        case StreamTask::split:
+          Parts::split(transform_, window, w.level, begin, end);
+          break;
+        case StreamTask::turn_forward:
+          Parts::turn_forward(transform_, window, begin, end);
+          break;
+        case StreamTask::multiply:
+          multiply(kernel, spectra, block % parts(), y, begin, end);
+          break;
+        case StreamTask::turn_back:
+          Parts::turn_back(transform_, y, begin, end);
+          break;
+        case StreamTask::join:
+          Parts::join(transform_, y, w.level, begin, end);
+          break;
+      }
+    }
+  }
+
+  /// What these partitions give to the steps from `time` on, as far as they lie in one vector.
+  [[nodiscard]] const T* output(Index time, const T* outputs) const noexcept {
+    const Index block = time / steps(), in_block = time - block * steps();
+    const Index point = transform_.order() == Lanes::times ? in_block / W : in_block;
+    return outputs + (block + 1) % 2 * transform_.memory() + point * step + W;
+  }
+
+ private:
+  /// The cost of the work of so many steps of a block.
+  [[nodiscard]] Index done_by(Index in_block) const noexcept {
+    return cost_ * in_block / steps();
+  }
+  [[nodiscard]] static Index items(const StreamWork& w, Index cost) noexcept {
+    return std::clamp<Index>((cost - w.begin) / w.cost, 0, w.count);
+  }
+
+  /// Overlap-save: the block before the last, then the last one, of which the outputs are right.
+  void load(Index block, const T* past, Index ring, T* window, Index begin,
+            Index end) const noexcept {
+    const Index blocks = ring / steps(), size = transform_.points() * W;
+    const T* const before = past + (block + blocks - 2) % blocks * size;
+    const T* const last = past + (block + blocks - 1) % blocks * size;
+    for (Index p = begin; p < end; ++p) {
+      Vec<T>::load(before + p * W).store(window + p * step);
+      Vec<T>::load(last + p * W).store(window + p * step + W);
+    }
+  }
+
+  /// y = Σ_p K_p X_{newest − p}, of some tiles.
+  void multiply(const T* kernel, const T* spectra, Index newest, T* y, Index begin,
+                Index end) const noexcept {
+    const Index memory = transform_.memory(), count = parts();
+    for (Index at = begin * stream_tile * step; at < end * stream_tile * step;
+         at += stream_tile * step) {
+      std::array<ComplexVec<T>, stream_tile> sum;
+      sum.fill({Vec<T>(T(0)), Vec<T>(T(0))});
+      const T* k = kernel + at;
+      const auto add = [&](Index from, Index to) {  // down to it
+        for (Index slot = from; slot > to; --slot, k += memory) {
+          const T* const x = spectra + slot * memory + at;
+          unroll<static_cast<int>(stream_tile)>([&](auto i) {
+            auto& s = sum[static_cast<std::size_t>(i())];
+            s = add_times(s, ComplexVec<T>::load(k + i() * step),
+                          ComplexVec<T>::load(x + i() * step));
+          });
+        }
+      };
+      add(newest, -1);
+      add(count - 1, newest);
+      for (Index i = 0; i < stream_tile; ++i)
+        sum[static_cast<std::size_t>(i)].store(y + at + i * step);
+    }
+  }
+
+  StreamPartition partition_;
+  Transform transform_;
+  std::vector<StreamWork> work_;
+  Index cost_;
+};
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm::detail
