@@ -23,11 +23,11 @@ namespace ssm {
 template <class T>
 struct StreamConvState<T, Host> {
   /// @cond internal
-  Tensor<Index, 1> steps;   ///< (1): so many so far
-  Tensor<T, 1> past;        ///< the last inputs, in rings
-  Tensor<T, 1> head;        ///< what the direct sum has of the outputs to come, in rings
-  Tensor<T, 1> spectra;     ///< of the windows of inputs
-  Tensor<T, 1> outputs;     ///< of the partitions: of this block of each, and of the next
+  Tensor<Index, 1> steps;  ///< (1): so many so far
+  Tensor<T, 1> past;       ///< the last inputs, in rings
+  Tensor<T, 1> head;       ///< what the direct sum has of the outputs to come, in rings
+  Tensor<T, 1> spectra;    ///< of the windows of inputs
+  Tensor<T, 1> outputs;    ///< of the partitions: of this block of each, and of the next
   /// @endcond
 };
 
@@ -46,13 +46,13 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// The first taps are summed directly. The others lie in partitions whose sizes grow with their
 /// distance, uniformly partitioned within a size (Gardner 1995; the sizes by Garcia 2002; terms as
-/// in Wefers 2015), each with as much time as it is long. Their transforms are cut into small items,
-/// of which every step does its share, on the thread that calls: no call has to do more than its
-/// share, and none waits for another thread.
+/// in Wefers 2015), each with as much time as it is long. Their transforms are cut into small
+/// items, of which every step does its share, on the thread that calls: no call has to do more than
+/// its share, and none waits for another thread.
 ///
-/// A NaN or an infinity stays in its channel. It leaves after `taps` steps, or where that is not the
-/// end of a block of the longest partition, up to two such blocks later; where all taps are summed
-/// directly, up to a vector later.
+/// A NaN or an infinity stays in its channel. It leaves after `taps` steps, or where that is not
+/// the end of a block of the longest partition, up to two such blocks later; where all taps are
+/// summed directly, up to a vector later.
 ///
 /// long_conv convolves whole sequences, and pieces of at least a few times the taps with less work;
 /// its state is the last taps − 1 inputs. get_past gives them, and set_past takes them, so that a
@@ -86,8 +86,8 @@ class StreamConv {
   }
 
   /// Takes over other kernels of the same shape. Allocates nothing. A stream goes on with them; for
-  /// as many steps as twice the longest partition, its output is of both: to hear no transition, run
-  /// two and fade from one to the other. No step may run at the same time.
+  /// as many steps as twice the longest partition, its output is of both: to hear no transition,
+  /// run two and fade from one to the other. No step may run at the same time.
   /// @throws ShapeError for shapes other than those of the first
   void update(const StreamConvInputs<T>& inputs) {
     check(inputs, channels_, taps_);
@@ -145,12 +145,11 @@ class StreamConv {
   [[noreturn, gnu::cold, gnu::noinline]] static void throw_state(std::string_view name) {
     detail::throw_shape(name, "state", "of another convolution", "what make_state made for this");
   }
-  template <class State>
-  [[nodiscard]] static auto memory(const Block& block, State& state) noexcept {
+  [[nodiscard]] static detail::StreamMemory<T> memory(const Block& block,
+                                                      StreamConvState<T>& state) noexcept {
     const detail::StreamSizes& at = block.before;
-    return detail::StreamMemory{state.past.data() + at.past, state.head.data() + at.head,
-                                state.spectra.data() + at.spectra,
-                                state.outputs.data() + at.outputs};
+    return {state.past.data() + at.past, state.head.data() + at.head,
+            state.spectra.data() + at.spectra, state.outputs.data() + at.outputs};
   }
 
   template <class U>
@@ -190,9 +189,10 @@ void tensors(StreamConvState<T>& state, Visit&& visit) {
   visit("outputs", state.outputs);
 }
 
-/// Takes any number of steps of a stream, and gives y of each, with the same bits however the stream
-/// is cut into calls. Does not allocate, lock or throw; a shape that does not fit ends the program
-/// with an error message. To keep steps fast while inputs decay to zero, see FlushDenormals.
+/// Takes any number of steps of a stream, and gives y of each, with the same bits however the
+/// stream is cut into calls. Does not allocate, lock or throw; a shape that does not fit ends the
+/// program with an error message. To keep steps fast while inputs decay to zero, see
+/// FlushDenormals.
 ///
 /// Cost of a step: O(log² taps) for each channel; see StreamConv. Every call does its share of the
 /// work, so a call takes about as long as any other of as many steps.

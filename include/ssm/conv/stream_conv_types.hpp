@@ -15,10 +15,11 @@ struct StreamConvInputs {
 
 /// How the kernels are cut into partitions. All cuts give the same result up to rounding.
 struct StreamConvOptions {
-  Index shortest = 0;  ///< steps of the shortest partition, a power of two; it is taken as the
-                       ///< nearest longer one that there is; 0: whatever takes the least time
-  Index longest = 0;   ///< no partition is longer, unless the shortest is; 0: no limit. Where it is
-                       ///< `shortest`, all partitions are of one size
+  Index shortest =
+      0;              ///< steps of the shortest partition, a power of two; where a transform can
+                      ///< not be so short, the shortest that there is; 0: what takes the least time
+  Index longest = 0;  ///< no partition is longer, as far as there are shorter ones; a power of two;
+                      ///< 0: no limit. Where it is `shortest`, all partitions are of one size
 };
 
 /// What a stream carries from step to step: a plain value, which may be copied and set back later.

@@ -32,8 +32,7 @@ struct LaneTransformParts {
                     Index end) noexcept {
     pass<true>(transform, x, level, begin, end);
   }
-  static void join(const Transform& transform, T* x, Index level, Index begin,
-                   Index end) noexcept {
+  static void join(const Transform& transform, T* x, Index level, Index begin, Index end) noexcept {
     pass<false>(transform, x, level, begin, end);
   }
   /// points / lanes items for Lanes::times, none for Lanes::sequences.
@@ -48,12 +47,10 @@ struct LaneTransformParts {
 
  private:
   template <bool Forward>
-  static void pass(const Transform& transform, T* x, Index level, Index begin,
-                   Index end) noexcept {
+  static void pass(const Transform& transform, T* x, Index level, Index begin, Index end) noexcept {
     constexpr Index step = Transform::step;
     const auto& of = transform.levels_[static_cast<std::size_t>(level)];
-    const Index part =
-        transform.points() / (static_cast<Index>(of.twiddles.size()) * of.radix);
+    const Index part = transform.points() / (static_cast<Index>(of.twiddles.size()) * of.radix);
     while (begin < end) {
       const Index node = begin / part, first = begin - node * part;
       const Index count = (std::min)(part - first, end - begin), q = part * step;

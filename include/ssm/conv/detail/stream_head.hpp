@@ -58,8 +58,7 @@ struct HeadOfTimes {
       });
     } else {
       around(head, slot, ring, k, [&](const T* taps, Vec<T> sum) {
-        for (Index i = first; i < last; ++i)
-          sum = fma(Vec<T>(u[i]), Vec<T>::load(taps - i), sum);
+        for (Index i = first; i < last; ++i) sum = fma(Vec<T>(u[i]), Vec<T>::load(taps - i), sum);
         return sum;
       });
     }
@@ -71,7 +70,8 @@ struct HeadOfTimes {
   template <class Add>
   [[gnu::always_inline]] static void around(Index head, Index slot, T* ring, const T* k,
                                             const Add& add) noexcept {
-    for (Index p = slot + W; p < head; p += W, k += W) add(k, Vec<T>::load(ring + p)).store(ring + p);
+    for (Index p = slot + W; p < head; p += W, k += W)
+      add(k, Vec<T>::load(ring + p)).store(ring + p);
     for (Index p = 0; p < slot; p += W, k += W) add(k, Vec<T>::load(ring + p)).store(ring + p);
   }
 };

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "ssm/conv/detail/lane_transform.hpp"
@@ -28,6 +30,7 @@ class StreamLevel {
 
   StreamLevel(const StreamPartition& partition, Lanes order)
       : partition_(partition),
+        shift_(std::countr_zero(static_cast<std::uint64_t>(partition.steps))),
         transform_(2 * partition.steps, order),
         work_(stream_work<T>(partition, order)),
         cost_(cost_of(work_)) {}
@@ -37,18 +40,18 @@ class StreamLevel {
 
   ///@{
   /// Numbers in memory: of the spectra of the kernel, of those of the inputs, and of the outputs.
-  [[nodiscard]] Index kernel_size() const noexcept { return parts() * transform_.memory(); }
+  [[nodiscard]] Index kernel_size() const noexcept { return parts() * stride(); }
   [[nodiscard]] Index spectra_size() const noexcept { return kernel_size(); }
   [[nodiscard]] Index outputs_size() const noexcept { return 2 * transform_.memory(); }
   ///@}
 
-  /// Writes the spectra of a kernel: tap(l, lane) is tap l of the channel in a lane (of Lanes::times
-  /// there is one, 0), and 0 beyond the last.
+  /// Writes the spectra of a kernel: tap(l, lane) is tap l of the channel in a lane (of
+  /// Lanes::times there is one, 0), and 0 beyond the last.
   template <class Tap>
   void load_kernel(const Tap& tap, T* kernel) const {
     const bool times = transform_.order() == Lanes::times;
     const T scale = T(1) / static_cast<T>(steps());
-    for (Index part = 0; part < parts(); ++part, kernel += transform_.memory()) {
+    for (Index part = 0; part < parts(); ++part, kernel += stride()) {
       const Index first = (2 + part) * steps();
       for (Index p = 0; p < transform_.points(); ++p)
         for (Index lane = 0; lane < W; ++lane) {
@@ -64,12 +67,14 @@ class StreamLevel {
   /// @param past the inputs, in a ring of `ring` steps
   void work(Index time, Index count, const T* past, Index ring, const T* kernel, T* spectra,
             T* outputs) const noexcept {
-    const Index block = time / steps(), in_block = time - block * steps();
+    const Index block = time >> shift_, in_block = time - (block << shift_);
+    const Index slot = block % parts();
     const Index from = done_by(in_block), to = done_by(in_block + count);
-    T* const window = spectra + block % parts() * transform_.memory();
+    T* const window = spectra + slot * stride();
     T* const y = outputs + block % 2 * transform_.memory();
     for (const StreamWork& w : work_) {
       if (w.begin >= to) break;
+      if (w.begin + w.count * w.cost <= from) continue;
       const Index begin = items(w, from), end = items(w, to);
       if (begin >= end) continue;
       switch (w.task) {
@@ -83,7 +88,7 @@ class StreamLevel {
           Parts::turn_forward(transform_, window, begin, end);
           break;
         case StreamTask::multiply:
-          multiply(kernel, spectra, block % parts(), y, begin, end);
+          multiply(kernel, spectra, slot, y, begin, end);
           break;
         case StreamTask::turn_back:
           Parts::turn_back(transform_, y, begin, end);
@@ -97,15 +102,20 @@ class StreamLevel {
 
   /// What these partitions give to the steps from `time` on, as far as they lie in one vector.
   [[nodiscard]] const T* output(Index time, const T* outputs) const noexcept {
-    const Index block = time / steps(), in_block = time - block * steps();
+    const Index block = time >> shift_, in_block = time - (block << shift_);
     const Index point = transform_.order() == Lanes::times ? in_block / W : in_block;
     return outputs + (block + 1) % 2 * transform_.memory() + point * step + W;
   }
 
  private:
+  /// From one spectrum to the next: not a power of two, or all would want the same places in a
+  /// cache.
+  [[nodiscard]] Index stride() const noexcept { return transform_.memory() + stream_tile * step; }
+
   /// The cost of the work of so many steps of a block.
   [[nodiscard]] Index done_by(Index in_block) const noexcept {
-    return cost_ * in_block / steps();
+    const Index each = cost_ >> shift_;  // in two terms, as the whole product may be too large
+    return each * in_block + ((cost_ - (each << shift_)) * in_block >> shift_);
   }
   [[nodiscard]] static Index items(const StreamWork& w, Index cost) noexcept {
     return std::clamp<Index>((cost - w.begin) / w.cost, 0, w.count);
@@ -114,7 +124,7 @@ class StreamLevel {
   /// Overlap-save: the block before the last, then the last one, of which the outputs are right.
   void load(Index block, const T* past, Index ring, T* window, Index begin,
             Index end) const noexcept {
-    const Index blocks = ring / steps(), size = transform_.points() * W;
+    const Index blocks = ring >> shift_, size = transform_.points() * W;
     const T* const before = past + (block + blocks - 2) % blocks * size;
     const T* const last = past + (block + blocks - 1) % blocks * size;
     for (Index p = begin; p < end; ++p) {
@@ -126,15 +136,15 @@ class StreamLevel {
   /// y = Σ_p K_p X_{newest − p}, of some tiles.
   void multiply(const T* kernel, const T* spectra, Index newest, T* y, Index begin,
                 Index end) const noexcept {
-    const Index memory = transform_.memory(), count = parts();
+    const Index count = parts();
     for (Index at = begin * stream_tile * step; at < end * stream_tile * step;
          at += stream_tile * step) {
       std::array<ComplexVec<T>, stream_tile> sum;
       sum.fill({Vec<T>(T(0)), Vec<T>(T(0))});
       const T* k = kernel + at;
       const auto add = [&](Index from, Index to) {  // down to it
-        for (Index slot = from; slot > to; --slot, k += memory) {
-          const T* const x = spectra + slot * memory + at;
+        for (Index slot = from; slot > to; --slot, k += stride()) {
+          const T* const x = spectra + slot * stride() + at;
           unroll<static_cast<int>(stream_tile)>([&](auto i) {
             auto& s = sum[static_cast<std::size_t>(i())];
             s = add_times(s, ComplexVec<T>::load(k + i() * step),
@@ -150,6 +160,7 @@ class StreamLevel {
   }
 
   StreamPartition partition_;
+  int shift_;  // steps = 2^shift
   Transform transform_;
   std::vector<StreamWork> work_;
   Index cost_;

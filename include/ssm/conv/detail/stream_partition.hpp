@@ -68,8 +68,10 @@ template <class T>
   push(StreamTask::load, 0, points, Costs::load);
   for (Index l = 0; l < levels; ++l) level(StreamTask::split, l);
   if (times) push(StreamTask::turn_forward, 0, points / W, W * Costs::turn_a_lane);
+  const Index point = 2 * W * static_cast<Index>(sizeof(T));
+  const Index multiply = Costs::multiply(2 * partition.parts * points * point);
   push(StreamTask::multiply, 0, points / stream_tile,
-       stream_tile * (partition.parts * Costs::multiply + Costs::multiply_once));
+       stream_tile * (partition.parts * multiply + Costs::multiply_once));
   if (times) push(StreamTask::turn_back, 0, points / W, W * Costs::turn_a_lane);
   for (Index l = levels; l-- > 0;) level(StreamTask::join, l);
   return work;
@@ -123,11 +125,12 @@ template <class T>
     }
   }
   const Index group = head_steps<T>(order), whole = (taps + group - 1) / group * group;
+  const Index tap = order == Lanes::times ? Costs::head_in_times : Costs::head_in_lanes;
   StreamPlan plan{whole, {}};
-  Index first = count, least = whole * Costs::head;
+  Index first = count, least = whole * tap;
   if (from_shortest && count > 0) first = 0;
   for (Index i = 0; i < count && !from_shortest; ++i) {
-    const Index all = 2 * sizes[at(i)] * Costs::head + best[at(i)].cost;
+    const Index all = 2 * sizes[at(i)] * tap + best[at(i)].cost;
     if (all < least) {
       least = all;
       first = i;

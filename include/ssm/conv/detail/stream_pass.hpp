@@ -48,9 +48,10 @@ class StreamPass {
   StreamPass(Index taps, Lanes order, const StreamConvOptions& options)
       : order_(order), width_(order == Lanes::times ? 1 : W), taps_(taps) {
     const Index shortest = (std::max)(options.shortest, shortest_partition<T>(order));
-    Index longest = options.longest > 0 ? options.longest : longest_partition;
-    longest = options.shortest > 0 ? (std::max)(longest, shortest) : longest;
-    const StreamPlan plan = plan_stream_conv<T>(taps, order, shortest, longest, options.shortest > 0);
+    const Index longest =
+        (std::max)(shortest, options.longest > 0 ? options.longest : longest_partition);
+    const StreamPlan plan =
+        plan_stream_conv<T>(taps, order, shortest, longest, options.shortest > 0);
     head_ = plan.head;
     const Index group = head_steps<T>(order);
     ring_ = (taps + group - 1) / group * group;
@@ -78,8 +79,7 @@ class StreamPass {
   }
 
   /// Makes a block's kernels ready.
-  void load_kernel(const StreamConvInputs<T>& inputs, const LongConvBlock& block,
-                   T* kernel) const {
+  void load_kernel(const StreamConvInputs<T>& inputs, const LongConvBlock& block, T* kernel) const {
     const auto tap = [&](Index l, Index lane) {
       if (lane >= block.used || l >= taps_) return T(0);
       const Index c = block.channel + lane;
@@ -163,9 +163,9 @@ class StreamPass {
       const Index vector = t - t % W, first = t - vector, last = (std::min)(W, end - vector);
       T* const inputs = memory.past + vector % ring_;
       for (Index i = first; i < last; ++i, from += u.stride(0)) inputs[i] = *from;
-      const Vec<T> sum = HeadOfTimes<T>::step(kernel, head_, vector % head_, inputs, first, last,
-                                              memory.head) +
-                         tail(vector, memory.outputs);
+      const Vec<T> sum =
+          HeadOfTimes<T>::step(kernel, head_, vector % head_, inputs, first, last, memory.head) +
+          tail(vector, memory.outputs);
       std::array<T, static_cast<std::size_t>(W)> numbers;
       sum.store(numbers.data());
       for (Index i = first; i < last; ++i, to += y.stride(0))
