@@ -32,13 +32,17 @@ Tensor<double, 2> reference(const Tensor<T, 2>& kernel, const Tensor<T, 1>& D,
                             const Tensor<T, 2>& u) {
   const auto [length, channels] = u.extents();
   Tensor<double, 2> y(u.extents());
-  for (Index c = 0; c < channels; ++c)
-    for (Index t = 0; t < length; ++t) {
-      double sum = double(D(c)) * double(u(t, c));
-      for (Index l = 0; l < kernel.extent(1) && l <= t; ++l)
-        sum += double(kernel(c, l)) * double(u(t - l, c));
-      y(t, c) = sum;
+  const auto at = [](Index i) { return static_cast<std::size_t>(i); };
+  std::vector<double> x(at(length)), sum(at(length));
+  for (Index c = 0; c < channels; ++c) {
+    for (Index t = 0; t < length; ++t) x[at(t)] = double(u(t, c));
+    for (Index t = 0; t < length; ++t) sum[at(t)] = double(D(c)) * x[at(t)];
+    for (Index l = 0; l < kernel.extent(1); ++l) {
+      const double tap = double(kernel(c, l));
+      for (Index t = l; t < length; ++t) sum[at(t)] += tap * x[at(t - l)];
     }
+    for (Index t = 0; t < length; ++t) y(t, c) = sum[at(t)];
+  }
   return y;
 }
 
@@ -88,14 +92,15 @@ TEMPLATE_TEST_CASE("a stream is convolved as by the direct sum, whatever its tap
                    float, double) {
   const double epsilon = std::numeric_limits<TestType>::epsilon();
   for (const Index channels : {Index{1}, Index{3}, W<TestType> / 2 + 1, 2 * W<TestType> + 1})
-    for (const Index taps : {1, 2, 15, 64, 65, 200, 777, 2100})
+    for (const Index taps : {1, 2, 15, 64, 65, 200, 777, 1800}) {
+      const Problem<TestType> p(taps + 701, channels, taps);
+      const auto want = reference(p.kernel, p.D, p.u);
       for (const StreamConvOptions options :
            {StreamConvOptions{}, {.shortest = 1}, {.shortest = 64, .longest = 64}}) {
         CAPTURE(channels, taps, options.shortest, options.longest);
-        const Problem<TestType> p(2 * taps + 301, channels, taps);
-        const auto want = reference(p.kernel, p.D, p.u);
         CHECK(relative_error(run(p.conv(options), p.u, 64), want) <= 30 * epsilon);
       }
+    }
 }
 
 TEMPLATE_TEST_CASE("partitions of many sizes at once, the work of each in its time", "", float,
