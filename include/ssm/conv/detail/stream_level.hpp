@@ -33,7 +33,7 @@ class StreamLevel {
         shift_(std::countr_zero(static_cast<std::uint64_t>(partition.steps))),
         transform_(2 * partition.steps, order),
         work_(stream_work<T>(partition, order)),
-        cost_(cost_of(work_)) {}
+        cost_(work_.back().end) {}
 
   [[nodiscard]] Index steps() const noexcept { return partition_.steps; }
   [[nodiscard]] Index parts() const noexcept { return partition_.parts; }
@@ -74,7 +74,7 @@ class StreamLevel {
     T* const y = outputs + block % 2 * transform_.memory();
     for (const StreamWork& w : work_) {
       if (w.begin >= to) break;
-      if (w.begin + w.count * w.cost <= from) continue;
+      if (w.end <= from) continue;
       const Index begin = items(w, from), end = items(w, to);
       if (begin >= end) continue;
       switch (w.task) {

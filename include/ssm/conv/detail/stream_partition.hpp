@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "ssm/conv/detail/lane_transform.hpp"
@@ -33,7 +32,7 @@ enum class StreamTask { load, split, turn_forward, multiply, turn_back, join };
 struct StreamWork {
   StreamTask task;
   Index level, count, cost;
-  Index begin;  ///< what all items before the first one cost
+  Index begin, end;  ///< what all items before the first one cost, and with the last one
 };
 
 inline constexpr Index stream_tile = 4;  ///< points that are multiplied at once
@@ -57,8 +56,8 @@ template <class T>
   std::vector<StreamWork> work;
   Index cost = 0;
   const auto push = [&](StreamTask task, Index level, Index count, Index each) {
-    work.push_back({task, level, count, each, cost});
-    cost += count * each;
+    work.push_back({task, level, count, each, cost, cost + count * each});
+    cost = work.back().end;
   };
   const auto level = [&](StreamTask task, Index l) {
     const Index radix = radices[static_cast<std::size_t>(l)];
@@ -75,10 +74,6 @@ template <class T>
   if (times) push(StreamTask::turn_back, 0, points / W, W * Costs::turn_a_lane);
   for (Index l = levels; l-- > 0;) level(StreamTask::join, l);
   return work;
-}
-
-[[nodiscard]] inline Index cost_of(const std::vector<StreamWork>& work) noexcept {
-  return work.back().begin + work.back().count * work.back().cost;
 }
 
 /// The shortest partition that there is.
@@ -107,7 +102,7 @@ template <class T>
   // All costs are those of one point's time.
   const auto cost = [&](Index steps, Index parts) {
     const Index points = order == Lanes::times ? steps / lanes<T> : steps;
-    return cost_of(stream_work<T>({steps, parts}, order)) / points + Costs::level;
+    return stream_work<T>({steps, parts}, order).back().end / points + Costs::level;
   };
   struct Best {
     Index cost, next;
