@@ -45,8 +45,8 @@ inline namespace SSM_DETAIL_ISA {
 ///     step(room, block, state, block);              // (64, channels), in a callback
 ///
 /// The first taps are summed directly. The others lie in partitions whose sizes grow with their
-/// distance, several of each size (Gardner 1995; the sizes as in Garcia 2002; the terms are those
-/// of Wefers 2015, chapter 6). A partition begins two of its lengths from the present, so that its
+/// distance, several of each size (Gardner 1995; the sizes chosen as in Garcia 2002; the terms are
+/// those of Wefers 2015). A partition begins two of its lengths from the present, so that its
 /// transforms have as much time as it is long. They are cut into small items, of which every step
 /// does its share, on the thread that calls: no call has to do the work of many, and none waits for
 /// another thread.
