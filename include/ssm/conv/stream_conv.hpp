@@ -85,6 +85,8 @@ class StreamConv {
       kernels_ += passes_[i].kernel_size();
     }
     kernel_.resize({kernels_});
+    for (const detail::StreamPass<T>& pass : passes_)
+      scratch_.resize({(std::max)(scratch_.size(), pass.scratch_size())});
     update(inputs);
   }
 
@@ -96,7 +98,8 @@ class StreamConv {
   void update(const StreamConvInputs<T>& inputs) {
     check(inputs, channels_, taps_);
     for (const Block& block : blocks_)
-      passes_[block.pass].load_kernel(inputs, block.channels, kernel_.data() + block.kernel);
+      passes_[block.pass].load_kernel(inputs, block.channels, kernel_.data() + block.kernel,
+                                      scratch_.data());
   }
 
   [[nodiscard]] Index channels() const noexcept { return channels_; }  ///< how many there are
@@ -172,7 +175,8 @@ class StreamConv {
   std::vector<Block> blocks_;
   detail::StreamSizes all_;
   Index kernels_ = 0;
-  Tensor<T, 1> kernel_;  // of each block: the first taps, and the spectra of the others
+  Tensor<T, 1> kernel_;   // of each block: the first taps, and the spectra of the others
+  Tensor<T, 1> scratch_;  // of update
 };
 
 /// The state of a stream that begins: every input before is zero.

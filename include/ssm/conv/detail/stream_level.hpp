@@ -26,7 +26,7 @@ class StreamLevel {
  public:
   using Transform = LaneTransform<T>;
   using Parts = LaneTransformParts<T>;
-  static constexpr Index W = lanes<T>, step = Transform::step;
+  static constexpr Index W = lanes<T>, step = Transform::step, tile = stream_tile * step;
 
   StreamLevel(const StreamPartition& partition, Lanes order)
       : partition_(partition),
@@ -39,27 +39,32 @@ class StreamLevel {
   [[nodiscard]] Index parts() const noexcept { return partition_.parts; }
 
   ///@{
-  /// Numbers in memory: of the spectra of the kernel, of those of the inputs, and of the outputs.
-  [[nodiscard]] Index kernel_size() const noexcept { return parts() * stride(); }
+  /// Numbers in memory: of a transform, of the spectra of the kernel, of those of the inputs, and
+  /// of the outputs.
+  [[nodiscard]] Index transform_size() const noexcept { return transform_.memory(); }
+  [[nodiscard]] Index kernel_size() const noexcept { return parts() * transform_size(); }
   [[nodiscard]] Index spectra_size() const noexcept { return kernel_size(); }
-  [[nodiscard]] Index outputs_size() const noexcept { return 2 * transform_.memory(); }
+  [[nodiscard]] Index outputs_size() const noexcept { return 2 * transform_size(); }
   ///@}
 
   /// Writes the spectra of a kernel: tap(l, lane) is tap l of the channel in a lane (of
   /// Lanes::times there is one, 0), and 0 beyond the last.
+  /// @param spectrum scratch memory of the size of a transform
   template <class Tap>
-  void load_kernel(const Tap& tap, T* kernel) const {
+  void load_kernel(const Tap& tap, T* kernel, T* spectrum) const {
     const bool times = transform_.order() == Lanes::times;
     const T scale = T(1) / static_cast<T>(steps());
-    for (Index part = 0; part < parts(); ++part, kernel += stride()) {
+    for (Index part = 0; part < parts(); ++part) {
       const Index first = (2 + part) * steps();
       for (Index p = 0; p < transform_.points(); ++p)
         for (Index lane = 0; lane < W; ++lane) {
-          kernel[p * step + lane] =
+          spectrum[p * step + lane] =
               scale * (times ? tap(first + p * W + lane, Index{0}) : tap(first + p, lane));
-          kernel[p * step + W + lane] = T(0);
+          spectrum[p * step + W + lane] = T(0);
         }
-      transform_.forward(kernel);
+      transform_.forward(spectrum);
+      for (Index i = 0; i < transform_.points() / stream_tile; ++i)
+        std::copy_n(spectrum + i * tile, tile, kernel + (i * parts() + parts() - 1 - part) * tile);
     }
   }
 
@@ -70,8 +75,7 @@ class StreamLevel {
     const Index block = time >> shift_, in_block = time - (block << shift_);
     const Index slot = block % parts();
     const Index from = done_by(in_block), to = done_by(in_block + count);
-    T* const window = spectra + slot * stride();
-    T* const y = outputs + block % 2 * transform_.memory();
+    T* const window = outputs + block % 2 * transform_size();
     for (const StreamWork& w : work_) {
       if (w.begin >= to) break;
       if (w.end <= from) continue;
@@ -88,13 +92,13 @@ class StreamLevel {
           Parts::turn_forward(transform_, window, begin, end);
           break;
         case StreamTask::multiply:
-          multiply(kernel, spectra, slot, y, begin, end);
+          multiply(kernel, spectra, slot, window, begin, end);
           break;
         case StreamTask::turn_back:
-          Parts::turn_back(transform_, y, begin, end);
+          Parts::turn_back(transform_, window, begin, end);
           break;
         case StreamTask::join:
-          Parts::join(transform_, y, w.level, begin, end);
+          Parts::join(transform_, window, w.level, begin, end);
           break;
       }
     }
@@ -104,14 +108,10 @@ class StreamLevel {
   [[nodiscard]] const T* output(Index time, const T* outputs) const noexcept {
     const Index block = time >> shift_, in_block = time - (block << shift_);
     const Index point = transform_.order() == Lanes::times ? in_block / W : in_block;
-    return outputs + (block + 1) % 2 * transform_.memory() + point * step + W;
+    return outputs + (block + 1) % 2 * transform_size() + point * step + W;
   }
 
  private:
-  /// From one spectrum to the next: not a power of two, or all would want the same places in a
-  /// cache.
-  [[nodiscard]] Index stride() const noexcept { return transform_.memory() + stream_tile * step; }
-
   /// The cost of the work of so many steps of a block.
   [[nodiscard]] Index done_by(Index in_block) const noexcept {
     const Index each = cost_ >> shift_;  // in two terms, as the whole product may be too large
@@ -133,29 +133,30 @@ class StreamLevel {
     }
   }
 
-  /// y = Σ_p K_p X_{newest − p}, of some tiles.
-  void multiply(const T* kernel, const T* spectra, Index newest, T* y, Index begin,
+  /// Some tiles of a window's spectrum X_q go to those of the windows before it, and in their place
+  /// comes Σ_p K_p X_{q − p}. In memory, the spectra of a tile follow each other: those of the
+  /// windows in a ring, those of the kernel from the last partition to the first.
+  void multiply(const T* kernel, T* spectra, Index slot, T* window, Index begin,
                 Index end) const noexcept {
-    const Index count = parts();
-    for (Index at = begin * stream_tile * step; at < end * stream_tile * step;
-         at += stream_tile * step) {
+    const Index all = parts() * tile;
+    for (Index i = begin; i < end; ++i) {
+      T *const at = window + i * tile, *const ring = spectra + i * all,
+               *const now = ring + slot * tile;
+      std::copy_n(at, tile, now);
       std::array<ComplexVec<T>, stream_tile> sum;
       sum.fill({Vec<T>(T(0)), Vec<T>(T(0))});
-      const T* k = kernel + at;
-      const auto add = [&](Index from, Index to) {  // down to it
-        for (Index slot = from; slot > to; --slot, k += stride()) {
-          const T* const x = spectra + slot * stride() + at;
-          unroll<static_cast<int>(stream_tile)>([&](auto i) {
-            auto& s = sum[static_cast<std::size_t>(i())];
-            s = add_times(s, ComplexVec<T>::load(k + i() * step),
-                          ComplexVec<T>::load(x + i() * step));
+      const T* k = kernel + i * all;
+      const auto add = [&](const T* x, const T* last) {
+        for (; x < last; x += tile, k += tile)
+          unroll<static_cast<int>(stream_tile)>([&](auto p) {
+            auto& s = sum[static_cast<std::size_t>(p())];
+            s = add_times(s, ComplexVec<T>::load(k + p() * step),
+                          ComplexVec<T>::load(x + p() * step));
           });
-        }
       };
-      add(newest, -1);
-      add(count - 1, newest);
-      for (Index i = 0; i < stream_tile; ++i)
-        sum[static_cast<std::size_t>(i)].store(y + at + i * step);
+      add(now + tile, ring + all);  // the oldest first
+      add(ring, now + tile);
+      for (Index p = 0; p < stream_tile; ++p) sum[static_cast<std::size_t>(p)].store(at + p * step);
     }
   }
 

@@ -78,8 +78,14 @@ class StreamPass {
     return size;
   }
 
+  /// The scratch memory that load_kernel needs.
+  [[nodiscard]] Index scratch_size() const noexcept {
+    return levels_.empty() ? 0 : levels_.back().transform_size();
+  }
+
   /// Makes a block's kernels ready.
-  void load_kernel(const StreamConvInputs<T>& inputs, const LongConvBlock& block, T* kernel) const {
+  void load_kernel(const StreamConvInputs<T>& inputs, const LongConvBlock& block, T* kernel,
+                   T* scratch) const {
     const auto tap = [&](Index l, Index lane) {
       if (lane >= block.used || l >= taps_) return T(0);
       const Index c = block.channel + lane;
@@ -92,7 +98,7 @@ class StreamPass {
     for (Index l = 0; l < head_; ++l)
       for (Index lane = 0; lane < width_; ++lane) *to++ = tap(l, lane);
     for (const StreamLevel<T>& level : levels_) {
-      level.load_kernel(tap, to);
+      level.load_kernel(tap, to, scratch);
       to += level.kernel_size();
     }
   }
