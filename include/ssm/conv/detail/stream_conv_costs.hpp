@@ -20,7 +20,7 @@ struct StreamCosts {
   /// A point of a partition, input times kernel, when the spectra of its size take so many bytes.
   [[nodiscard]] static constexpr Index multiply(Index bytes) noexcept {
     constexpr Index second_level = 512 << 10, third_level = 16 << 20;
-    return bytes <= second_level ? 1000 : bytes <= third_level ? 2000 : 3000;
+    return bytes <= second_level ? 1000 : bytes <= third_level ? 1800 : 2500;
   }
 };
 
