@@ -203,7 +203,7 @@ void tensors(StreamConvState<T>& state, Visit&& visit) {
 /// FlushDenormals.
 ///
 /// Cost of a step: O(log² taps) for each channel. Any call takes about as long as another of as
-/// many steps; the longest of 64 steps took 1.2 to 1.8 times the mean (bench/README.md).
+/// many steps; the longest of 64 steps took 1.2 to 1.5 times the mean (bench/README.md).
 /// @param u (steps, channels), 0 steps or more
 /// @param state moves on
 /// @param y (steps, channels), may be the same memory as u
