@@ -21,7 +21,8 @@ inline namespace SSM_DETAIL_ISA {
 ///   y_t = Σ_l K_l u_{t−l} + D u_t,  l = 0 … taps − 1,
 ///
 /// where the initial state holds the inputs before the first one. The final state is the last
-/// taps − 1 inputs, so that a sequence can be split anywhere and a stream convolved in pieces.
+/// taps − 1 inputs, so that a sequence can be split anywhere and a stream convolved in pieces; for
+/// pieces much shorter than the taps see StreamConv.
 /// Packed sequences are convolved one by one.
 ///
 /// Cost: length · taps multiply-adds, or O((length + taps) log taps) by transforms; where

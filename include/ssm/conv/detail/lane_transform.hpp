@@ -154,6 +154,9 @@ template <class T>
 enum class Lanes { sequences, times };
 
 template <class T>
+struct LaneTransformParts;
+
+template <class T>
 class LaneTransform {
  public:
   /// The smallest 2n ≥ least that there is: n = r 2^k, with r = 1, 3 or 5, and a multiple of
@@ -281,6 +284,8 @@ class LaneTransform {
   static constexpr Index step = 2 * lanes<T>;  ///< numbers of a point
 
  private:
+  friend LaneTransformParts<T>;
+
   /// The complex number of modulus 1 whose angle is turns / of.
   struct Angle {
     Index turns, of;
