@@ -103,7 +103,7 @@ Gradients<T> backward(const Problem<T>& p, const Tensor<T, 3>& dy, const Tensor<
 TEMPLATE_TEST_CASE("the transform of a real sequence is its sum, and its inverse undoes it", "",
                    float, double) {
   RealFft<TestType> fft;
-  for (const Index n : {1, 2, 3, 4, 5, 6, 7, 8, 30, 53, 101, 106, 128, 212, 1009}) {
+  for (const Index n : {1, 2, 3, 4, 5, 6, 7, 8, 30, 47, 105, 128, 210, 1001}) {
     const auto x = Random(4).normal<TestType>(std::array{n});
     Tensor<std::complex<TestType>, 1> X({n / 2 + 1});
     Tensor<std::complex<double>, 1> want({n / 2 + 1});

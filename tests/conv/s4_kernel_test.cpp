@@ -188,7 +188,7 @@ TEMPLATE_TEST_CASE("an S4 kernel is the impulse response of its recurrence", "",
       hippo_dplr<double>(Hippo::legs, 64), hippo_dplr<double>(Hippo::legt, 16),
       hippo_dplr<double>(Hippo::fourier_diagonal, 8), random_form(3, 3), random_form(1, 1)};
   for (const auto& form : forms)
-    for (const Index length : {0, 1, 2, 3, 8, 63, 64, 101, 1000}) {
+    for (const Index length : {0, 1, 2, 3, 8, 63, 64, 99, 1000}) {
       CAPTURE(form.lambda.size(), form.P.cols(), length);
       const Problem<TestType> problem(form, 2, 0.01);
       const auto got = kernel(problem.truncated(length), length);
@@ -239,7 +239,7 @@ TEST_CASE("without truncation the kernel wraps around, by a fifth for some outpu
   Problem<double> same_step = problem;
   same_step.delta.fill(1e-3);
   const auto want = impulse_response(same_step, 1024);
-  CHECK(relative_error(kernel(same_step, 1024), want) == Approx(0.19).margin(0.1));
+  CHECK(relative_error(kernel(same_step, 1024), want) == Approx(0.19).margin(0.15));
   CHECK(relative_error(kernel(same_step.truncated(1024), 1024), want) <= 1e-11);
 }
 
@@ -335,9 +335,9 @@ TEST_CASE("the S4 kernel refuses a length that has no transform, and memory that
   CHECK_THROWS_WITH(of_length(Index{1} << 29),
                     "s4_kernel: the length of the kernel is 536870912, expected at most 536870911, "
                     "the longest transform");
-  CHECK_THROWS_WITH(of_length(268435459),
-                    "s4_kernel: the length of the kernel is 268435459, which has a prime factor "
-                    "above 50, expected at most 268435455 for such a length");
+  CHECK_THROWS_WITH(of_length(1009),
+                    "s4_kernel: the length of the kernel is 1009, which has a prime factor above "
+                    "50, expected a length of small factors, such as 1024");
   CHECK(scratch.threads.empty());
   Tensor<double, 2> K({1, 9});
   CHECK_THROWS_WITH(s4_kernel(cpu, problem.inputs(), {}, {}, scratch),

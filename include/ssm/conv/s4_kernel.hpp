@@ -81,14 +81,14 @@ inline namespace SSM_DETAIL_ISA {
 ///   K̂(ω) = 2/(1 + ω) · [r(C̃, B) − r(C̃, P) (I + r(P*, P))⁻¹ r(P*, B)],
 ///   r(X, Y) = Σ_n X_n Y_n/(z − Λ_n) over every mode and its conjugate,  K̂(−1) = (Δ/2) Σ_n C̃_n B_n.
 ///
-/// Everything is computed in double, whatever T is.
+/// Everything is computed in double, whatever T is. The response of dplr_scan to an impulse is the
+/// same kernel from C itself, at less cost and for any L.
 ///
 /// Cost: for each channel about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of length
 /// L. The bits are the same for every number of threads. Allocates while the scratch grows.
 /// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
 /// DomainError
-///   for an L above longest_fft, and for an L with a prime factor above 50 that is above half of
-///   longest_fft
+///   for an L above longest_fft, and for one with a prime factor above 50 (see good_fft_size)
 template <class T>
 void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4KernelOptions&,
                const S4KernelOutputs<T>& outputs, S4KernelScratch<T>& scratch) {
