@@ -12,6 +12,8 @@
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
+namespace s4_state_test {
+
 using namespace ssm;
 using ssm::test::Random;
 using ssm::test::relative_error;
@@ -227,3 +229,5 @@ TEST_CASE("s4_pass_state names the argument that does not fit, and memory that i
       s4_pass_state_backward(cpu, {in.model(), in.u, in.state}, {9}, {y}, {{{}, in.P}}, scratch),
       "s4_pass_state_backward: gradient of P is in the memory of P, expected memory of its own");
 }
+
+}  // namespace s4_state_test

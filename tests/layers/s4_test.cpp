@@ -15,6 +15,8 @@
 #include "support/random.hpp"
 #include "support/s4_recurrence.hpp"
 
+namespace s4_test {
+
 using namespace ssm;
 using test::Random;
 
@@ -414,3 +416,5 @@ TEST_CASE("an S4 layer refuses what it cannot do by name") {
   CHECK_THROWS_AS(S4<double>({.width = 1, .rank = 17}), DomainError);
   CHECK_THROWS_AS(S4<double>({.width = 1, .length = 0}), DomainError);
 }
+
+}  // namespace s4_test
