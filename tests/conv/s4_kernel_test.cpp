@@ -14,6 +14,8 @@
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
+namespace s4_kernel_test {
+
 using namespace ssm;
 using ssm::test::Random;
 using ssm::test::relative_error;
@@ -346,3 +348,5 @@ TEST_CASE("the S4 kernel refuses a length that has no transform, and memory that
                     "s4_kernel_backward: gradient of lambda is in the memory of lambda, expected "
                     "memory of its own");
 }
+
+}  // namespace s4_kernel_test

@@ -16,6 +16,8 @@
 #include "support/precision.hpp"
 #include "support/random.hpp"
 
+namespace s4d_kernel_test {
+
 using namespace ssm;
 using namespace ssm::test::diagonal;
 using ssm::test::Random;
@@ -296,3 +298,5 @@ TEST_CASE("the gradients of the diagonal kernels and of a state passed on hold i
       CHECK(error < 8 * static_cast<double>(std::numeric_limits<float>::epsilon()));
     }
 }
+
+}  // namespace s4d_kernel_test

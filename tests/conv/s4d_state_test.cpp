@@ -12,6 +12,8 @@
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
+namespace s4d_state_test {
+
 using namespace ssm;
 using namespace ssm::test::diagonal;
 using ssm::test::Random;
@@ -152,3 +154,5 @@ TEST_CASE("the states of packed sequences, either way in time, are passed on as 
     CHECK(relative_error(got.delta, want.delta) <= 1e-14);
   }
 }
+
+}  // namespace s4d_state_test

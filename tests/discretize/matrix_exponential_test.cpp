@@ -9,6 +9,8 @@
 #include "support/count_allocations.hpp"
 #include "support/random.hpp"
 
+namespace matrix_exponential_test {
+
 using namespace ssm;
 using Eigen::Matrix2d;
 using Eigen::Matrix3d;
@@ -175,3 +177,5 @@ TEST_CASE("a fixed size does not allocate, and a matrix that is not square is re
   CHECK_THROWS_WITH(matrix_exponential(MatrixXd(2, 3)),
                     "matrix_exponential: A is (2, 3), expected a square matrix");
 }
+
+}  // namespace matrix_exponential_test

@@ -1,4 +1,4 @@
-#define EIGEN_RUNTIME_NO_MALLOC  // this test has no precompiled header
+#define EIGEN_RUNTIME_NO_MALLOC  // as in the precompiled header
 #include "ssm/estimate/observer.hpp"
 
 #include <cmath>

@@ -14,6 +14,8 @@
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
+namespace checkpoint_test {
+
 using ssm::FileError;
 using ssm::Index;
 using ssm::Json;
@@ -377,3 +379,5 @@ TEST_CASE("a model that is not there is refused by its path") {
   CHECK_THAT(complaint(directory / "nowhere"), contains("nowhere: no such file"));
   CHECK_THAT(complaint(directory.path()), contains("model.safetensors: no such file"));
 }
+
+}  // namespace checkpoint_test

@@ -9,6 +9,8 @@
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
+namespace json_test {
+
 using ssm::FileError;
 using ssm::Json;
 using ssm::test::contains;
@@ -176,3 +178,5 @@ TEST_CASE("depth and length are bounded") {
   CHECK_THAT(complaint(std::string(1'000'000, '[')), contains("64 levels"));
   CHECK_THAT(complaint(std::string(2'000'000, ' ')), contains("at most 1048576"));
 }
+
+}  // namespace json_test

@@ -21,6 +21,8 @@
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
+namespace save_load_test {
+
 namespace elsewhere {  // a user's own layer, in a user's own namespace
 
 struct ToyConfig {
@@ -338,3 +340,5 @@ TEST_CASE(
   CHECK(loaded + refused == 2000);
   CHECK(refused > 1000);
 }
+
+}  // namespace save_load_test

@@ -14,6 +14,8 @@
 #include "support/layer_laws.hpp"
 #include "support/random.hpp"
 
+namespace blocks_test {
+
 using namespace ssm;
 using test::Random;
 
@@ -173,3 +175,5 @@ TEST_CASE("a sequence is reset, and chosen ones are gathered, by themselves") {
   CHECK_THROWS_AS(reset_sequence(state, 3), DomainError);
   CHECK_THROWS_AS(gather_sequences(state, {-1}), DomainError);
 }
+
+}  // namespace blocks_test

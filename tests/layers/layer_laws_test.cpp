@@ -2,6 +2,8 @@
 
 #include "ssm/layers/step_by_forward.hpp"
 
+namespace layer_laws_test {
+
 using namespace ssm;
 
 namespace {
@@ -136,3 +138,5 @@ TEST_CASE("a layer of one multiply-add keeps the laws of layers, with a step by 
   test::check_layer_laws(draw<double>(), {.rates = false});
   test::check_precision(draw<float>(), draw<double>(), {.rates = false});
 }
+
+}  // namespace layer_laws_test

@@ -21,6 +21,8 @@
 #include "support/random.hpp"
 #include "support/temp_directory.hpp"
 
+namespace newcomer_test {
+
 using mine::Leaky;
 using ssm::Index;
 using ssm::Tensor;
@@ -111,3 +113,5 @@ TEST_CASE("a streamer runs it, sample by sample or in blocks") {
   by_block.reset();
   CHECK(by_block(1.0f) == y[0]);
 }
+
+}  // namespace newcomer_test

@@ -15,6 +15,8 @@
 #include "support/random.hpp"
 #include "support/s4_recurrence.hpp"
 
+namespace s4_test {
+
 using namespace ssm;
 using test::Random;
 
@@ -283,3 +285,5 @@ TEST_CASE("an S4 layer refuses what it cannot do by name") {
   CHECK_THROWS_AS(S4<double>({.width = 1, .state = 5}), DomainError);
   CHECK_THROWS_AS(S4<double>({.width = 1, .rank = -1}), DomainError);
 }
+
+}  // namespace s4_test

@@ -14,6 +14,8 @@
 #include "support/layer_laws.hpp"
 #include "support/random.hpp"
 
+namespace s4d_test {
+
 using namespace ssm;
 using test::Random;
 
@@ -333,3 +335,5 @@ TEST_CASE("DSS refuses a state that has no length, other methods, and modes that
   layer.log_decay.fill(-1e4);  // a decay that underflows to 0
   CHECK_THROWS_AS(run<double>(layer, x, nullptr), DomainError);
 }
+
+}  // namespace s4d_test

@@ -10,6 +10,8 @@
 #include "support/layer_laws.hpp"
 #include "support/random.hpp"
 
+namespace s5_test {
+
 using namespace ssm;
 using test::Random;
 
@@ -195,3 +197,5 @@ TEST_CASE("a bidirectional S5 is one layer forward and one from the end") {
       CHECK(test::same_bits(y, at(layer, reversed, 3)));
     }
 }
+
+}  // namespace s5_test

@@ -13,6 +13,8 @@
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
+namespace diagonal_recurrence_test {
+
 using ssm::cpu;
 using ssm::Discretization;
 using ssm::Index;
@@ -219,3 +221,5 @@ TEST_CASE("the diagonal recurrence refuses shapes that do not fit, by name") {
   c.steps.resize({2, 4, 2});
   CHECK_THROWS_AS(c.run_varying(Discretization::bilinear), ssm::ShapeError);
 }
+
+}  // namespace diagonal_recurrence_test

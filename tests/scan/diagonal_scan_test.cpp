@@ -13,6 +13,8 @@
 #include "support/finite_difference.hpp"
 #include "support/random.hpp"
 
+namespace diagonal_scan_test {
+
 using ssm::cpu;
 using ssm::Discretization;
 using ssm::Index;
@@ -444,3 +446,5 @@ TEST_CASE("gradients of the diagonal scan in the memory of those they come from 
   CHECK(same_bits(c.dfinal, apart.dinitial));
   CHECK(same_bits(c.dlambda, apart.dlambda));
 }
+
+}  // namespace diagonal_scan_test

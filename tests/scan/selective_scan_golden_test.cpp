@@ -13,6 +13,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace selective_scan_golden_test {
+
 /// The selective scan against its published Python function; golden/make_selective_scan.py says
 /// what the file holds.
 
@@ -267,3 +269,5 @@ TEMPLATE_TEST_CASE("steps of the selective scan equal the published function", "
     CHECK(test::relative_error(state, golden.final_state) <= golden.tolerance);
   }
 }
+
+}  // namespace selective_scan_golden_test

@@ -9,6 +9,8 @@
 #include "support/contains.hpp"
 #include "support/selective_case.hpp"
 
+namespace selective_scan_misuse_test {
+
 using ssm::cpu;
 using ssm::Hold;
 using ssm::Index;
@@ -238,3 +240,5 @@ TEST_CASE("backward refuses offsets other than those of forward") {
                                                c.gradients(), c.scratch),
                   ssm::ShapeError);
 }
+
+}  // namespace selective_scan_misuse_test

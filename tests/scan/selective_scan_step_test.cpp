@@ -10,6 +10,8 @@
 #include "support/last_words.hpp"
 #include "support/selective_case.hpp"
 
+namespace selective_scan_step_test {
+
 using ssm::Hold;
 using ssm::Index;
 using ssm::Tensor;
@@ -228,3 +230,5 @@ TEST_CASE("a step that would write over what it has yet to read ends the program
             })
             .empty());
 }
+
+}  // namespace selective_scan_step_test

@@ -11,6 +11,8 @@
 #include "support/random.hpp"
 #include "support/selective_case.hpp"
 
+namespace selective_scan_test {
+
 using ssm::cpu;
 using ssm::Hold;
 using ssm::Index;
@@ -291,3 +293,5 @@ TEST_CASE("training needs at most 2.2 times the memory of inputs, outputs and gr
                      c.scratch.partials.size() + c.scratch.tiles.size();
   CHECK(static_cast<double>(given + held) <= 2.2 * static_cast<double>(given));
 }
+
+}  // namespace selective_scan_test

@@ -1,5 +1,7 @@
 #pragma once
 
+#define EIGEN_RUNTIME_NO_MALLOC  // Eigen can be forbidden to allocate
+
 #include <Eigen/Dense>
 #include <algorithm>
 #include <array>

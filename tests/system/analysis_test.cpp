@@ -13,6 +13,8 @@
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
+namespace analysis_test {
+
 using namespace ssm;
 using Complex = std::complex<double>;
 using Eigen::MatrixXcd;
@@ -234,3 +236,5 @@ TEST_CASE("a float system comes out in float") {
   CHECK(std::abs(FrequencyResponse(integrator)(omega)(0) * omega / 2.0f +
                  std::complex<float>(omega / 4, 1)) <= 4e-7f);
 }
+
+}  // namespace analysis_test

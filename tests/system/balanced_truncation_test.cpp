@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
+namespace balanced_truncation_test {
+
 using namespace ssm;
 using Eigen::Matrix2d;
 using Eigen::MatrixXd;
@@ -135,3 +137,5 @@ TEST_CASE("truncation keeps the sizes of inputs and outputs, the scalar and the 
   static_assert(std::is_same_v<decltype(less), const DiscreteStateSpace<float, Dynamic, 1, 1>>);
   CHECK(less.delta() == 0.5f);
 }
+
+}  // namespace balanced_truncation_test

@@ -14,6 +14,8 @@
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
+namespace design_test {
+
 using namespace ssm;
 using Eigen::Matrix2d;
 using Eigen::MatrixXd;
@@ -227,3 +229,5 @@ TEST_CASE("a linear system is its own linearization, whatever its shape") {
   CHECK_THROWS_WITH(linearize(wrong, VectorXd(2), VectorXd(1)),
                     "linearize: the Jacobian of f is (1, 2), expected (2, 2)");
 }
+
+}  // namespace design_test

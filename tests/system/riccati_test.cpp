@@ -11,6 +11,8 @@
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
+namespace riccati_test {
+
 using namespace ssm;
 using Eigen::Matrix2d;
 using Eigen::MatrixXd;
@@ -395,3 +397,5 @@ TEST_CASE("Riccati equations without a stabilizing solution are refused") {
   CHECK_THROWS_AS(riccati(Matrix2d::Constant(std::nan("")), Vector2d(0, 1), I, R), DomainError);
   CHECK_THROWS_AS(riccati(I, Vector2d(0, 1), Matrix2d::Constant(std::nan("")), R), DomainError);
 }
+
+}  // namespace riccati_test

@@ -12,6 +12,8 @@
 #include "support/contains.hpp"
 #include "support/random.hpp"
 
+namespace transfer_function_test {
+
 using namespace ssm;
 using Complex = std::complex<double>;
 using Eigen::MatrixXcd;
@@ -308,3 +310,5 @@ TEST_CASE("systems that do not fit, loops without an answer and improper ratios 
   CHECK_THROWS_AS(state_space(ZerosPolesGain<double>{VectorXcd::Zero(1), VectorXcd(0), 1}),
                   ShapeError);
 }
+
+}  // namespace transfer_function_test
