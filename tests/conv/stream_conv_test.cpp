@@ -21,6 +21,8 @@ using ssm::test::Random;
 using ssm::test::relative_error;
 using ssm::test::same_bits;
 
+namespace stream_conv_test {
+
 namespace {
 
 template <class T>
@@ -451,3 +453,5 @@ TEST_CASE("no step and no channel are convolved as well") {
   step(nobody, u, silence, u);
   CHECK(silence.steps(0) == 3);
 }
+
+}  // namespace stream_conv_test

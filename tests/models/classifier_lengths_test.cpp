@@ -27,6 +27,8 @@
 using namespace ssm;
 using test::Random;
 
+namespace classifier_lengths_test {
+
 namespace {
 
 template <class Mixer>
@@ -247,3 +249,5 @@ TEST_CASE("the linear baseline takes shorter sequences for what their first inpu
   options.sequences.offsets = longer;
   CHECK_THROWS_AS(forward(cpu, model, u, logits, options, scratch), ShapeError);
 }
+
+}  // namespace classifier_lengths_test
