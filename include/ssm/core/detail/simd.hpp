@@ -481,5 +481,32 @@ template <class T, int Count = static_cast<int>(lanes<T>)>
   }
 }
 
+/// One exchange of `transpose`: with Upper false the lanes of `a` and `b` whose bit `Bit` is 0,
+/// else those whose bit is 1, those of `a` in the lanes without the bit.
+template <int Bit, bool Upper, class T, int... Lane>
+[[nodiscard]] Vec<T> exchange_lanes(Vec<T> a, Vec<T> b,
+                                    std::integer_sequence<int, Lane...>) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  constexpr int from = Upper ? Bit : 0;
+  return shuffle<((Lane & Bit) == 0 ? Lane + from : W + Lane - Bit + from)...>(a, b);
+}
+
+/// Lane j of x[i] becomes lane i of x[j], for lanes<T> vectors.
+template <int Bit = 1, class T>
+void transpose(Vec<T>* x) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  constexpr auto all = std::make_integer_sequence<int, W>{};
+  if constexpr (Bit < W) {
+    unroll<W>([&](auto i) __attribute__((always_inline)) {
+      if constexpr ((i & Bit) == 0) {
+        const Vec<T> a = x[i], b = x[i + Bit];
+        x[i] = exchange_lanes<Bit, false>(a, b, all);
+        x[i + Bit] = exchange_lanes<Bit, true>(a, b, all);
+      }
+    });
+    transpose<2 * Bit>(x);
+  }
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

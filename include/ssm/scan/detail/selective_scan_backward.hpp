@@ -1,0 +1,253 @@
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/scan/detail/selective_scan_blocks.hpp"
+#include "ssm/scan/selective_scan_reference.hpp"
+
+namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// The gradients of the selective scan as vector code, from the states that forward kept.
+template <class K>
+class SelectiveBackward : SelectiveBlocks<K> {
+  using Base = SelectiveBlocks<K>;
+  using Base::W, Base::parts, Base::in_, Base::options_, Base::sizes_, Base::blocks_,
+      Base::blocks_per_group_, Base::block_states_;
+  using typename Base::BlockInputs;
+  using typename Base::T;
+  static constexpr int largest = vector_registers == 32 ? 8 : 4;  // states in registers
+  using OutputGradients = SelectiveScanOutputGradients<T, K>;
+  using InputGradients = SelectiveScanInputGradients<T, K>;
+
+ public:
+  SelectiveBackward(const SelectiveScanInputs<T, K>& in, const SelectiveScanOptions& options,
+                    const SelectiveSizes& sizes)
+      : Base(in, options, sizes) {}
+
+  void run(const Cpu& all_threads, const OutputGradients& dout, const InputGradients& din,
+           SelectiveScanScratch<T, K>& scratch) const {
+    Base::pack_rates(scratch);
+    // Enough tasks for many cores, and at least four blocks to share the sums over lanes.
+    const Index wanted =
+        (std::min)((std::max<Index>)(1, 64 / (std::max<Index>)(1, sizes_.sequences)),
+                   (std::max<Index>)(1, blocks_ / 4));
+    const ChannelPanels panels(sizes_, W, wanted);
+    const Index tasks = sizes_.sequences * panels.count(sizes_);
+    const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
+    const Index thread_scratch =
+        2 * tile_steps * block_states_ + 2 * panel_blocks * (block_states_ + W);
+    const Cpu backend = Base::threads_worth(all_threads, 3);
+    const Index runs = (std::min<Index>)(backend.thread_count(), tasks);
+    const Index lane_sums = 2 * panels.count(sizes_) * sizes_.batch * sizes_.length * sizes_.state;
+    const Index sums_each = sizes_.state * parts + 2;
+    scratch.states.resize({(runs * thread_scratch + parts - 1) / parts});
+    scratch.partials.resize(
+        {lane_sums + (sizes_.sequences * sizes_.channels * sums_each + parts - 1) / parts});
+    T* const channel_sums = parts_of(scratch.partials.data() + lane_sums);
+
+    parallel_for(backend, runs, [&](Index run) {
+      for (Index task = tasks * run / runs; task < tasks * (run + 1) / runs; ++task) {
+        const Index panel = task / sizes_.sequences;
+        backward_panel(task % sizes_.sequences, panel, panels, dout, din, scratch,
+                       parts_of(scratch.states.data()) + run * thread_scratch, panel_blocks,
+                       channel_sums);
+      }
+    });
+    sum_panels(backend, scratch.partials.data(), panels, sizes_, din);
+    sum_sequences(backend, channel_sums, sums_each, din);
+  }
+
+ private:
+  /// Everything that one sequence sends back through one panel of channels.
+  void backward_panel(Index sequence, Index panel, const ChannelPanels& panels,
+                      const OutputGradients& dout, const InputGradients& din,
+                      SelectiveScanScratch<T, K>& scratch, T* room, Index panel_blocks,
+                      T* channel_sums) const noexcept {
+    const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
+    const Index first_block =
+        panels.group(panel) * blocks_per_group_ +
+        (panels.begin(panel) - panels.group(panel) * panels.group_channels) / W;
+    const Index blocks = (panels.end(panel) - panels.begin(panel) + W - 1) / W;
+    T* dB = room;  // (step, state, parts, lanes)
+    T* dC = dB + tile_steps * block_states_;
+    T* g = dC + tile_steps * block_states_;  // (block, state, parts, lanes)
+    T* dA = g + panel_blocks * block_states_;
+    T* dD = dA + panel_blocks * block_states_;  // (block, lanes)
+    T* dbias = dD + panel_blocks * W;
+    std::fill(dA, dbias + panel_blocks * W, T(0));
+    for (Index b = 0; b < blocks; ++b)
+      Base::load_states(dout.final_state, sequence, Base::block(first_block + b),
+                        g + b * block_states_);
+
+    ScanTile<T> tile;
+    const Index tiles = (span.length() + tile_steps - 1) / tile_steps;
+    for (Index k = tiles - 1; k >= 0; --k) {
+      const Index begin = k * tile_steps;
+      const Index steps = (std::min)(tile_steps, span.length() - begin);
+      std::fill(dB, g, T(0));
+      for (Index b = 0; b < blocks; ++b) {
+        const ChannelBlock at = Base::block(first_block + b);
+        const BlockGradients gradients{
+            Base::rows(dout.y, span, at.first).from(begin),
+            Base::rows(din.u, span, at.first).from(begin),
+            Base::rows(din.delta, span, at.first).from(begin),
+            Base::rows(din.z, span, at.first).from(begin),
+            {g + b * block_states_, dA + b * block_states_, dB, dC, block_states_},
+            dD + b * W,
+            dbias + b * W};
+        const BlockInputs inputs = Base::block_inputs(first_block + b, span, begin, scratch);
+        const T* x = parts_of(scratch.kept.data()) +
+                     ((Base::first_tile(sequence) + k) * blocks_ + first_block + b) * block_states_;
+        if (at.count == W)
+          backward_tile(std::integral_constant<Index, W>{}, inputs, gradients, x, steps, tile);
+        else
+          backward_tile(at.count, inputs, gradients, x, steps, tile);
+      }
+      store_lane_sums(dB, dC, panel, span, begin, steps, parts_of(scratch.partials.data()));
+    }
+
+    const Index rows = sizes_.state * parts;
+    for (Index b = 0; b < blocks; ++b) {
+      const ChannelBlock at = Base::block(first_block + b);
+      Base::store_states(din.initial_state, sequence, at, g + b * block_states_);
+      for (Index lane = 0; lane < at.count; ++lane) {
+        T* sums = channel_sums + (sequence * sizes_.channels + at.first + lane) * (rows + 2);
+        for (Index n = 0; n < rows; ++n) sums[n] = dA[b * block_states_ + n * W + lane];
+        sums[rows] = dD[b * W + lane];
+        sums[rows + 1] = dbias[b * W + lane];
+      }
+    }
+  }
+
+  /// Where a block's gradients of one tile come from and go to; those of a chunk, dD and dbias
+  /// accumulate.
+  struct BlockGradients {
+    Rows<const T> y;
+    Rows<T> u, delta, z;
+    ChunkGradients<T> states;
+    T *dD, *dbias;
+  };
+
+  template <class Count>
+  void backward_tile(Count count, const BlockInputs& in, const BlockGradients& gradients,
+                     const T* x, Index steps, ScanTile<T>& tile) const noexcept {
+    const Vec<T> zero(T(0));
+    for (Index s = 0; s < steps; ++s) {
+      // The tile that comes next, one tile back in time.
+      prefetch(in.delta.at(s), -tile_steps * in.delta.stride);
+      prefetch(in.u.at(s), -tile_steps * in.u.stride);
+      prefetch(gradients.y.at(s), -tile_steps * gradients.y.stride);
+      const Vec<T> delta = Base::step_size(in, s, count);
+      const Vec<T> u = Vec<T>::load(in.u.at(s), count);
+      Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);
+      if (in.z) {
+        const Vec<T> z = Vec<T>::load(in.z.at(s), count);
+        dy = dy * z * sigmoid(z);
+      }
+      delta.store(tile.delta + s * W);
+      (Base::is_exact() ? u : delta * u).store(tile.input + s * W);
+      (in.D * u).store(tile.y + s * W);
+      dy.store(tile.dy + s * W);
+      zero.store(tile.dinput + s * W);
+      zero.store(tile.ddelta + s * W);
+    }
+    Base::is_exact() ? backward_states<true>(in, gradients.states, x, steps, tile)
+                     : backward_states<false>(in, gradients.states, x, steps, tile);
+    store_tile_gradients(count, in, gradients, steps, tile);
+  }
+
+  template <bool Exact>
+  void backward_states(const BlockInputs& in, const ChunkGradients<T>& to, const T* x, Index steps,
+                       ScanTile<T>& tile) const noexcept {
+    constexpr bool plain = parts == 1 && !Exact;
+    constexpr int chunk_states = plain ? largest : 4;
+    for_state_chunks<chunk_states, plain ? 2 : 4>(0, sizes_.state, [&](auto chunk, Index n) {
+      const Index at = n * parts * W;
+      const ChunkGradients<T> here{to.g + at, to.dA + at, to.dB + at, to.dC + at, to.stride};
+      const auto scan = [&](auto gated) {
+        scan_states_backward<K, Exact, chunk, gated>(steps, tile, in.chunk(n), x + at, here);
+      };
+      if constexpr (plain)
+        in.z ? scan(std::true_type{}) : scan(std::false_type{});
+      else
+        scan(std::true_type{});  // y costs little beside the rest
+    });
+  }
+
+  /// Turns a tile's sums over states into the gradients of u, delta, z, D and delta_bias.
+  template <class Count>
+  void store_tile_gradients(Count count, const BlockInputs& in, const BlockGradients& gradients,
+                            Index steps, const ScanTile<T>& tile) const noexcept {
+    Vec<T> D_sum = Vec<T>::load(gradients.dD);
+    Vec<T> bias_sum = Vec<T>::load(gradients.dbias);
+    for (Index s = 0; s < steps; ++s) {
+      const Vec<T> u = Vec<T>::load(in.u.at(s), count);
+      const Vec<T> dy = Vec<T>::load(tile.dy + s * W);
+      const Vec<T> dinput = Vec<T>::load(tile.dinput + s * W);
+      Vec<T> ddelta = Vec<T>::load(tile.ddelta + s * W);
+      Vec<T> du = dinput;
+      if (!Base::is_exact()) {  // input is Δ u
+        ddelta = fma(dinput, u, ddelta);
+        du = dinput * Vec<T>::load(tile.delta + s * W);
+      }
+      if (options_.softplus)
+        ddelta = ddelta * sigmoid(Vec<T>::load(in.delta.at(s), count) + in.bias);
+      if (gradients.delta) ddelta.store(gradients.delta.at(s), count);
+      if (gradients.u) fma(in.D, dy, du).store(gradients.u.at(s), count);
+      if (gradients.z) {
+        const Vec<T> z = Vec<T>::load(in.z.at(s), count);
+        const Vec<T> slope = sigmoid(z) * fma(z, sigmoid(-z), Vec<T>(T(1)));
+        const Vec<T> dy_gated = Vec<T>::load(gradients.y.at(s), count);
+        (dy_gated * Vec<T>::load(tile.y + s * W) * slope).store(gradients.z.at(s), count);
+      }
+      D_sum = fma(dy, u, D_sum);
+      bias_sum = bias_sum + ddelta;
+    }
+    D_sum.store(gradients.dD);
+    bias_sum.store(gradients.dbias);
+  }
+
+  /// Sums a tile's shares of the gradients of B and C over lanes, into the panel's rows.
+  void store_lane_sums(const T* dB, const T* dC, Index panel, const SequenceSpan& span, Index begin,
+                       Index steps, T* partials) const noexcept {
+    const Index rows = sizes_.state * parts;
+    const Index total = sizes_.batch * sizes_.length;
+    const auto store = [&](const T* lanes_of, Index which) {
+      for (Index s = 0; s < steps; ++s) {
+        const Index t = span.step(begin + s, in_.sequences.reversed);
+        T* row = partials + ((2 * panel + which) * total + span.row * sizes_.length + t) * rows;
+        const T* x = lanes_of + s * block_states_;
+        Index n = 0;
+        for (; n + W <= rows; n += W) transposed_sum<T>(x + n * W).store(row + n);
+        for (; n < rows; ++n) row[n] = sum(Vec<T>::load(x + n * W));
+      }
+    };
+    store(dB, 0);
+    store(dC, 1);
+  }
+
+  /// Sums what each sequence sent to A, D and delta_bias: (sequence, channel, {A…, D, bias}).
+  void sum_sequences(const Cpu& backend, const T* channel_sums, Index sums_each,
+                     const InputGradients& din) const {
+    parallel_for(backend, sizes_.channels, [&](Index c) {
+      const auto total = [&](Index i) {
+        T sum = 0;
+        for (Index s = 0; s < sizes_.sequences; ++s)
+          sum += channel_sums[(s * sizes_.channels + c) * sums_each + i];
+        return sum;
+      };
+      const Index rows = sizes_.state * parts;
+      if (din.A)
+        for (Index i = 0; i < rows; ++i) parts_of(&din.A(c, i / parts))[i % parts] = total(i);
+      if (din.D) din.D(c) = total(rows);
+      if (din.delta_bias) din.delta_bias(c) = total(rows + 1);
+    });
+  }
+};
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm::detail
