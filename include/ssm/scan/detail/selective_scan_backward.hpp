@@ -19,7 +19,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
       Base::blocks_per_group_, Base::block_states_;
   using typename Base::BlockInputs;
   using typename Base::T;
-  static constexpr int largest = vector_registers == 32 ? 8 : 4;  // states in registers
+  static constexpr int largest = 4;  // states in registers, beside their gradients and those of A
   using OutputGradients = SelectiveScanOutputGradients<T, K>;
   using InputGradients = SelectiveScanInputGradients<T, K>;
 
@@ -31,10 +31,10 @@ class SelectiveBackward : SelectiveBlocks<K> {
   void run(const Cpu& all_threads, const OutputGradients& dout, const InputGradients& din,
            SelectiveScanScratch<T, K>& scratch) const {
     Base::pack_rates(scratch);
-    // Enough tasks for many cores, and at least four blocks to share the sums over lanes.
+    // Enough tasks for many cores, and at least eight blocks to share the sums over lanes.
     const Index wanted =
         (std::min)((std::max<Index>)(1, 64 / (std::max<Index>)(1, sizes_.sequences)),
-                   (std::max<Index>)(1, blocks_ / 4));
+                   (std::max<Index>)(1, blocks_ / 8));
     const ChannelPanels panels(sizes_, W, wanted);
     const Index tasks = sizes_.sequences * panels.count(sizes_);
     const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
@@ -136,11 +136,15 @@ class SelectiveBackward : SelectiveBlocks<K> {
   void backward_tile(Count count, const BlockInputs& in, const BlockGradients& gradients,
                      const T* x, Index steps, ScanTile<T>& tile) const noexcept {
     const Vec<T> zero(T(0));
+    for (Index n = 0; n < block_states_; n += W) prefetch(x + n, -blocks_ * block_states_);
     for (Index s = 0; s < steps; ++s) {
       // The tile that comes next, one tile back in time.
       prefetch(in.delta.at(s), -tile_steps * in.delta.stride);
       prefetch(in.u.at(s), -tile_steps * in.u.stride);
       prefetch(gradients.y.at(s), -tile_steps * gradients.y.stride);
+      // Lines that are about to be written.
+      if (gradients.u) __builtin_prefetch(gradients.u.at(s), 1);
+      if (gradients.delta) __builtin_prefetch(gradients.delta.at(s), 1);
       const Vec<T> delta = Base::step_size(in, s, count);
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
       Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);

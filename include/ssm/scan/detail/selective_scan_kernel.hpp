@@ -107,8 +107,8 @@ struct ChunkGradients {
 
 /// The same tile backward. x is the state before the tile. With Gated, y is computed as well.
 template <class K, bool Exact, int States, bool Gated, class T = Real<K>>
-void scan_states_backward(Index steps, ScanTile<T>& tile, const ScanChunk<K>& chunk, const T* x,
-                          const ChunkGradients<T>& to) noexcept {
+void scan_states_backward(Index steps, ScanTile<T>& tile, ScanChunk<K> chunk, const T* x,
+                          ChunkGradients<T> to) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   using State = StateVec<K>;
   alignas(64) T decays[tile_steps * States * W];

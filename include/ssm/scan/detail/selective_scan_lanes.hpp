@@ -144,6 +144,14 @@ struct OutputSum {
   Vec<T> start_;  // of a complex sum, which is doubled without it
 };
 
+template <class T, std::size_t Count>
+[[nodiscard]] constexpr std::array<T, Count - 1> without_first(const std::array<T, Count>& c) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array<T, Count - 1>{c[I + 1]...};
+  }
+  (std::make_index_sequence<Count - 1>{});
+}
+
 template <class T>
 struct HalfTurn;
 /// sin(πf)/f, relative, and cos(πf), absolute, on |f| ≤ 1/2, as polynomials in f²: 5.3e-9, 5.3e-8.
@@ -171,22 +179,29 @@ struct HalfTurn<double> {
                                                 4.150750229674916e-06};
 };
 
-/// sin θ, cos θ and 1 − cos θ, which keeps its digits as θ → 0, from half of the angle: with no
-/// quadrants, and right for any number of turns. The angle is a b turns, whose product is exact
-/// where the machine multiplies and adds in one rounding.
+/// a where n, an integer of at most 22 bits in float and 51 in double, is even, and −a where it is
+/// odd.
+template <class T>
+[[nodiscard]] Vec<T> times_sign(Vec<T> a, Vec<T> n) noexcept {
+  using Bits = typename Vec<T>::NativeBits;
+  constexpr bool single = std::is_same_v<T, float>;
+  const Vec<T> lowest_bit = n + Vec<T>(single ? T(0x1.8p23) : T(0x1.8p52));
+  const Bits sign = reinterpret_cast<Bits>(lowest_bit.v) << (single ? 31 : 63);
+  return Vec<T>(reinterpret_cast<typename Vec<T>::Native>(reinterpret_cast<Bits>(a.v) ^ sign));
+}
+
+/// An angle of x half turns, as n half turns and a rest of at most half of one:
+/// sin πx = (−1)ⁿ sine and cos πx = (−1)ⁿ (1 + cosine_less_one), whose digits stay as x → 0.
 template <class T>
 struct Angle {
-  Vec<T> sine, cosine, versine;
+  Vec<T> n, sine, cosine_less_one, cosine;
 
-  Angle(Vec<T> a, Vec<T> b) noexcept {
-    const Vec<T> turns = nearest(a * b);
-    const Vec<T> f = fma(a, b, -turns);  // |f| ≤ 1/2
+  explicit Angle(Vec<T> x) noexcept : n(nearest(x)) {
+    const Vec<T> f = x - n;
     const Vec<T> square = f * f;
-    const Vec<T> s = f * polynomial(square, HalfTurn<T>::sine);
-    const Vec<T> twice = s + s;
-    sine = twice * polynomial(square, HalfTurn<T>::cosine);
-    versine = twice * s;
-    cosine = fma(-twice, s, Vec<T>(T(1)));
+    sine = f * polynomial(square, HalfTurn<T>::sine);
+    cosine_less_one = square * polynomial(square, without_first(HalfTurn<T>::cosine));
+    cosine = polynomial(square, HalfTurn<T>::cosine);
   }
 };
 
@@ -206,11 +221,7 @@ struct PowerAndGrowth {
     const Vec<T> two_to_n = power_of_two(n);
 #endif
     const Vec<T> r = x - n;
-    // Without the first coefficient, which is 1.
-    constexpr auto slopes = []<std::size_t... I>(std::index_sequence<I...>) {
-      return std::array<T, sizeof...(I)>{Constants::centred[I + 1]...};
-    }
-    (std::make_index_sequence<Constants::centred.size() - 1>{});
+    constexpr auto slopes = without_first(Constants::centred);  // the first is 1
     const Vec<T> fraction = r * polynomial(r, slopes);
     power = fma(two_to_n, fraction, two_to_n);
     growth = fma(two_to_n, fraction, two_to_n - Vec<T>(T(1)));
@@ -230,8 +241,8 @@ class StepSize {
 
  public:
   explicit StepSize(Vec<T> delta) noexcept : exponent_(delta * Vec<T>(log2_e<T>)) {
-    constexpr T turn = T(0.15915494309189535);  // 1/2π
-    if constexpr (state_parts<K> == 2) turns_ = delta * Vec<T>(turn);
+    constexpr T half_turn = T(0.3183098861837907);  // 1/π
+    if constexpr (state_parts<K> == 2) half_turns_ = delta * Vec<T>(half_turn);
   }
 
   /// From A and, for the exact hold alone, 1/A.
@@ -246,23 +257,26 @@ class StepSize {
       result.decay = p.power;
       result.hold = p.growth * load_state<K>(inverse_at);
     } else if constexpr (!Exact) {
-      const Angle<T> angle(turns_, A.im);
-      result.decay = product(exp2(exponent_ * A.re), ComplexVec<T>{angle.cosine, angle.sine});
+      const Angle<T> angle(half_turns_ * A.im);
+      const Vec<T> size = times_sign(exp2(exponent_ * A.re), angle.n);
+      result.decay = {size * angle.cosine, size * angle.sine};
     } else {
-      // e^{x+iy} − 1 = (e^x − 1) cos y − (1 − cos y) + i e^x sin y.
-      const Angle<T> angle(turns_, A.im);
+      // e^{x+iy} − 1 = (e^x − 1) cos y + cos y − 1 + i e^x sin y.
+      const Angle<T> angle(half_turns_ * A.im);
       const PowerAndGrowth<T> p(exponent_ * A.re);
-      result.decay = product(p.power, ComplexVec<T>{angle.cosine, angle.sine});
-      result.hold =
-          product(ComplexVec<T>{fma(p.growth, angle.cosine, -angle.versine), result.decay.im},
-                  load_state<K>(inverse_at));
+      const Vec<T> one(T(1)), sign = times_sign(one, angle.n), size = p.power * sign;
+      const Vec<T> cosine_less_one = fma(sign, angle.cosine_less_one, sign - one);
+      result.decay = {size * angle.cosine, size * angle.sine};
+      const Vec<T> cosine = sign * angle.cosine;
+      result.hold = product(ComplexVec<T>{fma(p.growth, cosine, cosine_less_one), result.decay.im},
+                            load_state<K>(inverse_at));
     }
     return result;
   }
 
  private:
   Vec<T> exponent_;  // of two
-  Vec<T> turns_;
+  Vec<T> half_turns_;
 };
 
 /// The smallest |A| of the exact hold, which divides by A: with a smaller one e^{ΔA} and Δ φ₁(ΔA)
