@@ -143,8 +143,8 @@ class SelectiveBackward : SelectiveBlocks<K> {
       prefetch(in.u.at(s), -tile_steps * in.u.stride);
       prefetch(gradients.y.at(s), -tile_steps * gradients.y.stride);
       // Lines that are about to be written.
-      if (gradients.u) __builtin_prefetch(gradients.u.at(s), 1);
-      if (gradients.delta) __builtin_prefetch(gradients.delta.at(s), 1);
+      if (gradients.u) prefetch_to_write(gradients.u.at(s), 0);
+      if (gradients.delta) prefetch_to_write(gradients.delta.at(s), 0);
       const Vec<T> delta = Base::step_size(in, s, count);
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
       Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);

@@ -73,6 +73,8 @@ class SelectiveForward : SelectiveBlocks<K> {
         parts_of(scratch.kept.data()) +
         ((Base::first_tile(sequence) + step / tile_steps) * blocks_ + b) * block_states_;
     std::copy(x + first * parts * W, x + last * parts * W, kept + first * parts * W);
+    for (Index n = first * parts; n < last * parts; ++n)
+      prefetch_to_write(kept + n * W, block_states_);  // the next block's
   }
 
   /// States [first, last) of a block over a tile: x goes on, and sums, which hold D u (or, not
@@ -135,6 +137,7 @@ class SelectiveForward : SelectiveBlocks<K> {
   void forward_tile(Count count, const BlockInputs& in, T* x, Rows<T> y, Index steps,
                     ScanTile<T>& tile) const noexcept {
     constexpr bool full = !std::is_same_v<Count, Index>;
+    for (Index s = 0; s < steps; ++s) prefetch_to_write(y.at(s), 4 * W);
     const Rows<const T> u = begin_tile(count, in, steps, tile);
     // A chunk of sixteen sums its halves apart as well.
     const bool whole = middle() == sizes_.state ||

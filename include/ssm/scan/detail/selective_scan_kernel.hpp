@@ -31,6 +31,13 @@ void prefetch(const T* p, Index elements) noexcept {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + bytes));
 }
 
+/// The same for a line that is about to be written.
+template <class T>
+void prefetch_to_write(T* p, Index elements) noexcept {
+  const auto bytes = static_cast<std::uintptr_t>(elements) * sizeof(T);
+  __builtin_prefetch(reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(p) + bytes), 1);
+}
+
 /// The rows of a sequence in the order of time, from a channel or a group on.
 template <class T>
 struct Rows {
