@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <complex>
+#include <cstddef>
 #include <string_view>
 #include <type_traits>
 
@@ -69,12 +71,18 @@ void sum_panels(const Cpu& backend, const K* partials, const ChannelPanels& pane
   const auto sum = [&](const View<K, 4>& gradient, Index which) {
     if (!gradient) return;
     parallel_for(backend, steps, [&](Index at) {
+      constexpr Index run = 16;  // states that are summed side by side, as vectors
       for (Index group = 0; group < sizes.groups; ++group) {
-        for (Index n = 0; n < sizes.state; ++n) {
-          K total(0);
-          for (Index p = group * panels.per_group; p < (group + 1) * panels.per_group; ++p)
-            total += partials[((2 * p + which) * steps + at) * sizes.state + n];
-          gradient(at / sizes.length, at % sizes.length, group, n) = total;
+        for (Index first = 0; first < sizes.state; first += run) {
+          const Index count = (std::min)(run, sizes.state - first);
+          std::array<K, run> totals{};
+          for (Index p = group * panels.per_group; p < (group + 1) * panels.per_group; ++p) {
+            const K* const share = partials + ((2 * p + which) * steps + at) * sizes.state + first;
+            for (Index n = 0; n < count; ++n) totals[static_cast<std::size_t>(n)] += share[n];
+          }
+          for (Index n = 0; n < count; ++n)
+            gradient(at / sizes.length, at % sizes.length, group, first + n) =
+                totals[static_cast<std::size_t>(n)];
         }
       }
     });

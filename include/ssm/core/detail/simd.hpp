@@ -434,6 +434,18 @@ template <class T>
   return numerator / (Vec<T>(T(1)) + e);
 }
 
+/// softplus(x) and its derivative, sigmoid(x), from one exponential, with the bits of either alone.
+template <class T>
+struct SoftplusAndSlope {
+  Vec<T> value, slope;
+
+  explicit SoftplusAndSlope(Vec<T> x) noexcept {
+    const Vec<T> e = exp(-absolute(x));
+    value = at_least(x, Vec<T>(T(0))) + log1p_unit(e);
+    slope = Vec<T>(x.v < 0 ? e.v : Vec<T>(T(1)).v) / (Vec<T>(T(1)) + e);
+  }
+};
+
 /// Calls body(k) for k = 0 … Count − 1 as compile-time constants, always unrolled and inlined.
 template <int Count, class Body>
 [[gnu::always_inline]] inline void unroll(Body&& body) {

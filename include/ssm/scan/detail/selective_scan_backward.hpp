@@ -83,7 +83,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
       Base::load_states(dout.final_state, sequence, Base::block(first_block + b),
                         g + b * block_states_);
 
-    ScanTile<T> tile;
+    BackwardTile<T> tile;
     const Index tiles = (span.length() + tile_steps - 1) / tile_steps;
     for (Index k = tiles - 1; k >= 0; --k) {
       const Index begin = k * tile_steps;
@@ -134,7 +134,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
 
   template <class Count>
   void backward_tile(Count count, const BlockInputs& in, const BlockGradients& gradients,
-                     const T* x, Index steps, ScanTile<T>& tile) const noexcept {
+                     const T* x, Index steps, BackwardTile<T>& tile) const noexcept {
     const Vec<T> zero(T(0));
     for (Index n = 0; n < block_states_; n += W) prefetch(x + n, -blocks_ * block_states_);
     for (Index s = 0; s < steps; ++s) {
@@ -145,7 +145,12 @@ class SelectiveBackward : SelectiveBlocks<K> {
       // Lines that are about to be written.
       if (gradients.u) prefetch_to_write(gradients.u.at(s), 0);
       if (gradients.delta) prefetch_to_write(gradients.delta.at(s), 0);
-      const Vec<T> delta = Base::step_size(in, s, count);
+      Vec<T> delta = Vec<T>::load(in.delta.at(s), count) + in.bias;
+      if (options_.softplus) {
+        const SoftplusAndSlope<T> both(delta);
+        delta = both.value;
+        both.slope.store(tile.slope + s * W);
+      }
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
       Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);
       if (in.z) {
@@ -166,7 +171,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
 
   template <bool Exact>
   void backward_states(const BlockInputs& in, const ChunkGradients<T>& to, const T* x, Index steps,
-                       ScanTile<T>& tile) const noexcept {
+                       BackwardTile<T>& tile) const noexcept {
     constexpr bool plain = parts == 1 && !Exact;
     constexpr int chunk_states = plain ? largest : 4;
     for_state_chunks<chunk_states, plain ? 2 : 4>(0, sizes_.state, [&](auto chunk, Index n) {
@@ -185,7 +190,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
   /// Turns a tile's sums over states into the gradients of u, delta, z, D and delta_bias.
   template <class Count>
   void store_tile_gradients(Count count, const BlockInputs& in, const BlockGradients& gradients,
-                            Index steps, const ScanTile<T>& tile) const noexcept {
+                            Index steps, const BackwardTile<T>& tile) const noexcept {
     Vec<T> D_sum = Vec<T>::load(gradients.dD);
     Vec<T> bias_sum = Vec<T>::load(gradients.dbias);
     for (Index s = 0; s < steps; ++s) {
@@ -198,8 +203,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
         ddelta = fma(dinput, u, ddelta);
         du = dinput * Vec<T>::load(tile.delta + s * W);
       }
-      if (options_.softplus)
-        ddelta = ddelta * sigmoid(Vec<T>::load(in.delta.at(s), count) + in.bias);
+      if (options_.softplus) ddelta = ddelta * Vec<T>::load(tile.slope + s * W);
       if (gradients.delta) ddelta.store(gradients.delta.at(s), count);
       if (gradients.u) fma(in.D, dy, du).store(gradients.u.at(s), count);
       if (gradients.z) {

@@ -10,6 +10,16 @@
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
 
+/// Per step and lane, what forward has of a tile that every state shares.
+template <class T>
+struct alignas(64) ForwardTile {
+  static constexpr Index size = tile_steps * lanes<T>;
+  T delta[size];  ///< Δ
+  T u[size];      ///< where the block has fewer channels than lanes, with zeros in the rest
+  T y[size];      ///< C·x + D u, of the first half of the states
+  T rest[size];   ///< C·x of the second half
+};
+
 /// The selective scan as vector code.
 ///
 /// C·x is summed over two halves of the states, each in a fixed order, which are then added. So the
@@ -111,7 +121,7 @@ class SelectiveForward : SelectiveBlocks<K> {
   /// Step sizes of a tile, and u where the block has fewer channels than lanes.
   template <class Count>
   [[nodiscard]] Rows<const T> begin_tile(Count count, const BlockInputs& in, Index steps,
-                                         ScanTile<T>& tile) const noexcept {
+                                         ForwardTile<T>& tile) const noexcept {
     for (Index s = 0; s < steps; ++s) {
       prefetch(in.delta.at(s), 4 * W);
       prefetch(in.u.at(s), 4 * W);
@@ -135,7 +145,7 @@ class SelectiveForward : SelectiveBlocks<K> {
   /// One block over one tile. `count` is the block's channels: as a constant it costs nothing.
   template <class Count>
   void forward_tile(Count count, const BlockInputs& in, T* x, Rows<T> y, Index steps,
-                    ScanTile<T>& tile) const noexcept {
+                    ForwardTile<T>& tile) const noexcept {
     constexpr bool full = !std::is_same_v<Count, Index>;
     for (Index s = 0; s < steps; ++s) prefetch_to_write(y.at(s), 4 * W);
     const Rows<const T> u = begin_tile(count, in, steps, tile);
@@ -168,7 +178,7 @@ class SelectiveForward : SelectiveBlocks<K> {
     for (Index b = first_block; b < last_block; ++b)
       Base::load_states(in_.initial_state, sequence, Base::block(b),
                         states_of(sequence, b, scratch));
-    ScanTile<T> tile;
+    ForwardTile<T> tile;
     for (Index begin = 0; begin < span.length(); begin += tile_steps) {
       const Index steps = (std::min)(tile_steps, span.length() - begin);
       for (Index b = first_block; b < last_block; ++b) {
@@ -202,7 +212,7 @@ class SelectiveForward : SelectiveBlocks<K> {
       const Index first = half == 0 ? 0 : middle(), last = half == 0 ? middle() : sizes_.state;
       const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
       T* const x = states_of(sequence, b, scratch);
-      ScanTile<T> tile;
+      ForwardTile<T> tile;
       for (Index begin = 0; begin < span.length(); begin += tile_steps) {
         const Index steps = (std::min)(tile_steps, span.length() - begin);
         keep(x, sequence, b, begin, first, last, scratch);

@@ -50,15 +50,14 @@ struct Rows {
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 
-/// Per step and lane, a tile's values that every state shares.
+/// Per step and lane, what backward has of a tile that every state shares.
 template <class T>
-struct alignas(64) ScanTile {
+struct alignas(64) BackwardTile {
   static constexpr Index size = tile_steps * lanes<T>;
   T delta[size];   ///< Δ
   T input[size];   ///< Δ u; u for the exact hold
-  T u[size];       ///< where the block has fewer channels than lanes, with zeros in the rest
-  T y[size];       ///< C·x + D u; forward: of the first half of the states
-  T rest[size];    ///< forward: C·x of the second half
+  T slope[size];   ///< softplus′
+  T y[size];       ///< C·x + D u
   T dy[size];      ///< ∂loss/∂(C·x + D u)
   T dinput[size];  ///< ∂loss/∂input
   T ddelta[size];  ///< ∂loss/∂Δ by all other ways
@@ -114,7 +113,7 @@ struct ChunkGradients {
 
 /// The same tile backward. x is the state before the tile. With Gated, y is computed as well.
 template <class K, bool Exact, int States, bool Gated, class T = Real<K>>
-void scan_states_backward(Index steps, ScanTile<T>& tile, ScanChunk<K> chunk, const T* x,
+void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk, const T* x,
                           ChunkGradients<T> to) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   using State = StateVec<K>;
