@@ -20,6 +20,8 @@ class SelectiveBackward : SelectiveBlocks<K> {
   using typename Base::BlockInputs;
   using typename Base::T;
   static constexpr int largest = 4;  // states in registers, beside their gradients and those of A
+  // States whose gradients of B and C, a lane for each channel, stay in the first-level cache.
+  static constexpr Index most_in_range = 16 / parts;
   using OutputGradients = SelectiveScanOutputGradients<T, K>;
   using InputGradients = SelectiveScanInputGradients<T, K>;
 
@@ -38,8 +40,8 @@ class SelectiveBackward : SelectiveBlocks<K> {
     const ChannelPanels panels(sizes_, W, wanted);
     const Index tasks = sizes_.sequences * panels.count(sizes_);
     const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
-    const Index thread_scratch =
-        2 * tile_steps * block_states_ + 2 * panel_blocks * (block_states_ + W);
+    const Index thread_scratch = 2 * tile_steps * range_states() +
+                                 panel_blocks * (BackwardTile<T>::size + 2 * (block_states_ + W));
     const Cpu backend = Base::threads_worth(all_threads, 3);
     const Index runs = (std::min<Index>)(backend.thread_count(), tasks);
     const Index lane_sums = 2 * panels.count(sizes_) * sizes_.batch * sizes_.length * sizes_.state;
@@ -62,6 +64,11 @@ class SelectiveBackward : SelectiveBlocks<K> {
   }
 
  private:
+  /// Elements of a range of states of a block.
+  [[nodiscard]] Index range_states() const noexcept {
+    return (std::min)(sizes_.state, most_in_range) * parts * W;
+  }
+
   /// Everything that one sequence sends back through one panel of channels.
   void backward_panel(Index sequence, Index panel, const ChannelPanels& panels,
                       const OutputGradients& dout, const InputGradients& din,
@@ -72,9 +79,10 @@ class SelectiveBackward : SelectiveBlocks<K> {
         panels.group(panel) * blocks_per_group_ +
         (panels.begin(panel) - panels.group(panel) * panels.group_channels) / W;
     const Index blocks = (panels.end(panel) - panels.begin(panel) + W - 1) / W;
-    T* dB = room;  // (step, state, parts, lanes)
-    T* dC = dB + tile_steps * block_states_;
-    T* g = dC + tile_steps * block_states_;  // (block, state, parts, lanes)
+    T* dB = room;  // (step, state of a range, parts, lanes)
+    T* dC = dB + tile_steps * range_states();
+    T* tiles = dC + tile_steps * range_states();
+    T* g = tiles + panel_blocks * BackwardTile<T>::size;  // (block, state, parts, lanes)
     T* dA = g + panel_blocks * block_states_;
     T* dD = dA + panel_blocks * block_states_;  // (block, lanes)
     T* dbias = dD + panel_blocks * W;
@@ -83,31 +91,51 @@ class SelectiveBackward : SelectiveBlocks<K> {
       Base::load_states(dout.final_state, sequence, Base::block(first_block + b),
                         g + b * block_states_);
 
-    BackwardTile<T> tile;
-    const Index tiles = (span.length() + tile_steps - 1) / tile_steps;
-    for (Index k = tiles - 1; k >= 0; --k) {
+    const bool one_range = range_states() == block_states_;
+    const Index last_tile = (span.length() + tile_steps - 1) / tile_steps - 1;
+    for (Index k = last_tile; k >= 0; --k) {
       const Index begin = k * tile_steps;
       const Index steps = (std::min)(tile_steps, span.length() - begin);
-      std::fill(dB, g, T(0));
-      for (Index b = 0; b < blocks; ++b) {
+      const auto with_block = [&](Index b, auto&& body) {
         const ChannelBlock at = Base::block(first_block + b);
-        const BlockGradients gradients{
+        const TileOfBlock tile{
+            Base::block_inputs(first_block + b, span, begin, scratch),
             Base::rows(dout.y, span, at.first).from(begin),
             Base::rows(din.u, span, at.first).from(begin),
             Base::rows(din.delta, span, at.first).from(begin),
             Base::rows(din.z, span, at.first).from(begin),
-            {g + b * block_states_, dA + b * block_states_, dB, dC, block_states_},
+            parts_of(scratch.kept.data()) +
+                ((Base::first_tile(sequence) + k) * blocks_ + first_block + b) * block_states_,
+            {g + b * block_states_, dA + b * block_states_, dB, dC, range_states()},
             dD + b * W,
-            dbias + b * W};
-        const BlockInputs inputs = Base::block_inputs(first_block + b, span, begin, scratch);
-        const T* x = parts_of(scratch.kept.data()) +
-                     ((Base::first_tile(sequence) + k) * blocks_ + first_block + b) * block_states_;
+            dbias + b * W,
+            steps,
+            {tiles + (one_range ? 0 : b * BackwardTile<T>::size)}};
         if (at.count == W)
-          backward_tile(std::integral_constant<Index, W>{}, inputs, gradients, x, steps, tile);
+          body(tile, std::integral_constant<Index, W>{});
         else
-          backward_tile(at.count, inputs, gradients, x, steps, tile);
+          body(tile, at.count);
+      };
+      if (!one_range)
+        for (Index b = 0; b < blocks; ++b)
+          with_block(b, [&](const TileOfBlock& tile, auto count) { begin_tile(count, tile); });
+      for (Index first = 0; first < sizes_.state; first += most_in_range) {
+        const Index last = (std::min)(sizes_.state, first + most_in_range);
+        std::fill(dB, tiles, T(0));
+        for (Index b = 0; b < blocks; ++b)
+          with_block(b, [&](const TileOfBlock& tile, auto count) {
+            if (one_range) begin_tile(count, tile);
+            Base::is_exact() ? backward_states<true>(first, last, tile)
+                             : backward_states<false>(first, last, tile);
+            if (one_range) store_tile_gradients(count, tile);
+          });
+        store_lane_sums(dB, dC, first, last, panel, span, begin, steps,
+                        parts_of(scratch.partials.data()));
       }
-      store_lane_sums(dB, dC, panel, span, begin, steps, parts_of(scratch.partials.data()));
+      if (!one_range)
+        for (Index b = 0; b < blocks; ++b)
+          with_block(
+              b, [&](const TileOfBlock& tile, auto count) { store_tile_gradients(count, tile); });
     }
 
     const Index rows = sizes_.state * parts;
@@ -123,65 +151,68 @@ class SelectiveBackward : SelectiveBlocks<K> {
     }
   }
 
-  /// Where a block's gradients of one tile come from and go to; those of a chunk, dD and dbias
-  /// accumulate.
-  struct BlockGradients {
-    Rows<const T> y;
-    Rows<T> u, delta, z;
-    ChunkGradients<T> states;
+  /// A block over one tile: its inputs, where its gradients come from and go to (those of states,
+  /// dD and dbias accumulate), and room.
+  struct TileOfBlock {
+    BlockInputs in;
+    Rows<const T> dy;
+    Rows<T> du, ddelta, dz;
+    const T* x;  ///< the states before it
+    ChunkGradients<T> to;
     T *dD, *dbias;
+    Index steps;
+    BackwardTile<T> room;
   };
 
   template <class Count>
-  void backward_tile(Count count, const BlockInputs& in, const BlockGradients& gradients,
-                     const T* x, Index steps, BackwardTile<T>& tile) const noexcept {
+  void begin_tile(Count count, const TileOfBlock& tile) const noexcept {
+    const auto& [in, dy_rows, du, ddelta, dz, x, to, dD, dbias, steps, room] = tile;
     const Vec<T> zero(T(0));
     for (Index n = 0; n < block_states_; n += W) prefetch(x + n, -blocks_ * block_states_);
     for (Index s = 0; s < steps; ++s) {
       // The tile that comes next, one tile back in time.
       prefetch(in.delta.at(s), -tile_steps * in.delta.stride);
       prefetch(in.u.at(s), -tile_steps * in.u.stride);
-      prefetch(gradients.y.at(s), -tile_steps * gradients.y.stride);
+      prefetch(dy_rows.at(s), -tile_steps * dy_rows.stride);
       // Lines that are about to be written.
-      if (gradients.u) prefetch_to_write(gradients.u.at(s), 0);
-      if (gradients.delta) prefetch_to_write(gradients.delta.at(s), 0);
+      if (du) prefetch_to_write(du.at(s), 0);
+      if (ddelta) prefetch_to_write(ddelta.at(s), 0);
       Vec<T> delta = Vec<T>::load(in.delta.at(s), count) + in.bias;
       if (options_.softplus) {
         const SoftplusAndSlope<T> both(delta);
         delta = both.value;
-        both.slope.store(tile.slope + s * W);
+        both.slope.store(room.slope() + s * W);
       }
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
-      Vec<T> dy = Vec<T>::load(gradients.y.at(s), count);
+      Vec<T> dy = Vec<T>::load(dy_rows.at(s), count);
       if (in.z) {
         const Vec<T> z = Vec<T>::load(in.z.at(s), count);
         dy = dy * z * sigmoid(z);
       }
-      delta.store(tile.delta + s * W);
-      (Base::is_exact() ? u : delta * u).store(tile.input + s * W);
-      (in.D * u).store(tile.y + s * W);
-      dy.store(tile.dy + s * W);
-      zero.store(tile.dinput + s * W);
-      zero.store(tile.ddelta + s * W);
+      delta.store(room.delta() + s * W);
+      (Base::is_exact() ? u : delta * u).store(room.input() + s * W);
+      (in.D * u).store(room.y() + s * W);
+      dy.store(room.dy() + s * W);
+      zero.store(room.dinput() + s * W);
+      zero.store(room.ddelta() + s * W);
     }
-    Base::is_exact() ? backward_states<true>(in, gradients.states, x, steps, tile)
-                     : backward_states<false>(in, gradients.states, x, steps, tile);
-    store_tile_gradients(count, in, gradients, steps, tile);
   }
 
+  /// States [first, last), whose gradients of B and C start where those of the range do.
   template <bool Exact>
-  void backward_states(const BlockInputs& in, const ChunkGradients<T>& to, const T* x, Index steps,
-                       BackwardTile<T>& tile) const noexcept {
+  void backward_states(Index first, Index last, const TileOfBlock& tile) const noexcept {
     constexpr bool plain = parts == 1 && !Exact;
     constexpr int chunk_states = plain ? largest : 4;
-    for_state_chunks<chunk_states, plain ? 2 : 4>(0, sizes_.state, [&](auto chunk, Index n) {
-      const Index at = n * parts * W;
-      const ChunkGradients<T> here{to.g + at, to.dA + at, to.dB + at, to.dC + at, to.stride};
+    for_state_chunks<chunk_states, plain ? 2 : 4>(first, last, [&](auto chunk, Index n) {
+      const Index at = n * parts * W, in_range = (n - first) * parts * W;
+      const ChunkGradients<T> to{tile.to.g + at, tile.to.dA + at, tile.to.dB + in_range,
+                                 tile.to.dC + in_range, tile.to.stride};
       const auto scan = [&](auto gated) {
-        scan_states_backward<K, Exact, chunk, gated>(steps, tile, in.chunk(n), x + at, here);
+        scan_states_backward<K, Exact, chunk, gated>(tile.steps, tile.room, tile.in.chunk(n),
+                                                     tile.x + at, to);
       };
       if constexpr (plain)
-        in.z ? scan(std::true_type{}) : scan(std::false_type{});
+        tile.in.z ? scan(std::true_type{}) : scan(std::false_type{});
       else
         scan(std::true_type{});  // y costs little beside the rest
     });
@@ -189,49 +220,53 @@ class SelectiveBackward : SelectiveBlocks<K> {
 
   /// Turns a tile's sums over states into the gradients of u, delta, z, D and delta_bias.
   template <class Count>
-  void store_tile_gradients(Count count, const BlockInputs& in, const BlockGradients& gradients,
-                            Index steps, const BackwardTile<T>& tile) const noexcept {
-    Vec<T> D_sum = Vec<T>::load(gradients.dD);
-    Vec<T> bias_sum = Vec<T>::load(gradients.dbias);
-    for (Index s = 0; s < steps; ++s) {
+  void store_tile_gradients(Count count, const TileOfBlock& tile) const noexcept {
+    const BlockInputs& in = tile.in;
+    const BackwardTile<T> room = tile.room;
+    Vec<T> D_sum = Vec<T>::load(tile.dD);
+    Vec<T> bias_sum = Vec<T>::load(tile.dbias);
+    for (Index s = 0; s < tile.steps; ++s) {
       const Vec<T> u = Vec<T>::load(in.u.at(s), count);
-      const Vec<T> dy = Vec<T>::load(tile.dy + s * W);
-      const Vec<T> dinput = Vec<T>::load(tile.dinput + s * W);
-      Vec<T> ddelta = Vec<T>::load(tile.ddelta + s * W);
+      const Vec<T> dy = Vec<T>::load(room.dy() + s * W);
+      const Vec<T> dinput = Vec<T>::load(room.dinput() + s * W);
+      Vec<T> ddelta = Vec<T>::load(room.ddelta() + s * W);
       Vec<T> du = dinput;
       if (!Base::is_exact()) {  // input is Δ u
         ddelta = fma(dinput, u, ddelta);
-        du = dinput * Vec<T>::load(tile.delta + s * W);
+        du = dinput * Vec<T>::load(room.delta() + s * W);
       }
-      if (options_.softplus) ddelta = ddelta * Vec<T>::load(tile.slope + s * W);
-      if (gradients.delta) ddelta.store(gradients.delta.at(s), count);
-      if (gradients.u) fma(in.D, dy, du).store(gradients.u.at(s), count);
-      if (gradients.z) {
+      if (options_.softplus) ddelta = ddelta * Vec<T>::load(room.slope() + s * W);
+      if (tile.ddelta) ddelta.store(tile.ddelta.at(s), count);
+      if (tile.du) fma(in.D, dy, du).store(tile.du.at(s), count);
+      if (tile.dz) {
         const Vec<T> z = Vec<T>::load(in.z.at(s), count);
         const Vec<T> slope = sigmoid(z) * fma(z, sigmoid(-z), Vec<T>(T(1)));
-        const Vec<T> dy_gated = Vec<T>::load(gradients.y.at(s), count);
-        (dy_gated * Vec<T>::load(tile.y + s * W) * slope).store(gradients.z.at(s), count);
+        const Vec<T> dy_gated = Vec<T>::load(tile.dy.at(s), count);
+        (dy_gated * Vec<T>::load(room.y() + s * W) * slope).store(tile.dz.at(s), count);
       }
       D_sum = fma(dy, u, D_sum);
       bias_sum = bias_sum + ddelta;
     }
-    D_sum.store(gradients.dD);
-    bias_sum.store(gradients.dbias);
+    D_sum.store(tile.dD);
+    bias_sum.store(tile.dbias);
   }
 
-  /// Sums a tile's shares of the gradients of B and C over lanes, into the panel's rows.
-  void store_lane_sums(const T* dB, const T* dC, Index panel, const SequenceSpan& span, Index begin,
-                       Index steps, T* partials) const noexcept {
-    const Index rows = sizes_.state * parts;
+  /// Sums a tile's shares of the gradients of B and C by states [first, last) over lanes, into the
+  /// panel's rows.
+  void store_lane_sums(const T* dB, const T* dC, Index first, Index last, Index panel,
+                       const SequenceSpan& span, Index begin, Index steps,
+                       T* partials) const noexcept {
+    const Index rows = sizes_.state * parts, end = (last - first) * parts;
     const Index total = sizes_.batch * sizes_.length;
     const auto store = [&](const T* lanes_of, Index which) {
       for (Index s = 0; s < steps; ++s) {
         const Index t = span.step(begin + s, in_.sequences.reversed);
-        T* row = partials + ((2 * panel + which) * total + span.row * sizes_.length + t) * rows;
-        const T* x = lanes_of + s * block_states_;
+        T* row = partials + ((2 * panel + which) * total + span.row * sizes_.length + t) * rows +
+                 first * parts;
+        const T* x = lanes_of + s * range_states();
         Index n = 0;
-        for (; n + W <= rows; n += W) transposed_sum<T>(x + n * W).store(row + n);
-        for (; n < rows; ++n) row[n] = sum(Vec<T>::load(x + n * W));
+        for (; n + W <= end; n += W) transposed_sum<T>(x + n * W).store(row + n);
+        for (; n < end; ++n) row[n] = sum(Vec<T>::load(x + n * W));
       }
     };
     store(dB, 0);

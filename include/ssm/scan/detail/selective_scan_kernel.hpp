@@ -50,17 +50,22 @@ struct Rows {
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 
-/// Per step and lane, what backward has of a tile that every state shares.
+/// Per step and lane, what backward has of a tile that every state shares, in memory that it is
+/// given.
 template <class T>
-struct alignas(64) BackwardTile {
-  static constexpr Index size = tile_steps * lanes<T>;
-  T delta[size];   ///< Δ
-  T input[size];   ///< Δ u; u for the exact hold
-  T slope[size];   ///< softplus′
-  T y[size];       ///< C·x + D u
-  T dy[size];      ///< ∂loss/∂(C·x + D u)
-  T dinput[size];  ///< ∂loss/∂input
-  T ddelta[size];  ///< ∂loss/∂Δ by all other ways
+struct BackwardTile {
+  static constexpr Index each = tile_steps * lanes<T>;
+  static constexpr Index size = 7 * each;
+  T* room;
+
+  [[nodiscard]] T* delta() const noexcept { return room; }              ///< Δ
+  [[nodiscard]] T* input() const noexcept { return room + each; }       ///< Δ u; u: the exact hold
+  [[nodiscard]] T* slope() const noexcept { return room + 2 * each; }   ///< softplus′
+  [[nodiscard]] T* y() const noexcept { return room + 3 * each; }       ///< C·x + D u
+  [[nodiscard]] T* dy() const noexcept { return room + 4 * each; }      ///< ∂loss/∂(C·x + D u)
+  [[nodiscard]] T* dinput() const noexcept { return room + 5 * each; }  ///< ∂loss/∂input
+  /// ∂loss/∂Δ by all other ways.
+  [[nodiscard]] T* ddelta() const noexcept { return room + 6 * each; }
 };
 
 /// What a chunk of states reads at every step, and their decay rates. A and inverse (1/A, of the
@@ -113,7 +118,7 @@ struct ChunkGradients {
 
 /// The same tile backward. x is the state before the tile. With Gated, y is computed as well.
 template <class K, bool Exact, int States, bool Gated, class T = Real<K>>
-void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk, const T* x,
+void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk, const T* x,
                           ChunkGradients<T> to) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   using State = StateVec<K>;
@@ -124,13 +129,13 @@ void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk
     State h[States];
     unroll<States>([&](auto n) { h[n] = load_state<K>(x + n * W); });
     for (Index s = 0; s < steps; ++s) {
-      const StepSize<K, Exact> step(Vec<T>::load(tile.delta + s * lanes<T>));
-      const Vec<T> input = Vec<T>::load(tile.input + s * lanes<T>);
+      const StepSize<K, Exact> step(Vec<T>::load(tile.delta() + s * lanes<T>));
+      const Vec<T> input = Vec<T>::load(tile.input() + s * lanes<T>);
       const K* b = chunk.B.at(s);
       T* decay_now = decays + s * States * W;
       T* state_now = states + s * States * W;
       [[maybe_unused]] const K* c = chunk.C.at(s);
-      [[maybe_unused]] OutputSum<K> y(Vec<T>::load(tile.y + s * lanes<T>));
+      [[maybe_unused]] OutputSum<K> y(Vec<T>::load(tile.y() + s * lanes<T>));
       unroll<States>([&](auto n) __attribute__((always_inline)) {
         const HeldDecay<K> held = step.at(chunk.A + n * W, chunk.inverse + n * W);
         store_state(held.decay, decay_now + n * W);
@@ -143,7 +148,7 @@ void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk
         }
         if constexpr (Gated) y.add(broadcast(c[n]), h[n], false);
       });
-      if constexpr (Gated) y.template total<false>().store(tile.y + s * lanes<T>);
+      if constexpr (Gated) y.template total<false>().store(tile.y() + s * lanes<T>);
     }
     unroll<States>([&](auto n) { store_state(h[n], states + (steps * States + n) * W); });
   }
@@ -155,11 +160,11 @@ void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk
     A_gradient[n] = load_state<K>(to.dA + n * W);
   });
   for (Index s = steps - 1; s >= 0; --s) {
-    const Vec<T> delta = Vec<T>::load(tile.delta + s * lanes<T>);
-    const Vec<T> input = Vec<T>::load(tile.input + s * lanes<T>);
-    const Vec<T> dy = Vec<T>(output_scale<K>) * Vec<T>::load(tile.dy + s * lanes<T>);
-    Vec<T> dinput = Vec<T>::load(tile.dinput + s * lanes<T>);
-    Vec<T> ddelta = Vec<T>::load(tile.ddelta + s * lanes<T>);
+    const Vec<T> delta = Vec<T>::load(tile.delta() + s * lanes<T>);
+    const Vec<T> input = Vec<T>::load(tile.input() + s * lanes<T>);
+    const Vec<T> dy = Vec<T>(output_scale<K>) * Vec<T>::load(tile.dy() + s * lanes<T>);
+    Vec<T> dinput = Vec<T>::load(tile.dinput() + s * lanes<T>);
+    Vec<T> ddelta = Vec<T>::load(tile.ddelta() + s * lanes<T>);
     const K* b = chunk.B.at(s);
     const K* c = chunk.C.at(s);
     T* db = to.dB + s * to.stride;
@@ -193,8 +198,8 @@ void scan_states_backward(Index steps, BackwardTile<T>& tile, ScanChunk<K> chunk
       ddelta = add_real_product(dexponent, A, ddelta);
       A_gradient[n] = add_product(delta, dexponent, A_gradient[n]);
     });
-    dinput.store(tile.dinput + s * lanes<T>);
-    ddelta.store(tile.ddelta + s * lanes<T>);
+    dinput.store(tile.dinput() + s * lanes<T>);
+    ddelta.store(tile.ddelta() + s * lanes<T>);
   }
   unroll<States>([&](auto n) {
     store_state(gradient[n], to.g + n * W);
