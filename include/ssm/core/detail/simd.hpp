@@ -505,7 +505,7 @@ template <int Bit, bool Upper, class T, int... Lane>
 
 /// Lane j of x[i] becomes lane i of x[j], for lanes<T> vectors.
 template <int Bit = 1, class T>
-void transpose(Vec<T>* x) noexcept {
+[[gnu::always_inline]] inline void transpose(Vec<T>* x) noexcept {
   constexpr int W = static_cast<int>(lanes<T>);
   constexpr auto all = std::make_integer_sequence<int, W>{};
   if constexpr (Bit < W) {

@@ -33,10 +33,12 @@ class SelectiveBackward : SelectiveBlocks<K> {
   void run(const Cpu& all_threads, const OutputGradients& dout, const InputGradients& din,
            SelectiveScanScratch<T, K>& scratch) const {
     Base::pack_rates(scratch);
-    // Enough tasks for many cores, and at least eight blocks to share the sums over lanes.
+    // At least eight blocks share the sums over lanes, fewer where there would be too few tasks,
+    // which depend on the shape alone.
+    const Index enough = (std::max<Index>)(1, 64 / (std::max<Index>)(1, sizes_.sequences));
     const Index wanted =
-        (std::min)((std::max<Index>)(1, 64 / (std::max<Index>)(1, sizes_.sequences)),
-                   (std::max<Index>)(1, blocks_ / 8));
+        (std::min)(enough, (std::max)({blocks_ / 8, (std::min<Index>)(blocks_ / 4, 4),
+                                       (std::min<Index>)(blocks_, 2)}));
     const ChannelPanels panels(sizes_, W, wanted);
     const Index tasks = sizes_.sequences * panels.count(sizes_);
     const Index panel_blocks = (blocks_per_group_ + panels.per_group - 1) / panels.per_group + 1;
@@ -99,7 +101,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
       const auto with_block = [&](Index b, auto&& body) {
         const ChannelBlock at = Base::block(first_block + b);
         const TileOfBlock tile{
-            Base::block_inputs(first_block + b, span, begin, scratch),
+            Base::block_inputs(at, span, begin, Base::rates_of(first_block + b, scratch)),
             Base::rows(dout.y, span, at.first).from(begin),
             Base::rows(din.u, span, at.first).from(begin),
             Base::rows(din.delta, span, at.first).from(begin),

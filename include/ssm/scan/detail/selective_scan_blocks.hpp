@@ -72,24 +72,32 @@ class SelectiveBlocks {
   }
 
   [[nodiscard]] ChannelBlock block(Index b) const noexcept {
-    const Index group = b / blocks_per_group_;
-    const Index group_channels = sizes_.channels / sizes_.groups;
-    const Index within = b % blocks_per_group_ * W;
+    const Index group = sizes_.groups == 1 ? 0 : b / blocks_per_group_;  // divisions take long
+    const Index group_channels =
+        sizes_.groups == 1 ? sizes_.channels : sizes_.channels / sizes_.groups;
+    const Index within = (b - group * blocks_per_group_) * W;
     return {group * group_channels + within, (std::min)(W, group_channels - within), group};
   }
 
-  /// A, one (state, parts, lanes) matrix a block, zero in the lanes past a group's end; after it,
-  /// for the exact hold, 1/A.
+  /// Elements of a block's A, and of 1/A where the hold is exact.
+  [[nodiscard]] Index block_rates() const noexcept {
+    return is_exact() ? 2 * block_states_ : block_states_;
+  }
+  /// A of a block as (state, parts, lanes), zero in the lanes past a group's end; after it, for the
+  /// exact hold, 1/A.
+  void pack_rates(const ChannelBlock& at, T* to) const noexcept {
+    load_states(in_.A.data() + at.first * in_.A.stride(0), in_.A.stride(0), in_.A.stride(1),
+                at.count, to);
+    if (is_exact()) invert_rates(to, to + block_states_);
+  }
+  /// The same of every block, into the scratch.
   void pack_rates(SelectiveScanScratch<T, K>& scratch) const {
-    const Index size = blocks_ * block_states_;
-    scratch.tiles.resize({is_exact() ? 2 * size : size});
-    for (Index b = 0; b < blocks_; ++b) {
-      T* A = scratch.tiles.data() + b * block_states_;
-      const ChannelBlock at = block(b);
-      load_states(in_.A ? in_.A.data() + at.first * in_.A.stride(0) : nullptr, in_.A.stride(0),
-                  in_.A.stride(1), at.count, A);
-      if (is_exact()) invert_rates(A, A + size);
-    }
+    scratch.tiles.resize({blocks_ * block_rates()});
+    for (Index b = 0; b < blocks_; ++b)
+      pack_rates(block(b), scratch.tiles.data() + b * block_rates());
+  }
+  [[nodiscard]] const T* rates_of(Index b, const SelectiveScanScratch<T, K>& scratch) const {
+    return scratch.tiles.data() + b * block_rates();
   }
 
   /// (channel, state) elements of K, `channels` of them, to (state, parts, lanes); zero in the rest
@@ -179,13 +187,11 @@ class SelectiveBlocks {
       return {A + n * parts * W, inverse + n * parts * W, B.shifted(n), C.shifted(n)};
     }
   };
-  [[nodiscard]] BlockInputs block_inputs(Index b, const SequenceSpan& span, Index begin,
-                                         const SelectiveScanScratch<T, K>& scratch) const {
-    const ChannelBlock at = block(b);
+  [[nodiscard]] BlockInputs block_inputs(const ChannelBlock& at, const SequenceSpan& span,
+                                         Index begin, const T* rates) const {
     const auto vector = [&](const View<const T, 1>& view) {
       return view ? Vec<T>::load(view.data() + at.first, at.count) : Vec<T>(T(0));
     };
-    const T* const A = scratch.tiles.data() + b * block_states_;
     return {rows(in_.u, span, at.first).from(begin),
             rows(in_.delta, span, at.first).from(begin),
             rows(in_.z, span, at.first).from(begin),
@@ -193,8 +199,8 @@ class SelectiveBlocks {
             rows(in_.C.varying, span, at.group).from(begin),
             vector(in_.delta_bias),
             vector(in_.D),
-            A,
-            is_exact() ? A + blocks_ * block_states_ : A};
+            rates,
+            is_exact() ? rates + block_states_ : rates};
   }
 
   template <class Count>

@@ -42,11 +42,13 @@ class SelectiveForward : SelectiveBlocks<K> {
 
   void run(const Cpu& all_threads, const SelectiveScanOutputs<T, K>& out,
            SelectiveScanScratch<T, K>& scratch) const {
-    Base::pack_rates(scratch);
     const Index units = sizes_.sequences * blocks_;
-    scratch.states.resize({units * block_states_ / parts});
-    if (options_.keep) scratch.kept.resize({Base::kept_tiles() * blocks_ * block_states_ / parts});
     const Cpu backend = Base::threads_worth(all_threads, 1);
+    if (options_.keep) scratch.kept.resize({Base::kept_tiles() * blocks_ * block_states_ / parts});
+    if (sizes_.length <= tile_steps && !in_.sequences.offsets)
+      return run_tiles(backend, out, scratch);
+    Base::pack_rates(scratch);
+    scratch.states.resize({units * block_states_ / parts});
     if (halves_balance(units, backend)) return run_halves(backend, out, scratch);
     parallel_ranges(backend, units, [&](Index begin, Index end) {
       while (begin < end) {
@@ -118,7 +120,7 @@ class SelectiveForward : SelectiveBlocks<K> {
                      : scan_range<false>(first, last, from_D, in, steps, delta, u, sums, x);
   }
 
-  /// Step sizes of a tile, and u where the block has fewer channels than lanes.
+  /// Step sizes of a tile, and u: a copy where the block has fewer channels than lanes.
   template <class Count>
   [[nodiscard]] Rows<const T> begin_tile(Count count, const BlockInputs& in, Index steps,
                                          ForwardTile<T>& tile) const noexcept {
@@ -166,9 +168,13 @@ class SelectiveForward : SelectiveBlocks<K> {
 
   /// Calls body(count) with a block's channels, as a constant where they fill the lanes.
   template <class Body>
-  void with_count(Index b, Body&& body) const noexcept {
-    const Index count = Base::block(b).count;
-    count == W ? body(std::integral_constant<Index, W>{}) : body(count);
+  void with_count(const ChannelBlock& at, Body&& body) const noexcept {
+    at.count == W ? body(std::integral_constant<Index, W>{}) : body(at.count);
+  }
+
+  void forward_tile(const ChannelBlock& at, const BlockInputs& in, T* x, Rows<T> y, Index steps,
+                    ForwardTile<T>& tile) const noexcept {
+    with_count(at, [&](auto count) { forward_tile(count, in, x, y, steps, tile); });
   }
 
   void forward_blocks(Index sequence, Index first_block, Index last_block,
@@ -184,14 +190,42 @@ class SelectiveForward : SelectiveBlocks<K> {
       for (Index b = first_block; b < last_block; ++b) {
         T* const x = states_of(sequence, b, scratch);
         keep(x, sequence, b, begin, 0, sizes_.state, scratch);
-        const BlockInputs inputs = Base::block_inputs(b, span, begin, scratch);
-        const Rows<T> y = Base::rows(out.y, span, Base::block(b).first).from(begin);
-        with_count(b, [&](auto count) { forward_tile(count, inputs, x, y, steps, tile); });
+        const ChannelBlock at = Base::block(b);
+        forward_tile(at, Base::block_inputs(at, span, begin, Base::rates_of(b, scratch)), x,
+                     Base::rows(out.y, span, at.first).from(begin), steps, tile);
       }
     }
     for (Index b = first_block; b < last_block; ++b)
       Base::store_states(out.final_state, sequence, Base::block(b),
                          states_of(sequence, b, scratch));
+  }
+
+  /// The same for sequences of one tile, block by block: A and the states go through memory that
+  /// stays in the first-level cache.
+  void run_tiles(const Cpu& backend, const SelectiveScanOutputs<T, K>& out,
+                 SelectiveScanScratch<T, K>& scratch) const {
+    const Index units = sizes_.sequences * blocks_;
+    const Index runs = (std::min)(units, static_cast<Index>(backend.thread_count()));
+    scratch.tiles.resize({runs * Base::block_rates()});
+    scratch.states.resize({runs * block_states_ / parts});
+    parallel_for(backend, runs, [&](Index run) {
+      T* const rates = scratch.tiles.data() + run * Base::block_rates();
+      T* const x = parts_of(scratch.states.data()) + run * block_states_;
+      ForwardTile<T> tile;
+      for (Index unit = units * run / runs; unit < units * (run + 1) / runs; ++unit) {
+        const Index sequence = unit / blocks_, b = unit - sequence * blocks_;
+        const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
+        const ChannelBlock at = Base::block(b);
+        Base::pack_rates(at, rates);
+        Base::load_states(in_.initial_state, sequence, at, x);
+        if (span.length() > 0) {
+          keep(x, sequence, b, 0, 0, sizes_.state, scratch);
+          forward_tile(at, Base::block_inputs(at, span, 0, rates), x,
+                       Base::rows(out.y, span, at.first), span.length(), tile);
+        }
+        Base::store_states(out.final_state, sequence, at, x);
+      }
+    });
   }
 
   /// The same with halves of the states as units of work: their sums first, then y.
@@ -216,8 +250,9 @@ class SelectiveForward : SelectiveBlocks<K> {
       for (Index begin = 0; begin < span.length(); begin += tile_steps) {
         const Index steps = (std::min)(tile_steps, span.length() - begin);
         keep(x, sequence, b, begin, first, last, scratch);
-        const BlockInputs inputs = Base::block_inputs(b, span, begin, scratch);
-        with_count(b, [&](auto count) {
+        const ChannelBlock at = Base::block(b);
+        const BlockInputs inputs = Base::block_inputs(at, span, begin, Base::rates_of(b, scratch));
+        with_count(at, [&](auto count) {
           const Rows<const T> u = begin_tile(count, inputs, steps, tile);
           scan_range(first, last, half == 0, inputs, steps, tile.delta, u,
                      sums_of(b, half, span).from(begin), x);
@@ -229,10 +264,11 @@ class SelectiveForward : SelectiveBlocks<K> {
       const Index sequence = task / pieces / blocks_, b = task / pieces % blocks_;
       const Index piece = task % pieces;
       const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
-      const BlockInputs inputs = Base::block_inputs(b, span, 0, scratch);
-      const Rows<T> y = Base::rows(out.y, span, Base::block(b).first);
+      const ChannelBlock at = Base::block(b);
+      const BlockInputs inputs = Base::block_inputs(at, span, 0, Base::rates_of(b, scratch));
+      const Rows<T> y = Base::rows(out.y, span, at.first);
       const Rows<T> sums = sums_of(b, 0, span), rest = sums_of(b, 1, span);
-      with_count(b, [&](auto count) {
+      with_count(at, [&](auto count) {
         const Index end = span.length() * (piece + 1) / pieces;
         for (Index s = span.length() * piece / pieces; s < end; ++s)
           store_output(count, inputs, s, Vec<T>::load(sums.at(s)) + Vec<T>::load(rest.at(s)), y);
