@@ -55,14 +55,28 @@ struct Vec {
   /// The first `count` lanes from memory, zero in the rest.
   [[nodiscard]] static Vec load(const T* p, Index count) noexcept {
     if (count >= lanes<T>) return load(p);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (std::is_same_v<T, float>)
+      return Vec(_mm512_maskz_loadu_ps(first_lanes(count), p));
+    else
+      return Vec(_mm512_maskz_loadu_pd(static_cast<__mmask8>(first_lanes(count)), p));
+#else
     Vec r(T(0));
     std::memcpy(&r.v, p, static_cast<std::size_t>(count) * sizeof(T));
     return r;
+#endif
   }
   void store(T* p) const noexcept { std::memcpy(p, &v, vector_bytes); }
   void store(T* p, Index count) const noexcept {
     if (count >= lanes<T>) return store(p);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (std::is_same_v<T, float>)
+      _mm512_mask_storeu_ps(p, first_lanes(count), v);
+    else
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(count)), v);
+#else
     std::memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
+#endif
   }
 
   friend Vec operator+(Vec a, Vec b) noexcept { return a.v + b.v; }
@@ -70,6 +84,13 @@ struct Vec {
   friend Vec operator*(Vec a, Vec b) noexcept { return a.v * b.v; }
   friend Vec operator/(Vec a, Vec b) noexcept { return a.v / b.v; }
   friend Vec operator-(Vec a) noexcept { return -a.v; }
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+ private:
+  [[nodiscard]] static __mmask16 first_lanes(Index count) noexcept {
+    return static_cast<__mmask16>((1u << count) - 1u);
+  }
+#endif
 };
 
 /// a b + c, in one rounding where the machine has it.
