@@ -24,8 +24,10 @@ inline namespace SSM_DETAIL_ISA {
 /// scratch receives what selective_scan_backward needs: the states at every sixteenth step (of the
 /// vector code), and the initial state when the final state overwrites it.
 ///
-/// Cost: O(batch · length · channels · state). The bits are the same for every number of threads.
-/// Allocates while the scratch grows.
+/// Cost: O(batch · length · channels · state); a complex A takes about 2.7 times as long as a real
+/// one, the exact hold 1.4 times. Threads share sequences and vectors of channels, and where these
+/// are few the two halves of the states; no more threads run than the work repays. The bits are the
+/// same for every number of threads. Allocates while the scratch grows.
 /// @throws ShapeError for shapes that do not fit, for groups that do not divide the channels or
 ///   differ between B and C, for outputs that share memory with each other or with inputs
 ///   (final_state may share that of initial_state) or whose stride is 0; DomainError for offsets
@@ -54,10 +56,9 @@ void selective_scan(const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,
 /// It starts from the states that the scratch keeps and computes those between them again. The
 /// scratch is not changed in what it keeps, so backward may run several times. The bits are the
 /// same for every number of threads, as sums over channels and sequences run over fixed pieces in a
-/// fixed order. Cost: about three forward passes.
+/// fixed order. Cost: two and a half to three forward passes.
 /// @throws ShapeError and DomainError as selective_scan; ShapeError for a scratch of another call,
-/// or
-///   of a call without options.keep
+///   or of a call without options.keep
 template <class T, class K>
 void selective_scan_backward(
     const Cpu& backend, const SelectiveScanInputs<T, K>& inputs,

@@ -66,10 +66,12 @@ class SelectiveForward : SelectiveBlocks<K> {
     return (std::min)(sizes_.state, ((sizes_.state + 1) / 2 + 7) / 8 * 8);
   }
 
-  /// Whether threads would idle with whole blocks, and less so with halves.
+  /// Whether threads would idle with whole blocks, and halves, which take 0.65 of a block each, are
+  /// done sooner.
   [[nodiscard]] bool halves_balance(Index units, const Cpu& backend) const noexcept {
     const Index threads = backend.thread_count();
-    return threads > 1 && middle() < sizes_.state && units < 4 * threads && units % threads != 0 &&
+    const auto rounds = [&](Index count) { return (count + threads - 1) / threads; };
+    return threads > 1 && middle() < sizes_.state && 100 * rounds(units) > 65 * rounds(2 * units) &&
            !is_in_parallel();
   }
 
@@ -89,8 +91,8 @@ class SelectiveForward : SelectiveBlocks<K> {
       prefetch_to_write(kept + n * W, block_states_);  // the next block's
   }
 
-  /// States [first, last) of a block over a tile: x goes on, and sums, which hold D u (or, not
-  /// `fresh`, are to be set to it), receive C·x.
+  /// States [first, last) of a block over a tile: x goes on, and sums become C·x, with D u where
+  /// `from_D`.
   template <bool Exact>
   void scan_range(Index first, Index last, bool from_D, const BlockInputs& in, Index steps,
                   const T* delta, Rows<const T> u, Rows<T> sums, T* x) const noexcept {
