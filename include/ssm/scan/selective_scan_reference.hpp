@@ -70,7 +70,8 @@ void sum_panels(const Cpu& backend, const K* partials, const ChannelPanels& pane
   const Index steps = sizes.batch * sizes.length;
   const auto sum = [&](const View<K, 4>& gradient, Index which) {
     if (!gradient) return;
-    parallel_for(backend, steps, [&](Index at) {
+    const Cpu worth = for_elements(backend, steps * panels.count(sizes) * sizes.state);
+    parallel_for(worth, steps, [&](Index at) {
       constexpr Index run = 16;  // states that are summed side by side, as vectors
       for (Index group = 0; group < sizes.groups; ++group) {
         for (Index first = 0; first < sizes.state; first += run) {

@@ -278,7 +278,8 @@ class SelectiveBackward : SelectiveBlocks<K> {
   /// Sums what each sequence sent to A, D and delta_bias: (sequence, channel, {A…, D, bias}).
   void sum_sequences(const Cpu& backend, const T* channel_sums, Index sums_each,
                      const InputGradients& din) const {
-    parallel_for(backend, sizes_.channels, [&](Index c) {
+    const Cpu worth = for_elements(backend, sizes_.sequences * sizes_.channels * sums_each, 1.0);
+    parallel_for(worth, sizes_.channels, [&](Index c) {
       const auto total = [&](Index i) {
         T sum = 0;
         for (Index s = 0; s < sizes_.sequences; ++s)

@@ -262,7 +262,8 @@ class SelectiveForward : SelectiveBlocks<K> {
       }
     });
     constexpr Index pieces = 16;  // of time
-    parallel_for(backend, units * pieces, [&](Index task) {
+    const Cpu worth = for_elements(backend, total * blocks_, in_.z ? 6.0 : 1.5);
+    parallel_for(worth, units * pieces, [&](Index task) {
       const Index sequence = task / pieces / blocks_, b = task / pieces % blocks_;
       const Index piece = task % pieces;
       const SequenceSpan span = span_of(in_.sequences, sequence, sizes_.length);
