@@ -74,16 +74,24 @@ void sum_panels(const Cpu& backend, const K* partials, const ChannelPanels& pane
     parallel_for(worth, steps, [&](Index at) {
       constexpr Index run = 16;  // states that are summed side by side, as vectors
       for (Index group = 0; group < sizes.groups; ++group) {
-        for (Index first = 0; first < sizes.state; first += run) {
-          const Index count = (std::min)(run, sizes.state - first);
+        const Index first = group * panels.per_group, last = first + panels.per_group;
+        const auto share = [&](Index p) {
+          return partials + ((2 * p + which) * steps + at) * sizes.state;
+        };
+        const auto store = [&](Index n, const K& total) {
+          gradient(at / sizes.length, at % sizes.length, group, n) = total;
+        };
+        Index n = 0;
+        for (; n + run <= sizes.state; n += run) {
           std::array<K, run> totals{};
-          for (Index p = group * panels.per_group; p < (group + 1) * panels.per_group; ++p) {
-            const K* const share = partials + ((2 * p + which) * steps + at) * sizes.state + first;
-            for (Index n = 0; n < count; ++n) totals[static_cast<std::size_t>(n)] += share[n];
-          }
-          for (Index n = 0; n < count; ++n)
-            gradient(at / sizes.length, at % sizes.length, group, first + n) =
-                totals[static_cast<std::size_t>(n)];
+          for (Index p = first; p < last; ++p)
+            for (std::size_t i = 0; i < run; ++i) totals[i] += share(p)[n + static_cast<Index>(i)];
+          for (std::size_t i = 0; i < run; ++i) store(n + static_cast<Index>(i), totals[i]);
+        }
+        for (; n < sizes.state; ++n) {
+          K total(0);
+          for (Index p = first; p < last; ++p) total += share(p)[n];
+          store(n, total);
         }
       }
     });

@@ -122,6 +122,12 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
                           ChunkGradients<T> to) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   using State = StateVec<K>;
+  // In variables of their own: stores of vectors might else change them, as far as compilers know.
+  const T* const A_at = chunk.A;
+  [[maybe_unused]] const T* const inverse_at = chunk.inverse;
+  const Rows<const K> B = chunk.B, C = chunk.C;
+  T *const dB = to.dB, *const dC = to.dC;
+  const Index stride = to.stride;
   alignas(64) T decays[tile_steps * States * W];
   alignas(64) T states[(tile_steps + 1) * States * W];
   [[maybe_unused]] alignas(64) T holds[Exact ? tile_steps * States * W : 1];
@@ -131,13 +137,13 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
     for (Index s = 0; s < steps; ++s) {
       const StepSize<K, Exact> step(Vec<T>::load(tile.delta() + s * lanes<T>));
       const Vec<T> input = Vec<T>::load(tile.input() + s * lanes<T>);
-      const K* b = chunk.B.at(s);
+      const K* b = B.at(s);
       T* decay_now = decays + s * States * W;
       T* state_now = states + s * States * W;
-      [[maybe_unused]] const K* c = chunk.C.at(s);
+      [[maybe_unused]] const K* c = C.at(s);
       [[maybe_unused]] OutputSum<K> y(Vec<T>::load(tile.y() + s * lanes<T>));
       unroll<States>([&](auto n) __attribute__((always_inline)) {
-        const HeldDecay<K> held = step.at(chunk.A + n * W, chunk.inverse + n * W);
+        const HeldDecay<K> held = step.at(A_at + n * W, inverse_at + n * W);
         store_state(held.decay, decay_now + n * W);
         store_state(h[n], state_now + n * W);
         if constexpr (Exact) {
@@ -165,15 +171,14 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
     const Vec<T> dy = Vec<T>(output_scale<K>) * Vec<T>::load(tile.dy() + s * lanes<T>);
     Vec<T> dinput = Vec<T>::load(tile.dinput() + s * lanes<T>);
     Vec<T> ddelta = Vec<T>::load(tile.ddelta() + s * lanes<T>);
-    const K* b = chunk.B.at(s);
-    const K* c = chunk.C.at(s);
-    T* db = to.dB + s * to.stride;
-    T* dc = to.dC + s * to.stride;
+    const K* b = B.at(s);
+    const K* c = C.at(s);
+    T* db = dB + s * stride;
+    T* dc = dC + s * stride;
     const T* decay_now = decays + s * States * W;
     const T* before = states + s * States * W;
     const T* after = before + States * W;
     unroll<States>([&](auto n) __attribute__((always_inline)) {
-      const State A = load_state<K>(chunk.A + n * W);
       const State decay = load_state<K>(decay_now + n * W);
       const State dx = add_product(dy, conjugate(broadcast(c[n])), gradient[n]);
       store_state(
@@ -186,8 +191,8 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
         dinput = add_real_product(held, broadcast(b[n]), dinput);
         const State dhold = product(input, product_conj(dx, broadcast(b[n])));
         ddelta = add_real_product(dhold, decay, ddelta);
-        const State slope =
-            hold_slope<K>(delta, A, load_state<K>(chunk.inverse + n * W), {decay, hold});
+        const State slope = hold_slope<K>(delta, load_state<K>(A_at + n * W),
+                                          load_state<K>(inverse_at + n * W), {decay, hold});
         A_gradient[n] = add_product(dhold, conjugate(slope), A_gradient[n]);
       } else {
         store_state(add_product(input, dx, load_state<K>(db + n * W)), db + n * W);
@@ -195,7 +200,7 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
       }
       gradient[n] = product_conj(dx, decay);
       const State dexponent = product_conj(gradient[n], load_state<K>(before + n * W));
-      ddelta = add_real_product(dexponent, A, ddelta);
+      ddelta = add_real_product(dexponent, load_state<K>(A_at + n * W), ddelta);
       A_gradient[n] = add_product(delta, dexponent, A_gradient[n]);
     });
     dinput.store(tile.dinput() + s * lanes<T>);
