@@ -1,7 +1,9 @@
 #include <benchmark/benchmark.h>
 
 #include <cmath>
+#include <complex>
 #include <string>
+#include <type_traits>
 
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/tensor.hpp"
@@ -17,17 +19,19 @@ using ssm::Index;
 using ssm::Tensor;
 using ssm::View;
 
-template <class T>
+template <class T, class K = T>
 struct Problem {
   Index length, channels, state;
   Tensor<T, 3> u, delta, y, dy, du, ddelta;
-  Tensor<T, 2> A, dA;
-  Tensor<T, 4> B, C, dB, dC;
+  Tensor<K, 2> A, dA;
+  Tensor<K, 4> B, C, dB, dC;
   Tensor<T, 1> D, dD;
-  Tensor<T, 3> x;
-  ssm::SelectiveScanScratch<T> scratch;
+  Tensor<K, 3> x;
+  ssm::Hold hold;
+  ssm::SelectiveScanScratch<T, K> scratch;
 
-  Problem(Index length_, Index channels_, Index state_, bool gradients = false)
+  Problem(Index length_, Index channels_, Index state_, ssm::Hold hold_ = ssm::Hold::simplified,
+          bool gradients = false)
       : length(length_),
         channels(channels_),
         state(state_),
@@ -38,10 +42,11 @@ struct Problem {
         B({1, length, 1, state}),
         C(B.extents()),
         D({channels}),
-        x({1, channels, state}) {
+        x({1, channels, state}),
+        hold(hold_) {
     std::uint64_t seed = 1;
     const auto fill = [&](auto& tensor, double low, double high) {
-      for (T& value : tensor) {
+      for (auto& value : tensor) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
         value = static_cast<T>(low + (high - low) * static_cast<double>(seed >> 11) * 0x1p-53);
       }
@@ -52,7 +57,7 @@ struct Problem {
     fill(C, -1, 1);
     D.fill(1);
     for (Index c = 0; c < channels; ++c)
-      for (Index n = 0; n < state; ++n) A(c, n) = static_cast<T>(-1 - n);
+      for (Index n = 0; n < state; ++n) A(c, n) = rate(n);
     if (!gradients) return;
     dy = u;
     du = ddelta = y;
@@ -61,8 +66,16 @@ struct Problem {
     dD = D;
   }
 
-  [[nodiscard]] ssm::SelectiveScanInputs<T> inputs() const {
-    ssm::SelectiveScanInputs<T> in;
+  /// −1 − n of a real A, as Mamba starts; −1/2 + iπn of a complex one, as S4D does.
+  static K rate(Index n) {
+    if constexpr (std::is_same_v<T, K>)
+      return static_cast<T>(-1 - n);
+    else
+      return {T(-0.5), static_cast<T>(3.14159265 * static_cast<double>(n))};
+  }
+
+  [[nodiscard]] ssm::SelectiveScanInputs<T, K> inputs() const {
+    ssm::SelectiveScanInputs<T, K> in;
     in.u = u;
     in.delta = delta;
     in.A = A;
@@ -72,19 +85,19 @@ struct Problem {
     return in;
   }
   void forward(int threads, bool keep = false) {
-    ssm::selective_scan(ssm::cpu(threads), inputs(), {.softplus = true, .keep = keep}, {y, {}},
-                        scratch);
+    ssm::selective_scan(ssm::cpu(threads), inputs(), {.softplus = true, .hold = hold, .keep = keep},
+                        {y, {}}, scratch);
   }
   void backward(int threads) {
-    ssm::SelectiveScanInputGradients<T> gradients;
+    ssm::SelectiveScanInputGradients<T, K> gradients;
     gradients.u = du;
     gradients.delta = ddelta;
     gradients.A = dA;
     gradients.B = dB;
     gradients.C = dC;
     gradients.D = dD;
-    ssm::selective_scan_backward(ssm::cpu(threads), inputs(), {.softplus = true}, {dy, {}},
-                                 gradients, scratch);
+    ssm::selective_scan_backward(ssm::cpu(threads), inputs(), {.softplus = true, .hold = hold},
+                                 {dy, {}}, gradients, scratch);
   }
 };
 
@@ -96,9 +109,10 @@ void report(benchmark::State& run, Index items, Index bytes) {
       benchmark::Counter(count, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
-template <class T>
-Index row_bytes(const Problem<T>& p, Index arrays) {
-  return static_cast<Index>(sizeof(T)) * p.length * (arrays * p.channels + 2 * p.state);
+template <class T, class K>
+Index row_bytes(const Problem<T, K>& p, Index arrays) {
+  const auto size = static_cast<Index>(sizeof(T)), coefficient = static_cast<Index>(sizeof(K));
+  return p.length * (size * arrays * p.channels + 2 * coefficient * p.state);
 }
 
 template <class T>
@@ -159,16 +173,18 @@ void floor(benchmark::State& run, Index length, Index channels, Index, int) {
   report(run, tiles * tile * W, 0);
 }
 
-template <class T>
+constexpr auto simplified = ssm::Hold::simplified, exact = ssm::Hold::zero_order;
+
+template <class T, class K = T, ssm::Hold hold = simplified>
 void forward(benchmark::State& run, Index length, Index channels, Index state, int threads) {
-  Problem<T> p(length, channels, state);
+  Problem<T, K> p(length, channels, state, hold);
   for (auto _ : run) p.forward(threads);
   report(run, length * channels, row_bytes(p, 3));
 }
 
-template <class T>
+template <class T, class K = T, ssm::Hold hold = simplified>
 void backward(benchmark::State& run, Index length, Index channels, Index state, int threads) {
-  Problem<T> p(length, channels, state, true);
+  Problem<T, K> p(length, channels, state, hold, true);
   p.forward(threads, true);
   for (auto _ : run) p.backward(threads);
   report(run, length * channels, row_bytes(p, 5));
@@ -177,12 +193,23 @@ void backward(benchmark::State& run, Index length, Index channels, Index state, 
 /// What training pays: forward that keeps its states, then backward.
 template <class T>
 void both(benchmark::State& run, Index length, Index channels, Index state, int threads) {
-  Problem<T> p(length, channels, state, true);
+  Problem<T> p(length, channels, state, simplified, true);
   for (auto _ : run) {
     p.forward(threads, true);
     p.backward(threads);
   }
   report(run, length * channels, row_bytes(p, 8));
+}
+
+/// The loop of selective_scan_reference.
+template <class T, class K, ssm::Hold hold>
+void reference(benchmark::State& run, Index length, Index channels, Index state, int threads) {
+  Problem<T, K> p(length, channels, state, hold);
+  for (auto _ : run)
+    ssm::selective_scan_reference(ssm::cpu(threads), p.inputs(),
+                                  {.softplus = true, .hold = hold, .keep = false}, {p.y, {}},
+                                  p.scratch);
+  report(run, length * channels, row_bytes(p, 3));
 }
 
 template <class T>
@@ -217,6 +244,25 @@ void add(const std::string& variant, const std::string& scalar, Function functio
       ->Unit(benchmark::kMicrosecond);
 }
 
+template <class T>
+void add_kinds(const std::string& scalar) {
+  using Complex = std::complex<T>;
+  constexpr Index length = 1024, channels = 256, state = 16;
+  const auto at = [&](const std::string& variant, Function function) {
+    add(variant, scalar, function, length, channels, state, 1);
+  };
+  at("forward_kinds/real_simplified", forward<T>);
+  at("forward_kinds/real_exact", forward<T, T, exact>);
+  at("forward_kinds/complex_simplified", forward<T, Complex>);
+  at("forward_kinds/complex_exact", forward<T, Complex, exact>);
+  at("backward_kinds/real_simplified", backward<T>);
+  at("backward_kinds/real_exact", backward<T, T, exact>);
+  at("backward_kinds/complex_simplified", backward<T, Complex>);
+  at("backward_kinds/complex_exact", backward<T, Complex, exact>);
+  at("reference/real_exact", reference<T, T, exact>);
+  at("reference/complex_simplified", reference<T, Complex, simplified>);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -231,12 +277,22 @@ int main(int argc, char** argv) {
     add("forward", "double", forward<double>, 2048, 1536, 16, threads);
     add("backward", "double", backward<double>, 2048, 1536, 16, threads);
   }
+  // The other kinds, beside the real A with the simplified hold at the same size.
+  add_kinds<float>("float");
+  add_kinds<double>("double");
   for (Index length : {1000, 10000, 100000, 1000000})
     add("forward", "float", forward<float>, length, 64, 16, 1);
-  for (Index channels : {1, 16, 64, 256, 1024})
-    add("forward", "float", forward<float>, 2048, channels, 16, 1);
-  for (Index state : {1, 4, 8, 16, 32, 64, 128})
+  for (int threads : {1, 2})
+    for (Index channels : {1, 16, 48, 64, 256, 1024})
+      add("forward", "float", forward<float>, 2048, channels, 16, threads);
+  for (Index state : {1, 4, 8, 16, 32, 64, 128, 256}) {
     add("forward", "float", forward<float>, 1024, 256, state, 1);
+    add("backward", "float", backward<float>, 1024, 256, state, 1);
+  }
+  for (int threads : {1, 2}) {
+    add("forward", "float", forward<float>, 1, 1536, 16, threads);
+    add("forward", "float", forward<float>, 1, 16, 16, threads);
+  }
   for (Index channels : {16, 64, 1536}) add("step", "float", step<float>, 1, channels, 16, 1);
   add("step", "double", step<double>, 1, 1536, 16, 1);
   benchmark::Initialize(&argc, argv);

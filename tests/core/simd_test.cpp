@@ -178,3 +178,47 @@ TEMPLATE_TEST_CASE("elementwise functions hold in every rounding mode", "", floa
           bound * std::exp(-200.0) + tiny);
   }
 }
+
+TEMPLATE_TEST_CASE("a few lanes are read and written, and no others", "", float, double) {
+  using T = TestType;
+  constexpr auto W = static_cast<std::size_t>(lanes<T>);
+  std::array<T, W> from, got;
+  for (std::size_t i = 0; i < W; ++i) from[i] = static_cast<T>(i + 1);
+  for (std::size_t count = 0; count <= W; ++count) {
+    Vec<T>::load(from.data(), static_cast<Index>(count)).store(got.data());
+    bool same = true;
+    for (std::size_t i = 0; i < W; ++i) same = same && got[i] == (i < count ? from[i] : T(0));
+    got.fill(T(-1));
+    Vec<T>::load(from.data()).store(got.data(), static_cast<Index>(count));
+    for (std::size_t i = 0; i < W; ++i) same = same && got[i] == (i < count ? from[i] : T(-1));
+    CHECK(same);
+  }
+}
+
+TEMPLATE_TEST_CASE("transposed vectors are rows that became columns", "", float, double) {
+  using T = TestType;
+  constexpr auto W = static_cast<std::size_t>(lanes<T>);
+  Vec<T> matrix[W];
+  std::array<T, W * W> got;
+  for (std::size_t i = 0; i < W * W; ++i) got[i] = static_cast<T>(i);
+  for (std::size_t i = 0; i < W; ++i) matrix[i] = Vec<T>::load(got.data() + i * W);
+  transpose(matrix);
+  for (std::size_t i = 0; i < W; ++i) matrix[i].store(got.data() + i * W);
+  bool same = true;
+  for (std::size_t i = 0; i < W; ++i)
+    for (std::size_t j = 0; j < W; ++j) same = same && got[i * W + j] == static_cast<T>(j * W + i);
+  CHECK(same);
+}
+
+TEMPLATE_TEST_CASE("softplus and its slope from one exponential have the bits of each alone", "",
+                   float, double) {
+  using T = TestType;
+  ssm::test::Random random(7);
+  for (int trial = 0; trial < 1000; ++trial) {
+    const auto x = static_cast<T>(random.uniform(-40, 40));
+    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<T>(v).value; }, x) ==
+          at<T>([](Vec<T> v) { return softplus(v); }, x));
+    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<T>(v).slope; }, x) ==
+          at<T>([](Vec<T> v) { return sigmoid(v); }, x));
+  }
+}

@@ -32,30 +32,101 @@ using ssm::test::worst_error;
 
 }  // namespace
 
+namespace {
+
+/// Calls check(type of A, sizes, seed) for real and complex A and both holds, over random shapes.
+template <class T, class Check>
+void for_every_kind(std::vector<Sizes> shapes, std::uint64_t seed, Check&& check) {
+  for (Sizes& s : shapes)
+    for (const Hold hold : {Hold::simplified, Hold::zero_order}) {
+      s.options.hold = hold;
+      INFO(name_of(s) << (hold == Hold::zero_order ? " exact hold" : ""));
+      check(T{}, s, ++seed);
+      check(std::complex<T>{}, s, ++seed);
+    }
+}
+
+/// Shapes whose work threads share: few channels, whose states are halved, and many.
+std::vector<Sizes> shapes_for_threads() {
+  std::vector<Sizes> all;
+  for (const Index channels : {1, 5, 16, 37, 48, 130})
+    for (const Index state : {5, 16, 24, 37}) {
+      Sizes s;
+      s.channels = channels;
+      s.state = state;
+      s.length = 700;
+      s.gated = state == 16;
+      if (channels == 5) s.offsets = {0, 0, 1, 200, 700};
+      s.reversed = channels == 37;
+      all.push_back(s);
+    }
+  return all;
+}
+
+}  // namespace
+
 TEMPLATE_TEST_CASE("the fast scan and its gradients equal the formula in double", "", float,
                    double) {
-  std::uint64_t seed = 1;
-  for (const Sizes& s : ssm::test::selective_shapes()) {
-    INFO(name_of(s));
-    Case<TestType> fast(s, ++seed);
-    Case<double> reference(s, seed);
+  for_every_kind<TestType>(ssm::test::selective_shapes(), 1, [](auto type, Sizes s, auto seed) {
+    using K = decltype(type);
+    using Wide = std::conditional_t<std::is_same_v<K, TestType>, double, std::complex<double>>;
+    Case<TestType, K> fast(s, seed);
+    Case<double, Wide> reference(s, seed);
     reference.take_inputs(fast);
     fast.run();
     reference.run_reference();
     CHECK(worst_error(fast, reference) <= ssm::test::selective_tolerance<TestType>(s));
-  }
+  });
 }
 
 TEMPLATE_TEST_CASE("any number of threads gives the same bits", "", float, double) {
-  std::uint64_t seed = 100;
-  for (const Sizes& s : ssm::test::selective_shapes()) {
-    INFO(name_of(s));
-    Case<TestType> one(s, ++seed);
+  const auto check = [](auto type, Sizes s, auto seed) {
+    using K = decltype(type);
+    Case<TestType, K> one(s, seed);
     one.run(1);
     for (int threads : {2, 3, 7}) {
-      Case<TestType> many(s, seed);
+      Case<TestType, K> many(s, seed);
       many.run(threads);
       CHECK(all_same_bits(one, many));
+    }
+  };
+  for_every_kind<TestType>(ssm::test::selective_shapes(), 100, check);
+  for_every_kind<TestType>(shapes_for_threads(), 300, check);
+}
+
+TEMPLATE_TEST_CASE("the exact hold of rates near zero and far from it keeps its digits", "", float,
+                   double) {
+  Sizes s;
+  s.length = 3;
+  s.channels = 19;
+  s.state = 16;
+  s.options = {.softplus = false, .hold = Hold::zero_order};
+  for (const bool turning : {false, true}) {
+    using K = std::complex<TestType>;
+    Case<TestType, K> fast(s, 6);
+    fast.bias.fill(0);
+    for (TestType& delta : fast.delta) delta /= 8;
+    for (Index i = 0; i < fast.A.size(); ++i) {  // |A| from 1e-9 to 1e3, and 0
+      const double size = i == 0 ? 0 : std::pow(10, -9 + 12.0 * double(i) / double(fast.A.size()));
+      fast.A.data()[i] = K(TestType(turning ? -size / 8 : -size), TestType(turning ? size : 0));
+    }
+    Case<double, std::complex<double>> reference(s, 6);
+    reference.take_inputs(fast);
+    Case<TestType> real(s, 6);
+    Case<double> real_reference(s, 6);
+    real.delta = fast.delta;
+    real.bias.fill(0);
+    for (Index i = 0; i < real.A.size(); ++i) real.A.data()[i] = fast.A.data()[i].real();
+    real_reference.take_inputs(real);
+    fast.run(), real.run();
+    reference.run_reference(), real_reference.run_reference();
+    CHECK(worst_error(fast, reference) <= ssm::test::selective_tolerance<TestType>(s));
+    CHECK(worst_error(real, real_reference) <= ssm::test::selective_tolerance<TestType>(s));
+    // Each channel's gradient of A, whose sizes differ by the rates.
+    for (Index i = 0; i < fast.A.size(); ++i) {
+      const double scale = 1 + std::abs(reference.dA.data()[i]);
+      const auto error = std::abs(std::complex<double>(fast.dA.data()[i]) - reference.dA.data()[i]);
+      CHECK(error <= ssm::test::selective_tolerance<TestType>(s) * scale);
     }
   }
 }

@@ -55,14 +55,28 @@ struct Vec {
   /// The first `count` lanes from memory, zero in the rest.
   [[nodiscard]] static Vec load(const T* p, Index count) noexcept {
     if (count >= lanes<T>) return load(p);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (std::is_same_v<T, float>)
+      return Vec(_mm512_maskz_loadu_ps(first_lanes(count), p));
+    else
+      return Vec(_mm512_maskz_loadu_pd(static_cast<__mmask8>(first_lanes(count)), p));
+#else
     Vec r(T(0));
     std::memcpy(&r.v, p, static_cast<std::size_t>(count) * sizeof(T));
     return r;
+#endif
   }
   void store(T* p) const noexcept { std::memcpy(p, &v, vector_bytes); }
   void store(T* p, Index count) const noexcept {
     if (count >= lanes<T>) return store(p);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (std::is_same_v<T, float>)
+      _mm512_mask_storeu_ps(p, first_lanes(count), v);
+    else
+      _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(count)), v);
+#else
     std::memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
+#endif
   }
 
   friend Vec operator+(Vec a, Vec b) noexcept { return a.v + b.v; }
@@ -70,6 +84,13 @@ struct Vec {
   friend Vec operator*(Vec a, Vec b) noexcept { return a.v * b.v; }
   friend Vec operator/(Vec a, Vec b) noexcept { return a.v / b.v; }
   friend Vec operator-(Vec a) noexcept { return -a.v; }
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+ private:
+  [[nodiscard]] static __mmask16 first_lanes(Index count) noexcept {
+    return static_cast<__mmask16>((1u << count) - 1u);
+  }
+#endif
 };
 
 /// a b + c, in one rounding where the machine has it.
@@ -434,6 +455,18 @@ template <class T>
   return numerator / (Vec<T>(T(1)) + e);
 }
 
+/// softplus(x) and its derivative, sigmoid(x), from one exponential, with the bits of either alone.
+template <class T>
+struct SoftplusAndSlope {
+  Vec<T> value, slope;
+
+  explicit SoftplusAndSlope(Vec<T> x) noexcept {
+    const Vec<T> e = exp(-absolute(x));
+    value = at_least(x, Vec<T>(T(0))) + log1p_unit(e);
+    slope = Vec<T>(x.v < 0 ? e.v : Vec<T>(T(1)).v) / (Vec<T>(T(1)) + e);
+  }
+};
+
 /// Calls body(k) for k = 0 … Count − 1 as compile-time constants, always unrolled and inlined.
 template <int Count, class Body>
 [[gnu::always_inline]] inline void unroll(Body&& body) {
@@ -478,6 +511,33 @@ template <class T, int Count = static_cast<int>(lanes<T>)>
     const Vec<T> high = transposed_sum<T, Count / 2>(x + (Count / 2) * W);
     constexpr int run = W / (Count / 2);
     return fold_runs<run>(low, high, std::make_integer_sequence<int, W>{});
+  }
+}
+
+/// One exchange of `transpose`: with Upper false the lanes of `a` and `b` whose bit `Bit` is 0,
+/// else those whose bit is 1, those of `a` in the lanes without the bit.
+template <int Bit, bool Upper, class T, int... Lane>
+[[nodiscard]] Vec<T> exchange_lanes(Vec<T> a, Vec<T> b,
+                                    std::integer_sequence<int, Lane...>) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  constexpr int from = Upper ? Bit : 0;
+  return shuffle<((Lane & Bit) == 0 ? Lane + from : W + Lane - Bit + from)...>(a, b);
+}
+
+/// Lane j of x[i] becomes lane i of x[j], for lanes<T> vectors.
+template <int Bit = 1, class T>
+[[gnu::always_inline]] inline void transpose(Vec<T>* x) noexcept {
+  constexpr int W = static_cast<int>(lanes<T>);
+  constexpr auto all = std::make_integer_sequence<int, W>{};
+  if constexpr (Bit < W) {
+    unroll<W>([&](auto i) __attribute__((always_inline)) {
+      if constexpr ((i & Bit) == 0) {
+        const Vec<T> a = x[i], b = x[i + Bit];
+        x[i] = exchange_lanes<Bit, false>(a, b, all);
+        x[i + Bit] = exchange_lanes<Bit, true>(a, b, all);
+      }
+    });
+    transpose<2 * Bit>(x);
   }
 }
 
