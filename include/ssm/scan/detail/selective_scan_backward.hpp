@@ -160,7 +160,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
     Rows<const T> dy;
     Rows<T> du, ddelta, dz;
     const T* x;  ///< the states before it
-    ChunkGradients<T> to;
+    SelectiveChunkGradients<T> to;
     T *dD, *dbias;
     Index steps;
     BackwardTile<T> room;
@@ -207,8 +207,8 @@ class SelectiveBackward : SelectiveBlocks<K> {
     constexpr int chunk_states = plain ? largest : 4;
     for_state_chunks<chunk_states, plain ? 2 : 4>(first, last, [&](auto chunk, Index n) {
       const Index at = n * parts * W, in_range = (n - first) * parts * W;
-      const ChunkGradients<T> to{tile.to.g + at, tile.to.dA + at, tile.to.dB + in_range,
-                                 tile.to.dC + in_range, tile.to.stride};
+      const SelectiveChunkGradients<T> to{tile.to.g + at, tile.to.dA + at, tile.to.dB + in_range,
+                                          tile.to.dC + in_range, tile.to.stride};
       const auto scan = [&](auto gated) {
         scan_states_backward<K, Exact, chunk, gated>(tile.steps, tile.room, tile.in.chunk(n),
                                                      tile.x + at, to);

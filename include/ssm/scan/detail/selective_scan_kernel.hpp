@@ -111,7 +111,7 @@ void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T>
 /// the state before it; dA (states, parts, lanes); dB and dC (step, states, parts, lanes), lane by
 /// lane, `stride` elements a step.
 template <class T>
-struct ChunkGradients {
+struct SelectiveChunkGradients {
   T *g, *dA, *dB, *dC;
   Index stride;
 };
@@ -119,7 +119,7 @@ struct ChunkGradients {
 /// The same tile backward. x is the state before the tile. With Gated, y is computed as well.
 template <class K, bool Exact, int States, bool Gated, class T = Real<K>>
 void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk, const T* x,
-                          ChunkGradients<T> to) noexcept {
+                          SelectiveChunkGradients<T> to) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   using State = StateVec<K>;
   // In variables of their own: stores of vectors might else change them, as far as compilers know.
