@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/detail/complex_vec.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
@@ -15,26 +16,6 @@
 
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
-
-/// A complex number in every lane.
-template <class T>
-struct ComplexVec {
-  Vec<T> re, im;
-
-  [[nodiscard]] static ComplexVec load(const T* p) noexcept {
-    return {Vec<T>::load(p), Vec<T>::load(p + lanes<T>)};
-  }
-  void store(T* p) const noexcept {
-    re.store(p);
-    im.store(p + lanes<T>);
-  }
-  friend ComplexVec operator+(ComplexVec a, ComplexVec b) noexcept {
-    return {a.re + b.re, a.im + b.im};
-  }
-  friend ComplexVec operator-(ComplexVec a, ComplexVec b) noexcept {
-    return {a.re - b.re, a.im - b.im};
-  }
-};
 
 template <class T>
 [[nodiscard]] ComplexVec<T> times_i(ComplexVec<T> a) noexcept {

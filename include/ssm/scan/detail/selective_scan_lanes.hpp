@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/complex_vec.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
@@ -15,13 +16,6 @@
 /// lanes<T> neighbouring channels, e^{ΔA} and what either hold makes of Δ and A.
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
-
-/// Real and imaginary parts of lanes<T> complex numbers; in memory first all real parts, then all
-/// imaginary ones.
-template <class T>
-struct ComplexVec {
-  Vec<T> re, im;
-};
 
 /// Vectors that a state takes, one for a real K.
 template <class K>
