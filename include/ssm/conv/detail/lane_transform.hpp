@@ -46,26 +46,10 @@ template <class T>
 template <class T>
 using Square = std::array<Vec<T>, static_cast<std::size_t>(lanes<T>)>;
 
-/// The lanes of a and b in turn, from lane `From` on.
-template <int From, class T, int... Lane>
-[[nodiscard]] Vec<T> take_turns(Vec<T> a, Vec<T> b, std::integer_sequence<int, Lane...>) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  return shuffle<(From + Lane / 2 + (Lane % 2) * W)...>(a, b);
-}
-
 /// Lane j of vector i becomes lane i of vector j.
 template <class T>
 [[nodiscard]] Square<T> transpose(Square<T> a) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  constexpr auto order = std::make_integer_sequence<int, W>();
-  for (int done = 1; done < W; done *= 2) {
-    Square<T> b;
-    for (std::size_t i = 0; i < a.size() / 2; ++i) {
-      b[2 * i] = take_turns<0>(a[i], a[i + a.size() / 2], order);
-      b[2 * i + 1] = take_turns<W / 2>(a[i], a[i + a.size() / 2], order);
-    }
-    a = b;
-  }
+  transpose(a.data());
   return a;
 }
 
