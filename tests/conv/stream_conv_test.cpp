@@ -400,6 +400,21 @@ TEMPLATE_TEST_CASE("a transform in parts has the bits of the whole", "", float, 
     }
 }
 
+TEST_CASE("partitions longer than any kernel are no partitions") {
+  const Tensor<float, 2> kernel = Random(60).normal<float, 2>({1, 300});
+  for (const Index steps : {Index{1} << 20, Index{1} << 61, Index{1} << 62}) {
+    const StreamConv<float> direct({kernel}, {.shortest = steps});
+    const StreamConv<float> unlimited({kernel}, {.longest = steps});
+    for (const StreamConv<float>* conv : {&direct, &unlimited}) {
+      auto state = make_state(*conv);
+      Tensor<float, 2> impulse({300, 1}), y({300, 1});
+      impulse(0, 0) = 1;
+      step(*conv, impulse, state, y);
+      for (Index t = 0; t < 300; ++t) CHECK(std::abs(y(t, 0) - kernel(0, t)) <= 1e-5f);
+    }
+  }
+}
+
 TEST_CASE("a convolution of streams names the argument that does not fit") {
   const Tensor<float, 2> kernel({2, 5}), none({2, 0}), wider({3, 5});
   const Tensor<float, 1> D({3});

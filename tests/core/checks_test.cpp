@@ -80,6 +80,12 @@ TEST_CASE("different columns of the same rows share nothing") {
   CHECK(detail::overlap(columns(4, 8), columns(0, 5)));
   CHECK(detail::overlap(columns(4, 3).reversed(0), batches.slice(2, 6, 5)));
   CHECK_FALSE(detail::overlap(columns(0, 0), all));
+  // An empty view has no elements, wherever it lies.
+  CHECK_FALSE(detail::overlap(columns(3, 0), all));
+  CHECK_FALSE(detail::overlap(all, all.slice(0, 2, 0)));
+  detail::OverlapChecks<2> call("f");
+  call.input("x", all);
+  CHECK_NOTHROW(call.output("y", columns(3, 0)));
   CHECK_FALSE(detail::overlap(View<float, 2>(), all));
 }
 

@@ -171,6 +171,17 @@ TEST_CASE("a huge decay gives zero and a huge growth is not taken for a small on
   CHECK_FALSE(std::isfinite(matrix_exponential(growth)(0)));
 }
 
+TEST_CASE("scales further apart than double can say leave the elements that it can") {
+  Matrix3d A;
+  A << -1e5, 1e270, 0, 1e-270, -1e5, 1e270, 0, 1e-270, -1e5;
+  CHECK(matrix_exponential(A).isZero(0));
+  A << -100, 1e160, 0, 1e-160, -100, 1e160, 0, 1e-160, -100;
+  const double corner = (std::cosh(std::sqrt(2.0)) - 1) / 2 * std::exp(-100.0);
+  const Matrix3d E = matrix_exponential(A);
+  CHECK(std::abs(E(0, 2) / (corner * 1e160 * 1e160) - 1) <= 1e-13);
+  CHECK(E(2, 0) == 0);
+}
+
 TEST_CASE("a fixed size does not allocate, and a matrix that is not square is refused") {
   const Matrix3d A = stiff();
   CHECK(ssm::test::allocations_of([&] { (void)matrix_exponential(A); }) == 0);

@@ -306,3 +306,29 @@ TEST_CASE("parameters that are no S5 are refused by the names of their tensors")
       "tensor \"a.Lambda_re\" has 0.250000 at element 1, expected a number below 0, or a module "
       "with clip_eigs");
 }
+
+TEST_CASE("published numbers that are too large for the type of the layer are refused") {
+  const test::TempDirectory directory;
+  const auto with_huge = [&](const std::string& name, const std::string& own, double value) {
+    const Dictionary dictionary(name);
+    SafetensorsWriter file;
+    Tensor<double, 1> wide(dictionary.tensors.at(own).extents());
+    detail::assign_elements(wide, dictionary.tensors.at(own));
+    wide(1) = value;
+    for (const auto& [other, tensor] : dictionary.tensors)
+      if (other == own)
+        file.add("a." + own, dictionary.shapes.at(own), wide.data(), DType::F64);
+      else
+        file.add("a." + other, dictionary.shapes.at(other), tensor.data(), DType::F32);
+    file.save(directory / "a.safetensors");
+    return SafetensorsReader(directory / "a.safetensors");
+  };
+  const auto s5 = with_huge("s5", "Lambda_im", 1e39);
+  CHECK_THROWS_WITH(read_published_s5<float>(s5, "a."),
+                    test::contains("the tensors of \"a.\" give frequency inf at element 1, "
+                                   "expected finite numbers"));
+  CHECK(read_published_s5<double>(s5, "a.").frequency(1) == 1e39);
+  const auto s4d = with_huge("s4d_plain", "D", -1e39);
+  CHECK_THROWS_WITH(read_published_s4d<float>(s4d, "a."), test::contains("give D -inf"));
+  CHECK_THROWS_AS(read_published_s4d<float>(s4d, "a."), FileError);
+}

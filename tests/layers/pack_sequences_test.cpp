@@ -26,6 +26,11 @@ TEST_CASE("offsets are the sums of the lengths before") {
   CHECK(std::vector<Index>(none.begin(), none.end()) == std::vector<Index>{0});
   CHECK_THROWS_WITH(offsets_of(view_of({1, -2})),
                     "offsets_of: lengths(1) is -2, expected at least 0");
+  CHECK_THROWS_WITH(offsets_of({}), "offsets_of: lengths is absent, expected (sequences)");
+  constexpr Index most = (std::numeric_limits<Index>::max)();
+  CHECK_THROWS_WITH(offsets_of(view_of({most - 1, 2})),
+                    "offsets_of: lengths(1) is 2, expected at most 1");
+  CHECK(offsets_of(view_of({most - 1, 1}))(2) == most);
 }
 
 TEMPLATE_TEST_CASE("a padded batch is packed without its padding, and unpacked again", "", float,

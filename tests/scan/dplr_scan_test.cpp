@@ -312,3 +312,68 @@ TEST_CASE("the scan of S4's systems refuses what it cannot do in words") {
   c.run(1, true);
   CHECK_THROWS_AS(c.run_backward(1, false), ShapeError);
 }
+
+TEST_CASE("the scan of S4's systems of no channels has nothing to do, forward and backward") {
+  for (const Index batch : {0, 2}) {
+    Case<double> c({batch, 5, 0, 2, 1}, 97);
+    c.run();
+    c.run_backward();
+    CHECK(c.du.size() == 0);
+  }
+}
+
+TEST_CASE("the unit of time changes no bit of what S4's systems do") {
+  Case<double> c({2, 70, 5, 3, 2}, 98);
+  c.run();
+  c.run_backward();
+  for (const int k : {-264, -7, 1, 264}) {
+    INFO("unit 4^" << k << " s");
+    Case<double> other({2, 70, 5, 3, 2}, 98);
+    const double root = std::ldexp(1.0, k), unit = std::ldexp(1.0, 2 * k);
+    for (double& x : other.delta) x *= unit;
+    for (auto& x : other.lambda) x /= unit;
+    for (auto& x : other.P) x /= root;
+    for (auto& x : other.B) x /= unit;
+    other.run();
+    other.run_backward();
+    CHECK(same_bits(other.y, c.y));
+    CHECK(same_bits(other.du, c.du));
+    CHECK(same_bits(other.dC, c.dC));
+    for (double& x : other.ddelta) x *= unit;
+    CHECK(same_bits(other.ddelta, c.ddelta));
+  }
+}
+
+TEST_CASE("a step of time that is no normal number is a step all the same") {
+  Case<double> c({1, 3, 2, 2, 1}, 99);
+  c.delta.fill(1e-310);
+  c.run();
+  for (Index t = 0; t < 3; ++t)
+    for (Index n = 0; n < 2; ++n) {
+      double want = c.D(n) * c.u(0, t, n);  // the state has not moved
+      for (Index k = 0; k < 2; ++k) want += 2 * (c.C(n, k) * c.initial(0, n, k)).real();
+      CHECK(std::abs(c.y(0, t, n) - want) <= 1e-13);
+    }
+}
+
+TEST_CASE("small pivots beside a large low-rank part cost S4's systems no digits") {
+  Case<double> c({1, 5, 1, 1, 2}, 100);
+  const auto error = [&] {
+    Tensor<double, 3> y;
+    Tensor<std::complex<double>, 3> final;
+    run_steps(c, y, final);
+    c.run();
+    return relative_error(c.y, y);
+  };
+  c.initial.fill({0, 0});
+  c.D.fill(0);
+  c.delta(0) = 1;
+  c.lambda(0, 0) = {2.5, 0};  // not stable: the first pivot is 0
+  c.P(0, 0, 0) = {0.5, 0};
+  c.P(0, 0, 1) = {1, 1};
+  CHECK(error() <= tolerance<double>(5));
+  c.lambda(0, 0) = {-0.5, 1e6};  // P* W P is 1e4 next to 1 on the diagonal, 1e6 in the skew part
+  c.P(0, 0, 0) = {1e6, 0};
+  c.P(0, 0, 1) = {0, 1e6};
+  CHECK(error() <= 1e-8);
+}

@@ -66,4 +66,11 @@ DiagonalOf<Matrix> balance(Matrix& A) {
   return scale;
 }
 
+/// x scale/inverse of two powers of two, also where their quotient is none that double holds.
+template <class Scalar>
+[[nodiscard]] Scalar rescaled(const Scalar& x, double scale, double inverse) noexcept {
+  const double factor = scale / inverse;
+  return std::isnormal(factor) ? x * factor : x * scale / inverse;
+}
+
 }  // namespace ssm::detail

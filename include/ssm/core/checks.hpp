@@ -225,7 +225,7 @@ struct Footprint {
   /// Whether two views have elements in common, or may have: false for arrays apart, and for those
   /// that alternate in the same rows, as the halves of a wider array do.
   [[nodiscard]] bool overlaps(const Footprint& other) const noexcept {
-    return begin < other.end && other.begin < end && alternates_not(other);
+    return (std::max)(begin, other.begin) < (std::min)(end, other.end) && alternates_not(other);
   }
   [[nodiscard]] bool is_same(const Footprint& other) const noexcept {
     bool same = data == other.data && end == other.end && rank == other.rank;

@@ -3,10 +3,12 @@
 #include <Eigen/Core>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <complex>
 #include <concepts>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
@@ -69,7 +71,8 @@ class DplrStep {
     B_ = T(2) * B;
     E_ = lambda.array() + rate;
     D_ = (rate - lambda.array()).inverse();
-    // M by elimination: P* D P has a positive real part when A is stable, so no pivot is small.
+    // M by elimination. P* D P has a positive real part when A is stable, but beside a large skew
+    // part only the largest pivots keep the digits.
     M_.setIdentity(rank, rank);
     Small left(rank, rank);
     for (Index a = 0; a < rank; ++a)
@@ -78,9 +81,15 @@ class DplrStep {
             (a == b ? T(1) : T(0)) +
             T(2) * (P.col(a).conjugate().array() * D_.array() * P.col(b).array()).sum().real();
     for (Index k = 0; k < rank; ++k) {
-      const T pivot = T(1) / left(k, k);
-      left.row(k) *= pivot;
-      M_.row(k) *= pivot;
+      Index pivot = k;
+      for (Index i = k + 1; i < rank; ++i)
+        if (std::abs(left(i, k)) > std::abs(left(pivot, k))) pivot = i;
+      const T inverse = T(1) / left(pivot, k);
+      for (Small* m : {&left, &M_})
+        for (Index j = 0; j < rank; ++j) {
+          std::swap((*m)(k, j), (*m)(pivot, j));
+          (*m)(k, j) *= inverse;
+        }
       for (Index i = 0; i < rank; ++i) {
         if (i == k) continue;
         const T factor = left(i, k);

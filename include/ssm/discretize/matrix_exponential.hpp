@@ -288,7 +288,8 @@ template <class Derived>
   const detail::DiagonalOf<Matrix> scale = detail::balance(balanced);
   Matrix exponential = detail::exponential_of_balanced(balanced);
   for (Index j = 0; j < A.cols(); ++j)
-    for (Index i = 0; i < A.rows(); ++i) exponential(i, j) *= scale(i) / scale(j);
+    for (Index i = 0; i < A.rows(); ++i)
+      exponential(i, j) = detail::rescaled(exponential(i, j), scale(i), scale(j));
   return Eigen::Matrix<Scalar, size, size>(exponential.template cast<Scalar>());
 }
 

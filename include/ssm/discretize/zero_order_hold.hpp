@@ -24,7 +24,7 @@ void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& 
   A = parts.exponential();
   B = parts.N;
   for (Index j = 0; j < A.cols(); ++j)
-    for (Index i = 0; i < A.rows(); ++i) A(i, j) *= scale(i) / scale(j);
+    for (Index i = 0; i < A.rows(); ++i) A(i, j) = rescaled(A(i, j), scale(i), scale(j));
   for (Index j = 0; j < B.cols(); ++j)
     for (Index i = 0; i < B.rows(); ++i) B(i, j) *= scale(i);
 }

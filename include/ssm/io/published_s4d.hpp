@@ -203,8 +203,8 @@ inline PublishedModes read_published_modes(const StateDict& dict, const Publishe
 ///   S4Block of s4.py it ends with "layer."
 /// @param options what the module was made with
 /// @throws FileError that names the tensor, for names that are missing, shapes that do not fit each
-///   other, numbers that are not finite, and modes that do not decay; DomainError for a method
-///   other than those that keep C and D
+///   other, numbers that are not finite or too large for T, and modes that do not decay;
+///   DomainError for a method other than those that keep C and D
 template <class T>
 [[nodiscard]] S4d<T> read_published_s4d(const SafetensorsReader& file, const std::string& prefix,
                                         const PublishedS4dOptions& options = {}) {
@@ -240,6 +240,7 @@ template <class T>
   detail::assign_elements(layer.B, systems.B);
   detail::assign_elements(layer.C, C);
   detail::assign_elements(layer.D, D);
+  dict.check_finite(layer);
   return layer;
 }
 
@@ -268,6 +269,7 @@ template <class T>
   detail::assign_elements(block.weight,
                           dict.read_as(weight, want, std::array<Index, 2>{2 * width, width}));
   detail::assign_elements(block.bias, dict.read(bias, std::array<Index, 1>{2 * width}));
+  dict.check_finite(block);
   return block;
 }
 

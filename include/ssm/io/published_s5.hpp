@@ -51,8 +51,8 @@ struct PublishedS5Options {
 /// @param prefix what stands before the names above
 /// @param options what the module was made with
 /// @throws FileError that names the tensor, for names that are missing, shapes that do not fit each
-///   other, numbers that are not finite, and eigenvalues that do not decay; DomainError for a
-///   method other than those that keep C and D
+///   other, numbers that are not finite or too large for T, and eigenvalues that do not decay;
+///   DomainError for a method other than those that keep C and D
 template <class T>
 [[nodiscard]] S5<T> read_published_s5(const SafetensorsReader& file, const std::string& prefix,
                                       const PublishedS5Options& options = {}) {
@@ -99,6 +99,7 @@ template <class T>
   read_C(apart ? "C1" : "C", side_by_side ? 2 * modes : modes, 0, layer.C);
   if (apart) read_C("C2", modes, 0, layer.C_back);
   if (side_by_side) read_C("C", 2 * modes, modes, layer.C_back);
+  dict.check_finite(layer);
   return layer;
 }
 
@@ -140,6 +141,7 @@ template <class T>
   else
     for (Index r = 0; r < width; ++r) block.weight(r, r) = T(1);
   read("out2", width);
+  dict.check_finite(block);
   return block;
 }
 

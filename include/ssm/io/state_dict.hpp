@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <initializer_list>
 #include <string>
@@ -62,6 +63,19 @@ class StateDict {
   [[noreturn]] void fail_at(const std::string& name, Index element, double got,
                             const std::string& want) const {
     fail(name, "has " + std::to_string(got) + " at element " + std::to_string(element), want);
+  }
+  /// Throws FileError unless all weights of a layer that came out of the dictionary are finite:
+  /// numbers of the file may be too large for its type.
+  template <class Layer>
+  void check_finite(const Layer& layer) const {
+    parameters(layer, [&](const auto& name, const auto& tensor, const auto&, bool) {
+      for (Index i = 0; i < tensor.size(); ++i)
+        if (!std::isfinite(static_cast<double>(tensor.data()[i])))
+          throw_file(file_.path(), "the tensors of " + in_quotes(prefix_) + " give " +
+                                       std::string(name) + " " + std::to_string(tensor.data()[i]) +
+                                       " at element " + std::to_string(i) +
+                                       ", expected finite numbers");
+    });
   }
 
  private:

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
@@ -33,13 +35,17 @@ inline namespace SSM_DETAIL_ISA {
 /// The offsets of sequences of these lengths that lie end to end: 0, then the sum of the first
 /// length, of the first two, and so on. Sequences{offsets} has them.
 /// @param lengths (sequences), 0 and 1 are lengths too
-/// @throws DomainError for a length below 0
+/// @throws ShapeError without lengths; DomainError for a length below 0, or a sum that is too large
 [[nodiscard]] inline Tensor<Index, 1> offsets_of(const View<const Index, 1>& lengths) {
+  constexpr std::string_view function = "offsets_of";
+  detail::check_given(function, "lengths", lengths, "(sequences)");
   Tensor<Index, 1> offsets({lengths.extent(0) + 1});
   for (Index s = 0; s < lengths.extent(0); ++s) {
-    if (lengths(s) < 0)
-      detail::throw_domain("offsets_of", "lengths(" + std::to_string(s) + ")",
-                           std::to_string(lengths(s)), "at least 0");
+    const Index most = (std::numeric_limits<Index>::max)() - offsets(s);
+    if (lengths(s) < 0 || lengths(s) > most)
+      detail::throw_domain(function, "lengths(" + std::to_string(s) + ")",
+                           std::to_string(lengths(s)),
+                           lengths(s) < 0 ? "at least 0" : "at most " + std::to_string(most));
     offsets(s + 1) = offsets(s) + lengths(s);
   }
   return offsets;

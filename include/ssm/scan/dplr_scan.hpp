@@ -66,8 +66,8 @@ class DplrScan {
     // Sequences go together in groups that depend on the shape alone, so that few channels keep all
     // threads at work.
     constexpr Index enough = 8;
-    const Index groups = std::clamp<Index>((enough + blocks_ - 1) / blocks_, 1,
-                                           (std::max<Index>)(sizes_.sequences, 1));
+    const Index wanted = (enough + blocks_ - 1) / (std::max<Index>)(blocks_, 1);
+    const Index groups = std::clamp<Index>(wanted, 1, (std::max<Index>)(sizes_.sequences, 1));
     const Index size = layout_.vectors() * lanes<T>;
     scratch_.sums.resize({groups * blocks_ * size});
     const auto sums = [&](Index group, Index block) {
@@ -115,8 +115,8 @@ class DplrScan {
   template <int Rank, class Room>
   [[nodiscard]] DplrLanes<T, Rank> lanes_of(Index block, bool backward, Room& room) {
     const Index first = block * lanes<T>;
-    return {layout_, table(block), first, (std::min)(lanes<T>, sizes_.channels - first), backward,
-            room.lanes};
+    return {layout_,  table(block), first, (std::min)(lanes<T>, sizes_.channels - first),
+            backward, room.lanes};
   }
   [[nodiscard]] SequenceSpan span(Index s) const noexcept {
     return span_of(in_.sequences, s, sizes_.length);

@@ -98,7 +98,7 @@ template <class T>
                                           bool from_shortest) {
   using Costs = StreamCosts;
   std::vector<Index> sizes;
-  for (Index n = shortest; 2 * n < taps && n <= longest; n *= 2) sizes.push_back(n);
+  for (Index n = shortest; n < taps - n && n <= longest; n *= 2) sizes.push_back(n);
   // All costs are those of one point's time.
   const auto cost = [&](Index steps, Index parts) {
     const Index points = order == Lanes::times ? steps / lanes<T> : steps;

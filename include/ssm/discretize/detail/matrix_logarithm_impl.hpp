@@ -105,7 +105,7 @@ SSM_INLINE RealMatrix principal_logarithm(RealMatrix A) {
   const ComplexMatrix result = schur.U * logarithm * U_adjoint;
   RealMatrix real(n, n);
   for (Index j = 0; j < n; ++j)
-    for (Index i = 0; i < n; ++i) real(i, j) = result(i, j).real() * scale(i) / scale(j);
+    for (Index i = 0; i < n; ++i) real(i, j) = rescaled(result(i, j).real(), scale(i), scale(j));
   return real;
 }
 

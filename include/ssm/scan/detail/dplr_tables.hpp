@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <complex>
 #include <cstddef>
+#include <utility>
 
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
@@ -25,6 +27,7 @@ inline namespace SSM_DETAIL_ISA {
 ///
 ///   E = 2 Λ W,  b = 2 (W B − Q M R B),  C′ = (2 Re C, −2 Im C),  R = 2 P* W,  G = −2 κ Q M.
 ///
+/// with the Λ, P, B and κ of a unit of time near Δ, in which these are Λ Δ, P √Δ, B Δ and about 2.
 /// E is A_bar's diagonal less 1, as the step of a slow mode differs from 1 by little.
 struct DplrLayout {
   Index modes, rank;
@@ -173,15 +176,31 @@ class DplrSampling {
     return {loaded(from, i), loaded(from, i + 1)};
   }
 
+  /// 2^k with 4^k next to Δ. As the unit of time of its channel 4^k keeps every number of a usual
+  /// size, whatever the units of Δ and Λ, and rounds none.
+  [[nodiscard]] static double root_of_unit(double delta) noexcept {
+    constexpr int most = 510;  // so that 4^k and 4^−k are normal
+    return std::ldexp(1.0, std::clamp(std::ilogb(delta) / 2, -most, most));
+  }
+
+  /// Λ, P, B and κ with 4^k s as the unit of time.
   void load(Index first) noexcept {
     using Wide = std::complex<double>;
-    kappa_ =
-        two() / gather([&](Index c) { return Wide(static_cast<double>(in_.delta(c))); }, first).re;
+    const Z units = gather(
+        [&](Index c) {
+          const double root = root_of_unit(static_cast<double>(in_.delta(c)));
+          return Wide(root, root * root);
+        },
+        first);
+    root_ = units.re;
+    unit_ = units.im;
+    kappa_ = two() * unit_ /
+             gather([&](Index c) { return Wide(static_cast<double>(in_.delta(c))); }, first).re;
     for (Index n = 0; n < layout_.modes; ++n) {
-      set(lambda_, n, gather([&](Index c) { return Wide(in_.lambda(c, n)); }, first));
-      set(B_, n, gather([&](Index c) { return Wide(in_.B(c, n)); }, first));
+      set(lambda_, n, unit_ * gather([&](Index c) { return Wide(in_.lambda(c, n)); }, first));
+      set(B_, n, unit_ * gather([&](Index c) { return Wide(in_.B(c, n)); }, first));
       for (Index a = 0; a < rank(); ++a)
-        set(P_, at(n, a), gather([&](Index c) { return Wide(in_.P(c, n, a)); }, first));
+        set(P_, at(n, a), root_ * gather([&](Index c) { return Wide(in_.P(c, n, a)); }, first));
     }
   }
 
@@ -216,23 +235,39 @@ class DplrSampling {
         set(M_, at(a, k, 0), V(a == k ? 1.0 : 0.0));
       }
     }
-    // The symmetric part of S is at least I where Λ is stable, so no pivot is small.
-    for (Index k = 0; k < r; ++k) {
-      const V pivot = V(1.0) / v(S_, at(k, k, 0));
-      for (double* m : {S_, M_})
-        for (Index j = 0; j < r; ++j) set(m, at(k, j, 0), pivot * v(m, at(k, j, 0)));
-      for (Index i = 0; i < r; ++i) {
-        if (i == k) continue;
-        const V factor = v(S_, at(i, k, 0));
-        for (double* m : {S_, M_})
-          for (Index j = 0; j < r; ++j)
-            set(m, at(i, j, 0), v(m, at(i, j, 0)) - factor * v(m, at(k, j, 0)));
-      }
-    }
+    invert();
     for (Index a = 0; a < r; ++a) {
       V w(0.0);
       for (Index k = 0; k < r; ++k) w = w + v(M_, at(a, k, 0)) * v(t_, k);
       set(w_, a, w);
+    }
+  }
+
+  /// M = S⁻¹, of M = I; destroys S. The symmetric part of S is at least I where Λ is stable, but
+  /// beside a large skew part only the largest pivots keep the digits.
+  void invert() noexcept {
+    const Index r = rank();
+    for (Index lane = 0; lane < lanes<double>; ++lane) {
+      const auto element = [&](double* m, Index i, Index j) -> double& {
+        return m[at(i, j, 0) * lanes<double> + lane];
+      };
+      for (Index k = 0; k < r; ++k) {
+        Index pivot = k;
+        for (Index i = k + 1; i < r; ++i)
+          if (std::abs(element(S_, i, k)) > std::abs(element(S_, pivot, k))) pivot = i;
+        const double inverse = 1 / element(S_, pivot, k);
+        for (double* m : {S_, M_})
+          for (Index j = 0; j < r; ++j) {
+            std::swap(element(m, k, j), element(m, pivot, j));
+            element(m, k, j) *= inverse;
+          }
+        for (Index i = 0; i < r; ++i) {
+          if (i == k) continue;
+          const double factor = element(S_, i, k);
+          for (double* m : {S_, M_})
+            for (Index j = 0; j < r; ++j) element(m, i, j) -= factor * element(m, k, j);
+        }
+      }
     }
   }
 
@@ -309,7 +344,7 @@ class DplrSampling {
 
   void scatter(Index first, Index end, V dkappa, const T* dtable,
                const DplrScanInputGradients<T>& to) const noexcept {
-    const V ddelta = V(-0.5) * kappa_ * kappa_ * dkappa;
+    const V ddelta = V(-0.5) * kappa_ * kappa_ * dkappa / unit_;
     for (Index lane = 0; lane < lanes<double> && first + lane < end; ++lane) {
       const Index c = first + lane;
       const auto number = [&](Z value) {
@@ -320,17 +355,17 @@ class DplrSampling {
       if (to.D) to.D(c) = dtable[layout_.modes * layout_.row() * lanes<T> + lane];
       for (Index n = 0; n < layout_.modes; ++n) {
         const T* const dC = dtable + (n * layout_.row() + DplrLayout::C) * lanes<T> + lane;
-        if (to.lambda) to.lambda(c, n) = number(z(dlambda_, n));
-        if (to.B) to.B(c, n) = number(z(dB_, n));
+        if (to.lambda) to.lambda(c, n) = number(unit_ * z(dlambda_, n));
+        if (to.B) to.B(c, n) = number(unit_ * z(dB_, n));
         if (to.C) to.C(c, n) = {2 * dC[0], -2 * dC[lanes<T>]};
-        for (Index a = 0; to.P && a < rank(); ++a) to.P(c, n, a) = number(z(dP_, at(n, a)));
+        for (Index a = 0; to.P && a < rank(); ++a) to.P(c, n, a) = number(root_ * z(dP_, at(n, a)));
       }
     }
   }
 
   const DplrScanInputs<T>& in_;
   DplrLayout layout_;
-  V kappa_{0.0};
+  V kappa_{0.0}, unit_{1.0}, root_{1.0};
   double *lambda_, *W_, *B_, *dlambda_, *dW_, *dB_;  // complex (modes)
   double *P_, *Q_, *R_, *dP_, *dQ_, *dR_;            // complex (modes, rank)
   double *S_, *M_, *dM_, *dX_;                       // (rank, rank)
