@@ -8,8 +8,8 @@
 #include "gru.hpp"
 #include "linear_classifier.hpp"
 #include "pictures.hpp"
-#include "ssm/io/safetensors.hpp"
 #include "ssm/layers/gated.hpp"
+#include "ssm/layers/s4.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s5.hpp"
 #include "ssm/models/sequence_classifier.hpp"
@@ -25,15 +25,16 @@ using Classifier = ssm::SequenceClassifier<ssm::S4Block<Mixer>>;
 
 /// The configuration of a model of these sizes.
 template <class Mixer>
-ssm::SequenceClassifierConfig<ssm::S4Block<Mixer>> config_of(const Classifier<Mixer>&, Index width,
+ssm::SequenceClassifierConfig<ssm::S4Block<Mixer>> config_of(const Classifier<Mixer>&,
+                                                             Index classes, Index width,
                                                              Index state, Index layers) {
   typename Mixer::Config mixer;
   mixer.width = width;
   if constexpr (requires { mixer.state; }) mixer.state = state;
-  return {.inputs = 1, .classes = pictures::classes, .backbone = {layers, {.mixer = {mixer}}}};
+  return {.inputs = 1, .classes = classes, .backbone = {layers, {.mixer = {mixer}}}};
 }
-inline linear::Config config_of(const linear::Linear&, Index, Index, Index) {
-  return {pictures::pixels, pictures::classes};
+inline linear::Config config_of(const linear::Linear&, Index classes, Index, Index, Index) {
+  return {pictures::pixels, classes};
 }
 
 /// Draws the weights of a model; a linear one starts from zero.
@@ -61,22 +62,15 @@ ssm::LayerOptions<> reading(Index every, const ssm::Dropout& dropout = {}) {
 }
 
 /// Returns work(model) with an empty model of the kind.
+/// @throws std::runtime_error for another kind
 template <class Work>
 int with_kind(const std::string& mixer, Work&& work) {
+  if (mixer == "s4") return work(Classifier<ssm::S4<float>>());
   if (mixer == "s4d") return work(Classifier<ssm::S4d<float>>());
   if (mixer == "s5") return work(Classifier<ssm::S5<float>>());
   if (mixer == "gru") return work(Classifier<gru::Gru<float>>());
-  return work(linear::Linear());
-}
-
-/// The kind of the model, or of the run, in a file of this program.
-inline std::string kind_in(const std::string& path) {
-  const ssm::SafetensorsReader file(path);
-  const auto found = file.metadata().find("mixer");
-  const std::string kind = found == file.metadata().end() ? std::string() : found->second;
-  if (kind != "s4d" && kind != "s5" && kind != "gru" && kind != "linear")
-    throw std::runtime_error(path + ": is not a model of this program");
-  return kind;
+  if (mixer == "linear") return work(linear::Linear());
+  throw std::runtime_error("this program has no models of the kind " + mixer);
 }
 
 }  // namespace pixel_models

@@ -12,6 +12,8 @@
 #include "ssm/io/json_text.hpp"
 #include "ssm/io/model_config.hpp"
 #include "ssm/io/names_in_file.hpp"
+#include "ssm/io/published_modes.hpp"
+#include "ssm/io/published_s4.hpp"
 #include "ssm/io/published_s4d.hpp"
 #include "ssm/io/published_s5.hpp"
 #include "ssm/io/safetensors.hpp"

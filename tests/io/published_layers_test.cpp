@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ssm/io/published_s4.hpp"
 #include "ssm/io/published_s4d.hpp"
 #include "ssm/io/published_s5.hpp"
 #include "ssm/io/safetensors.hpp"
@@ -70,6 +71,14 @@ void check_s4d(const std::string& name, const PublishedS4dOptions& options = {},
 }
 
 template <class T>
+void check_s4(const std::string& name, const PublishedS4Options& options = {},
+              const std::string& inner = "") {
+  check_case(name, [&](const SafetensorsReader& file, const std::string& prefix) {
+    return read_published_s4<T>(file, prefix + inner, options);
+  });
+}
+
+template <class T>
 void check_s5(const std::string& name, const PublishedS5Options& options = {}) {
   check_case(name, [&](const SafetensorsReader& file, const std::string& prefix) {
     return read_published_s5<T>(file, prefix, options);
@@ -82,12 +91,15 @@ constexpr auto by_bilinear = Discretization::bilinear;
 struct Dictionary {
   std::map<std::string, std::vector<Index>> shapes;
   std::map<std::string, Tensor<float, 1>> tensors;
+  std::map<std::string, std::int64_t> lengths;
 
   explicit Dictionary(const std::string& name) {
     const SafetensorsReader file(golden);
     for (const auto& [full, entry] : file.tensors()) {
-      if (full.rfind(name + ".", 0) != 0 || entry.dtype != DType::F32) continue;
+      if (full.rfind(name + ".", 0) != 0) continue;
       const std::string own = full.substr(name.size() + 1);
+      if (entry.dtype == DType::I64) file.read_into(full, {}, &lengths[own]);
+      if (entry.dtype != DType::F32) continue;
       Index size = 1;
       for (const Index extent : entry.shape) size *= extent;
       shapes[own] = entry.shape;
@@ -105,6 +117,7 @@ struct Dictionary {
     SafetensorsWriter file;
     for (const auto& [name, tensor] : tensors)
       file.add("a." + name, shapes.at(name), tensor.data(), DType::F32);
+    for (const auto& [name, length] : lengths) file.add("a." + name, {}, &length);
     file.save(path);
     return path;
   }
@@ -142,11 +155,31 @@ TEMPLATE_TEST_CASE("S4D of the s4.py before computes what its authors' formulas 
   check_s4d<TestType>("s4d_earlier_plain_dt");
 }
 
-TEST_CASE("whole modules of S4D compute what theirs do, but for the form of GELU") {
+TEMPLATE_TEST_CASE("S4 of s4.py computes what its authors' formulas say of its truncated output",
+                   "", float, double) {
+  using T = TestType;
+  using Transform = PublishedTransform;
+  check_s4<T>("s4");
+  check_s4<T>("s4_block", {}, "layer.");
+  check_s4<T>("s4_shared");
+  check_s4<T>("s4_tied");
+  check_s4<T>("s4_bidirectional", {.bidirectional = true});
+  check_s4<T>("s4_untruncated");
+  check_s4<T>(
+      "s4_softplus",
+      {.decay = Transform::softplus, .frequency = Transform::exp, .delta = Transform::softplus});
+}
+
+TEMPLATE_TEST_CASE("S4 of the s4.py before computes what its authors' formulas say", "", float,
+                   double) {
+  check_s4<TestType>("s4_earlier");
+  check_s4<TestType>("s4_earlier_relu", {.decay = PublishedTransform::relu});
+}
+
+TEST_CASE("whole modules of S4 and S4D compute what theirs do, but for the form of GELU") {
   const SafetensorsReader file(golden);
-  const auto check = [&](const std::string& name, const PublishedS4dOptions& options) {
+  const auto check = [&](const std::string& name, const auto& block) {
     INFO(name);
-    const auto block = read_published_s4d_block<double>(file, name + ".", options);
     const auto y = output_of(block, file.read<double, 3>(name + ".input"));
     const auto want = file.read<double, 3>(name + ".block_output");
     // GELU is off by at most 5e-4, and a gate by a quarter of what its argument is off.
@@ -164,9 +197,12 @@ TEST_CASE("whole modules of S4D compute what theirs do, but for the form of GELU
     CHECK(error <= 5e-4 * weights * (1 + largest));
     CHECK(error > 0);
   };
-  check("s4d_minimal", {});
-  check("s4d_general_block", {});
-  check("s4d_earlier", {.method = by_bilinear});
+  check("s4d_minimal", read_published_s4d_block<double>(file, "s4d_minimal."));
+  check("s4d_general_block", read_published_s4d_block<double>(file, "s4d_general_block."));
+  check("s4d_earlier",
+        read_published_s4d_block<double>(file, "s4d_earlier.", {.method = by_bilinear}));
+  check("s4_block", read_published_s4_block<double>(file, "s4_block."));
+  check("s4_earlier", read_published_s4_block<double>(file, "s4_earlier."));
 }
 
 TEMPLATE_TEST_CASE("S5 computes what its authors' formulas say, with every option", "", float,
@@ -202,6 +238,11 @@ TEST_CASE("layers that were read have the configuration of their modules, and th
   CHECK(layer.config == S4dConfig{.width = 4, .state = 6, .bidirectional = true});
   CHECK(layer.log_decay(0, 0) ==
         file.read<float, 2>("s4d_bidirectional.kernel.A_real")(0, 0));  // to the bit
+  const auto s4 = read_published_s4<float>(file, "s4_bidirectional.", {.bidirectional = true});
+  CHECK(s4.config == S4Config{.width = 4, .state = 6, .rank = 3, .bidirectional = true});
+  CHECK(s4.P(1, 2, 0, 1) == file.read<float, 4>("s4_bidirectional.kernel.P")(0, 1, 2, 1));
+  CHECK(read_published_s4<float>(file, "s4_untruncated.").C(0, 3, 1, 0) ==
+        file.read<float, 4>("s4_untruncated.kernel.C")(0, 3, 1, 0));
   const auto s5 = read_published_s5<float>(file, "s5_bidirectional.");
   CHECK(s5.config == S5Config{.width = 3, .state = 8, .bidirectional = true});
 }
@@ -262,6 +303,67 @@ TEST_CASE("a state dictionary that is no S4D is refused by the names of its tens
   CHECK_THROWS_WITH(read_published_s4d_block<float>(file, "s4d_general."),
                     test::contains("missing tensors: \"s4d_general.output_linear.0.bias\", "
                                    "\"s4d_general.output_linear.0.weight\""));
+}
+
+TEST_CASE("a state dictionary that is no S4 is refused by the names of its tensors") {
+  const test::TempDirectory directory;
+  const auto fails = [&](const std::string& name, const std::function<void(Dictionary&)>& change,
+                         const std::string& what, const PublishedS4Options& options = {}) {
+    INFO(what);
+    Dictionary dictionary(name);
+    change(dictionary);
+    const SafetensorsReader file(dictionary.save(directory / "a.safetensors"));
+    CHECK_THROWS_WITH(read_published_s4<float>(file, "a.", options), test::contains(what));
+    CHECK_THROWS_AS(read_published_s4<float>(file, "a.", options), FileError);
+  };
+  const auto shaped = [](const std::string& tensor, const std::vector<Index>& shape) {
+    return [=](Dictionary& d) { d.reshape(tensor, shape); };
+  };
+  const auto lasting = [](std::int64_t length) {
+    return [=](Dictionary& d) { d.lengths["kernel.l_kernel"] = length; };
+  };
+  fails(
+      "s4", [](Dictionary& d) { d.tensors.erase("kernel.P"); }, "missing tensors: \"a.kernel.P\"");
+  fails(
+      "s4", [](Dictionary& d) { d.lengths.clear(); }, "missing tensors: \"a.kernel.l_kernel\"");
+  fails(
+      "s4_earlier", [](Dictionary& d) { d.lengths.clear(); },
+      "missing tensors: \"a.kernel.kernel.L\"");
+  fails(
+      "s4",
+      [](Dictionary& d) {
+        d.lengths.clear();
+        d.reshape("kernel.l_kernel", {});
+      },
+      "tensor \"a.kernel.l_kernel\" is of dtype \"F32\", expected I64");
+  fails("s4", lasting(-1), "tensor \"a.kernel.l_kernel\" has -1, expected a length of at least 0");
+  fails(
+      "s4", shaped("kernel.inv_dt", {4, 3}),
+      "tensor \"a.kernel.inv_dt\" has a Δ for each pair of states, expected one for each channel");
+  fails("s4", shaped("kernel.inv_dt", {4, 2}),
+        "tensor \"a.kernel.inv_dt\" is (4, 2), expected (4, 1)");
+  fails("s4", shaped("kernel.P", {17, 4, 3, 2}),
+        "tensor \"a.kernel.P\" is (17, 4, 3, 2), expected (rank, copies, modes, 2) of a rank from "
+        "1 to 16");
+  fails("s4", shaped("kernel.P", {1, 3, 3, 2}),
+        "tensor \"a.kernel.P\" is (1, 3, 3, 2), expected (1, 4, 3, 2)");
+  fails("s4", shaped("kernel.B", {4, 3, 2}),
+        "tensor \"a.kernel.B\" is (4, 3, 2), expected (1, 4, 3, 2)");
+  fails("s4", [](Dictionary&) {}, "tensor \"a.kernel.C\" is (1, 4, 3, 2), expected (2, 4, 3, 2)",
+        {.bidirectional = true});
+  fails("s4", shaped("D", {4}), "tensor \"a.D\" is (4), expected (1, 4)");
+  fails(
+      "s4", [](Dictionary& d) { d.tensors["kernel.inv_dt"](2) = -1000; },
+      "tensor \"a.kernel.inv_dt\" has -1000.000000 at element 2, expected a Δ above 0");
+  fails(
+      "s4",
+      [](Dictionary& d) {
+        for (const char* name : {"kernel.A_real", "kernel.inv_dt"}) d.tensors[name].fill(-30);
+        d.tensors["kernel.P"].fill(0);
+        d.tensors["kernel.A_imag"].fill(0);
+      },
+      "tensor \"a.kernel.C\" of channel 0 does not give C, expected a system that forgets "
+      "something in L = 32 steps");
 }
 
 TEST_CASE("parameters that are no S5 are refused by the names of their tensors") {

@@ -25,7 +25,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"layers", {"system", "discretize", "scan", "conv", "estimate"}},
     {"train", {"layers"}},
     {"models", {"layers"}},
-    {"io", {"discretize", "layers", "models", "train"}},
+    {"io", {"discretize", "conv", "layers", "models", "train"}},
     {"cuda", {"discretize", "scan", "conv", "layers"}},
     {"mpi", {"scan"}},
 };
