@@ -16,7 +16,7 @@ int main() {
   for (int t = 0; t < 4096; ++t) wet(0, t, 0) = std::tanh(3 * dry(0, t, 0));
 
   if (!std::filesystem::exists("amp.safetensors")) {
-    Amp amp({.width = 1, .inner = {2, {.mixer = {{.width = 8, .state = 8}}}}});
+    Amp amp({.width = 1, .inner = {2, {.mixer = {.mixer = {.width = 8, .state = 8}}}}});
     initialize(amp, 1);
     ssm::Trainer trainer(amp, {.schedule = {.peak = 1e-2, .warmup = 10, .steps = 200}});
     for (Amp::Scratch scratch; trainer.steps() < 200;)

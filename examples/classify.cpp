@@ -12,7 +12,7 @@ using Model = ssm::SequenceClassifier<ssm::S4Block<ssm::S4d<float>>>;
 
 int main(int argc, char** argv) {
   const auto data = read_csv(argc > 1 ? argv[1] : "waves.csv");
-  Model model({.classes = 2, .backbone = {2, {.mixer = {{.width = 16, .state = 16}}}}});
+  Model model({.classes = 2, .backbone = {2, {.mixer = {.mixer = {.width = 16, .state = 16}}}}});
   initialize(model, 1);
   ssm::Trainer trainer(model, {.schedule = {.peak = 1e-2, .warmup = 10, .steps = 100}});
   for (Model::Scratch scratch; trainer.steps() < 100;)

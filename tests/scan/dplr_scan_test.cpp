@@ -309,6 +309,8 @@ TEST_CASE("the scan of S4's systems refuses what it cannot do in words") {
                   ShapeError);
   dplr_scan(cpu(1), in, {.keep = false}, {c.y, {}}, c.scratch);
   CHECK_THROWS_AS(c.run_backward(), ShapeError);
+  CHECK_THROWS_WITH(dplr_scan(cpu(1), in, {}, {c.u, {}}, c.scratch),
+                    "dplr_scan: y is in the memory of u, expected memory of its own");
   c.run(1, true);
   CHECK_THROWS_AS(c.run_backward(1, false), ShapeError);
 }

@@ -30,10 +30,10 @@ inline namespace SSM_DETAIL_ISA {
 /// same for every number of threads. Allocates while the scratch grows.
 ///
 /// @throws ShapeError for shapes that do not fit and outputs in memory that LongConvOutputs does
-/// not
-///   allow; DomainError for offsets that do not cut the batch into sequences, and when a transform
-///   would be longer than longest_fft: for the method fft, when the length of a sequence plus the
-///   taps exceeds it; for the methods automatic and chunked, when the taps exceed a quarter of it
+///   not allow; DomainError for offsets that do not cut the batch into sequences, and when a
+///   transform would be longer than longest_fft: for the method fft, when the length of a sequence
+///   plus the taps exceeds it; for the methods automatic and chunked, when the taps exceed a
+///   quarter of it
 template <class T>
 void long_conv(const Cpu& backend, const LongConvInputs<T>& inputs, const LongConvOptions& options,
                const LongConvOutputs<T>& outputs, LongConvScratch<T>& scratch) {

@@ -87,8 +87,8 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: for each channel about (10 + 16 (1 + rank)²) · state · L/4 flops and a transform of length
 /// L. The bits are the same for every number of threads. Allocates while the scratch grows.
 /// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
-/// DomainError
-///   for an L above longest_fft, and for one with a prime factor above 50 (see good_fft_size)
+///   DomainError for an L above longest_fft, and for one with a prime factor above 50 (see
+///   good_fft_size)
 template <class T>
 void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4KernelOptions&,
                const S4KernelOutputs<T>& outputs, S4KernelScratch<T>& scratch) {

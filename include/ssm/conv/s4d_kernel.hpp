@@ -194,8 +194,7 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: 2 · state flops for each element of the kernel. The bits are the same for every number of
 /// threads. Allocates while the scratch grows.
 /// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
-/// DomainError
-///   for a method other than zero_order_hold and bilinear
+///   DomainError for a method other than zero_order_hold and bilinear
 template <class T>
 void s4d_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
                 const DiagonalKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,
@@ -236,8 +235,7 @@ void s4d_kernel_backward(const Cpu& backend, const DiagonalKernelInputs<T>& inpu
 ///
 /// Cost: as s4d_kernel.
 /// @throws ShapeError for shapes that do not fit and a kernel in the memory of an input;
-/// DomainError
-///   unless Re λ < 0
+///   DomainError unless Re λ < 0
 template <class T>
 void dss_kernel(const Cpu& backend, const DiagonalKernelInputs<T>& inputs,
                 const DssKernelOptions& options, const DiagonalKernelOutputs<T>& outputs,

@@ -47,9 +47,8 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// Cost: for each sequence, that of s4d_kernel for the output and again for the final state.
 /// @throws ShapeError for shapes that do not fit and outputs in memory that DiagonalStateOutputs
-/// does
-///   not allow; DomainError for a method other than zero_order_hold and bilinear, and for offsets
-///   that do not cut the batch into sequences
+///   does not allow; DomainError for a method other than zero_order_hold and bilinear, and for
+///   offsets that do not cut the batch into sequences
 template <class T>
 void s4d_pass_state(const Cpu& backend, const DiagonalStateInputs<T>& inputs,
                     const DiagonalStateOptions& options, const DiagonalStateOutputs<T>& outputs,

@@ -64,8 +64,8 @@ class StreamConv {
  public:
   using value_type = T;  ///< type of a sample
 
-  /// Makes the kernels ready. Their spectra take about twice the memory of the kernels, a state
-  /// about three times. Cost: for each channel one transform of every partition.
+  /// Makes the kernels ready. Their spectra take two to three times the memory of the kernels, a
+  /// state about four times. Cost: for each channel one transform of every partition.
   /// @throws ShapeError for shapes that do not fit; DomainError for options that are no powers of
   ///   two
   explicit StreamConv(const StreamConvInputs<T>& inputs, const StreamConvOptions& options = {})
@@ -214,7 +214,8 @@ void step(const StreamConv<T>& conv, const std::type_identity_t<View<const T, 2>
 }
 
 /// The last taps − 1 inputs of a stream, oldest first: what long_conv takes as a sequence's
-/// initial_state to go on from there.
+/// initial_state to go on from there, as `initial_state.view()[0]` of one that is
+/// (1, taps − 1, channels).
 /// @param past (taps − 1, channels), overwritten
 /// @throws ShapeError
 template <class T>

@@ -22,8 +22,7 @@ struct DiagonalScanScratch<T, K, Device> {
 /// not occupy the device, time is cut into pieces, which are joined with ā to the power of their
 /// length.
 /// @throws ShapeError, also for offsets and for a Δ that varies with time; DomainError when the
-/// method
-///   changes C or D; CudaError
+///   method changes C or D; CudaError
 template <class T, class K>
 void diagonal_scan(const Cuda& backend, const DiagonalScanInputs<T, K, Device>& inputs,
                    const DiagonalScanOptions& options,

@@ -136,8 +136,7 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const Mam
 ///
 /// The sizes are checked against the file before memory is allocated for them.
 /// @throws FileError when something is missing, superfluous, of another shape, not finite, or asks
-/// for a
-///   feature that this model does not have
+///   for a feature that this model does not have
 template <class T = float>
 [[nodiscard]] MambaLM<T> load_mamba_lm(const std::filesystem::path& path) {
   const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
@@ -169,8 +168,7 @@ template <class T = float>
 /// which is made if it does not exist. If the program is killed at any moment, the folder holds the
 /// model before or the new one.
 /// @param matrices the element type of all matrices but A_log in the file; F16 and BF16 halve the
-/// file of
-///   a float model. Other parameters keep their type
+///   file of a float model. Other parameters keep their type
 /// @throws FileError
 template <class T>
 void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& weights,

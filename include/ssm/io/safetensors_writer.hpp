@@ -31,11 +31,9 @@ class SafetensorsWriter {
 
   /// Adds a contiguous tensor. Its memory must live until `save`.
   /// @param stored the element type in the file: that of T, or for float and double also F16 or
-  /// BF16,
-  ///   rounded to nearest
+  ///   BF16, rounded to nearest
   /// @throws DomainError for a name that was added before and for an element type to which T does
-  /// not
-  ///   convert; ShapeError for a view that is not contiguous
+  ///   not convert; ShapeError for a view that is not contiguous
   template <class T, std::size_t Rank>
   void add(const std::string& name, const View<const T, Rank>& view,
            DType stored = detail::dtype_of<T>()) {
@@ -45,11 +43,9 @@ class SafetensorsWriter {
   }
   /// Adds a tensor, which must live until `save`.
   /// @param stored the element type in the file: that of T, or for float and double also F16 or
-  /// BF16,
-  ///   rounded to nearest
+  ///   BF16, rounded to nearest
   /// @throws DomainError for a name that was added before and for an element type to which T does
-  /// not
-  ///   convert
+  ///   not convert
   template <class T, std::size_t Rank>
   void add(const std::string& name, const Tensor<T, Rank>& tensor,
            DType stored = detail::dtype_of<T>()) {
@@ -58,11 +54,9 @@ class SafetensorsWriter {
 
   /// Adds a tensor of any rank whose elements lie row-major at `data`. They must live until `save`.
   /// @param stored the element type in the file: that of T, or for float and double also F16 or
-  /// BF16,
-  ///   rounded to nearest
+  ///   BF16, rounded to nearest
   /// @throws DomainError for a name that was added before and for an element type to which T does
-  /// not
-  ///   convert
+  ///   not convert
   template <class T>
   void add(const std::string& name, std::vector<Index> shape, const T* data,
            DType stored = detail::dtype_of<T>()) {
@@ -82,9 +76,9 @@ class SafetensorsWriter {
   /// Writes the file under a temporary name in the same folder, and then renames it to `path`:
   /// readers see the old file or the whole new one. A symbolic link is followed.
   /// @throws FileError, which names file and tensor, for elements that are NaN or infinite (or
-  /// become
-  ///   infinite in a smaller element type) unless that is allowed, for names that are not UTF-8,
-  ///   for a header above 100 MB, and for errors of the system. An existing file is then unchanged
+  ///   become infinite in a smaller element type) unless that is allowed, for names that are not
+  ///   UTF-8, for a header above 100 MB, and for errors of the system. An existing file is then
+  ///   unchanged
   void save(const std::filesystem::path& path, NonFinite non_finite = NonFinite::reject) {
     detail::Commit commit;
     save(commit, path, non_finite);

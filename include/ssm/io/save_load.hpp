@@ -151,8 +151,7 @@ L read_layer(const SafetensorsReader& file, const typename L::Config& config) {
 /// the old file or the whole new one. A symbolic link is followed; a path to a device or a folder
 /// is an error.
 /// @throws FileError with the reason that the system gives, and for a parameter that is not finite
-/// or too
-///   large for its element type; ShapeError for a parameter whose shape is not that of the
+///   or too large for its element type; ShapeError for a parameter whose shape is not that of the
 ///   configuration
 template <Keepable L>
 void save(const std::filesystem::path& path, const L& layer, const SaveOptions& options = {}) {
@@ -172,8 +171,7 @@ void save(const std::filesystem::path& path, const L& layer, const SaveOptions& 
 /// F16, BF16, F32 and F64 are converted to the type of the layer. The sizes are checked against the
 /// file before memory is allocated for them.
 /// @throws FileError for a configuration that is missing or not one of L, and for parameters that
-/// are
-///   missing, superfluous, of another shape or not finite
+///   are missing, superfluous, of another shape or not finite
 template <Keepable L>
 [[nodiscard]] L load(const std::filesystem::path& path) {
   const SafetensorsReader file(path);

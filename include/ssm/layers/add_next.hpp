@@ -75,8 +75,7 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// Cost: one addition for each element. The bits are the same for every number of threads.
 /// @throws ShapeError for extents that do not fit; DomainError for offsets that run backward or
-/// past
-///   the end
+///   past the end
 template <class T>
 void add_next(const Cpu& backend, const AddNextInputs<T>& inputs, const AddNextOptions&,
               const std::type_identity_t<AddNextOutputs<T>>& outputs, AddNextScratch<T>&) {

@@ -342,8 +342,7 @@ void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
 /// The gradients of a Mamba block, of every weight and of the input, overwritten. Cost: about twice
 /// the forward pass.
 /// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
-/// fill with
-///   these arguments
+///   fill with these arguments
 template <class Backend, class T, class Matrix>
 void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
               const InputOf<Mamba<T, Matrix>>& input, Maybe<StateOf<Mamba<T, Matrix>>> dstate,

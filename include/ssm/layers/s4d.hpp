@@ -290,9 +290,8 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
 ///
 /// Cost: about three times forward.
 /// @param dstate (sequences, width, state/2), optional: read as the gradient with respect to the
-/// state
-///   after the last step, overwritten with that of the state before the first; absent, the former
-///   is zero and the latter is not computed
+///   state after the last step, overwritten with that of the state before the first; absent, the
+///   former is zero and the latter is not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>

@@ -26,9 +26,8 @@ class S4dStepper {
  public:
   /// Makes `layer` ready to step `batch` sequences at once.
   /// @throws ShapeError; DomainError for a bidirectional layer, for sequences that are packed or
-  /// run
-  ///   backward, for a rate that is not above 0 and finite, and for dss with dss_length 0 or with
-  ///   modes that do not decay
+  ///   run backward, for a rate that is not above 0 and finite, and for dss with dss_length 0 or
+  ///   with modes that do not decay
   S4dStepper(const S4d<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S4dStepper";

@@ -133,9 +133,8 @@ struct S4d {
   S4d() = default;
   /// A layer of this configuration, its parameters zero.
   /// @throws DomainError unless the state is even and at least 2; for a method that changes C or D;
-  /// for
-  ///   the form convolution with a method that has no kernel; and for dss with a method other than
-  ///   zero_order_hold
+  ///   for the form convolution with a method that has no kernel; and for dss with a method other
+  ///   than zero_order_hold
   explicit S4d(const S4dConfig& c) : config(c) {
     detail::check_s4d_config("S4d", c);
     resize_parameters(*this);

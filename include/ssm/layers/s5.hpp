@@ -111,8 +111,7 @@ inline namespace SSM_DETAIL_ISA {
 /// threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
 /// @param state (sequences, state/2), optional: read as the state before the first step,
-/// overwritten
-///   with that after the last; absent, sequences start from zero
+///   overwritten with that after the last; absent, sequences start from zero
 /// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
 ///   bidirectional layer, or offsets that run backward or past the end
 template <class Backend, class T>
@@ -167,9 +166,8 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
 ///
 /// Cost: about twice forward.
 /// @param dstate (sequences, state/2), optional: read as the gradient with respect to the state
-/// after
-///   the last step, overwritten with that of the state before the first; absent, the former is zero
-///   and the latter is not computed
+///   after the last step, overwritten with that of the state before the first; absent, the former
+///   is zero and the latter is not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>

@@ -42,8 +42,7 @@ class S5Stepper {
  public:
   /// Makes `layer` ready to step `batch` sequences at once.
   /// @throws ShapeError; DomainError for a bidirectional layer, for sequences that are packed or
-  /// run
-  ///   backward, and for a rate that is not above 0 and finite
+  ///   run backward, and for a rate that is not above 0 and finite
   S5Stepper(const S5<T>& layer, Index batch, const LayerOptions<>& options = {})
       : config_(layer.config), batch_(batch), rate_(options.rate) {
     constexpr std::string_view function = "S5Stepper";

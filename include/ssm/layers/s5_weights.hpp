@@ -137,8 +137,7 @@ void tensors(S5State<T>& state, Visit&& visit) {
 /// weights on every machine.
 /// @param block Λ (state/2/blocks) of HiPPO-N, as s4d_modes(S4dInit::legs, state/blocks) makes it
 /// @throws ShapeError, and DomainError unless the size of the block divides that of the state, Re λ
-/// < 0
-///   and 0 < delta_min ≤ delta_max
+///   < 0 and 0 < delta_min ≤ delta_max
 template <class T>
 void initialize(S5<T>& layer, const DiagonalModes<double>& block, std::uint64_t seed,
                 double delta_min = 1e-3, double delta_max = 1e-1) {

@@ -51,8 +51,7 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: one exponential for each mode, and two or three more where DSS, ā or B̄ are wanted. It runs
 /// on the calling thread, as modes are few compared with sequences.
 /// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a method that changes
-/// C or
-///   D, or modes of DSS that do not decay
+///   C or D, or modes of DSS that do not decay
 template <class T>
 void sample_modes(const Cpu&, const SampleModesInputs<T>& inputs, const SampleModesOptions& options,
                   const std::type_identity_t<SampleModesOutputs<T>>& outputs,

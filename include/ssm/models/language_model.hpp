@@ -166,8 +166,7 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// @param tokens (batch, length)
 /// @param state read as the state before the first token, overwritten with that after the last, so
-/// that
-///   a long prompt may be read in several calls; absent: sequences start from zero
+///   that a long prompt may be read in several calls; absent: sequences start from zero
 /// @param logits (batch, length, vocab), rows evenly spaced; absent where only the state is wanted
 /// @throws ShapeError, and DomainError for a token outside the vocabulary; the state is then
 /// unchanged
@@ -194,8 +193,7 @@ void forward(const Backend& backend, const LanguageModel<Layer>& model,
 /// @param dlogits (batch, length, vocab), rows evenly spaced
 /// @param gradients overwritten
 /// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
-/// fill with
-///   options.keep
+///   fill with options.keep
 template <class Backend, class Layer>
 void backward(const Backend& backend, const LanguageModel<Layer>& model,
               const std::type_identity_t<View<const Token, 2, typename Layer::space>>& tokens,

@@ -149,7 +149,9 @@ inline namespace SSM_DETAIL_ISA {
 /// sampled by the bilinear map (Gu, Goel & Ré 2022, appendix C.2), P* x being the sum over both
 /// halves of a conjugate pair. A step costs O(state · rank): A_bar is diagonal plus low rank too,
 ///
-///   x_t = (1 + E) x_{t−1} + G (R x_{t−1}) + b u_t,  E = 2 Λ (2/Δ − Λ)⁻¹.
+///   x_t = (1 + E) x_{t−1} + G (R x_{t−1}) + b u_t,
+///   E = 2 Λ W,  R = P* W,  G = −(4/Δ) W P M,  b = 2 (W B − W P M R B),
+///   W = (2/Δ − Λ)⁻¹,  M = (I + P* W P)⁻¹.
 ///
 /// Channels lie across the lanes of vectors, so that 16 of them take the time of one in float with
 /// AVX-512. The systems are sampled in double and stepped in T. With options.keep the scratch
@@ -159,17 +161,17 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: (4 + 2 rank) state multiply-adds for each channel and step, and for each channel
 /// O(state · rank + rank³). The bits are the same for every number of threads. Allocates while the
 /// scratch grows.
-/// @throws ShapeError for shapes that do not fit and for outputs that share memory which is not
-/// said
-///   above to be allowed; DomainError when a Δ is not positive and finite, or for offsets that do
-///   not cut the batch into sequences
+/// @throws ShapeError for shapes that do not fit, for outputs in memory that DplrScanOutputs does
+/// not
+///   allow; DomainError for a Δ that is not positive and finite, and for offsets that do not cut
+///   the batch into sequences
 template <class T>
 void dplr_scan(const Cpu& backend, const DplrScanInputs<T>& inputs, const DplrScanOptions& options,
                const std::type_identity_t<DplrScanOutputs<T>>& outputs,
                DplrScanScratch<T>& scratch) {
   constexpr std::string_view name = "dplr_scan";
   const auto sizes = detail::check_dplr_inputs(name, inputs);
-  detail::check_dplr_outputs(name, inputs, sizes, outputs);
+  detail::check_dplr_outputs(name, inputs, sizes, options, outputs);
   scratch.call.drop();
   detail::DplrScan<T>(backend, inputs, sizes, scratch).forward(outputs, options.keep);
   if (options.keep)

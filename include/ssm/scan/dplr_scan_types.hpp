@@ -38,8 +38,8 @@ struct DplrScanOptions {
 /// What dplr_scan writes.
 template <class T, class Space = Host>
 struct DplrScanOutputs {
-  View<T, 3, Space> y;  ///< (batch, length, channels); may be the memory of u unless backward is to
-                        ///< follow
+  View<T, 3, Space> y;  ///< (batch, length, channels); without options.keep it may be the memory of
+                        ///< u
   View<std::complex<T>, 3, Space> final_state =
       {};  ///< (sequences, channels, state/2), optional; may be the memory of the initial state
 };
@@ -132,13 +132,14 @@ void add_dplr_inputs(Checks& memory, const DplrScanInputs<T, Space>& in) {
 
 template <class T, class Space>
 void check_dplr_outputs(std::string_view name, const DplrScanInputs<T, Space>& in,
-                        const DplrScanSizes& sizes, const DplrScanOutputs<T, Space>& out) {
+                        const DplrScanSizes& sizes, const DplrScanOptions& options,
+                        const DplrScanOutputs<T, Space>& out) {
   check_output_shape(name, "y", out.y, in.u.extents());
   check_optional_output_shape(name, "final_state", out.final_state,
                               std::array{sizes.sequences, sizes.channels, sizes.modes});
   OverlapChecks<10> memory(name);
   add_dplr_inputs(memory, in);
-  memory.output("y", out.y, "u");
+  memory.output("y", out.y, options.keep ? "" : "u");  // backward reads u
   memory.output("final_state", out.final_state, "initial_state");
 }
 

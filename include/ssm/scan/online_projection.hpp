@@ -37,8 +37,7 @@ class OnlineProjection {
   /// Starts with no sample seen.
   /// @param streams how many streams there are
   /// @param state N, the number of coefficients of each stream; about π of them are needed for
-  /// every
-  ///   cycle of the past
+  ///   every cycle of the past
   /// @param method bilinear (accurate), backward_euler or forward_euler (unstable until t exceeds
   /// N)
   /// @throws DomainError unless streams and state are at least 1, and for a method other than these

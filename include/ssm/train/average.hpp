@@ -21,8 +21,7 @@ inline namespace SSM_DETAIL_ISA {
 /// In the first steps d is smaller than decay, so that the average soon forgets the initial
 /// weights.
 /// @throws DomainError unless 0 ≤ decay < 1 and step ≥ 1, ShapeError when average and weights
-/// differ in
-///   shape
+///   differ in shape
 template <class Model>
 void update_average(const Cpu& backend, Model& average, const Model& weights, Index step,
                     double decay) {

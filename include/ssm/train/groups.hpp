@@ -54,14 +54,18 @@ struct DefaultGroups {
 ///                                  .adamw = {.weight_decay = 0.05}});
 ///     trainer.groups = ssm::SystemGroups{.learning_rate = 0.001 / 0.004};
 struct SystemGroups {
+  /// The names that layers of this library give to what makes a system.
+  [[nodiscard]] static std::vector<std::string> names_of_systems() {
+    return {"log_decay", "frequency", "P", "log_delta", "B", "A_log", "dt_proj.bias"};
+  }
+
   double learning_rate = 1;  ///< factor for the systems: their learning rate over that of the rest
   /// Whether all of the rest decays, as it does in the authors' code: norms, biases, C and D too.
   /// Otherwise that of the rest decays whose layer says so.
   bool rest_decays = true;
   /// The names that layers give to what makes a system: Λ and P, Δ, B. Those of Mamba are A_log and
   /// the bias of Δ, whose other parts are products with the input.
-  std::vector<std::string> names = {"log_decay", "frequency", "P",           "log_delta",
-                                    "B",         "A_log",     "dt_proj.bias"};
+  std::vector<std::string> names = names_of_systems();
 
   /// The factors for a parameter.
   /// @param decay whether its layer wants it to decay

@@ -11,10 +11,11 @@ inline namespace SSM_DETAIL_ISA {
 
 /// A learning rate that rises linearly over `warmup` steps, then falls along half a cosine from
 /// `peak` to `peak · final_fraction` at step `steps`, and keeps that value (Loshchilov & Hutter
-/// 2017, equation 5, without restarts). For step = 0, 1, … and f = final_fraction it is
+/// 2017, equation 5, without restarts). For step = 0, 1, … and f = final_fraction it is, while
+/// step < warmup, and after that:
 ///
-///     peak · (step + 1)/warmup                                                 while step <
-///     warmup, peak · (f + (1 − f)/2 · (1 + cos(π (step − warmup)/(steps − warmup))))   after that.
+///     peak · (step + 1)/warmup
+///     peak · (f + (1 − f)/2 · (1 + cos(π (step − warmup)/(steps − warmup))))
 struct CosineSchedule {
   double peak = 1e-3;           ///< the highest learning rate
   Index warmup = 0;             ///< number of steps over which it rises

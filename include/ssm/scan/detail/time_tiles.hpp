@@ -1,7 +1,5 @@
 #pragma once
 
-#include <utility>
-
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
@@ -11,29 +9,6 @@
 /// Tiles of a sequence, channels side by side in memory, as rows of time and back.
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
-
-/// The lower or upper halves of two vectors, lane by lane from one and the other.
-template <bool Upper, class T, int... Lane>
-[[nodiscard]] Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, Lane...>) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  return shuffle<(Lane / 2 + (Lane % 2) * W + (Upper ? W / 2 : 0))...>(a, b);
-}
-
-/// Lane j of vector i becomes lane i of vector j.
-template <class T, int Count = static_cast<int>(lanes<T>)>
-[[gnu::always_inline]] inline void transpose_vectors(Vec<T>* x) noexcept {
-  constexpr int W = static_cast<int>(lanes<T>);
-  if constexpr (Count > 1) {
-    using Lanes = std::make_integer_sequence<int, W>;
-    Vec<T> y[W];
-    unroll<W / 2>([&](auto i) __attribute__((always_inline)) {
-      y[2 * i] = interleave<false>(x[i], x[i + W / 2], Lanes{});
-      y[2 * i + 1] = interleave<true>(x[i], x[i + W / 2], Lanes{});
-    });
-    unroll<W>([&](auto i) __attribute__((always_inline)) { x[i] = y[i]; });
-    transpose_vectors<T, Count / 2>(x);
-  }
-}
 
 /// Whether a block may be read and written a vector of channels at a time.
 template <class T, class U>
@@ -55,7 +30,7 @@ void load_chunks(const View<const T, 2>& from, Index chunk, T* to, Index buffer,
       x[i] = Vec<T>::load(from.data() + (t + i) * step);
       prefetch(from.data() + (t + i) * step, 2 * W * step);
     });
-    transpose_vectors<T>(x);
+    transpose(x);
     T* const at = to + t / chunk * row + t % chunk;
     unroll<W>([&](auto i) { x[i].store(at + i * buffer); });
   }
@@ -78,7 +53,7 @@ void store_chunks(const T* from, Index buffer, const View<T, 2>& to) noexcept {
       x[i] = Vec<T>::load(from + i * buffer + t);
       prefetch(to.data() + (t + i) * step, 2 * W * step);
     });
-    transpose_vectors<T>(x);
+    transpose(x);
     unroll<W>([&](auto i) { x[i].store(to.data() + (t + i) * step); });
   }
   for (Index c = 0; c < to.extent(1); ++c)
