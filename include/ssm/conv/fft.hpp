@@ -5,8 +5,8 @@
 #include <limits>
 #include <string>
 #include <string_view>
-#include <unsupported/Eigen/FFT>
 
+#include "ssm/conv/detail/eigen_fft.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"

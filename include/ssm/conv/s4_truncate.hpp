@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
-#include <Eigen/LU>
 #include <concepts>
 #include <string>
 
+#include "ssm/conv/detail/eigen_lu.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm::detail {

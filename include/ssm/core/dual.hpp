@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <concepts>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm {

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <cassert>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/system/state_space.hpp"

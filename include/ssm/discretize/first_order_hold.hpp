@@ -1,9 +1,9 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/discretize/matrix_logarithm.hpp"
 #include "ssm/discretize/tustin.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"

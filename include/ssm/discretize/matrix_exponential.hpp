@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <type_traits>
 
 #include "ssm/core/balance.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <limits>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 
 SSM_BEGIN_COMPILED

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,6 +7,7 @@
 #include <type_traits>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"

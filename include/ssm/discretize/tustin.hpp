@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <string>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/discretize/bilinear_euler.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <concepts>
 #include <string>
@@ -8,6 +7,7 @@
 #include <type_traits>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/system/state_space.hpp"

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/estimate/kalman.hpp"

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -8,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"

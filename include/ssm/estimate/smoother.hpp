@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/estimate/kalman.hpp"

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"

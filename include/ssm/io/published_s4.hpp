@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <cmath>
 #include <complex>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "ssm/conv/s4_truncate.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/discretize/dplr_step.hpp"

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"

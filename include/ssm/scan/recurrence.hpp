@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <cstddef>
 #include <string>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <cmath>
 #include <string>
@@ -8,6 +7,7 @@
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <concepts>
 #include <cstddef>
 #include <string_view>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
 #include "ssm/core/error.hpp"

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <string>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {

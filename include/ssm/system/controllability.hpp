@@ -1,9 +1,8 @@
 #pragma once
 
-#include <Eigen/Core>
-
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/state_space.hpp"
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <complex>
 #include <concepts>
@@ -10,6 +9,7 @@
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/system/hippo.hpp"

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <complex>
 #include <concepts>
 #include <optional>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/state_space.hpp"
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <string_view>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/state_space.hpp"
 
 SSM_BEGIN_COMPILED

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <concepts>
 #include <cstdlib>
@@ -8,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/system/state_space.hpp"

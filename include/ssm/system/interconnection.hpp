@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <string>
 #include <string_view>
@@ -9,6 +8,7 @@
 #include "ssm/core/balance.hpp"
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/state_space.hpp"
 

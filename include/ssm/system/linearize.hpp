@@ -1,9 +1,9 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <type_traits>
 #include <utility>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/dual.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/system/state_space.hpp"

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <concepts>
 #include <string_view>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"
 

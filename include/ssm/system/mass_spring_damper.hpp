@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <concepts>
 #include <string>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/companion.hpp"
 #include "ssm/system/state_space.hpp"
 

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <complex>
 #include <string_view>
 #include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/state_space.hpp"
 

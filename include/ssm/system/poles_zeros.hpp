@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <complex>
 #include <concepts>
@@ -11,6 +10,7 @@
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/lyapunov.hpp"
 #include "ssm/system/state_space.hpp"
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -9,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/print.hpp"
 #include "ssm/system/state_space.hpp"
 #include "ssm/system/transfer_function.hpp"

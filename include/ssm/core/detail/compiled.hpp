@@ -14,7 +14,7 @@
 // For that this header may be included again, and has no #pragma once.
 
 #ifndef SSM_COMPILED_NAME
-#include <Eigen/Core>
+#include "ssm/core/detail/eigen_core.hpp"
 #endif
 
 #undef SSM_HAS_LIBRARY

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "ssm/core/balance.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm::detail {

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <utility>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 
 namespace ssm::detail {

@@ -9,12 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__AVX__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
+#include "ssm/core/detail/intrinsics.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/index.hpp"
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "ssm/core/detail/dense_algebra.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/index.hpp"
 
 // Products and factorisations of Eigen's matrices in plain loops, without its machinery of

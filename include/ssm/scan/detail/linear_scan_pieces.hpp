@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <type_traits>
 
 #include "ssm/core/backend.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <cmath>
 #include <complex>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/dplr.hpp"
 
 SSM_BEGIN_COMPILED

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <Eigen/LU>
 #include <Eigen/QR>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "ssm/core/balance.hpp"
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/controllability.hpp"
 #include "ssm/system/pole_placement.hpp"
 

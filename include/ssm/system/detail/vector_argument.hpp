@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <array>
 #include <concepts>
 #include <ranges>
 #include <type_traits>
 
+#include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 

@@ -1,0 +1,6 @@
+#pragma once
+
+#include "ssm/core/detail/eigen_core.hpp"
+
+// Second: what g++ 12 would warn of is in the first.
+#include <unsupported/Eigen/FFT>
