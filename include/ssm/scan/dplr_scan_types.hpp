@@ -56,16 +56,14 @@ struct DplrScanOutputGradients {
 /// with respect to a complex k is ∂/∂Re k + i ∂/∂Im k.
 template <class T, class Space = Host>
 struct DplrScanInputGradients {
-  ///@{
-  /// Of the input of this name, with its shape.
-  View<T, 3, Space> u = {};  ///< May be the memory of the gradient of y.
-  View<std::complex<T>, 2, Space> lambda = {};
-  View<std::complex<T>, 3, Space> P = {};
-  View<T, 1, Space> delta = {};
-  View<std::complex<T>, 2, Space> B = {};
-  View<std::complex<T>, 2, Space> C = {};
-  View<T, 1, Space> D = {};
-  ///@}
+  View<T, 3, Space> u = {};                     ///< (batch, length, channels); may be the memory
+                                                ///< of the gradient of y
+  View<std::complex<T>, 2, Space> lambda = {};  ///< (channels, state/2)
+  View<std::complex<T>, 3, Space> P = {};       ///< (channels, state/2, rank)
+  View<T, 1, Space> delta = {};                 ///< (channels)
+  View<std::complex<T>, 2, Space> B = {};       ///< (channels, state/2)
+  View<std::complex<T>, 2, Space> C = {};       ///< (channels, state/2)
+  View<T, 1, Space> D = {};                     ///< (channels)
   View<std::complex<T>, 3, Space> initial_state =
       {};  ///< (sequences, channels, state/2); may be the memory of the gradient of final_state
 };

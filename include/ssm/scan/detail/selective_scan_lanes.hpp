@@ -305,18 +305,18 @@ template <class K>
                                      const HeldDecay<K>& at) noexcept {
   using T = Real<K>;
   const StateVec<K> z = product(delta, A);
-  const StateVec<K> near = product(delta * delta, polynomial(z, phi1_slope_series<T>));
+  const StateVec<K> by_series = product(delta * delta, polynomial(z, phi1_slope_series<T>));
   const Vec<T> size = add_real_product(z, z, Vec<T>(T(0)));
-  const auto choose = [&](Vec<T> small, Vec<T> other) {
-    return Vec<T>(size.v < T(0.25) ? small.v : other.v);
+  const auto choose = [&](Vec<T> if_small, Vec<T> other) {
+    return Vec<T>(size.v < T(0.25) ? if_small.v : other.v);
   };
   if constexpr (state_parts<K> == 1) {
-    return choose(near, (delta * at.decay - at.hold) * inverse);
+    return choose(by_series, (delta * at.decay - at.hold) * inverse);
   } else {
-    const ComplexVec<T> far = product(
+    const ComplexVec<T> by_quotient = product(
         ComplexVec<T>{fma(delta, at.decay.re, -at.hold.re), fma(delta, at.decay.im, -at.hold.im)},
         inverse);
-    return {choose(near.re, far.re), choose(near.im, far.im)};
+    return {choose(by_series.re, by_quotient.re), choose(by_series.im, by_quotient.im)};
   }
 }
 
