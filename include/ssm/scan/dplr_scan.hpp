@@ -33,9 +33,6 @@ class DplrScan {
     const double steps = static_cast<double>(sizes.batch * sizes.length + 16);
     backend_ =
         for_work(backend, static_cast<double>(blocks_ * sizes.modes * layout_.row()) * steps);
-    // Where sampling is short it asks for no thread, which would come late to the steps as well.
-    sampling_ = for_work(backend_, 4.0 * static_cast<double>(sizes.channels * sizes.modes) *
-                                       static_cast<double>(1 + sizes.rank));
     const auto runs = static_cast<std::size_t>(backend_.thread_count());
     if (scratch.threads.size() < runs) scratch.threads.resize(runs);
   }
@@ -52,11 +49,11 @@ class DplrScan {
       scratch_.first_segment(sizes_.sequences) = segments;
       scratch_.kept.resize({segments * blocks_ * layout_.state() * lanes<T>});
     }
-    each(sampling_, blocks_, [&](Index block, auto& room) {
+    each(blocks_, [&](Index block, auto& room) {
       DplrSampling<T>(in_, layout_, room.sampling).sample(block * lanes<T>, table(block));
     });
     with_rank([&](auto rank) {
-      each(backend_, blocks_ * sizes_.sequences, [&](Index i, auto& room) {
+      each(blocks_ * sizes_.sequences, [&](Index i, auto& room) {
         const Index s = i / blocks_, block = i % blocks_;
         lanes_of<rank>(block, false, room)
             .forward(in_.u, in_.initial_state, out.y, out.final_state, s, span(s),
@@ -77,7 +74,7 @@ class DplrScan {
       return scratch_.sums.data() + (group * blocks_ + block) * size;
     };
     with_rank([&](auto rank) {
-      each(backend_, blocks_ * groups, [&](Index i, auto& room) {
+      each(blocks_ * groups, [&](Index i, auto& room) {
         const Index group = i / blocks_, block = i % blocks_;
         T* const to = sums(group, block);
         std::fill_n(to, size, T(0));
@@ -88,7 +85,7 @@ class DplrScan {
                         in_.sequences.reversed, kept(s, block), to);
       });
     });
-    each(sampling_, blocks_, [&](Index block, auto& room) {
+    each(blocks_, [&](Index block, auto& room) {
       T* const total = sums(0, block);
       for (Index group = 1; group < groups; ++group)
         for (Index k = 0; k < size; ++k) total[k] += sums(group, block)[k];
@@ -100,9 +97,9 @@ class DplrScan {
  private:
   /// Calls body(i, room of the thread).
   template <class Body>
-  void each(const Cpu& backend, Index count, const Body& body) {
-    const Index runs = (std::min<Index>)(count, backend.thread_count());
-    parallel_for(backend, runs, [&](Index run) {
+  void each(Index count, const Body& body) {
+    const Index runs = (std::min<Index>)(count, backend_.thread_count());
+    parallel_for(backend_, runs, [&](Index run) {
       for (Index i = count * run / runs; i < count * (run + 1) / runs; ++i)
         body(i, scratch_.threads[static_cast<std::size_t>(run)]);
     });
@@ -137,7 +134,7 @@ class DplrScan {
   DplrLayout layout_;
   DplrScanScratch<T>& scratch_;
   Index blocks_;
-  Cpu backend_, sampling_;  // for the steps, and for what is done once a channel
+  Cpu backend_;
 };
 
 }  // namespace SSM_DETAIL_ISA

@@ -118,9 +118,11 @@ class Helper {
     return true;
   }
   /// Whether there was an invitation that could be taken back.
-  [[nodiscard]] bool uninvite() noexcept {
+  /// @param time_to_come whether the loop was long enough to wake for
+  [[nodiscard]] bool uninvite(bool time_to_come) noexcept {
     if (!std::exchange(invited_, false)) return false;
     const bool late = invitation_.exchange(nullptr) != nullptr;
+    if (late && !time_to_come) return true;  // that says nothing of the loops to come
     longest_rest_ = late ? (std::min)(2 * longest_rest_ + 1, 63) : 0;
     rest_ = longest_rest_;
     return late;
@@ -164,11 +166,14 @@ class ThreadPool {
     region.open(call, body, runs, static_cast<int>(team.helpers.size()));
     for (Helper* helper : team.helpers)
       if (!helper->invite(region)) region.leave();
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
     in_parallel_loop = true;
     region.work();
     in_parallel_loop = false;
+    const bool time_to_come = Clock::now() - begin > patience();
     for (Helper* helper : team.helpers)
-      if (helper->uninvite()) region.leave();
+      if (helper->uninvite(time_to_come)) region.leave();
     region.wait_for_helpers(patience());
     dismiss(std::move(team));
   }
