@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"

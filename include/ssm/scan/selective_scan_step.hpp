@@ -12,6 +12,7 @@
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "ssm/core/elementwise.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/phi.hpp"

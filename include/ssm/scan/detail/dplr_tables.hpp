@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "ssm/core/detail/complex_vec.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
@@ -48,17 +49,7 @@ struct DplrLayout {
 template <class T>
 class DplrSampling {
   using V = Vec<double>;
-  /// A complex number in every lane.
-  struct Z {
-    V re, im;
-    friend Z operator+(Z a, Z b) noexcept { return {a.re + b.re, a.im + b.im}; }
-    friend Z operator-(Z a, Z b) noexcept { return {a.re - b.re, a.im - b.im}; }
-    friend Z operator*(Z a, Z b) noexcept {
-      return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-    }
-    friend Z operator*(V a, Z b) noexcept { return {a * b.re, a * b.im}; }
-  };
-  static Z conj(Z a) noexcept { return {a.re, -a.im}; }
+  using Z = ComplexVec<double>;
   /// Re(conj(a) b).
   static V dot(Z a, Z b) noexcept { return a.re * b.re + a.im * b.im; }
   static V two() noexcept { return V(2.0); }
@@ -126,12 +117,10 @@ class DplrSampling {
  private:
   [[nodiscard]] Index rank() const noexcept { return layout_.rank; }
   [[nodiscard]] Index at(Index n, Index a) const noexcept { return n * layout_.rank + a; }
-  [[nodiscard]] Index at(Index i, Index j, int) const noexcept { return i * layout_.rank + j; }
   [[nodiscard]] static V v(const double* from, Index i) noexcept {
     return V::load(from + i * lanes<double>);
   }
   static void set(double* to, Index i, V value) noexcept { value.store(to + i * lanes<double>); }
-  static void add(double* to, Index i, V value) noexcept { set(to, i, v(to, i) + value); }
   [[nodiscard]] static Z z(const double* from, Index i) noexcept {
     return {v(from, 2 * i), v(from, 2 * i + 1)};
   }
@@ -139,7 +128,6 @@ class DplrSampling {
     set(to, 2 * i, value.re);
     set(to, 2 * i + 1, value.im);
   }
-  static void add(double* to, Index i, Z value) noexcept { set(to, i, z(to, i) + value); }
   static double element(V value, Index lane) noexcept {
     std::array<double, static_cast<std::size_t>(lanes<double>)> all;
     value.store(all.data());
@@ -207,7 +195,7 @@ class DplrSampling {
   /// (Q M) of a mode.
   [[nodiscard]] Z QM(Index n, Index a) const noexcept {
     Z sum{V(0.0), V(0.0)};
-    for (Index k = 0; k < rank(); ++k) sum = sum + v(M_, at(k, a, 0)) * z(Q_, at(n, k));
+    for (Index k = 0; k < rank(); ++k) sum = sum + v(M_, at(k, a)) * z(Q_, at(n, k));
     return sum;
   }
 
@@ -217,11 +205,11 @@ class DplrSampling {
     for (Index n = 0; n < modes; ++n) {
       const Z lambda = z(lambda_, n), d{kappa_ - lambda.re, -lambda.im};
       const V scale = V(1.0) / dot(d, d);
-      const Z W = scale * conj(d);
+      const Z W = scale * conjugate(d);
       set(W_, n, W);
       for (Index a = 0; a < r; ++a) {
         set(Q_, at(n, a), W * z(P_, at(n, a)));
-        set(R_, at(n, a), conj(W) * z(P_, at(n, a)));
+        set(R_, at(n, a), conjugate(W) * z(P_, at(n, a)));
       }
     }
     for (Index a = 0; a < r; ++a) {
@@ -231,14 +219,14 @@ class DplrSampling {
       for (Index k = 0; k < r; ++k) {
         V x(0.0);
         for (Index n = 0; n < modes; ++n) x = x + dot(z(P_, at(n, a)), z(Q_, at(n, k)));
-        set(S_, at(a, k, 0), V(a == k ? 1.0 : 0.0) + two() * x);
-        set(M_, at(a, k, 0), V(a == k ? 1.0 : 0.0));
+        set(S_, at(a, k), V(a == k ? 1.0 : 0.0) + two() * x);
+        set(M_, at(a, k), V(a == k ? 1.0 : 0.0));
       }
     }
     invert();
     for (Index a = 0; a < r; ++a) {
       V w(0.0);
-      for (Index k = 0; k < r; ++k) w = w + v(M_, at(a, k, 0)) * v(t_, k);
+      for (Index k = 0; k < r; ++k) w = w + v(M_, at(a, k)) * v(t_, k);
       set(w_, a, w);
     }
   }
@@ -249,7 +237,7 @@ class DplrSampling {
     const Index r = rank();
     for (Index lane = 0; lane < lanes<double>; ++lane) {
       const auto element = [&](double* m, Index i, Index j) -> double& {
-        return m[at(i, j, 0) * lanes<double> + lane];
+        return m[at(i, j) * lanes<double> + lane];
       };
       for (Index k = 0; k < r; ++k) {
         Index pivot = k;
@@ -286,12 +274,12 @@ class DplrSampling {
     for (Index k = 0; k < r; ++k) {
       V dt(0.0);
       for (Index a = 0; a < r; ++a) {
-        dt = dt + v(M_, at(a, k, 0)) * v(dw_, a);
+        dt = dt + v(M_, at(a, k)) * v(dw_, a);
         V dM = v(dw_, a) * v(t_, k);  // of M(a, k)
         V by_G(0.0);
         for (Index n = 0; n < modes; ++n)
           by_G = by_G + dot(z(Q_, at(n, a)), loaded_pair(from(n), DplrLayout::G(k)));
-        set(dM_, at(a, k, 0), dM - two() * kappa_ * by_G);
+        set(dM_, at(a, k), dM - two() * kappa_ * by_G);
       }
       set(dt_, k, dt);
     }
@@ -302,9 +290,8 @@ class DplrSampling {
         for (Index j = 0; j < r; ++j) {
           V sum(0.0);
           for (Index k = 0; k < r; ++k)
-            sum = sum + v(x, turn_x ? at(k, i, 0) : at(i, k, 0)) *
-                            v(y, turn_y ? at(j, k, 0) : at(k, j, 0));
-          set(to, at(i, j, 0), sign * sum);
+            sum = sum + v(x, turn_x ? at(k, i) : at(i, k)) * v(y, turn_y ? at(j, k) : at(k, j));
+          set(to, at(i, j), sign * sum);
         }
     };
     product(M_, true, dM_, false, S_, V(1.0));
@@ -313,30 +300,29 @@ class DplrSampling {
       const T* const d = from(n);
       const Z dE = loaded_pair(d, DplrLayout::E), db = loaded_pair(d, DplrLayout::b);
       const Z W = z(W_, n), B = z(B_, n), lambda = z(lambda_, n);
-      Z dW = two() * (conj(B) * db) + two() * (conj(lambda) * dE);
-      Z dB = two() * (conj(W) * db);
+      Z dW = two() * (conjugate(B) * db) + two() * (conjugate(lambda) * dE);
+      Z dB = two() * (conjugate(W) * db);
       for (Index a = 0; a < r; ++a) {
         const Z P = z(P_, at(n, a));
         Z dQ{V(0.0), V(0.0)};
-        for (Index k = 0; k < r; ++k)
-          dQ = dQ + v(M_, at(a, k, 0)) * loaded_pair(d, DplrLayout::G(k));
+        for (Index k = 0; k < r; ++k) dQ = dQ + v(M_, at(a, k)) * loaded_pair(d, DplrLayout::G(k));
         dkappa = dkappa - two() * dot(QM(n, a), loaded_pair(d, DplrLayout::G(a)));
         dQ = -two() * (kappa_ * dQ) - two() * v(w_, a) * db;
         const Z dR = two() * loaded_pair(d, DplrLayout::R(a)) + two() * v(dt_, a) * B;
         dB = dB + two() * v(dt_, a) * z(R_, at(n, a));
-        dW = dW + conj(P) * dQ + conj(dR) * P;
-        Z dP = conj(W) * dQ + W * dR;
+        dW = dW + conjugate(P) * dQ + conjugate(dR) * P;
+        Z dP = conjugate(W) * dQ + W * dR;
         for (Index k = 0; k < r; ++k) {
           const Z other = z(P_, at(n, k));
-          const V ak = v(dX_, at(a, k, 0)), ka = v(dX_, at(k, a, 0));
-          dW = dW + two() * ak * (P * conj(other));
-          dP = dP + two() * ak * (W * other) + two() * ka * (other * conj(W));
+          const V ak = v(dX_, at(a, k)), ka = v(dX_, at(k, a));
+          dW = dW + two() * ak * (P * conjugate(other));
+          dP = dP + two() * ak * (W * other) + two() * ka * (other * conjugate(W));
         }
         set(dP_, at(n, a), dP);
       }
-      const Z by_inverse = conj(W * W) * dW;
+      const Z by_inverse = conjugate(W * W) * dW;
       dkappa = dkappa - by_inverse.re;
-      set(dlambda_, n, two() * (conj(W) * dE) + by_inverse);
+      set(dlambda_, n, two() * (conjugate(W) * dE) + by_inverse);
       set(dB_, n, dB);
     }
     return dkappa;

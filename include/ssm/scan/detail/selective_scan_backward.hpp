@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/scan/detail/selective_scan_blocks.hpp"
 #include "ssm/scan/selective_scan_reference.hpp"

@@ -8,6 +8,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"

@@ -93,10 +93,6 @@ template <class T>
 [[nodiscard]] Vec<T> conjugate(Vec<T> a) noexcept {
   return a;
 }
-template <class T>
-[[nodiscard]] ComplexVec<T> conjugate(ComplexVec<T> a) noexcept {
-  return {a.re, -a.im};
-}
 /// Re(a conj(b)) + c.
 template <class T>
 [[nodiscard]] Vec<T> add_real_product(Vec<T> a, Vec<T> b, Vec<T> c) noexcept {

@@ -2,6 +2,7 @@
 
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/selective_scan_kernel.hpp"
