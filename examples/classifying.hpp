@@ -44,6 +44,7 @@ using ssm::Token;
 struct Training {
   std::string mixer = "s4d";
   Index width = 64, state = 32, layers = 3, epochs = 8, batch = 50, only = 0;
+  Index coarse = 0;  ///< epochs, the first ones, that read every second step only
   double learning_rate = 4e-3, weight_decay = 0.05, dropout = 0.1;
   double system_rate = 1;  ///< learning rate of Λ, P, Δ and B over that of the rest
   std::uint64_t seed = 1;
@@ -65,6 +66,7 @@ void fields(Training& t, Visit&& visit) {
   visit("dropout", t.dropout);
   visit("system_rate", t.system_rate, ssm::Field::optional);
   visit("seed", t.seed);
+  visit("coarse", t.coarse, ssm::Field::optional);
 }
 
 template <class Model>
@@ -95,6 +97,8 @@ struct Job {
     add("--state", t.state, 2, 65536, "of s4 and s4d (each channel) and s5 (all together), even");
     add("--layers", t.layers, 1, 1000);
     add("--epochs", t.epochs, 1, 65536);
+    add("--coarse", t.coarse, 0, 65536,
+        "of the epochs, so many read every second step, with Δ doubled: half the work");
     add("--batch", t.batch, 1, 65536);
     add("--lr", t.learning_rate, 0, 10);
     add("--system-lr", t.system_rate, 0, 10, "of Δ, Λ, P and B, over that of the rest");
@@ -165,7 +169,7 @@ void save(const Job& a, Run<Model>& run) {
 
 /// Trains until the epochs are over or somebody interrupts.
 /// @param many what a message calls the sequences
-/// @param reading (dropout) how the model reads them
+/// @param reading (every, dropout) how the model reads every so many-th step of them
 template <class Model, class Data, class Reading>
 int train(const Job& a, Run<Model> run, const Data& all, const Data& tests, const char* many,
           const Reading& reading) {
@@ -203,14 +207,15 @@ int train(const Job& a, Run<Model> run, const Data& all, const Data& tests, cons
     for (std::size_t i = order.size(); i > 1; --i)  // Fisher-Yates: the same order everywhere
       std::swap(order[i - 1], order[engine() % i]);
     if (trainer.steps() >= (epoch + 1) * steps) continue;  // done before the run was resumed
+    const Index every = epoch < t.coarse ? 2 : 1;
     double sum = 0;
     Index seen = 0;
     while (trainer.steps() < (epoch + 1) * steps && interrupted == 0) {
       const Index step = trainer.steps();
-      all.take(order, (step - epoch * steps) * t.batch, t.batch, 1, sequences, labels);
+      all.take(order, (step - epoch * steps) * t.batch, t.batch, every, sequences, labels);
       const ssm::Dropout dropout{t.dropout, t.seed + static_cast<std::uint64_t>(step)};
       const auto report = trainer.step(cpu, [&](const Model& model, Model& gradients) {
-        return loss(cpu, model, sequences, labels, gradients, reading(dropout), scratch);
+        return loss(cpu, model, sequences, labels, gradients, reading(every, dropout), scratch);
       });
       if (!report.finite)
         throw std::runtime_error(
@@ -228,7 +233,7 @@ int train(const Job& a, Run<Model> run, const Data& all, const Data& tests, cons
     save(a, run);
     if (interrupted != 0) break;
     const double right =
-        accuracy(cpu, trainer.best(), tests, tested, 1, reading({}), [](Index, Index) {});
+        accuracy(cpu, trainer.best(), tests, tested, 1, reading(1, {}), [](Index, Index) {});
     std::printf("epoch %lld  loss %.4f  test accuracy %.2f%%  %.0f s\n",
                 static_cast<long long>(epoch + 1), sum / static_cast<double>(seen), 100 * right,
                 watch.seconds());

@@ -61,8 +61,7 @@ int train(CLI::App& app, int argc, char** argv, Arguments& a) {
           pixel_models::draw(run.trainer.model, t.seed);
           run.trainer.average = run.trainer.model;
         }
-        return train(a, std::move(run), all, tests, "pictures",
-                     [](const ssm::Dropout& dropout) { return reading<Model>(1, dropout); });
+        return train(a, std::move(run), all, tests, "pictures", reading<Model>);
       });
 }
 
