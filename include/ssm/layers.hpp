@@ -15,6 +15,7 @@
 #include "ssm/layers/feedthrough.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/gelu_glu.hpp"
+#include "ssm/layers/in_pieces.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/layers/mamba.hpp"

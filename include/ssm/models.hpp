@@ -4,7 +4,9 @@
 /// Whole models made of layers: language models, sequence classifiers, sampling, text generation.
 
 #include "ssm/models/language_model.hpp"
+#include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/models/sampling.hpp"
 #include "ssm/models/sequence_classifier.hpp"
+#include "ssm/models/sequence_classifier_in_pieces.hpp"
 #include "ssm/models/text_generator.hpp"

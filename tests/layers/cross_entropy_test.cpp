@@ -46,6 +46,27 @@ TEST_CASE("cross-entropy holds for huge logits, passes NaN on, and is 0 for noth
         0);
 }
 
+TEST_CASE("the losses and gradients of parts of a batch are those of the whole") {
+  Random random(2);
+  const auto logits = random.normal<double, 2>({6, 5});
+  Tensor<Token, 2> targets({1, 6});
+  for (Token& t : targets) t = static_cast<Token>(random.integer(0, 4));
+  targets(0, 4) = -100;
+  CrossEntropyScratch<double> scratch;
+  Tensor<double, 2> whole({6, 5}), parts({6, 5});
+  const double want = cross_entropy(cpu, {logits, targets}, {}, {whole}, scratch);
+  double sum = 0;
+  for (const Index begin : {0, 2})
+    sum += cross_entropy(cpu,
+                         {logits.view().slice(0, begin, begin == 0 ? 2 : 4),
+                          targets.view().slice(1, begin, begin == 0 ? 2 : 4)},
+                         {.count = 5}, {parts.view().slice(0, begin, begin == 0 ? 2 : 4)}, scratch);
+  CHECK(sum == Approx(want).epsilon(1e-14));
+  CHECK(test::relative_error(parts, whole) < 1e-15);
+  CHECK_THROWS_WITH(cross_entropy(cpu, {logits, targets}, {.count = -1}, {}, scratch),
+                    "cross_entropy: count is -1, expected 0 or more");
+}
+
 TEST_CASE("cross-entropy's bits do not depend on the number of threads") {
   Random random(3);
   const auto logits = random.normal<float, 2>({500, 31});

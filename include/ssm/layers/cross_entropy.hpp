@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <string>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
@@ -15,6 +16,14 @@
 namespace ssm {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
+
+/// How many targets there are, but for those to be left out.
+inline Index count_targets(const View<const Token, 2>& targets, Token ignore) noexcept {
+  Index count = 0;
+  for (Index b = 0; b < targets.extent(0); ++b)
+    for (Index t = 0; t < targets.extent(1); ++t) count += targets(b, t) != ignore ? 1 : 0;
+  return count;
+}
 
 /// Σ_v e^{x_v − top} of a row; the terms go to `terms` unless it is null, which may be x.
 template <class T>
@@ -40,10 +49,12 @@ inline namespace SSM_DETAIL_ISA {
 /// The mean over all targets of −log softmax(logits)[target], in nats, and its gradient: row r of
 /// dlogits is (softmax(logits) − e) / count, where e is 1 at the target of row r and 0 elsewhere,
 /// and count is the number of targets. Targets equal to options.ignore are left out of the mean and
-/// of count, and their rows of dlogits are 0.
+/// of count, and their rows of dlogits are 0. With options.count the losses of all parts of a batch
+/// add up to its mean.
 /// @return the loss, summed over rows in order and in double; 0 when there is no target
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a
-///   gradient that overlaps a part of the logits; DomainError for a target outside [0, vocab)
+///   gradient that overlaps a part of the logits; DomainError for a target outside [0, vocab) and a
+///   negative count
 template <class T>
 double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
                      const CrossEntropyOptions& options, const CrossEntropyOutputs<T>& outputs,
@@ -60,9 +71,10 @@ double cross_entropy(const Cpu& backend, const CrossEntropyInputs<T>& inputs,
     detail::check_same_or_apart(function, "the gradient of logits", dlogits, "logits", logits);
   }
   detail::check_tokens(function, "targets", targets, vocab, &options.ignore);
-  Index counted = 0;
-  for (Index b = 0; b < targets.extent(0); ++b)
-    for (Index t = 0; t < length; ++t) counted += targets(b, t) != options.ignore ? 1 : 0;
+  if (options.count < 0)
+    detail::throw_domain(function, "count", std::to_string(options.count), "0 or more");
+  const Index counted =
+      options.count > 0 ? options.count : detail::count_targets(targets, options.ignore);
   scratch.losses.resize({rows});
   const detail::Pieces pieces(rows, 16);
   parallel_for(for_elements(backend, logits.size(), 0.8), pieces.pieces, [&](Index piece) {

@@ -18,6 +18,8 @@ struct CrossEntropyInputs {
 struct CrossEntropyOptions {
   Token ignore = -100;  ///< targets of this value do not count, such as padding or a prompt; it may
                         ///< be a token of the vocabulary
+  Index count = 0;  ///< the number of targets that the mean is over, where these are but a part of
+                    ///< them; 0: those of this call that count
 };
 
 /// What cross_entropy writes.

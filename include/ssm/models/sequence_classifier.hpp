@@ -185,7 +185,8 @@ inline namespace SSM_DETAIL_ISA {
 template <class Backend, class Layer>
 void run_classifier(std::string_view function, const Backend& backend,
                     const SequenceClassifier<Layer>& model, const InputOf<Layer>& sequences,
-                    const OptionsOf<Layer>& options, SequenceClassifierScratch<Layer>& w) {
+                    Maybe<StackState<Layer>> state, const OptionsOf<Layer>& options,
+                    SequenceClassifierScratch<Layer>& w) {
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   const auto& c = model.config;
@@ -199,40 +200,68 @@ void run_classifier(std::string_view function, const Backend& backend,
          product<T, Space>(merge_rows(function, "sequences", sequences), model.encoder,
                            model.encoder_bias),
          {}, {merge_rows(function, "encoded", w.encoded.view())}, w.linear);
-  forward(backend, model.backbone, std::as_const(w.encoded), {}, w.stream, options, w.backbone);
+  forward(backend, model.backbone, std::as_const(w.encoded), state, w.stream, options, w.backbone);
   rms_norm(backend, {merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
            {.epsilon = c.epsilon}, {merge_rows(function, "normed", w.normed.view())}, w.norm);
   mean_over_time(backend, {w.normed, options.sequences}, {}, {w.pooled}, w.mean);
 }
 
-/// Gradients of a loss whose gradient by the logits stands in w.logits.
+/// The loss of w.pooled; with gradients those of the head, and that of w.pooled in w.dpooled.
+template <class Backend, class Layer>
+double run_head(const Backend& backend, const SequenceClassifier<Layer>& model,
+                const View<const Token, 2, typename Layer::space>& labels,
+                Maybe<SequenceClassifier<Layer>> gradients, SequenceClassifierScratch<Layer>& w) {
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  const auto head = product<T, Space>(w.pooled, model.head, model.head_bias);
+  resize(backend, w.logits, {w.pooled.extent(0), model.config.classes});
+  linear(backend, head, {}, {w.logits}, w.linear);
+  const View<T, 2, Space> dlogits = gradients ? w.logits.view() : View<T, 2, Space>();
+  const double nats = cross_entropy(backend, {w.logits, labels}, {}, {dlogits}, w.loss);
+  if (!gradients) return nats;
+  resize(backend, w.dpooled, w.pooled.extents());
+  linear_backward(backend, head, {}, {w.logits}, {w.dpooled, gradients->head, gradients->head_bias},
+                  w.linear);
+  return nats;
+}
+
+/// The gradients of all but the head, from that of the mean over time in w.dpooled.
 template <class Backend, class Layer>
 void classifier_backward(const Backend& backend, const SequenceClassifier<Layer>& model,
-                         const InputOf<Layer>& sequences, const OptionsOf<Layer>& options,
-                         SequenceClassifier<Layer>& gradients,
+                         const InputOf<Layer>& sequences, Maybe<StackState<Layer>> dstate,
+                         const OptionsOf<Layer>& options, SequenceClassifier<Layer>& gradients,
                          SequenceClassifierScratch<Layer>& w) {
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   constexpr std::string_view function = "loss of SequenceClassifier";
-  resize_gradients(backend, model, gradients);
-  resize(backend, w.dpooled, w.pooled.extents());
   for (auto* rows : {&w.dencoded, &w.dstream, &w.dnormed})
     resize(backend, *rows, w.stream.extents());
   const auto rows = [&](auto& tensor) { return merge_rows(function, "rows", tensor.view()); };
-  linear_backward(backend, product<T, Space>(w.pooled, model.head, model.head_bias), {}, {w.logits},
-                  {w.dpooled, gradients.head, gradients.head_bias}, w.linear);
   mean_over_time_backward(backend, {w.normed, options.sequences}, {}, {w.dpooled}, {w.dnormed},
                           w.mean);
   rms_norm_backward(backend, {rows(std::as_const(w.stream)), model.norm},
                     {.epsilon = model.config.epsilon}, {rows(std::as_const(w.dnormed))},
                     {rows(w.dstream), gradients.norm}, w.norm);
-  backward(backend, model.backbone, std::as_const(w.encoded), {}, std::as_const(w.dstream),
+  backward(backend, model.backbone, std::as_const(w.encoded), dstate, std::as_const(w.dstream),
            w.dencoded, gradients.backbone, options, w.backbone);
   linear_backward(backend,
                   product<T, Space>(merge_rows(function, "sequences", sequences), model.encoder,
                                     model.encoder_bias),
                   {}, {rows(std::as_const(w.dencoded))},
                   {{}, gradients.encoder, gradients.encoder_bias}, w.linear);
+}
+
+/// Labels as targets of one step. Throws for one out of range.
+template <class Layer>
+[[nodiscard]] View<const Token, 2, typename Layer::space> labels_as_targets(
+    std::string_view function, const SequenceClassifier<Layer>& model,
+    const View<const Token, 1, typename Layer::space>& labels, Index count) {
+  check_shape(function, "labels", labels, shape(count));
+  const View<const Token, 2, typename Layer::space> targets(labels.data(), {count, 1},
+                                                            {labels.stride(0), 1});
+  const CrossEntropyOptions rule;
+  check_tokens(function, "labels", targets, model.config.classes, &rule.ignore);
+  return targets;
 }
 
 }  // namespace SSM_DETAIL_ISA
@@ -261,7 +290,8 @@ void forward(
                       shape(options.sequences.count(sequences.extent(0)), model.config.classes));
   auto inference = options;
   inference.keep = false;
-  detail::run_classifier(function, backend, model, sequences, inference, scratch);
+  detail::run_classifier<Backend, Layer>(function, backend, model, sequences, {}, inference,
+                                         scratch);
   linear(backend, detail::product<T, Space>(scratch.pooled, model.head, model.head_bias), {},
          {logits}, scratch.linear);
 }
@@ -280,25 +310,16 @@ double loss(const Backend& backend, const SequenceClassifier<Layer>& model,
             std::type_identity_t<Maybe<SequenceClassifier<Layer>>> gradients,
             const OptionsOf<SequenceClassifier<Layer>>& options,
             ScratchOf<SequenceClassifier<Layer>>& scratch) {
-  using T = typename Layer::value_type;
-  using Space = typename Layer::space;
   constexpr std::string_view function = "loss of SequenceClassifier";
-  const Index count = options.sequences.count(sequences.extent(0));
-  const Index classes = model.config.classes;
-  detail::check_shape(function, "labels", labels, shape(count));
-  const View<const Token, 2, Space> targets(labels.data(), {count, 1}, {labels.stride(0), 1});
-  const CrossEntropyOptions rule;
-  detail::check_tokens(function, "labels", targets, classes, &rule.ignore);
+  const auto targets = detail::labels_as_targets(function, model, labels,
+                                                 options.sequences.count(sequences.extent(0)));
   auto kept = options;
   kept.keep = static_cast<bool>(gradients);
-  detail::run_classifier(function, backend, model, sequences, kept, scratch);
-  resize(backend, scratch.logits, {count, classes});
-  linear(backend, detail::product<T, Space>(scratch.pooled, model.head, model.head_bias), {},
-         {scratch.logits}, scratch.linear);
-  const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
-  const double nats =
-      cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits}, scratch.loss);
-  if (gradients) detail::classifier_backward(backend, model, sequences, kept, *gradients, scratch);
+  if (gradients) resize_gradients(backend, model, *gradients);
+  detail::run_classifier<Backend, Layer>(function, backend, model, sequences, {}, kept, scratch);
+  const double nats = detail::run_head(backend, model, targets, gradients, scratch);
+  if (gradients)
+    detail::classifier_backward(backend, model, sequences, {}, kept, *gradients, scratch);
   return nats;
 }
 
