@@ -24,6 +24,7 @@
 #include "progress.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/training_checkpoint.hpp"
+#include "ssm/models/mamba_lm_memory.hpp"
 #include "ssm/models/text_generator.hpp"
 #include "ssm/train/text_trainer.hpp"
 
@@ -112,6 +113,7 @@ struct TrainArguments {
   double held_out = 0.1;
   bool resume = false, overwrite = false, half = false;
   int threads = 0;
+  double memory = 0;  ///< bytes; 0: as much as a step takes whole
   ssm::Index evaluate_every = 0, save_every = 500;
   std::size_t evaluate_bytes = 65536;
 
@@ -209,23 +211,21 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Ru
   progress.finish();
 }
 
-/// Throws for a run that this machine has no memory for: five numbers a parameter (weights,
-/// gradients, two moments, the average), and what each layer keeps of each byte of a step.
-void require_memory(const TrainArguments& a) {
-  Model blank;
-  configure(blank, ssm::mamba_lm_config(a.config));
-  double count = 0;
-  parameters(blank, [&](const auto&, const auto&, const auto& extents, bool) {
-    double size = 1;
-    for (const ssm::Index extent : extents) size *= static_cast<double>(extent);
-    count += size;
-  });
-  const auto read = static_cast<double>(a.options.batch * a.options.streams.length);
-  const auto kept =
-      static_cast<double>(12 * a.config.layers * a.config.block().channels() + 2 * a.config.vocab);
-  job::require_memory(
-      sizeof(float) * (5 * count + kept * read),
-      format("training a model of %.3g parameters, %.3g bytes a step,", count, read));
+/// How steps are cut so that they fit --memory. Throws for a run that this machine has no memory
+/// for.
+ssm::PieceOptions pieces_of(const TrainArguments& a, const ssm::PieceOptions& had) {
+  const ssm::TrainingMemory memory = ssm::training_memory(a.config);
+  const ssm::Index batch = a.options.batch, length = a.options.streams.length;
+  const ssm::PieceOptions pieces =
+      a.memory > 0 ? ssm::pieces_within(a.memory, memory, batch, length) : had;
+  const ssm::Index steps = pieces.length > 0 ? std::min(pieces.length, length) : length;
+  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch),
+                      format("training with %.3g bytes in each of %lld streams, %.3g at a time,",
+                             static_cast<double>(length), static_cast<long long>(batch),
+                             static_cast<double>(steps)));
+  if (steps < length)
+    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps));
+  return pieces;
 }
 
 int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
@@ -236,12 +236,13 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
         format("%s: has %zu bytes to learn from, expected at least %zu, which "
                "is --length and one",
                a.text.c_str(), text.split, least));
-  require_memory(a);
+  const ssm::PieceOptions pieces = pieces_of(a, a.options.pieces);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   Run run =
       from != nullptr ? std::move(from->run) : ssm::start_training<float>(a.config, a.options);
   run.options = a.options;
+  run.options.pieces = pieces;
   std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
               static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
               text.held_out().size());
@@ -280,6 +281,10 @@ void add_train(CLI::App& app, TrainArguments& a) {
   add("--expand", a.config.expand, 1, 1000, "channels per width");
   add("--batch", o.batch, 1, 1e6, "parallel streams of text");
   add("--length", o.streams.length, 1, many, "bytes per stream and step");
+  app.add_option("--memory", a.memory,
+                 "such as 2G: a step that takes more is run in pieces, with the same gradient")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(options::positive);
   add("--steps", t.schedule.steps, 1, many);
   add("--lr", t.schedule.peak, 0, many, "highest learning rate");
   add("--final-lr", t.schedule.final_fraction, 0, many, "last learning rate, as part of --lr");

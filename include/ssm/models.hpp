@@ -6,6 +6,7 @@
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/models/mamba_lm.hpp"
+#include "ssm/models/mamba_lm_memory.hpp"
 #include "ssm/models/sampling.hpp"
 #include "ssm/models/sequence_classifier.hpp"
 #include "ssm/models/sequence_classifier_in_pieces.hpp"

@@ -8,10 +8,12 @@
 #include "ssm/layers/s4d_step.hpp"
 #include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/models/mamba_lm.hpp"
+#include "ssm/models/mamba_lm_memory.hpp"
 #include "ssm/models/sequence_classifier_in_pieces.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
+#include "support/count_allocations.hpp"
 #include "support/layer_runs.hpp"
 #include "support/random.hpp"
 
@@ -145,4 +147,36 @@ TEST_CASE("a token outside the vocabulary far into a text changes nothing") {
   tensors(state, [](const auto&, const auto& tensor) {
     for (const float x : tensor) CHECK(x == 0);
   });
+}
+
+TEST_CASE("what training a Mamba takes is estimated closely, and pieces fit the memory asked for") {
+  const MambaLMConfig config{.vocab = 40, .width = 32, .layers = 3};
+  MambaLM<float> model(mamba_lm_config(config));
+  initialize(model, 1);
+  const TrainingMemory memory = training_memory(config);
+  CHECK(memory.weights == 6.0 * sizeof(float) * static_cast<double>(parameter_count(model)));
+  const Index batch = 2, length = 1500;
+  Tensor<Token, 2> tokens({batch, length});
+  MambaLM<float> gradients;
+  const auto taken = [&](const PieceOptions& pieces) {
+    auto state = make_state(model, batch);
+    gradients = model;
+    const std::size_t before = test::allocated_bytes;
+    LanguageModelPiecesScratch<Residual<Mamba<float>>> scratch;
+    loss_in_pieces(cpu(1), model, tokens, tokens, state, gradients, {}, pieces, scratch);
+    return static_cast<double>(test::allocated_bytes - before);
+  };
+  const double whole = memory.each_token * static_cast<double>(batch * length);
+  CHECK(taken({.length = length}) < 1.05 * whole);
+  CHECK(taken({.length = length}) > 0.6 * whole);
+  for (const double share : {0.5, 0.2}) {
+    const double bytes = memory.weights + share * whole;
+    const PieceOptions pieces = pieces_within(bytes, memory, batch, length);
+    CHECK(pieces.length < length);
+    CHECK(taken(pieces) + 5.0 / 6 * memory.weights < bytes);
+  }
+  CHECK(pieces_within(memory.weights + whole, memory, batch, length).length == length);
+  CHECK(pieces_within(1e9, memory, batch, 0).length == 1);
+  CHECK_THROWS_WITH(pieces_within(memory.weights, memory, batch, length),
+                    test::contains("pieces_within: bytes is "));
 }

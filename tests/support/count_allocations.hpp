@@ -5,15 +5,17 @@
 #include <cstdlib>
 #include <new>
 
-/// Counts every call of operator new. Replaces it for the whole program, which is one source.
+/// Counts every call of operator new, and the bytes that it is asked for. Replaces it for the whole program, which is one source.
 
 namespace ssm::test {
 
 inline std::atomic<long> allocation_count{0};
+inline std::atomic<std::size_t> allocated_bytes{0};  ///< all that was ever asked for
 inline constexpr std::size_t usual_alignment = alignof(std::max_align_t);
 
 inline void* counted_allocation(std::size_t size, std::size_t alignment) noexcept {
   ++allocation_count;
+  allocated_bytes += size;
   if (size == 0) size = 1;
   if (alignment <= usual_alignment) return std::malloc(size);  // a sanitizer knows its last byte
   return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);

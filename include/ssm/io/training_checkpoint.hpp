@@ -28,23 +28,25 @@ inline constexpr const char* training_format = "ssm-training-3";
 
 inline Json to_json(const TextTrainerOptions& o) {
   const TrainerOptions& t = o.trainer;
-  return Json::Object{{"batch", o.batch},
-                      {"length", o.streams.length},
-                      {"seed", o.streams.seed},
-                      {"jump_interval", o.streams.jump_interval},
-                      {"latest_of", o.streams.latest_of},
-                      {"rename", o.streams.rename},
-                      {"schedule", Json::Object{{"peak", t.schedule.peak},
-                                                {"warmup", t.schedule.warmup},
-                                                {"steps", t.schedule.steps},
-                                                {"final_fraction", t.schedule.final_fraction}}},
-                      {"adamw", Json::Object{{"beta1", t.adamw.beta1},
-                                             {"beta2", t.adamw.beta2},
-                                             {"epsilon", t.adamw.epsilon},
-                                             {"weight_decay", t.adamw.weight_decay}}},
-                      {"max_norm", t.max_norm},
-                      {"dropout", o.dropout},
-                      {"average", t.average}};
+  return Json::Object{
+      {"batch", o.batch},
+      {"length", o.streams.length},
+      {"seed", o.streams.seed},
+      {"jump_interval", o.streams.jump_interval},
+      {"latest_of", o.streams.latest_of},
+      {"rename", o.streams.rename},
+      {"schedule", Json::Object{{"peak", t.schedule.peak},
+                                {"warmup", t.schedule.warmup},
+                                {"steps", t.schedule.steps},
+                                {"final_fraction", t.schedule.final_fraction}}},
+      {"adamw", Json::Object{{"beta1", t.adamw.beta1},
+                             {"beta2", t.adamw.beta2},
+                             {"epsilon", t.adamw.epsilon},
+                             {"weight_decay", t.adamw.weight_decay}}},
+      {"max_norm", t.max_norm},
+      {"dropout", o.dropout},
+      {"pieces", Json::Object{{"length", o.pieces.length}, {"states", o.pieces.states}}},
+      {"average", t.average}};
 }
 
 inline TextTrainerOptions read_training_options(const JsonObject& json) {
@@ -67,6 +69,10 @@ inline TextTrainerOptions read_training_options(const JsonObject& json) {
              .weight_decay = adamw.number("weight_decay")};
   t.max_norm = json.number_or_infinity("max_norm");
   o.dropout = json.number("dropout");
+  if (json.contains("pieces")) {
+    const JsonObject pieces = json.object("pieces");
+    o.pieces = {pieces.count("length"), pieces.size("states")};
+  }
   t.average = json.number("average");
   return o;
 }

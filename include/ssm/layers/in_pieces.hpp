@@ -31,7 +31,7 @@ inline namespace SSM_DETAIL_ISA {
 
 /// How a sequence is run in pieces.
 struct PieceOptions {
-  Index length = 4096;  ///< steps of a piece, at least 1; the last in memory may be shorter
+  Index length = 4096;  ///< steps of a piece, at least 1; the first may be shorter
   /// About how many states are kept, at least 2. Where a sequence has more pieces, cuts are nested:
   /// with `states` split over k levels, (states / k)^k pieces cost k more forward passes.
   Index states = 1024;

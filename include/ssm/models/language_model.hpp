@@ -23,6 +23,8 @@ inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class LanguageModelStepper;
+template <class Layer>
+struct LanguageModelPiecesScratch;
 
 /// The configuration of a language model.
 template <class Layer>
@@ -79,6 +81,7 @@ struct LanguageModel {
   using Config = LanguageModelConfig<Layer>;
   using State = StackState<Layer>;
   using Scratch = LanguageModelScratch<Layer>;
+  using PiecesScratch = LanguageModelPiecesScratch<Layer>;
   using Stepper = LanguageModelStepper<Layer>;
   ///@}
 

@@ -24,6 +24,8 @@ inline namespace SSM_DETAIL_ISA {
 
 template <class Layer>
 class SequenceClassifierStepper;
+template <class Layer>
+struct SequenceClassifierPiecesScratch;
 
 /// The configuration of a sequence classifier.
 template <class Layer>
@@ -82,6 +84,7 @@ struct SequenceClassifier {
   using space = typename Layer::space;
   using Config = SequenceClassifierConfig<Layer>;
   using Scratch = SequenceClassifierScratch<Layer>;
+  using PiecesScratch = SequenceClassifierPiecesScratch<Layer>;
   using Stepper = SequenceClassifierStepper<Layer>;
   ///@}
 

@@ -12,8 +12,10 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/layers/dropout.hpp"
+#include "ssm/layers/in_pieces.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/states.hpp"
+#include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/train/text_streams.hpp"
 #include "ssm/train/trainer.hpp"
 
@@ -26,13 +28,16 @@ struct TextTrainerOptions {
   StreamOptions streams = {};   ///< how the text is read
   TrainerOptions trainer = {};  ///< schedule, optimizer, clipping and averaging
   double dropout = 0;           ///< probability that an element of what a layer adds is dropped
+  PieceOptions pieces = {.length = 0};  ///< a step longer than pieces.length is run in pieces, for
+                                        ///< the memory of one; length 0: never
 };
 
 /// Trains a language model on the bytes of a text, by truncated backpropagation through time: at
-/// every step each of `batch` streams reads on from the state in which it stopped.
+/// every step each of `batch` streams reads on from the state in which it stopped. The gradient is
+/// exact within a step, which may be as long as the text: see options.pieces.
 ///
 /// `Model` is a LanguageModel, or a type with the same functions: make_state, tensors of its state,
-/// and loss(backend, model, tokens, targets, state, gradients, options, scratch).
+/// loss(backend, model, tokens, targets, state, gradients, options, scratch), and loss_in_pieces.
 template <class Model>
 class TextTrainer {
  public:
@@ -68,7 +73,12 @@ class TextTrainer {
     LayerOptions<> how;
     how.dropout = {options.dropout,
                    options.streams.seed + static_cast<std::uint64_t>(trainer.steps())};
+    const bool whole =
+        options.pieces.length == 0 || options.pieces.length >= options.streams.length;
     const TrainingReport report = trainer.step(backend, [&](const Model& model, Model& gradients) {
+      if (!whole)
+        return loss_in_pieces(backend, model, batch_.tokens.view(), batch_.targets.view(), carried,
+                              gradients, how, options.pieces, in_pieces_);
       return loss(backend, model, batch_.tokens.view(), batch_.targets.view(), carried, gradients,
                   how, scratch_);
     });
@@ -88,6 +98,10 @@ class TextTrainer {
             "at least 1");
     require("rename", o.streams.rename, o.streams.rename >= 0 && o.streams.rename <= 1,
             "in [0, 1]");
+    require("pieces.length", static_cast<double>(o.pieces.length), o.pieces.length >= 0,
+            "at least 0");
+    require("pieces.states", static_cast<double>(o.pieces.states), o.pieces.states >= 2,
+            "at least 2");
     require("dropout", o.dropout, o.dropout >= 0 && o.dropout < 1, "in [0, 1)");
     return o;
   }
@@ -106,6 +120,7 @@ class TextTrainer {
 
   TextStreams::Batch batch_;
   typename Model::Scratch scratch_;
+  typename Model::PiecesScratch in_pieces_;
 };
 
 }  // namespace SSM_DETAIL_ISA

@@ -15,8 +15,8 @@
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// A sequence cut into pieces of `length` steps, the last in memory perhaps shorter. Piece 0 is run
-/// first, which with reversed time is the last in memory.
+/// A sequence cut into pieces of `length` steps, in the order of time. The first may be shorter: the
+/// last is the first of which a layer keeps anything, and so makes room for all.
 struct CutSequence {
   Index steps, length;
   bool reversed = false;
@@ -25,11 +25,13 @@ struct CutSequence {
   [[nodiscard]] Index count() const noexcept {
     return (std::max)(Index{1}, steps / length + (steps % length > 0 ? 1 : 0));
   }
-  [[nodiscard]] Index begin(Index piece) const noexcept {
-    return (reversed ? count() - 1 - piece : piece) * length;
-  }
   [[nodiscard]] Index size(Index piece) const noexcept {
-    return (std::min)(length, steps - begin(piece));
+    return piece > 0 ? length : steps - (count() - 1) * length;
+  }
+  /// Where it begins in memory.
+  [[nodiscard]] Index begin(Index piece) const noexcept {
+    const Index later = (count() - 1 - piece) * length;
+    return reversed ? later : steps - later - size(piece);
   }
   /// The part of a view whose dimension 1 is time.
   template <class AnyView>
