@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "naive_mamba_lm.hpp"
+#include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/trainer.hpp"
 
@@ -20,6 +21,7 @@
 /// text (for mamba_block: a step of one sequence).
 /// naive     the formulas as loops, std::exp, one thread (naive_mamba_lm.hpp)
 /// products  the matrix products of the same training step and nothing else: the step's limit
+/// gradient_exact, gradient_cut   through one text, with and without what crosses pieces of 4096
 /// busy      beside three processes of low priority that never rest
 namespace {
 
@@ -119,7 +121,7 @@ void prefill(benchmark::State& run, Index length, int threads) {
   report(run, length);
 }
 
-constexpr Index training_batch = 16;
+constexpr Index training_batch = 16, piece = 4096;
 
 /// Forward, backward, clipping and AdamW.
 void training(benchmark::State& run, Index length, int threads) {
@@ -134,6 +136,36 @@ void training(benchmark::State& run, Index length, int threads) {
       return loss(cpu, model, tokens, targets, state, gradients, {}, scratch);
     });
   report(run, tokens.size());
+}
+
+/// One gradient through a text of this length, exact, in pieces of 4096 bytes.
+void gradient_exact(benchmark::State& run, Index length, int threads) {
+  const auto model = initial_weights();
+  Model gradients(model.config);
+  auto state = make_state(model, 1);
+  Model::PiecesScratch scratch;
+  const auto tokens = some_text(1, length, 0), targets = some_text(1, length, 1);
+  for (auto _ : run)
+    loss_in_pieces(ssm::cpu(threads), model, tokens, targets, state, gradients, {},
+                   {.length = piece}, scratch);
+  report(run, length);
+}
+
+/// As many bytes with gradients cut between the same pieces: the limit of the above is one forward
+/// pass of the layers more.
+void gradient_cut(benchmark::State& run, Index length, int threads) {
+  const auto model = initial_weights();
+  Model gradients(model.config);
+  auto state = make_state(model, 1);
+  Scratch scratch;
+  const auto tokens = some_text(1, length, 0), targets = some_text(1, length, 1);
+  for (auto _ : run)
+    for (Index begin = 0; begin < length; begin += piece) {
+      const Index count = std::min(piece, length - begin);
+      loss(ssm::cpu(threads), model, tokens.view().slice(1, begin, count),
+           targets.view().slice(1, begin, count), state, gradients, {}, scratch);
+    }
+  report(run, length);
 }
 
 #if defined(__unix__)
@@ -238,6 +270,10 @@ int main(int argc, char** argv) {
     for (Index length : {64, 512, 4096})
       add("mamba_lm/prefill", prefill, "length", length, threads);
     add("mamba_lm/training_step", training, "length", 256, threads);
+    for (Index length : {65536, 1000000}) {
+      add("mamba_lm/gradient_cut", gradient_cut, "length", length, threads);
+      add("mamba_lm/gradient_exact", gradient_exact, "length", length, threads);
+    }
     add("mamba_lm/products", products, "length", 256, threads);
 #if defined(__unix__)
     add("mamba_lm/training_step_busy", training_beside_others, "length", 256, threads);
