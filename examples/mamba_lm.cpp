@@ -228,7 +228,7 @@ ssm::PieceOptions pieces_of(const TrainArguments& a, const ssm::PieceOptions& ha
   return pieces;
 }
 
-int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
+int train(const TrainArguments& a, ssm::TrainingCheckpoint<Model>* from) {
   const Text text(a.text, a.held_out);
   const std::string text_note = describe(text);
   if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; text.split < least)
@@ -239,8 +239,8 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<float>* from) {
   const ssm::PieceOptions pieces = pieces_of(a, a.options.pieces);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
-  Run run =
-      from != nullptr ? std::move(from->run) : ssm::start_training<float>(a.config, a.options);
+  Run run = from != nullptr ? std::move(from->run)
+                            : ssm::start_training<Model>(ssm::mamba_lm_config(a.config), a.options);
   run.options = a.options;
   run.options.pieces = pieces;
   std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
@@ -326,7 +326,7 @@ int train_or_resume(CLI::App& app, int argc, char** argv, TrainArguments& a) {
                                "--overwrite begins anew in its place");
     return train(a, nullptr);
   }
-  auto checkpoint = ssm::load_training<float>(a.checkpoint());
+  auto checkpoint = ssm::load_training<Model>(a.checkpoint());
   const auto had = checkpoint.run.options;
   const auto config = published_config(checkpoint.run.trainer.model.config);
   a.config = config;

@@ -14,6 +14,11 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/layers/gated.hpp"
+#include "ssm/layers/mamba_step.hpp"
+#include "ssm/layers/one_of.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s4d_step.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -29,7 +34,8 @@ namespace {
 
 constexpr ssm::MambaLMConfig config{.width = 8, .layers = 2, .state = 4};
 
-using Run = ssm::TextTrainer<ssm::MambaLM<float>>;
+using Model = ssm::MambaLM<float>;
+using Run = ssm::TextTrainer<Model>;
 
 ssm::TextTrainerOptions options(double average) {
   ssm::TextTrainerOptions o;
@@ -53,7 +59,9 @@ std::vector<unsigned char> some_text() {
   return text;
 }
 
-Run started(double average) { return ssm::start_training<float>(config, options(average)); }
+Run started(double average) {
+  return ssm::start_training<Model>(ssm::mamba_lm_config(config), options(average));
+}
 
 double run(Run& trainer, int steps, int threads) {
   const std::vector<unsigned char> text = some_text();
@@ -78,7 +86,7 @@ TEST_CASE("a run that is saved and resumed half-way ends with the bits of one th
     auto first = started(average);
     run(first, 3, 2);
     ssm::save_training(directory / "half-way", first);
-    auto checkpoint = ssm::load_training<float>(directory / "half-way");
+    auto checkpoint = ssm::load_training<Model>(directory / "half-way");
     Run second = std::move(checkpoint.run);
     CHECK(run(second, 3, 2) == loss);
     ssm::save_training(directory / "resumed", second);
@@ -94,7 +102,8 @@ TEST_CASE("a run that is saved and resumed half-way ends with the bits of one th
 TEST_CASE("training learns: the loss falls, and the average follows the weights") {
   auto trainer = started(0.9);
   trainer.options.dropout = 0;
-  trainer.options.trainer.schedule = {.peak = 1e-2, .warmup = 0, .steps = 1000, .final_fraction = 1};
+  trainer.options.trainer.schedule = {
+      .peak = 1e-2, .warmup = 0, .steps = 1000, .final_fraction = 1};
   const double before = run(trainer, 1, 0);
   const double after = run(trainer, 60, 0);
   CHECK(before > 5);   // log 256 = 5.5
@@ -120,12 +129,12 @@ TEST_CASE("a checkpoint keeps its notes, and refuses to be what it is not") {
   auto trainer = started(0);
   run(trainer, 1, 0);
   ssm::save_training(directory / "run", trainer, {{"text", "a book"}});
-  CHECK(ssm::load_training<float>(directory / "run").notes ==
+  CHECK(ssm::load_training<Model>(directory / "run").notes ==
         std::map<std::string, std::string>{{"text", "a book"}});
 
   ssm::save_mamba_lm(directory.path(), trainer.trainer.model);
-  CHECK_THROWS_AS(ssm::load_training<float>(directory / "model.safetensors"), FileError);
-  CHECK_THROWS_AS(ssm::load_training<float>(directory / "missing"), FileError);
+  CHECK_THROWS_AS(ssm::load_training<Model>(directory / "model.safetensors"), FileError);
+  CHECK_THROWS_AS(ssm::load_training<Model>(directory / "missing"), FileError);
 }
 
 TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refused") {
@@ -142,7 +151,7 @@ TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refuse
       bytes[static_cast<std::size_t>(random.integer(0, static_cast<Index>(metadata_end)))] =
           "0123456789-.e{}[]\",:"[random.integer(0, 19)];
     try {
-      (void)ssm::load_training<float>(directory.write("bad", bytes));
+      (void)ssm::load_training<Model>(directory.write("bad", bytes));
     } catch (const FileError&) {
       ++refused;
     }
@@ -150,12 +159,37 @@ TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refuse
   CHECK(refused > 100);
 }
 
+TEST_CASE("a run of any layers goes on from its file, states of complex numbers among them") {
+  using Mixed = ssm::LanguageModel<
+      ssm::OneOf<ssm::Residual<ssm::Mamba<float>>, ssm::S4Block<ssm::S4d<float>>>>;
+  Mixed::Config mixed{
+      .vocab = 256,
+      .backbone = {2, {ssm::ResidualConfig<ssm::Mamba<float>>{.mixer = {.width = 6, .state = 3}}}}};
+  mixed.backbone.layers[1].kind =
+      ssm::S4Block<ssm::S4d<float>>::Config{.mixer = {.mixer = {.width = 6, .state = 4}}};
+  const auto steps = [](ssm::TextTrainer<Mixed>& trainer, int count) {
+    const std::vector<unsigned char> text = some_text();
+    for (int i = 0; i < count; ++i) REQUIRE(trainer.step(ssm::cpu(1), text).finite);
+  };
+  const TempDirectory directory;
+  auto whole = ssm::start_training<Mixed>(mixed, options(0.9));
+  steps(whole, 3);
+  ssm::save_run(directory / "run", whole);
+  auto second = ssm::load_training<Mixed>(directory / "run/training.safetensors").run;
+  steps(whole, 2);
+  steps(second, 2);
+  ssm::save_training(directory / "whole", whole);
+  ssm::save_training(directory / "second", second);
+  CHECK(ssm::test::read_bytes(directory / "whole") == ssm::test::read_bytes(directory / "second"));
+  CHECK(ssm::load<Mixed>(directory / "run/model.safetensors").config == mixed);
+}
+
 TEST_CASE("options at the edge of their range come back") {
   const TempDirectory directory;
   auto trainer = started(0);
   trainer.options.trainer.max_norm = std::numeric_limits<double>::infinity();
   ssm::save_training(directory / "run", trainer);
-  const auto loaded = ssm::load_training<float>(directory / "run").run.options;
+  const auto loaded = ssm::load_training<Model>(directory / "run").run.options;
   CHECK(loaded.trainer.max_norm == trainer.options.trainer.max_norm);
 }
 
@@ -164,23 +198,20 @@ TEST_CASE("sizes are believed only as far as the file bears them out") {
   auto trainer = started(0.9);
   ssm::save_training(directory / "run", trainer);
   std::string training = ssm::SafetensorsReader(directory / "run").metadata().at("training");
-  const auto swap = [&](const std::string& from, const std::string& to) {
-    training.replace(training.find(from), from.size(), to);
-  };
-  // Layers so small that the bytes would bear them out, but not the tensors.
-  swap("\"d_model\": 8", "\"d_model\": 1");
-  swap("\"n_layer\": 2", "\"n_layer\": 100000");
+  // A width whose parameters the bytes would bear out, but not the tensors.
+  for (const std::string name : {"\"width\": ", "\"channels\": "})
+    for (std::size_t at = 0; (at = training.find(name + "8", at)) != std::string::npos; ++at)
+      training.replace(at, name.size() + 1, name + "100000");
   const ssm::Tensor<std::uint8_t, 1> bytes({40'000'000});
   ssm::SafetensorsWriter writer;
   writer.metadata["training"] = training;
   writer.add("bytes", bytes);
   writer.save(directory / "large");
-  CHECK_THROWS_WITH(ssm::load_training<float>(directory / "large"),
-                    contains("too few for the 100000 layers"));
+  CHECK_THROWS_WITH(ssm::load_training<Model>(directory / "large"), contains("streams.positions"));
 
   writer.metadata["training"] = "{\"a\": " + std::string(2'000'000, '[');
   writer.save(directory / "deep");
-  CHECK_THROWS_WITH(ssm::load_training<float>(directory / "deep"), contains("expected at most"));
+  CHECK_THROWS_WITH(ssm::load_training<Model>(directory / "deep"), contains("expected at most"));
 }
 
 #if !defined(_WIN32)
@@ -203,7 +234,7 @@ TEST_CASE("a run killed while it saves goes on from what is no older than the mo
     ::usleep(static_cast<useconds_t>(20'000 + 3771 * trial));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    const auto run = ssm::load_training<float>(directory / "run/training.safetensors").run;
+    const auto run = ssm::load_training<Model>(directory / "run/training.safetensors").run;
     const auto model = ssm::load_mamba_lm(directory / "run");
     CHECK(run.trainer.model.norm(0) == static_cast<float>(run.steps()));
     CHECK((model.norm(0) == static_cast<float>(run.steps()) || run.steps() == 1 + 1000 * trial ||

@@ -1,30 +1,37 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/io/checkpoint.hpp"
+#include "ssm/io/config_json.hpp"
+#include "ssm/io/names_in_file.hpp"
+#include "ssm/io/safetensors.hpp"
+#include "ssm/io/save_load.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
 
 namespace ssm {
 
 /// A training run as read from a file. It goes on with the same bits as if it had never stopped.
-template <class T>
+template <class Model>
 struct TrainingCheckpoint {
-  TextTrainer<MambaLM<T>> run;  ///< model, optimizer, average and streams
+  TextTrainer<Model> run;  ///< model, optimizer, average and streams
   std::map<std::string, std::string>
       notes;  ///< further texts of the caller, such as which text was read
 };
 
 namespace detail {
 
-inline constexpr const char* training_format = "ssm-training-3";
+inline constexpr const char* training_format = "ssm-training-4";
 
 inline Json to_json(const TextTrainerOptions& o) {
   const TrainerOptions& t = o.trainer;
@@ -91,37 +98,48 @@ void visit_models(Trainer& trainer, F&& f) {
 /// A training run before its first step: initialized weights, moments of zero, and all streams
 /// before their first byte.
 /// @throws DomainError for sizes that make no model and for options out of range
-template <class T>
-[[nodiscard]] TextTrainer<MambaLM<T>> start_training(const MambaLMConfig& config,
-                                                     const TextTrainerOptions& options) {
-  MambaLM<T> model(mamba_lm_config<T>(config));
+template <class Model>
+[[nodiscard]] TextTrainer<Model> start_training(const typename Model::Config& config,
+                                                const TextTrainerOptions& options) {
+  Model model(config);
   initialize(model, options.streams.seed);
-  return TextTrainer<MambaLM<T>>(std::move(model), options);
+  return TextTrainer<Model>(std::move(model), options);
 }
 
 namespace detail {
 
-template <class T>
-void add_training(Commit& commit, const std::filesystem::path& path,
-                  const TextTrainer<MambaLM<T>>& run,
+/// A tensor of a state in a file: a complex number is two, in a last extent of their own.
+template <class T, std::size_t Rank, class Use>
+void as_real(const Tensor<T, Rank>& tensor, const Use& use) {
+  std::vector<Index> extents(tensor.extents().begin(), tensor.extents().end());
+  if constexpr (requires { typename T::value_type; }) {
+    extents.push_back(2);
+    use(extents, reinterpret_cast<const typename T::value_type*>(tensor.data()));
+  } else {
+    use(extents, tensor.data());
+  }
+}
+
+template <class Model>
+void add_training(Commit& commit, const std::filesystem::path& path, const TextTrainer<Model>& run,
                   const std::map<std::string, std::string>& notes) {
   SafetensorsWriter file;
   const Json json = Json::Object{
       {"format", training_format},
       {"step", run.steps()},
-      {"config", to_json(published_config(run.trainer.model.config))},
+      {"config", to_json(run.trainer.model.config)},
       {"options", to_json(run.options)},
   };
   file.metadata = notes;
   file.metadata["training"] = json.text();
-  visit_models(run.trainer, [&](const std::string& prefix, const MambaLM<T>& model) {
-    parameters(model, [&](std::string_view name, const auto& tensor, const auto&, bool) {
-      file.add(prefix + std::string(name), shape_in_file(name, tensor.extents()), tensor.data());
-    });
+  visit_models(run.trainer, [&](const std::string& prefix, const Model& model) {
+    add_parameters(file, prefix, model);
   });
   auto carried = run.carried;  // listed as what may change
   tensors(carried, [&](std::string_view name, const auto& tensor) {
-    file.add("carried." + std::string(name), tensor);
+    as_real(tensor, [&](const std::vector<Index>& extents, const auto* data) {
+      file.add("carried." + std::string(name), extents, data);
+    });
   });
   const std::vector<Index> streams{static_cast<Index>(run.streams.positions.size())};
   file.add("streams.positions", streams, run.streams.positions.data());
@@ -129,12 +147,28 @@ void add_training(Commit& commit, const std::filesystem::path& path,
   file.save(commit, path);
 }
 
+/// Adds the model of a run to a commit, in the form in which it is loaded: that of
+/// state-spaces/mamba where there is one.
+template <class Model>
+void add_trained(Commit& commit, const std::filesystem::path& folder, const Model& model,
+                 DType matrices) {
+  SafetensorsWriter file;
+  file.metadata = {{"format", "pt"}, {"config", to_json(model.config).text()}};
+  add_parameters(file, "", model, matrices);
+  file.save(commit, folder / "model.safetensors");
+}
+template <class T>
+void add_trained(Commit& commit, const std::filesystem::path& folder, const MambaLM<T>& model,
+                 DType matrices) {
+  add_mamba_lm(commit, folder, model, matrices);
+}
+
 }  // namespace detail
 
 /// Saves everything that a training run needs to go on, as one safetensors file, which is replaced
 /// in one step. @throws FileError
-template <class T>
-void save_training(const std::filesystem::path& path, const TextTrainer<MambaLM<T>>& run,
+template <class Model>
+void save_training(const std::filesystem::path& path, const TextTrainer<Model>& run,
                    const std::map<std::string, std::string>& notes = {}) {
   detail::Commit commit;
   detail::add_training(commit, path, run, notes);
@@ -142,27 +176,28 @@ void save_training(const std::filesystem::path& path, const TextTrainer<MambaLM<
 }
 
 /// Saves a training run into a folder, which is made if it does not exist: training.safetensors,
-/// from which the run goes on, and its best weights as save_mamba_lm does.
+/// from which the run goes on, and its best weights, as save_mamba_lm does where the model is a
+/// MambaLM, and otherwise as `save` does, in model.safetensors.
 ///
-/// All three files are written completely before the first replaces an old one, and
+/// All files are written completely before the first replaces an old one, and
 /// training.safetensors is replaced first. So if the program is killed in between,
 /// training.safetensors is never older than the model beside it: a resumed run does not fall back
 /// behind a model that was saved.
 /// @throws FileError
-template <class T>
-void save_run(const std::filesystem::path& folder, const TextTrainer<MambaLM<T>>& run,
+template <class Model>
+void save_run(const std::filesystem::path& folder, const TextTrainer<Model>& run,
               const std::map<std::string, std::string>& notes = {},
-              DType matrices = detail::dtype_of<T>()) {
+              DType matrices = detail::dtype_of<typename Model::value_type>()) {
   detail::make_folder(folder);
   detail::Commit commit;
   detail::add_training(commit, folder / "training.safetensors", run, notes);
-  detail::add_mamba_lm(commit, folder, run.trainer.best(), matrices);
+  detail::add_trained(commit, folder, run.trainer.best(), matrices);
   commit.finish();
 }
 
 /// Loads what save_training wrote. @throws FileError
-template <class T>
-[[nodiscard]] TrainingCheckpoint<T> load_training(const std::filesystem::path& path) {
+template <class Model>
+[[nodiscard]] TrainingCheckpoint<Model> load_training(const std::filesystem::path& path) {
   const SafetensorsReader file(path);
   const auto found = file.metadata().find("training");
   if (found == file.metadata().end())
@@ -172,37 +207,51 @@ template <class T>
   run.require("format", detail::training_format);
 
   TextTrainerOptions options = detail::read_training_options(run.object("options"));
-  const MambaLMConfig config = detail::read_config(run.object("config"));
-  detail::check_parameter_count(file, config, options.trainer.average > 0 ? 4 : 3);
+  const auto config =
+      config_from_json<typename Model::Config>(run.at("config"), path, "training.config");
   const Index batch = options.batch;
   for (const char* name : {"streams.positions", "streams.starts"}) file.check(name, {batch});
 
-  MambaLM<T> model(mamba_lm_config<T>(config));
-  {  // what the streams carry must be there before memory is taken for it
-    auto carried = make_state(model, 0);
+  {  // all that is read must be there before memory is taken for it
+    const Model blank = detail::from_file(path, [&] {
+      Model model;
+      configure(model, config);
+      return model;
+    });
+    detail::NamesInFile expected(file);
+    for (const char* prefix : {"weights.", "first_moment.", "second_moment."})
+      detail::check_file(file, prefix, blank, expected);
+    if (options.trainer.average > 0) detail::check_file(file, "average.", blank, expected);
+    expected.check_missing();
+    auto carried = make_state(blank, 0);
     tensors(carried, [&](std::string_view name, const auto& tensor) {
-      file.check("carried." + std::string(name), {batch, tensor.extent(1), tensor.extent(2)});
+      detail::as_real(tensor, [&](std::vector<Index> extents, const auto*) {
+        extents[0] = batch;
+        file.check("carried." + std::string(name), extents);
+      });
     });
   }
-  TrainingCheckpoint<T> checkpoint;
+  TrainingCheckpoint<Model> checkpoint;
+  TextTrainer<Model>& trainer = checkpoint.run;
   try {
-    checkpoint.run = TextTrainer<MambaLM<T>>(std::move(model), options);
-  } catch (const DomainError& error) {
+    trainer = TextTrainer<Model>(Model(config), options);
+  } catch (const std::logic_error& error) {  // ShapeError, DomainError
     detail::throw_file(path, error.what());
   }
   checkpoint.notes = file.metadata();
   checkpoint.notes.erase("training");
-  TextTrainer<MambaLM<T>>& trainer = checkpoint.run;
   trainer.trainer.optimizer.step = run.count("step");
   file.read_into("streams.positions", {batch}, trainer.streams.positions.data());
   file.read_into("streams.starts", {batch}, trainer.streams.starts.data());
-  detail::visit_models(trainer.trainer, [&](const std::string& prefix, MambaLM<T>& part) {
-    detail::read_weights(file, prefix, part);
+  detail::visit_models(trainer.trainer, [&](const std::string& prefix, Model& part) {
+    detail::fill(file, prefix, part);
   });
   if (!(options.trainer.average > 0)) trainer.trainer.average = trainer.trainer.model;
   tensors(trainer.carried, [&](std::string_view name, auto& tensor) {
-    file.read_into("carried." + std::string(name), {batch, tensor.extent(1), tensor.extent(2)},
-                   tensor.data());
+    detail::as_real(tensor, [&](const std::vector<Index>& extents, const auto* data) {
+      using Real = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+      file.read_into("carried." + std::string(name), extents, const_cast<Real*>(data));
+    });
   });
   return checkpoint;
 }
@@ -212,13 +261,13 @@ SSM_INSTANCE Trainer<MambaLM<float>>::Trainer(MambaLM<float>, const TrainerOptio
 SSM_INSTANCE TextTrainer<MambaLM<float>>::TextTrainer(MambaLM<float>, const TextTrainerOptions&);
 SSM_INSTANCE TrainingReport TextTrainer<MambaLM<float>>::step(const Cpu&,
                                                               std::span<const unsigned char>);
-SSM_INSTANCE TextTrainer<MambaLM<float>> start_training(const MambaLMConfig&,
+SSM_INSTANCE TextTrainer<MambaLM<float>> start_training(const MambaLM<float>::Config&,
                                                         const TextTrainerOptions&);
 SSM_INSTANCE void save_training(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
                                 const std::map<std::string, std::string>&);
 SSM_INSTANCE void save_run(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
                            const std::map<std::string, std::string>&, DType);
-SSM_INSTANCE TrainingCheckpoint<float> load_training(const std::filesystem::path&);
+SSM_INSTANCE TrainingCheckpoint<MambaLM<float>> load_training(const std::filesystem::path&);
 #endif
 
 }  // namespace ssm
