@@ -2,7 +2,6 @@
 // a line in the sky through turbulence by a linear-quadratic regulator that sees no state, only
 // what a Kalman filter makes of noisy meters.
 
-#include <CLI/CLI.hpp>
 #include <Eigen/Core>
 #include <Eigen/LU>
 #include <algorithm>
@@ -193,18 +192,14 @@ struct Options {
 };
 
 Options parse(int argc, char* argv[]) {
-  CLI::App app{"An aircraft brought back to its line by a linear-quadratic regulator"};
+  options::Command app{"An aircraft brought back to its line by a linear-quadratic regulator"};
   Options o;
-  app.add_option("--seconds", o.seconds, "how long to fly, s")
-      ->check(options::between(20., 3600.))
-      ->capture_default_str();
-  app.add_option("--seed", o.seed, "of the air and the meters")->capture_default_str();
-  app.add_option("--svg", o.svg, "write the plot to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  app.add("--seconds", o.seconds, "how long to fly, s")
+      .check(options::between(20., 3600.))
+      .show_default();
+  app.add("--seed", o.seed, "of the air and the meters").show_default();
+  app.add("--svg", o.svg, "write the plot to this file");
+  if (const auto ended = app.parse(argc, argv)) std::exit(*ended);
   return o;
 }
 

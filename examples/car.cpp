@@ -2,7 +2,6 @@
 // that comes when it likes come out. An extended Kalman filter tells where the car is, where it
 // points and how it slides.
 
-#include <CLI/CLI.hpp>
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
@@ -69,21 +68,16 @@ struct Options {
 };
 
 Options parse(int argc, char* argv[]) {
-  CLI::App app{"A car's hidden state from a noisy speedometer and an irregular GPS"};
+  options::Command app{"A car's hidden state from a noisy speedometer and an irregular GPS"};
   Options o;
-  app.add_option("--seconds", o.seconds, "how long to drive, s")
-      ->check(options::between(5., 3600.))
-      ->capture_default_str();
-  app.add_option("--tunnel-from", o.tunnel_from, "the GPS is lost from here, s")
-      ->capture_default_str();
-  app.add_option("--tunnel-to", o.tunnel_to, "the GPS is back, s")->capture_default_str();
-  app.add_option("--seed", o.seed, "of the road and the meters")->capture_default_str();
-  app.add_option("--svg", o.svg, "write the plot to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  app.add("--seconds", o.seconds, "how long to drive, s")
+      .check(options::between(5., 3600.))
+      .show_default();
+  app.add("--tunnel-from", o.tunnel_from, "the GPS is lost from here, s").show_default();
+  app.add("--tunnel-to", o.tunnel_to, "the GPS is back, s").show_default();
+  app.add("--seed", o.seed, "of the road and the meters").show_default();
+  app.add("--svg", o.svg, "write the plot to this file");
+  if (const auto ended = app.parse(argc, argv)) std::exit(*ended);
   return o;
 }
 

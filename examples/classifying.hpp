@@ -1,6 +1,5 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -84,15 +83,13 @@ struct Job {
     return std::filesystem::path(path).replace_extension(".training.safetensors");
   }
   /// Adds the options of a command that trains.
-  void add_options(CLI::App& command) {
+  void add_options(options::Command& command) {
     const auto add = [&](const char* name, auto& value, double least, double most,
                          const char* what = "") {
-      command.add_option(name, value, what)
-          ->check(options::between(least, most))
-          ->capture_default_str();
+      command.add(name, value, what).check(options::between(least, most)).show_default();
     };
     Training& t = training;
-    command.add_option("--out", path, "file for the model")->required();
+    command.add("--out", path, "file for the model").required();
     add("--width", t.width, 1, 65536);
     add("--state", t.state, 2, 65536, "of s4 and s4d (each channel) and s5 (all together), even");
     add("--layers", t.layers, 1, 1000);
@@ -105,10 +102,10 @@ struct Job {
     add("--weight-decay", t.weight_decay, 0, 10);
     add("--dropout", t.dropout, 0, 0.9);
     add("--seed", t.seed, 0, 1.8e19);
-    CLI::Option* goes_on = command.add_flag(
+    const options::Option goes_on = command.flag(
         "--resume", resume, "go on with the run of --out; its options hold unless given again");
-    command.add_flag("--overwrite", overwrite, "begin anew where --out is a model already")
-        ->excludes(goes_on);
+    command.flag("--overwrite", overwrite, "begin anew where --out is a model already")
+        .excludes(goes_on);
   }
 };
 
@@ -248,7 +245,7 @@ int train(const Job& a, Run<Model> run, const Data& all, const Data& tests, cons
 /// and, when it goes on, the run so far.
 /// @param with_kind (kind, work) calls work(model)
 template <class WithKind, class Work>
-int begin_or_resume(CLI::App& app, int argc, char** argv, Job& a, const WithKind& with_kind,
+int begin_or_resume(options::Command& app, int argc, char** argv, Job& a, const WithKind& with_kind,
                     const Work& work) {
   if (!a.resume) {
     if (std::filesystem::exists(a.path) && !a.overwrite)
@@ -262,7 +259,7 @@ int begin_or_resume(CLI::App& app, int argc, char** argv, Job& a, const WithKind
   return with_kind(kind_in(a.checkpoint()), [&]<class Model>(const Model& model) {
     auto run = ssm::load<Run<Model>>(a.checkpoint());
     const Training had = a.training = run.config.options;
-    CLI11_PARSE(app, argc, argv);  // once more what was given
+    if (const auto ended = app.parse(argc, argv)) return *ended;  // once more what was given
     if (a.training.fixed() != had.fixed())
       throw std::runtime_error(
           "--resume keeps the kind and the sizes of the model, --batch and the part of the data");

@@ -5,7 +5,6 @@
 //   fashion_mnist eval  --model model.safetensors --every 2
 //   fashion_mnist watch --model model.safetensors --svg picture.svg
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
@@ -49,7 +48,7 @@ struct Arguments : classifying::Job {
   Index every = 1, pictures = 0;
 };
 
-int train(CLI::App& app, int argc, char** argv, Arguments& a) {
+int train(options::Command& app, int argc, char** argv, Arguments& a) {
   return begin_or_resume(
       app, argc, argv, a, with_kind, [&]<class Model>(const Model& model, Run<Model>* so_far) {
         const Training& t = a.training;
@@ -114,37 +113,33 @@ int watch(const Arguments& a) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Fashion-MNIST, one pixel at a time");
-  app.require_subcommand(1);
+  options::Command app("Fashion-MNIST, one pixel at a time");
   Arguments a;
   Training& t = a.training;
-  CLI::App& training = *app.add_subcommand("train", "learn from the training pictures");
-  CLI::App& evaluation = *app.add_subcommand("eval", "count the test pictures named rightly");
-  CLI::App& watching =
-      *app.add_subcommand("watch", "draw what a model knows after each pixel, read as a stream");
-  const auto add = [](CLI::App& command, const char* name, auto& value, double least, double most,
-                      const char* what = "") {
-    command.add_option(name, value, what)->check(between(least, most))->capture_default_str();
+  options::Command training = app.command("train", "learn from the training pictures");
+  options::Command evaluation = app.command("eval", "count the test pictures named rightly");
+  options::Command watching =
+      app.command("watch", "draw what a model knows after each pixel, read as a stream");
+  const auto add = [](options::Command& command, const char* name, auto& value, double least,
+                      double most, const char* what = "") {
+    command.add(name, value, what).check(between(least, most)).show_default();
   };
-  for (CLI::App* command : {&training, &evaluation, &watching}) {
-    command
-        ->add_option("--data", a.data, "directory of the IDX files (Debian: dataset-fashion-mnist)")
-        ->capture_default_str();
+  for (options::Command* command : {&training, &evaluation, &watching}) {
+    command->add("--data", a.data, "directory of the IDX files (Debian: dataset-fashion-mnist)")
+        .show_default();
     add(*command, "--threads", a.threads, 0, 4096, "0: all");
     add(*command, "--pictures", command == &training ? t.only : a.pictures, 0, 1e6,
         "only the first so many; 0: all");
   }
-  training.add_option("--mixer", t.mixer)
-      ->check(CLI::IsMember({"s4", "s4d", "s5", "gru", "linear"}))
-      ->capture_default_str();
+  training.add("--mixer", t.mixer).one_of({"s4", "s4d", "s5", "gru", "linear"}).show_default();
   a.add_options(training);
-  evaluation.add_option("--model", a.path)->required();
-  watching.add_option("--model", a.watched, "one or more, not linear")->required();
-  watching.add_option("--svg", a.svg, "file to draw into");
-  for (CLI::App* command : {&evaluation, &watching})
+  evaluation.add("--model", a.path).required();
+  watching.add("--model", a.watched, "one or more, not linear").required();
+  watching.add("--svg", a.svg, "file to draw into");
+  for (options::Command* command : {&evaluation, &watching})
     add(*command, "--every", a.every, 1, 784,
         "reads every so many-th pixel only, with as much longer a step");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto ended = app.parse(argc, argv)) return *ended;
   if (training.parsed()) return train(app, argc, argv, a);
   return watching.parsed() ? watch(a) : evaluate(a);
 }

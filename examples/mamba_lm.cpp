@@ -6,7 +6,6 @@
 
 #include "ssm/models/mamba_lm.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -146,8 +145,7 @@ void save(const TrainArguments& a, const Run& run, const std::string& text) {
 /// What save has noted beside the options of the trainer.
 void read_notes(const std::map<std::string, std::string>& notes, TrainArguments& a) {
   const auto read = [&](const char* name, auto& value) {
-    if (const auto note = notes.find(name); note != notes.end())
-      CLI::detail::lexical_cast(note->second, value);
+    if (const auto note = notes.find(name); note != notes.end()) options::read(note->second, value);
   };
   read("held_out", a.held_out);
   read("threads", a.threads);
@@ -263,17 +261,16 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<Model>* from) {
   return 0;
 }
 
-void add_train(CLI::App& app, TrainArguments& a) {
+void add_train(options::Command& app, TrainArguments& a) {
   constexpr double many = 1e9;
   const auto add = [&](const char* name, auto& value, double least, double most,
                        const char* what = "") {
-    app.add_option(name, value, what)->check(between(least, most))->capture_default_str();
+    app.add(name, value, what).check(between(least, most)).show_default();
   };
   auto& o = a.options;
   auto& t = o.trainer;
-  app.add_option("--text", a.text, "file to learn from")->required();
-  app.add_option("--out", a.out, "directory for the model and the checkpoint")
-      ->capture_default_str();
+  app.add("--text", a.text, "file to learn from").required();
+  app.add("--out", a.out, "directory for the model and the checkpoint").show_default();
   add("--held-out", a.held_out, 0, 0.99, "part of the text, at its end, that is not read");
   add("--width", a.config.width, 1, 1e6, "of the residual stream");
   add("--layers", a.config.layers, 1, 10000);
@@ -307,16 +304,16 @@ void add_train(CLI::App& app, TrainArguments& a) {
   add("--eval-every", a.evaluate_every, 0, many, "steps between evaluations; 0: never");
   add("--eval-bytes", a.evaluate_bytes, 0, 1e15, "held-out bytes per evaluation");
   add("--save-every", a.save_every, 0, many, "steps between checkpoints; 0: only at the end");
-  app.add_flag("--half", a.half, "store the matrices of the model as F16");
-  CLI::Option* resume =
-      app.add_flag("--resume", a.resume,
-                   "go on from the checkpoint in --out; its options hold unless given again");
-  app.add_flag("--overwrite", a.overwrite, "begin anew where --out holds another model")
-      ->excludes(resume);
+  app.flag("--half", a.half, "store the matrices of the model as F16");
+  const options::Option resume =
+      app.flag("--resume", a.resume,
+               "go on from the checkpoint in --out; its options hold unless given again");
+  app.flag("--overwrite", a.overwrite, "begin anew where --out holds another model")
+      .excludes(resume);
 }
 
 /// Begins a run, or goes on with one: its options first, then once more those that were given.
-int train_or_resume(CLI::App& app, int argc, char** argv, TrainArguments& a) {
+int train_or_resume(options::Command& app, int argc, char** argv, TrainArguments& a) {
   if (!a.resume) {
     const bool taken = std::filesystem::exists(a.checkpoint()) ||
                        std::filesystem::exists(std::filesystem::path(a.out) / "model.safetensors");
@@ -332,7 +329,7 @@ int train_or_resume(CLI::App& app, int argc, char** argv, TrainArguments& a) {
   a.config = config;
   a.options = had;
   read_notes(checkpoint.notes, a);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto ended = app.parse(argc, argv)) return *ended;
   if (a.config != config || a.options.batch != had.batch ||
       (a.options.trainer.average > 0) != (had.trainer.average > 0))
     throw std::runtime_error(
@@ -381,12 +378,12 @@ int evaluate(const EvaluateArguments& a) {
   return 0;
 }
 
-void add_evaluate(CLI::App& app, EvaluateArguments& a) {
+void add_evaluate(options::Command& app, EvaluateArguments& a) {
   const auto add = [&](const char* name, auto& value, double most, const char* what) {
-    app.add_option(name, value, what)->check(between(0, most))->capture_default_str();
+    app.add(name, value, what).check(between(0, most)).show_default();
   };
-  app.add_option("--model", a.model, "directory or safetensors file")->required();
-  app.add_option("--text", a.text, "file to measure on")->required();
+  app.add("--model", a.model, "directory or safetensors file").required();
+  app.add("--text", a.text, "file to measure on").required();
   add("--held-out", a.held_out, 1, "part of the text, at its end, that is measured");
   add("--prime", a.prime, 1e12, "KiB before the measured part that are read first");
   add("--adapt", a.adapt, 1,
@@ -431,14 +428,14 @@ int generate(const GenerateArguments& a) {
   return interrupted != 0 ? exit_interrupted : 0;
 }
 
-void add_generate(CLI::App& app, GenerateArguments& a) {
+void add_generate(options::Command& app, GenerateArguments& a) {
   const auto add = [&](const char* name, auto& value, double least, double most,
                        const char* what = "") {
-    app.add_option(name, value, what)->check(between(least, most))->capture_default_str();
+    app.add(name, value, what).check(between(least, most)).show_default();
   };
   auto& s = a.sampling;
-  app.add_option("--model", a.model, "directory or safetensors file")->required();
-  app.add_option("--prompt", a.prompt, "text to go on from; a line break when not given");
+  app.add("--model", a.model, "directory or safetensors file").required();
+  app.add("--prompt", a.prompt, "text to go on from; a line break when not given");
   add("--bytes", a.bytes, 0, 1e15, "how many to write");
   add("--temperature", s.temperature, 0, 1e9, "0: always the likeliest");
   add("--top-k", s.top_k, 0, 1e9, "0: all");
@@ -451,19 +448,18 @@ void add_generate(CLI::App& app, GenerateArguments& a) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("A byte-level Mamba language model");
-  app.require_subcommand(1);
+  options::Command app("A byte-level Mamba language model");
   TrainArguments train_arguments;
   EvaluateArguments evaluate_arguments;
   GenerateArguments generate_arguments;
   train_arguments.called = argv[0];
-  CLI::App& train_command = *app.add_subcommand("train", "learn from a text");
-  CLI::App& evaluate_command = *app.add_subcommand("eval", "measure bits per byte");
-  CLI::App& generate_command = *app.add_subcommand("generate", "write");
+  options::Command train_command = app.command("train", "learn from a text");
+  options::Command evaluate_command = app.command("eval", "measure bits per byte");
+  options::Command generate_command = app.command("generate", "write");
   add_train(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto ended = app.parse(argc, argv)) return *ended;
   if (evaluate_command.parsed()) return evaluate(evaluate_arguments);
   if (generate_command.parsed()) return generate(generate_arguments);
   return train_or_resume(app, argc, argv, train_arguments);

@@ -1,7 +1,6 @@
 // Three memories of one signal, each of a few numbers: LegS keeps all of the past, ever more
 // coarsely; LegT and Fourier keep a window, and know nothing of what lies behind its edge.
 
-#include <CLI/CLI.hpp>
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
@@ -61,20 +60,16 @@ struct Memory {
 };
 
 Options parse(int argc, char* argv[]) {
-  CLI::App app{"What a state of few numbers still knows of a long signal"};
+  options::Command app{"What a state of few numbers still knows of a long signal"};
   Options o;
-  app.add_option("--state", o.state, "numbers in each memory")
-      ->check(options::between(2, 256))
-      ->capture_default_str();
-  app.add_option("--window", o.window, "of LegT and Fourier, and the time scale of LegS, s")
-      ->check(options::positive)
-      ->capture_default_str();
-  app.add_option("--svg", o.svg, "write the plot to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  app.add("--state", o.state, "numbers in each memory")
+      .check(options::between(2, 256))
+      .show_default();
+  app.add("--window", o.window, "of LegT and Fourier, and the time scale of LegS, s")
+      .check(options::positive)
+      .show_default();
+  app.add("--svg", o.svg, "write the plot to this file");
+  if (const auto ended = app.parse(argc, argv)) std::exit(*ended);
   return o;
 }
 

@@ -5,7 +5,6 @@
 //   spoken_words train --data words --layer s4d --out model.safetensors
 //   spoken_words eval  --data words --model model.safetensors --svg picture.svg
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -95,7 +94,7 @@ ssm::LayerOptions<> hearing(Index every, const ssm::Dropout& dropout = {}) {
   return options;
 }
 
-int train(CLI::App& app, int argc, char** argv, Arguments& a) {
+int train(options::Command& app, int argc, char** argv, Arguments& a) {
   return begin_or_resume(
       app, argc, argv, a, with_kind, [&]<class Model>(const Model& model, Run<Model>* so_far) {
         const classifying::Training& t = a.training;
@@ -141,8 +140,7 @@ int evaluate(const Arguments& a) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Spoken words, one sample at a time");
-  app.require_subcommand(1);
+  options::Command app("Spoken words, one sample at a time");
   Arguments a;
   classifying::Training& t = a.training;
   t = {.width = 32,
@@ -152,23 +150,20 @@ int run(int argc, char** argv) {
        .batch = 20,
        .learning_rate = 8e-3,
        .system_rate = 0.25};
-  CLI::App& training = *app.add_subcommand("train", "learn from the voices of the training part");
-  CLI::App& evaluation = *app.add_subcommand(
-      "eval", "count the words of the other voices named rightly, at two rates");
-  for (CLI::App* command : {&training, &evaluation}) {
-    command->add_option("--data", a.data, "directory that make_spoken_words.py made")
-        ->capture_default_str();
-    command->add_option("--threads", a.threads, "0: all")->check(options::between(0, 4096));
-    command->add_option("--words", t.only, "only the first so many; 0: all")
-        ->check(options::between(0, 1e9));
+  options::Command training = app.command("train", "learn from the voices of the training part");
+  options::Command evaluation =
+      app.command("eval", "count the words of the other voices named rightly, at two rates");
+  for (options::Command* command : {&training, &evaluation}) {
+    command->add("--data", a.data, "directory that make_spoken_words.py made").show_default();
+    command->add("--threads", a.threads, "0: all").check(options::between(0, 4096));
+    command->add("--words", t.only, "only the first so many; 0: all")
+        .check(options::between(0, 1e9));
   }
-  training.add_option("--layer", t.mixer)
-      ->check(CLI::IsMember({"s4", "s4d", "s5"}))
-      ->capture_default_str();
+  training.add("--layer", t.mixer).one_of({"s4", "s4d", "s5"}).show_default();
   a.add_options(training);
-  evaluation.add_option("--model", a.path)->required();
-  evaluation.add_option("--svg", a.svg, "file to draw what is known while a word is heard into");
-  CLI11_PARSE(app, argc, argv);
+  evaluation.add("--model", a.path).required();
+  evaluation.add("--svg", a.svg, "file to draw what is known while a word is heard into");
+  if (const auto ended = app.parse(argc, argv)) return *ended;
   return training.parsed() ? train(app, argc, argv, a) : evaluate(a);
 }
 

@@ -1,7 +1,6 @@
 // A mass on a spring: a differential equation becomes a state-space model, the model becomes a
 // recurrence, and the recurrence meets the closed-form solution at every sample.
 
-#include <CLI/CLI.hpp>
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
@@ -56,32 +55,23 @@ void print(const char* name, const Matrix& matrix) {
 }
 
 Options parse(int argc, char* argv[]) {
-  CLI::App app{"A mass on a spring, simulated exactly: m y'' + c y' + k y = F"};
+  options::Command app{"A mass on a spring, simulated exactly: m y'' + c y' + k y = F"};
   Options o;
-  app.add_option("--mass", o.model.mass, "m, kg")->check(options::positive)->capture_default_str();
-  app.add_option("--damping", o.model.damping, "c, N s/m")
-      ->check(options::not_negative)
-      ->capture_default_str();
-  app.add_option("--stiffness", o.model.stiffness, "k, N/m")
-      ->check(options::positive)
-      ->capture_default_str();
-  app.add_option("--force", o.force, "F, N, constant from t = 0; 0 leaves the free response")
-      ->capture_default_str();
-  app.add_option("--start", o.start, "y at t = 0, m, at rest")->capture_default_str();
-  app.add_option("--dt", o.dt, "time between samples, s")
-      ->check(options::positive)
-      ->capture_default_str();
-  app.add_option("--seconds", o.seconds, "how long to simulate, s")
-      ->check(options::positive)
-      ->capture_default_str();
-  app.add_option("--svg", o.svg, "write the plot to this file");
-  try {
-    app.parse(argc, argv);
-    if (!(o.seconds / o.dt <= 1e7))
-      throw CLI::ValidationError("--seconds", "at most ten million samples of --dt");
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  app.add("--mass", o.model.mass, "m, kg").check(options::positive).show_default();
+  app.add("--damping", o.model.damping, "c, N s/m").check(options::not_negative).show_default();
+  app.add("--stiffness", o.model.stiffness, "k, N/m").check(options::positive).show_default();
+  app.add("--force", o.force, "F, N, constant from t = 0; 0 leaves the free response")
+      .show_default();
+  app.add("--start", o.start, "y at t = 0, m, at rest").show_default();
+  app.add("--dt", o.dt, "time between samples, s").check(options::positive).show_default();
+  app.add("--seconds", o.seconds, "how long to simulate, s")
+      .check(options::positive)
+      .show_default();
+  app.add("--svg", o.svg, "write the plot to this file");
+  auto ended = app.parse(argc, argv);
+  if (!ended && !(o.seconds / o.dt <= 1e7))
+    ended = app.refuse("--seconds", "at most ten million samples of --dt");
+  if (ended) std::exit(*ended);
   return o;
 }
 
