@@ -1,13 +1,14 @@
 // One model, four ways to compute it: an equation of motion, a recurrence, a convolution and a
 // scan. A memory of a few numbers listens to a signal and says what it heard a while ago.
 
-#include <CLI/CLI.hpp>
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <complex>
 #include <cstdio>
+#include <cstdlib>
 #include <numbers>
 #include <string>
 #include <vector>
@@ -126,21 +127,17 @@ Tensor<double, 2> scanned(const System& system, const Options& o, const Tensor<d
 }
 
 Options parse(int argc, char* argv[]) {
-  CLI::App app{"Four views of one state-space model, on top of each other"};
+  options::Command app{"Four views of one state-space model, on top of each other"};
   Options o;
-  app.add_option("--state", o.state,
-                 "numbers in the memory; of more, the eigenvectors are too nearly parallel")
-      ->check(options::between(2, 13))
-      ->capture_default_str();
-  app.add_option("--ago", o.ago, "how long ago it is asked for, of 2 s, s")
-      ->check(options::between(0, 2))
-      ->capture_default_str();
-  app.add_option("--svg", o.svg, "write the plot to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  app.add("--state", o.state,
+          "numbers in the memory; of more, the eigenvectors are too nearly parallel")
+      .check(options::between(2, 13))
+      .show_default();
+  app.add("--ago", o.ago, "how long ago it is asked for, of 2 s, s")
+      .check(options::between(0, 2))
+      .show_default();
+  app.add("--svg", o.svg, "write the plot to this file");
+  if (const auto ended = app.parse(argc, argv)) std::exit(*ended);
   return o;
 }
 

@@ -278,10 +278,9 @@ void add_train(options::Command& app, TrainArguments& a) {
   add("--expand", a.config.expand, 1, 1000, "channels per width");
   add("--batch", o.batch, 1, 1e6, "parallel streams of text");
   add("--length", o.streams.length, 1, many, "bytes per stream and step");
-  app.add_option("--memory", a.memory,
-                 "such as 2G: a step that takes more is run in pieces, with the same gradient")
-      ->transform(CLI::AsSizeValue(true))
-      ->check(options::positive);
+  app.add("--memory", a.memory,
+          "such as 2G: a step that takes more is run in pieces, with the same gradient")
+      .bytes();
   add("--steps", t.schedule.steps, 1, many);
   add("--lr", t.schedule.peak, 0, many, "highest learning rate");
   add("--final-lr", t.schedule.final_fraction, 0, many, "last learning rate, as part of --lr");

@@ -37,6 +37,10 @@ Option& Option::check(const Numbers& numbers) {
 Option& Option::one_of(std::initializer_list<const char*> words) {
   return option_->check(CLI::IsMember(std::vector<std::string>(words.begin(), words.end()))), *this;
 }
+Option& Option::bytes() {
+  option_->transform(CLI::AsSizeValue(true));
+  return check(positive);
+}
 Option& Option::show_default() { return option_->capture_default_str(), *this; }
 Option& Option::excludes(const Option& other) { return option_->excludes(other.option_), *this; }
 

@@ -41,6 +41,8 @@ class Option {
   /// Refuses other values, in words.
   Option& check(const Numbers& numbers);
   Option& one_of(std::initializer_list<const char*> words);
+  /// A positive number of bytes, perhaps with a unit, such as 2G.
+  Option& bytes();
   /// Tells the value that it has now by --help.
   Option& show_default();
   Option& excludes(const Option& other);
