@@ -1,0 +1,382 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/copy.hpp"
+#include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/causal_attention.hpp"
+#include "ssm/layers/detail/initial_draws.hpp"
+#include "ssm/layers/detail/product.hpp"
+#include "ssm/layers/detail/rows.hpp"
+#include "ssm/layers/layer.hpp"
+#include "ssm/layers/linear.hpp"
+#include "ssm/layers/rotary.hpp"
+
+namespace ssm {
+inline namespace SSM_DETAIL_ISA {
+
+template <class T, class Matrix>
+class AttentionStepper;
+
+/// Sizes and fixed choices of an attention layer.
+struct AttentionConfig {
+  Index width = 0;      ///< of the sequences that it reads and writes
+  Index heads = 1;      ///< of queries; a multiple of the groups
+  Index groups = 0;     ///< of keys and values, each of which heads / groups heads share; 0: heads
+  Index head_size = 0;  ///< elements of a query, a key and a value; 0: width / heads
+  Index window = 0;     ///< how many last steps a step sees, itself among them; 0: all
+  Index capacity = 4096;  ///< without a window: of how many steps a state keeps keys and values
+  double rotary = 10000;  ///< base of the rotary positions; 0: none
+
+  /// The number of groups of keys and values.
+  [[nodiscard]] constexpr Index key_heads() const noexcept { return groups > 0 ? groups : heads; }
+  /// The number of elements of a head.
+  [[nodiscard]] constexpr Index size() const noexcept {
+    return head_size > 0 ? head_size : heads > 0 ? width / heads : 0;
+  }
+  /// Of how many steps a state keeps keys and values: `window`, or `capacity` without one.
+  [[nodiscard]] constexpr Index slots() const noexcept { return window > 0 ? window : capacity; }
+  friend bool operator==(const AttentionConfig&, const AttentionConfig&) = default;
+};
+
+/// Calls visit(name, member) for every field of a configuration; see ssm/core/fields.hpp.
+template <class Visit>
+void fields(AttentionConfig& c, Visit&& visit) {
+  visit("width", c.width);
+  visit("heads", c.heads);
+  visit("groups", c.groups);
+  visit("head_size", c.head_size);
+  visit("window", c.window);
+  visit("capacity", c.capacity);
+  visit("rotary", c.rotary);
+}
+
+/// What an attention layer carries from one step to the next: the keys, their positions in them,
+/// and values of the steps so far, and how many these are. The step at position p has slot
+/// p mod slots. It is a plain value, zero when made.
+template <class T, class Space = Host>
+struct AttentionState {
+  TensorIn<T, 4, Space> k;          ///< (sequences, slots, groups, head_size)
+  TensorIn<T, 4, Space> v;          ///< (sequences, slots, groups, head_size)
+  TensorIn<Index, 1, Space> steps;  ///< (sequences); of a gradient of the state without meaning
+};
+
+/// Calls visit(name, tensor) for every tensor of a state.
+template <class T, class Space, class Visit>
+void tensors(AttentionState<T, Space>& state, Visit&& visit) {
+  visit("k", state.k);
+  visit("v", state.v);
+  visit("steps", state.steps);
+}
+
+/// What a forward pass of an attention layer leaves for backward, and room for both; rows = batch ·
+/// length.
+template <class T, class Space = Host>
+struct AttentionScratch {
+  /// @cond internal
+  LayerCall call;
+  TensorIn<T, 2, Space> q;          ///< (rows, heads · head_size), turned to their positions
+  TensorIn<T, 2, Space> k, v;       ///< (rows, groups · head_size)
+  TensorIn<T, 2, Space> y;          ///< (rows, heads · head_size): what the queries found
+  AttentionState<T, Space> before;  ///< the state that forward started from
+  bool stateful = false;            ///< whether there was one
+
+  TensorIn<T, 2, Space> dq, dk, dv, dy;  ///< gradients of the above
+  LinearScratch<T, Space> linear;
+  RotaryScratch<T, Space> rotary;
+  CausalAttentionScratch<T, Space> attention;
+  /// @endcond
+};
+
+/// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
+/// layer that runs next, so that the layers of a stack share it.
+template <class T, class Space>
+void hand_over_room(AttentionScratch<T, Space>& from, AttentionScratch<T, Space>& to) {
+  std::swap(from.dq, to.dq);
+  std::swap(from.dk, to.dk);
+  std::swap(from.dv, to.dv);
+  std::swap(from.dy, to.dy);
+  std::swap(from.linear, to.linear);
+  detail::hand_over(from.rotary, to.rotary);
+  detail::hand_over(from.attention, to.attention);
+}
+
+}  // namespace SSM_DETAIL_ISA
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// Throws for a configuration that makes no attention.
+inline void check_attention_config(const AttentionConfig& c) {
+  const auto refuse = [](std::string_view name, auto got, std::string_view want) {
+    throw_domain("Attention", name, std::to_string(got), want);
+  };
+  if (c.width == 0) return;  // blank
+  if (c.heads < 1) refuse("heads", c.heads, "at least 1");
+  if (c.groups < 0) refuse("groups", c.groups, "0 or more");
+  if (c.heads % c.key_heads() != 0)
+    refuse("heads", c.heads, "a multiple of " + std::to_string(c.key_heads()) + " groups");
+  if (c.head_size < 0) refuse("head_size", c.head_size, "0 or more");
+  if (c.head_size == 0 && c.width % c.heads != 0)
+    refuse("heads", c.heads, "a divisor of the width, " + std::to_string(c.width));
+  if (c.window < 0) refuse("window", c.window, "0 or more");
+  if (c.capacity < 0) refuse("capacity", c.capacity, "0 or more");
+  if (!(c.rotary >= 0 && std::isfinite(c.rotary))) refuse("rotary", c.rotary, "0 or a base");
+  if (c.rotary > 0 && c.size() % 2 != 0) refuse("head_size", c.size(), "even, as pairs turn");
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+inline namespace SSM_DETAIL_ISA {
+
+/// Causal attention with rotary positions and heads that share keys, as in Llama. It holds its
+/// weights, or the gradient of a loss with respect to them.
+///
+///   q = rotary(q_proj · input),  k = rotary(k_proj · input),  v = v_proj · input,
+///   output = o_proj · causal_attention(q, k, v).
+///
+/// Its state is a cache of fixed size: with a window a ring of the last `window` steps, and
+/// sequences of any length run through it; without one, a sequence that carries a state ends after
+/// `capacity` steps. A pass without a state takes any length. `Matrix` is the type of the
+/// projections, such as Tensor<T, 2>.
+template <class T, class Matrix = Tensor<T, 2>>
+struct Attention {
+  ///@{
+  /// One of the types that every layer names; see SequenceLayer.
+  using value_type = T;
+  using space = typename Matrix::space;
+  using Config = AttentionConfig;
+  using State = AttentionState<T, space>;
+  using Scratch = AttentionScratch<T, space>;
+  using Stepper = AttentionStepper<T, Matrix>;
+  ///@}
+
+  Config config;  ///< sizes and fixed choices
+  Matrix q_proj;  ///< (heads · head_size, width)
+  Matrix k_proj;  ///< (groups · head_size, width)
+  Matrix v_proj;  ///< (groups · head_size, width)
+  Matrix o_proj;  ///< (width, heads · head_size)
+
+  Attention() = default;
+  /// A layer of this configuration, its parameters zero. @throws DomainError for a configuration
+  /// that makes no attention, ShapeError for sizes that cannot be addressed
+  explicit Attention(const Config& c) : config(c) {
+    detail::check_attention_config(c);
+    resize_parameters(*this);
+  }
+};
+
+/// The parameters of an attention layer, under the names of Llama. Weight decay applies to all.
+template <class T, class Matrix, class Visit>
+void parameters(Attention<T, Matrix>& layer, Visit&& visit) {
+  const AttentionConfig& c = layer.config;
+  const Index queries = c.heads * c.size(), keys = c.key_heads() * c.size();
+  visit("q_proj.weight", layer.q_proj, shape(queries, c.width), true);
+  visit("k_proj.weight", layer.k_proj, shape(keys, c.width), true);
+  visit("v_proj.weight", layer.v_proj, shape(keys, c.width), true);
+  visit("o_proj.weight", layer.o_proj, shape(c.width, queries), true);
+}
+
+/// The state of so many sequences before their first step, all zero.
+template <class T, class Matrix>
+[[nodiscard]] AttentionState<T> make_state(const Attention<T, Matrix>& layer, Index sequences) {
+  const AttentionConfig& c = layer.config;
+  const auto cache = shape(sequences, c.slots(), c.key_heads(), c.size());
+  return {Tensor<T, 4>(cache), Tensor<T, 4>(cache), Tensor<Index, 1>({sequences})};
+}
+
+/// Draws the weights uniform in ±1/√(number of their inputs), and divides o_proj by √depth. The
+/// same seed gives the same weights on every machine.
+/// @param depth how many layers the model has
+template <class T>
+void initialize(Attention<T>& layer, std::uint64_t seed, Index depth = 1) {
+  detail::InitialDraws draws(seed);
+  const AttentionConfig& c = layer.config;
+  const auto inverse_root = [](Index n) {
+    return 1 / std::sqrt(static_cast<double>((std::max<Index>)(n, 1)));
+  };
+  draws.uniform(layer.q_proj, inverse_root(c.width));
+  draws.uniform(layer.k_proj, inverse_root(c.width));
+  draws.uniform(layer.v_proj, inverse_root(c.width));
+  draws.uniform(layer.o_proj, inverse_root(c.heads * c.size()) * inverse_root(depth));
+}
+
+}  // namespace SSM_DETAIL_ISA
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// The arrays of an attention layer as its operations see them.
+template <class T, class Space>
+struct AttentionArrays {
+  const AttentionConfig& c;
+  Index batch, length;
+  const Sequences<Space>& sequences;
+
+  template <class U>
+  [[nodiscard]] View<U, 4, Space> queries(U* data) const {
+    return {data, {batch, length, c.heads, c.size()}};
+  }
+  template <class U>
+  [[nodiscard]] View<U, 4, Space> keys(U* data) const {
+    return {data, {batch, length, c.key_heads(), c.size()}};
+  }
+  [[nodiscard]] static AttentionCache<T, Space> cache(Maybe<AttentionState<T, Space>> state) {
+    if (!state) return {};
+    return {state->k.view(), state->v.view(), state->steps.view()};
+  }
+  [[nodiscard]] static AttentionCache<const T, Space> cache_of(
+      Maybe<AttentionState<T, Space>> state) {
+    if (!state) return {};
+    return {state->k.view(), state->v.view(), state->steps.view()};
+  }
+
+  [[nodiscard]] RotaryInputs<T, Space> rotary_inputs(const View<const T, 4, Space>& x,
+                                                     Maybe<AttentionState<T, Space>> before) const {
+    RotaryInputs<T, Space> in{x};
+    if (before) in.steps = before->steps.view();
+    in.sequences = sequences;
+    return in;
+  }
+  [[nodiscard]] CausalAttentionInputs<T, Space> inputs(
+      const AttentionScratch<T, Space>& scratch, Maybe<AttentionState<T, Space>> before) const {
+    CausalAttentionInputs<T, Space> in;
+    in.q = queries(scratch.q.data());
+    in.k = keys(scratch.k.data());
+    in.v = keys(scratch.v.data());
+    in.cache = cache_of(before);
+    in.sequences = sequences;
+    return in;
+  }
+};
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+inline namespace SSM_DETAIL_ISA {
+
+/// Runs an attention layer over sequences, from any state. A sequence may be split anywhere:
+/// passing the state from one part to the next gives the same output up to rounding.
+///
+/// Cost of a step: width · head_size · 2 (heads + groups) multiply-adds in the projections, and
+/// 2 · heads · head_size for each step that it sees.
+/// @param input, output (batch, length, width), rows evenly spaced, not the same memory
+/// @throws ShapeError, and DomainError for offsets that do not fit, a rate other than 1, and a
+///   state that has no room for so many steps
+template <class Backend, class T, class Matrix>
+void forward(const Backend& backend, const Attention<T, Matrix>& layer,
+             const InputOf<Attention<T, Matrix>>& input, Maybe<StateOf<Attention<T, Matrix>>> state,
+             const OutputOf<Attention<T, Matrix>>& output,
+             const OptionsOf<Attention<T, Matrix>>& options,
+             ScratchOf<Attention<T, Matrix>>& scratch) {
+  using Space = typename Attention<T, Matrix>::space;
+  using Arrays = detail::AttentionArrays<T, Space>;
+  constexpr std::string_view function = "forward of Attention";
+  const AttentionConfig& c = layer.config;
+  AttentionScratch<T, Space>& w = scratch;
+  check_forward(function, layer, input, state, output, options,
+                {.packed = true, .reversed = true, .rate = false}, w.call);
+  const Arrays arrays{c, input.extent(0), input.extent(1), options.sequences};
+  const auto x = detail::merge_rows(function, "input", input);
+  const auto y = detail::merge_rows(function, "output", output);
+  const Index rows = x.extent(0);
+  resize(backend, w.q, {rows, c.heads * c.size()});
+  resize(backend, w.k, {rows, c.key_heads() * c.size()});
+  resize(backend, w.v, {rows, c.key_heads() * c.size()});
+  resize(backend, w.y, {rows, c.heads * c.size()});
+  w.stateful = static_cast<bool>(state);
+  Maybe<AttentionState<T, Space>> before = state;
+  if (state && options.keep) {
+    const auto keep = [&](const auto& from, auto& to) {
+      resize(backend, to, from.extents());
+      copy(backend, from.view(), to.view());
+    };
+    keep(std::as_const(state->k), w.before.k);
+    keep(std::as_const(state->v), w.before.v);
+    keep(std::as_const(state->steps), w.before.steps);
+    before = w.before;
+  }
+
+  linear(backend, detail::product<T, Space>(x, layer.q_proj), {}, {w.q}, w.linear);
+  linear(backend, detail::product<T, Space>(x, layer.k_proj), {}, {w.k}, w.linear);
+  linear(backend, detail::product<T, Space>(x, layer.v_proj), {}, {w.v}, w.linear);
+  if (c.rotary > 0) {
+    const auto q = arrays.queries(w.q.data()), k = arrays.keys(w.k.data());
+    rotary(backend, arrays.rotary_inputs(q, before), {.base = c.rotary}, {q}, w.rotary);
+    rotary(backend, arrays.rotary_inputs(k, before), {.base = c.rotary}, {k}, w.rotary);
+  }
+  causal_attention(backend, arrays.inputs(w, before), {.window = c.window, .keep = options.keep},
+                   {arrays.queries(w.y.data()), Arrays::cache(state)}, w.attention);
+  linear(backend, detail::product<T, Space>(w.y, layer.o_proj), {}, {y}, w.linear);
+}
+
+/// The gradients of an attention layer, of every weight and of the input, overwritten. The steps of
+/// `dstate` are neither read nor written.
+/// @throws ShapeError and DomainError as forward; ShapeError for a scratch that forward did not
+///   fill with these arguments
+template <class Backend, class T, class Matrix>
+void backward(const Backend& backend, const Attention<T, Matrix>& layer,
+              const InputOf<Attention<T, Matrix>>& input,
+              Maybe<StateOf<Attention<T, Matrix>>> dstate,
+              const InputOf<Attention<T, Matrix>>& doutput,
+              const OutputOf<Attention<T, Matrix>>& dinput,
+              std::type_identity_t<Attention<T, Matrix>>& gradients,
+              const OptionsOf<Attention<T, Matrix>>& options,
+              ScratchOf<Attention<T, Matrix>>& scratch) {
+  using Space = typename Attention<T, Matrix>::space;
+  using Arrays = detail::AttentionArrays<T, Space>;
+  constexpr std::string_view function = "backward of Attention";
+  const AttentionConfig& c = layer.config;
+  AttentionScratch<T, Space>& w = scratch;
+  check_backward(function, layer, input, dstate, doutput, dinput, options,
+                 {.packed = true, .reversed = true, .rate = false}, w.call);
+  const Arrays arrays{c, input.extent(0), input.extent(1), options.sequences};
+  const auto x = detail::merge_rows(function, "input", input);
+  const auto dy = detail::merge_rows(function, "doutput", doutput);
+  const auto dx = detail::merge_rows(function, "dinput", dinput);
+  Maybe<AttentionState<T, Space>> before;
+  if (w.stateful) before = w.before;
+  resize_gradients(backend, layer, gradients);
+  resize(backend, w.dq, w.q.extents());
+  resize(backend, w.dk, w.k.extents());
+  resize(backend, w.dv, w.k.extents());
+  resize(backend, w.dy, w.q.extents());
+
+  linear_backward(backend, detail::product<T, Space>(w.y, layer.o_proj), {}, {dy},
+                  {w.dy, gradients.o_proj, {}}, w.linear);
+  const auto dq = arrays.queries(w.dq.data()), dk = arrays.keys(w.dk.data());
+  causal_attention_backward(backend, arrays.inputs(w, before), {.window = c.window},
+                            {arrays.queries(std::as_const(w.dy).data()),
+                             arrays.queries(std::as_const(w.y).data()), Arrays::cache_of(dstate)},
+                            {dq, dk, arrays.keys(w.dv.data()), Arrays::cache(dstate)}, w.attention);
+  if (c.rotary > 0) {
+    rotary_backward(backend, arrays.rotary_inputs(dq, before), {.base = c.rotary}, {dq}, {dq},
+                    w.rotary);
+    rotary_backward(backend, arrays.rotary_inputs(dk, before), {.base = c.rotary}, {dk}, {dk},
+                    w.rotary);
+  }
+  linear_backward(backend, detail::product<T, Space>(x, layer.q_proj), {}, {w.dq},
+                  {dx, gradients.q_proj, {}}, w.linear);
+  linear_backward(backend, detail::product<T, Space>(x, layer.k_proj), {.write = Write::accumulate},
+                  {w.dk}, {dx, gradients.k_proj, {}}, w.linear);
+  linear_backward(backend, detail::product<T, Space>(x, layer.v_proj), {.write = Write::accumulate},
+                  {w.dv}, {dx, gradients.v_proj, {}}, w.linear);
+}
+
+#if SSM_HAS_LIBRARY
+SSM_INSTANCE_LAYER(Attention<float>)
+SSM_INSTANCE_LAYER(Attention<double>)
+#endif
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm

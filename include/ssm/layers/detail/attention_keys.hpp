@@ -1,0 +1,211 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "ssm/core/backend.hpp"
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/simd.hpp"
+#include "ssm/core/index.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/layers/causal_attention_types.hpp"
+#include "ssm/layers/detail/attention_product.hpp"
+
+/// Which keys a block of queries sees, and where they lie.
+namespace ssm::detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// Queries of a block: one to a lane, as many vectors as a product has in registers.
+template <class T>
+inline constexpr Index attention_queries = product_columns* lanes<T>;
+/// Keys of a block: scores of queries and keys, and keys and values, stay in the nearest caches.
+inline constexpr Index attention_keys = 64;
+
+/// Rows of adjacent elements, one for each step in the order of time.
+template <class T>
+struct StepRows {
+  T* data;
+  Index step;
+
+  [[nodiscard]] T* at(Index i) const noexcept { return data + i * step; }
+};
+
+/// Keys and values whose positions follow each other.
+template <class T>
+struct KeyRun {
+  Index first, count;  // positions
+  StepRows<const T> k, v;
+};
+
+/// The sequences of an attention, and the rows of its arrays by time.
+template <class T>
+class AttentionSteps {
+ public:
+  AttentionSteps(const CausalAttentionInputs<T>& inputs, const CausalAttentionOptions& options,
+                 CausalAttentionScratch<T>& scratch)
+      : in(inputs),
+        batch(inputs.q.extent(0)),
+        length(inputs.q.extent(1)),
+        heads(inputs.q.extent(2)),
+        groups(inputs.k.extent(2)),
+        head_size(inputs.q.extent(3)),
+        shared(heads / groups),
+        sequences(inputs.sequences.count(batch)),
+        window(options.window),
+        slots(inputs.cache ? inputs.cache.k.extent(1) : 0),
+        plan_(scratch.plan) {
+    constexpr Index block = attention_queries<T>;
+    scratch.plan.resize({sequences + 1, 2});
+    plan_ = scratch.plan;
+    for (Index s = 0; s < sequences; ++s) {
+      plan_(s + 1, 0) = plan_(s, 0) + (span(s).length() + block - 1) / block;
+      plan_(s + 1, 1) = plan_(s, 1) + cached(s) + span(s).length();
+    }
+  }
+
+  [[nodiscard]] SequenceSpan span(Index s) const { return span_of(in.sequences, s, length); }
+  /// Steps of a sequence before its first one here.
+  [[nodiscard]] Index past(Index s) const { return in.cache ? in.cache.steps(s) : 0; }
+  /// How many of them the cache holds.
+  [[nodiscard]] Index cached(Index s) const { return (std::min)(past(s), slots); }
+
+  /// Blocks of queries of the sequences before s, and their keys.
+  [[nodiscard]] Index blocks_before(Index s) const { return plan_(s, 0); }
+  [[nodiscard]] Index keys_before(Index s) const { return plan_(s, 1); }
+  [[nodiscard]] Index blocks(Index s) const { return plan_(s + 1, 0) - plan_(s, 0); }
+  /// The sequence with block `block` of all.
+  [[nodiscard]] Index sequence_of(Index block) const {
+    Index low = 0;
+    for (Index high = sequences; high - low > 1;) {
+      const Index middle = (low + high) / 2;
+      (plan_(middle, 0) <= block ? low : high) = middle;
+    }
+    return low;
+  }
+
+  /// The rows of a sequence in an array (batch, length, heads or groups, head_size).
+  template <class U>
+  [[nodiscard]] StepRows<U> rows(const View<U, 4>& view, Index s, Index head) const {
+    const SequenceSpan at = span(s);
+    const bool reversed = in.sequences.reversed;
+    U* first = view.data();
+    if (at.length() > 0)
+      first +=
+          at.row * view.stride(0) + at.step(0, reversed) * view.stride(1) + head * view.stride(2);
+    return {first, reversed ? -view.stride(1) : view.stride(1)};
+  }
+  /// Where (heads, batch · length) has the first step of a sequence.
+  [[nodiscard]] Index first_row(Index s) const { return span(s).row * length + span(s).begin; }
+
+  /// The keys of a sequence, from the earliest position on.
+  [[nodiscard]] std::array<KeyRun<T>, 3> runs(Index s, Index group) const {
+    std::array<KeyRun<T>, 3> runs{};
+    const Index old = cached(s), first = past(s) - old;
+    if (old > 0) {
+      const Index slot = first % slots, before_end = (std::min)(old, slots - slot);
+      const auto from = [&](Index position, Index at, Index count) {
+        const auto &k = in.cache.k, &v = in.cache.v;
+        return KeyRun<T>{
+            position,
+            count,
+            {k.data() + s * k.stride(0) + at * k.stride(1) + group * k.stride(2), k.stride(1)},
+            {v.data() + s * v.stride(0) + at * v.stride(1) + group * v.stride(2), v.stride(1)}};
+      };
+      runs[0] = from(first, slot, before_end);
+      runs[1] = from(first + before_end, 0, old - before_end);
+    }
+    runs[2] = {past(s), span(s).length(), rows(in.k, s, group), rows(in.v, s, group)};
+    return runs;
+  }
+
+  /// Calls body(keys, first, count, partly) for every block of the keys that queries at positions
+  /// [begin, end) see: `partly` says that some do not see all of it.
+  template <class Body>
+  void for_key_blocks(const std::array<KeyRun<T>, 3>& all, Index begin, Index end,
+                      const Body& body) const {
+    const Index lowest = window > 0 ? begin - window + 1 : 0;
+    for (const KeyRun<T>& run : all) {
+      const Index last = (std::min)(run.first + run.count, end);
+      for (Index at = (std::max)(run.first, lowest); at < last; at += attention_keys) {
+        const Index count = (std::min)(attention_keys, last - at);
+        const bool partly = at + count - 1 > begin || (window > 0 && at < end - window);
+        const Index offset = at - run.first;
+        body(KeyRun<T>{at, count, {run.k.at(offset), run.k.step}, {run.v.at(offset), run.v.step}},
+             partly);
+      }
+    }
+  }
+
+  /// The lanes [first, second) of a block of queries, the first at position `begin`, that see the
+  /// key at a position.
+  [[nodiscard]] std::array<T, 2> seen_by(Index key, Index begin) const {
+    const Index all = attention_queries<T>;
+    const Index low = key - begin, high = window > 0 ? low + window : all;
+    return {static_cast<T>(std::clamp<Index>(low, 0, all)),
+            static_cast<T>(std::clamp<Index>(high, 0, all))};
+  }
+
+  /// Nanoseconds that one thread takes for so many products with every pair that sees each other.
+  [[nodiscard]] double nanoseconds(double products) const {
+    double pairs = 0;
+    for (Index s = 0; s < sequences; ++s) {
+      const auto steps = static_cast<double>(span(s).length());
+      double seen = static_cast<double>(cached(s)) + steps / 2;
+      if (window > 0) seen = (std::min)(seen, static_cast<double>(window));
+      pairs += steps * seen;
+    }
+    return 0.03 * products * pairs * static_cast<double>(heads * head_size);
+  }
+
+  /// log₂ e / √head_size: scores are exponents of two.
+  [[nodiscard]] T score_factor() const {
+    return static_cast<T>(1.4426950408889634 / std::sqrt(static_cast<double>(head_size)));
+  }
+
+  /// 1/√head_size
+  [[nodiscard]] T key_factor() const {
+    return static_cast<T>(1 / std::sqrt(static_cast<double>(head_size)));
+  }
+
+  const CausalAttentionInputs<T>& in;
+  const Index batch, length, heads, groups, head_size, shared, sequences, window, slots;
+
+ private:
+  View<Index, 2> plan_;
+};
+
+/// Numbers of the lanes of a vector: 0, 1, …
+template <class T>
+[[nodiscard]] Vec<T> lane_numbers() noexcept {
+  alignas(vector_bytes) T numbers[lanes<T>];
+  for (Index i = 0; i < lanes<T>; ++i) numbers[i] = static_cast<T>(i);
+  return Vec<T>::load(numbers);
+}
+
+/// `a` in the lanes whose numbers are in [seen[0], seen[1]), else `other`.
+template <class T>
+[[nodiscard]] Vec<T> where_seen(Vec<T> number, const std::array<T, 2>& seen, Vec<T> a,
+                                Vec<T> other) noexcept {
+  const Vec<T> below(number.v < Vec<T>(seen[1]).v ? a.v : other.v);
+  return number.v < Vec<T>(seen[0]).v ? other.v : below.v;
+}
+
+/// The i-th of `count` items whose work grows with their number, so that runs of neighbours have
+/// about the same work: the first, the last, the second, …
+[[nodiscard]] constexpr Index folded(Index i, Index count) noexcept {
+  return i % 2 == 0 ? i / 2 : count - 1 - i / 2;
+}
+
+/// Calls body(begin, end, run) for contiguous ranges that together cover [0, count), as
+/// parallel_ranges does, with the number of each range, for memory of its own.
+template <class Body>
+void parallel_runs(const Cpu& backend, Index count, const Body& body) {
+  const Index runs = (std::min)(count, static_cast<Index>(backend.thread_count()));
+  parallel_for(backend, runs,
+               [&](Index run) { body(count * run / runs, count * (run + 1) / runs, run); });
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm::detail
