@@ -141,7 +141,7 @@ StateOf<L> draw_state(const L& layer, Index sequences, std::uint64_t seed, const
   if (laws.any_state) {
     tensors(state, [&](const auto&, auto& tensor) {
       using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
-      tensor = float_normal<K>(seed++, tensor.extents());
+      if constexpr (!std::is_integral_v<K>) tensor = float_normal<K>(seed++, tensor.extents());
     });
     return state;
   }
@@ -164,7 +164,8 @@ Given<L> draw_given(const L& layer, Index batch, Index length, Index sequences, 
   given.dafter = make_state(layer, sequences);
   tensors(given.dafter, [&](const auto&, auto& tensor) {
     using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
-    tensor = float_normal<K>(seed += 20, tensor.extents());
+    if constexpr (!std::is_integral_v<K>)  // a count has no gradient
+      tensor = float_normal<K>(seed += 20, tensor.extents());
   });
   return given;
 }

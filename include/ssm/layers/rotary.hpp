@@ -164,7 +164,8 @@ void rotary_backward(const Cpu& backend, const RotaryInputs<T>& inputs,
                      const RotaryOptions& options, const RotaryOutputGradients<T>& output_gradients,
                      const RotaryInputGradients<T>& input_gradients, RotaryScratch<T>& scratch) {
   constexpr const char* function = "rotary_backward";
-  const auto &dy = output_gradients.y, &dx = input_gradients.x;
+  const auto& dy = output_gradients.y;
+  const auto& dx = input_gradients.x;
   detail::check_rotary(function, inputs, options);
   detail::check_rows(function, "the gradient of y", dy, inputs.x.extents());
   detail::check_output_rows(function, "the gradient of x", dx, inputs.x.extents());

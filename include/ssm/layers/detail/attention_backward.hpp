@@ -216,7 +216,9 @@ void attend_backward(const Cpu& backend, const AttentionSteps<T>& steps,
     if (tensor.size() < size) tensor.resize({size});
   };
   grow(scratch.tiles, threads.thread_count() * room);
-  grow(scratch.partials, pieces.pieces * apart);
+  // As if the caches were full, which they will be.
+  const Index most = steps.batch * steps.length + steps.sequences * steps.slots;
+  grow(scratch.partials, pieces.pieces * steps.groups * most * 2 * d);
   const Index count = pieces.pieces;
   parallel_runs(
       threads, steps.sequences * steps.groups * count, [&](Index begin, Index end, Index run) {
