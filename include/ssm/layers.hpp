@@ -1,11 +1,14 @@
 #pragma once
 
 /// @defgroup layers layers: from a linear map to Mamba
-/// Layers of sequence models, S4D, S4, S5 and Mamba among them, the blocks and stacks made of them,
+/// Layers of sequence models, S4D, S4, S5, Mamba and attention among them, the blocks and stacks made of them,
 /// and the operations that they are made of; each with forward, backward and step.
 
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/add_next.hpp"
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
+#include "ssm/layers/causal_attention.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/cross_entropy.hpp"
@@ -14,6 +17,7 @@
 #include "ssm/layers/embedding.hpp"
 #include "ssm/layers/feedthrough.hpp"
 #include "ssm/layers/gated.hpp"
+#include "ssm/layers/gated_mlp.hpp"
 #include "ssm/layers/gelu_glu.hpp"
 #include "ssm/layers/in_pieces.hpp"
 #include "ssm/layers/layer.hpp"
@@ -28,6 +32,7 @@
 #include "ssm/layers/projected.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/layers/rms_norm.hpp"
+#include "ssm/layers/rotary.hpp"
 #include "ssm/layers/s4.hpp"
 #include "ssm/layers/s4_step.hpp"
 #include "ssm/layers/s4_weights.hpp"
@@ -42,4 +47,5 @@
 #include "ssm/layers/states.hpp"
 #include "ssm/layers/step_by_forward.hpp"
 #include "ssm/layers/streamer.hpp"
+#include "ssm/layers/swiglu.hpp"
 #include "ssm/layers/tokens.hpp"

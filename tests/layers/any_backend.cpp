@@ -5,7 +5,10 @@
 #include "ssm/cuda/memory.hpp"
 #include "ssm/cuda/causal_conv.hpp"
 #include "ssm/cuda/selective_scan.hpp"
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/gated.hpp"
+#include "ssm/layers/gated_mlp.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
@@ -26,6 +29,10 @@ template <class T>
 struct ssm::RmsNormScratch<T, ssm::Device> {};
 template <class T>
 struct ssm::CrossEntropyScratch<T, ssm::Device> {};
+template <class T>
+struct ssm::RotaryScratch<T, ssm::Device> {};
+template <class T>
+struct ssm::CausalAttentionScratch<T, ssm::Device> {};
 
 namespace elsewhere {
 
@@ -81,6 +88,9 @@ OPERATION_WITH_GRADIENTS(decay, Decay)
 OPERATION_WITH_GRADIENTS(embedding, Embedding)
 OPERATION_WITH_GRADIENTS(causal_conv, CausalConv)
 OPERATION_WITH_GRADIENTS(mean_over_time, MeanOverTime)
+OPERATION_WITH_GRADIENTS(rotary, Rotary)
+OPERATION_WITH_GRADIENTS(causal_attention, CausalAttention)
+OPERATION_WITH_GRADIENTS(swiglu, Swiglu)
 template <class S, class T>
 double cross_entropy(const Backend<S>&, const std::type_identity_t<CrossEntropyInputs<T, S>>&,
                      const CrossEntropyOptions&,
@@ -143,6 +153,9 @@ template void compile<Mamba<float, DeviceTensor<float, 2>>>();
 template void compile<Stack<Residual<Gated<Mamba<float, DeviceTensor<float, 2>>>>>>();
 template void compile<Projected<Block<DeviceTensor<float, 2>>>>();
 template void compile_models<Block<DeviceTensor<float, 2>>>();
+template void compile<Attention<float, DeviceTensor<float, 2>>>();
+template void compile<GatedMlp<float, DeviceTensor<float, 2>>>();
+template void compile_models<OneOf<Residual<Attention<float>>, Residual<GatedMlp<float>>>>();
 template void compile<Stack<OneOf<Block<Tensor<float, 2>>, Gated<Mamba<float>>>>>();
 template void compile_models<Block<Tensor<float, 2>>>();
 

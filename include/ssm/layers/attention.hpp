@@ -261,6 +261,29 @@ struct AttentionArrays {
   }
 };
 
+template <class T, class Space>
+void check_attention_state(std::string_view function, const AttentionConfig& c, Index sequences,
+                           std::string_view argument, Maybe<AttentionState<T, Space>> state) {
+  if (!state) return;
+  const auto cache = shape(sequences, c.slots(), c.key_heads(), c.size());
+  check_shape(function, argument, state->k, cache);
+  check_shape(function, argument, state->v, cache);
+  check_shape(function, argument, state->steps, shape(sequences));
+}
+
+/// What both passes of the layer are given, beside the gradients.
+template <class T, class Matrix, class Space>
+void check_attention_call(std::string_view function, const Attention<T, Matrix>& layer,
+                          const View<const T, 3, Space>& input,
+                          Maybe<AttentionState<T, Space>> state, std::string_view argument,
+                          const View<T, 3, Space>& output, const LayerOptions<Space>& options) {
+  check_layer_call(function, layer, input, output, options);
+  check_parameters(function, layer);
+  check_no_rate(function, options);
+  check_attention_state(function, layer.config, options.sequences.count(input.extent(0)), argument,
+                        state);
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
@@ -284,8 +307,8 @@ void forward(const Backend& backend, const Attention<T, Matrix>& layer,
   constexpr std::string_view function = "forward of Attention";
   const AttentionConfig& c = layer.config;
   AttentionScratch<T, Space>& w = scratch;
-  check_forward(function, layer, input, state, output, options,
-                {.packed = true, .reversed = true, .rate = false}, w.call);
+  w.call.drop();
+  detail::check_attention_call(function, layer, input, state, "state", output, options);
   const Arrays arrays{c, input.extent(0), input.extent(1), options.sequences};
   const auto x = detail::merge_rows(function, "input", input);
   const auto y = detail::merge_rows(function, "output", output);
@@ -318,6 +341,8 @@ void forward(const Backend& backend, const Attention<T, Matrix>& layer,
   causal_attention(backend, arrays.inputs(w, before), {.window = c.window, .keep = options.keep},
                    {arrays.queries(w.y.data()), Arrays::cache(state)}, w.attention);
   linear(backend, detail::product<T, Space>(w.y, layer.o_proj), {}, {y}, w.linear);
+  if (options.keep)
+    w.call.keep({arrays.batch, arrays.length, options.sequences.count(arrays.batch)});
 }
 
 /// The gradients of an attention layer, of every weight and of the input, overwritten. The steps of
@@ -338,9 +363,11 @@ void backward(const Backend& backend, const Attention<T, Matrix>& layer,
   constexpr std::string_view function = "backward of Attention";
   const AttentionConfig& c = layer.config;
   AttentionScratch<T, Space>& w = scratch;
-  check_backward(function, layer, input, dstate, doutput, dinput, options,
-                 {.packed = true, .reversed = true, .rate = false}, w.call);
+  detail::check_attention_call(function, layer, input, dstate, "dstate", dinput, options);
+  detail::check_shape(function, "doutput", doutput, input.extents());
   const Arrays arrays{c, input.extent(0), input.extent(1), options.sequences};
+  w.call.check(function, "forward with options.keep",
+               {arrays.batch, arrays.length, options.sequences.count(arrays.batch)});
   const auto x = detail::merge_rows(function, "input", input);
   const auto dy = detail::merge_rows(function, "doutput", doutput);
   const auto dx = detail::merge_rows(function, "dinput", dinput);

@@ -70,11 +70,8 @@ class AttentionStepper {
     const Index batch = q_.extent(0);
     detail::check_or_terminate([&] {
       constexpr std::string_view function = "step of Attention";
-      const auto cache = shape(batch, c.slots(), c.key_heads(), c.size());
       detail::check_step_call(function, layer, batch, input, output);
-      detail::check_shape(function, "state", state.k, cache);
-      detail::check_shape(function, "state", state.v, cache);
-      detail::check_shape(function, "state", state.steps, shape(batch));
+      detail::check_attention_state<T, Host>(function, c, batch, "state", state);
     });
     linear_step(detail::product<T, Host>(input, layer.q_proj), {}, rows(q_));
     linear_step(detail::product<T, Host>(input, layer.k_proj), {}, rows(k_));

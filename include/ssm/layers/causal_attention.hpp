@@ -61,7 +61,7 @@ void attend_step(const T* q, const StepRows<const T>& k, const StepRows<const T>
                  Index first, Index count, Index head_size, T* y) noexcept {
   constexpr Index block = 64;
   const T factor = static_cast<T>(1.4426950408889634 / std::sqrt(static_cast<double>(head_size)));
-  T largest = unseen<T>, sums = T(0);
+  T largest = unseen_score<T>, sums = T(0);
   std::fill_n(y, head_size, T(0));
   for (Index begin = 0, n = 0; begin < count; begin += n) {
     const Index slot = (first + begin) % slots;

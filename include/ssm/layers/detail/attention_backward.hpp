@@ -103,7 +103,7 @@ class AttentionBackward {
         auto weight = exp2(Vec<T>::load(weights) - Vec<T>::load(lse_ + c));
         if constexpr (Partly)
           weight =
-              where_seen(lane_numbers<T>() + Vec<T>(static_cast<T>(c)), seen, weight, Vec<T>(T(0)));
+              where_seen(query_lanes<T>() + Vec<T>(static_cast<T>(c)), seen, weight, Vec<T>(T(0)));
         weight.store(weights);
         (weight * (Vec<T>::load(slopes) - Vec<T>::load(means_ + c))).store(slopes);
       }

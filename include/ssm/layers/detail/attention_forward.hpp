@@ -18,7 +18,7 @@ inline namespace SSM_DETAIL_ISA {
 
 /// Below every score: a weight of 0. Not −∞, whose distance from itself is no number.
 template <class T>
-inline constexpr T unseen = T(-1e30);
+inline constexpr T unseen_score = T(-1e30);
 
 /// A block of queries of one head, each in a lane, that meets one block of keys after the other:
 /// the softmax of the scores so far is kept relative to their largest (Milakov & Gimelshein 2018,
@@ -47,7 +47,7 @@ class AttentionForward {
     const auto q = steps_.rows(steps_.in.q, s, head);
     vectors_ = static_cast<int>((count + lanes<T> - 1) / lanes<T>);
     gather_lanes(q.at(begin), q.step, count, d, steps_.score_factor(), q_, width);
-    std::fill_n(largest_, width, unseen<T>);
+    std::fill_n(largest_, width, unseen_score<T>);
     std::fill_n(sums_, width, T(0));
     bool met = false;
     steps_.for_key_blocks(steps_.runs(s, head / steps_.shared), first, first + count,
@@ -55,7 +55,7 @@ class AttentionForward {
                             const Index columns = vectors_ * lanes<T>;
                             block_product<T>({keys.k.data, keys.k.step, 1}, {q_, width}, keys.count,
                                              d, columns, {weights_, width}, false);
-                            unroll<product_columns>([&](auto c) {
+                            unroll<block_vectors>([&](auto c) {
                               if (vectors_ != c + 1) return;
                               if (partly)
                                 soften<c + 1, true>(keys, first, met);
@@ -82,7 +82,7 @@ class AttentionForward {
     unroll<C>([&](auto c) {
       largest[c] = Vec<T>::load(largest_ + c * lanes<T>);
       sum[c] = Vec<T>(T(0));
-      if constexpr (Partly) number[c] = lane_numbers<T>() + Vec<T>(static_cast<T>(c * lanes<T>));
+      if constexpr (Partly) number[c] = query_lanes<T>() + Vec<T>(static_cast<T>(c * lanes<T>));
     });
     for (Index j = 0; j < keys.count; ++j) {
       T* row = weights_ + j * width;
@@ -91,7 +91,7 @@ class AttentionForward {
       unroll<C>([&](auto c) {
         auto score = Vec<T>::load(row + c * lanes<T>);
         if constexpr (Partly) {
-          score = where_seen(number[c], seen, score, Vec<T>(unseen<T>));
+          score = where_seen(number[c], seen, score, Vec<T>(unseen_score<T>));
           score.store(row + c * lanes<T>);
         }
         largest[c] = at_least(largest[c], score);

@@ -19,7 +19,7 @@ inline namespace SSM_DETAIL_ISA {
 
 /// Queries of a block: one to a lane, as many vectors as a product has in registers.
 template <class T>
-inline constexpr Index attention_queries = product_columns* lanes<T>;
+inline constexpr Index attention_queries = block_vectors* lanes<T>;
 /// Keys of a block: scores of queries and keys, and keys and values, stay in the nearest caches.
 inline constexpr Index attention_keys = 64;
 
@@ -178,7 +178,7 @@ class AttentionSteps {
 
 /// Numbers of the lanes of a vector: 0, 1, …
 template <class T>
-[[nodiscard]] Vec<T> lane_numbers() noexcept {
+[[nodiscard]] Vec<T> query_lanes() noexcept {
   alignas(vector_bytes) T numbers[lanes<T>];
   for (Index i = 0; i < lanes<T>; ++i) numbers[i] = static_cast<T>(i);
   return Vec<T>::load(numbers);

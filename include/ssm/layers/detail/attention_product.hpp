@@ -13,8 +13,8 @@ inline namespace SSM_DETAIL_ISA {
 
 /// Vectors of a row of a product that are in registers at once, and rows: as many sums as hide the
 /// latency of a multiply-add.
-inline constexpr int product_columns = vector_registers >= 32 ? 4 : 3;
-inline constexpr int product_rows = 4;
+inline constexpr int block_vectors = vector_registers >= 32 ? 4 : 3;
+inline constexpr int block_rows = 4;
 
 /// A factor of a product: element (row, k) is data[row · row_step + k · step].
 template <class T>
@@ -65,13 +65,13 @@ template <int R, int C, bool Whole, class T>
 }
 
 template <int C, bool Whole, class T>
-void product_columns_of(ProductRows<T> a, const ProductLanes<const T>& b, Index rows, Index depth,
-                        ProductLanes<T> out, bool add, Index last) noexcept {
+void block_columns(ProductRows<T> a, const ProductLanes<const T>& b, Index rows, Index depth,
+                   ProductLanes<T> out, bool add, Index last) noexcept {
   Index r = 0;
-  for (; r + product_rows <= rows; r += product_rows) {
-    product_tile<product_rows, C, Whole, T>(a, b, depth, out, add, last);
-    a.data += product_rows * a.row_step;
-    out.data += product_rows * out.step;
+  for (; r + block_rows <= rows; r += block_rows) {
+    product_tile<block_rows, C, Whole, T>(a, b, depth, out, add, last);
+    a.data += block_rows * a.row_step;
+    out.data += block_rows * out.step;
   }
   for (; r < rows; ++r) {
     product_tile<1, C, Whole, T>(a, b, depth, out, add, last);
@@ -84,20 +84,20 @@ void product_columns_of(ProductRows<T> a, const ProductLanes<const T>& b, Index 
 template <class T>
 void block_product(const ProductRows<T>& a, ProductLanes<const T> b, Index rows, Index depth,
                    Index columns, ProductLanes<T> out, bool add) noexcept {
-  constexpr Index width = product_columns * lanes<T>;
+  constexpr Index width = block_vectors * lanes<T>;
   for (; columns > 0; columns -= width, b.data += width, out.data += width) {
     if (columns >= width) {
-      product_columns_of<product_columns, true, T>(a, b, rows, depth, out, add, lanes<T>);
+      block_columns<block_vectors, true, T>(a, b, rows, depth, out, add, lanes<T>);
       continue;
     }
     const Index vectors = (columns + lanes<T> - 1) / lanes<T>;
     const Index last = columns - (vectors - 1) * lanes<T>;
-    unroll<product_columns>([&](auto c) {
+    unroll<block_vectors>([&](auto c) {
       if (vectors == c + 1) {
         if (last == lanes<T>)
-          product_columns_of<c + 1, true, T>(a, b, rows, depth, out, add, last);
+          block_columns<c + 1, true, T>(a, b, rows, depth, out, add, last);
         else
-          product_columns_of<c + 1, false, T>(a, b, rows, depth, out, add, last);
+          block_columns<c + 1, false, T>(a, b, rows, depth, out, add, last);
       }
     });
   }
