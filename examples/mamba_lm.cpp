@@ -26,11 +26,12 @@
 #include "ssm/models/mamba_lm_memory.hpp"
 #include "ssm/models/text_generator.hpp"
 #include "ssm/train/text_trainer.hpp"
+#include "text_models.hpp"
 
 namespace {
 
 using Bytes = std::span<const unsigned char>;
-using Model = ssm::MambaLM<float>;
+template <class Model>
 using Run = ssm::TextTrainer<Model>;
 
 constexpr double bits_per_nat = 1 / std::numbers::ln2;
@@ -61,11 +62,11 @@ struct Text {
 /// before it. Calls `each(bytes, nats)` with how many are predicted so far and their loss together;
 /// returns that loss in the end. A learner takes the place of the model, and learns from each piece
 /// once that has been predicted.
-template <class Each>
+template <class Model, class Each>
 double read_through(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
-                    Bytes text, Model::State& state, Each&& each) {
+                    Bytes text, typename Model::State& state, Each&& each) {
   const std::size_t piece = learner ? 256 : 1024;
-  Model::Scratch scratch;
+  typename Model::Scratch scratch;
   ssm::Tensor<ssm::Token, 2> tokens, targets;
   double total = 0;
   for (std::size_t at = 0; at + 1 < text.size() && interrupted == 0; at += piece) {
@@ -87,7 +88,7 @@ double read_through(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>
 /// Bits per byte of `text` in one pass, the state carried from its first byte to its last. `prime`
 /// is read before it, and not counted. Without it nothing predicts the first byte, which then
 /// counts as 8 bits.
-template <class Each>
+template <class Model, class Each>
 double bits_per_byte(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
                      Bytes prime, Bytes text, Each&& each) {
   auto state = make_state(model, 1);
@@ -107,7 +108,7 @@ double bits_per_byte(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model
 
 struct TrainArguments {
   std::string called, text, out = "model";
-  ssm::MambaLMConfig config{.width = 192, .layers = 4};
+  text_models::Sizes sizes;
   ssm::TextTrainerOptions options;
   double held_out = 0.1;
   bool resume = false, overwrite = false, half = false;
@@ -133,9 +134,18 @@ std::string describe(const Text& text) {
   return std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash);
 }
 
-void save(const TrainArguments& a, const Run& run, const std::string& text) {
+template <class Model>
+void save(const TrainArguments& a, const Run<Model>& run, const std::string& text) {
+  const ssm::MambaLMConfig& m = a.sizes.mamba;
   ssm::save_run(a.out, run,
                 {{"text", text},
+                 {"mixer", a.sizes.kinds},
+                 {"width", std::to_string(m.width)},
+                 {"layers", std::to_string(m.layers)},
+                 {"state", std::to_string(m.state)},
+                 {"expand", std::to_string(m.expand)},
+                 {"heads", std::to_string(a.sizes.heads)},
+                 {"window", std::to_string(a.sizes.window)},
                  {"held_out", format("%.17g", a.held_out)},
                  {"threads", std::to_string(a.threads)},
                  {"half", a.half ? "true" : "false"}},
@@ -147,19 +157,32 @@ void read_notes(const std::map<std::string, std::string>& notes, TrainArguments&
   const auto read = [&](const char* name, auto& value) {
     if (const auto note = notes.find(name); note != notes.end()) options::read(note->second, value);
   };
+  const auto read_size = [&](const char* name, ssm::Index& value) {
+    double number = static_cast<double>(value);
+    read(name, number);
+    value = static_cast<ssm::Index>(number);
+  };
+  ssm::MambaLMConfig& m = a.sizes.mamba;
+  read_size("width", m.width);
+  read_size("layers", m.layers);
+  read_size("state", m.state);
+  read_size("expand", m.expand);
+  read_size("heads", a.sizes.heads);
+  read_size("window", a.sizes.window);
   read("held_out", a.held_out);
   read("threads", a.threads);
   read("half", a.half);
 }
 
 /// Bits per byte over the beginning of what is held out.
+template <class Model>
 void print_held_out(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text,
-                    const Run& run) {
+                    const Run<Model>& run) {
   const Bytes held_out = text.held_out();
   const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
   if (part.empty()) return;
   const double bits =
-      bits_per_byte(cpu, run.trainer.best(), nullptr, {}, part, [](std::size_t, double) {});
+      bits_per_byte<Model>(cpu, run.trainer.best(), nullptr, {}, part, [](std::size_t, double) {});
   if (interrupted != 0) return;
   std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
               static_cast<long long>(run.steps()), bits, part.size());
@@ -168,7 +191,8 @@ void print_held_out(const ssm::Cpu& cpu, const TrainArguments& a, const Text& te
 
 /// Steps until the schedule ends or somebody interrupts. A step that is not finite is left out; too
 /// many of them in a row are an error.
-void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Run& run,
+template <class Model>
+void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Run<Model>& run,
               const std::string& text_note) {
   constexpr int patience = 3;
   const ssm::Index first = run.steps(), last = run.options.trainer.schedule.steps;
@@ -212,7 +236,7 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Ru
 /// How steps are cut so that they fit --memory. Throws for a run that this machine has no memory
 /// for.
 ssm::PieceOptions pieces_of(const TrainArguments& a, const ssm::PieceOptions& had) {
-  const ssm::TrainingMemory memory = ssm::training_memory(a.config);
+  const ssm::TrainingMemory memory = ssm::training_memory(a.sizes.mamba);
   const ssm::Index batch = a.options.batch, length = a.options.streams.length;
   const ssm::PieceOptions pieces =
       a.memory > 0 ? ssm::pieces_within(a.memory, memory, batch, length) : had;
@@ -226,6 +250,7 @@ ssm::PieceOptions pieces_of(const TrainArguments& a, const ssm::PieceOptions& ha
   return pieces;
 }
 
+template <class Model>
 int train(const TrainArguments& a, ssm::TrainingCheckpoint<Model>* from) {
   const Text text(a.text, a.held_out);
   const std::string text_note = describe(text);
@@ -237,8 +262,9 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<Model>* from) {
   const ssm::PieceOptions pieces = pieces_of(a, a.options.pieces);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
-  Run run = from != nullptr ? std::move(from->run)
-                            : ssm::start_training<Model>(ssm::mamba_lm_config(a.config), a.options);
+  Run<Model> run = from != nullptr ? std::move(from->run)
+                                   : ssm::start_training<Model>(
+                                         text_models::config_of(Model(), a.sizes), a.options);
   run.options = a.options;
   run.options.pieces = pieces;
   std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
@@ -272,10 +298,16 @@ void add_train(options::Command& app, TrainArguments& a) {
   app.add("--text", a.text, "file to learn from").required();
   app.add("--out", a.out, "directory for the model and the checkpoint").show_default();
   add("--held-out", a.held_out, 0, 0.99, "part of the text, at its end, that is not read");
-  add("--width", a.config.width, 1, 1e6, "of the residual stream");
-  add("--layers", a.config.layers, 1, 10000);
-  add("--state", a.config.state, 1, 1e6, "states per channel");
-  add("--expand", a.config.expand, 1, 1000, "channels per width");
+  add("--width", a.sizes.mamba.width, 1, 1e6, "of the residual stream");
+  add("--layers", a.sizes.mamba.layers, 1, 10000);
+  add("--state", a.sizes.mamba.state, 1, 1e6, "states per channel");
+  add("--expand", a.sizes.mamba.expand, 1, 1000, "channels per width");
+  app.add("--mixer", a.sizes.kinds,
+          "kinds of the layers, which take turns: mamba, attention, mlp, s4d, such as "
+          "attention,mlp or mamba,mamba,attention")
+      .show_default();
+  add("--heads", a.sizes.heads, 1, 1e6, "of attention");
+  add("--window", a.sizes.window, 1, 1e9, "bytes that attention sees");
   add("--batch", o.batch, 1, 1e6, "parallel streams of text");
   add("--length", o.streams.length, 1, many, "bytes per stream and step");
   app.add("--memory", a.memory,
@@ -320,20 +352,26 @@ int train_or_resume(options::Command& app, int argc, char** argv, TrainArguments
       throw std::runtime_error(a.out +
                                ": holds a model already; --resume goes on with it, "
                                "--overwrite begins anew in its place");
-    return train(a, nullptr);
+    return a.sizes.mixed() ? train<text_models::MixedModel>(a, nullptr)
+                           : train<text_models::MambaModel>(a, nullptr);
   }
-  auto checkpoint = ssm::load_training<Model>(a.checkpoint());
-  const auto had = checkpoint.run.options;
-  const auto config = published_config(checkpoint.run.trainer.model.config);
-  a.config = config;
-  a.options = had;
-  read_notes(checkpoint.notes, a);
-  if (const auto ended = app.parse(argc, argv)) return *ended;
-  if (a.config != config || a.options.batch != had.batch ||
-      (a.options.trainer.average > 0) != (had.trainer.average > 0))
-    throw std::runtime_error(
-        "--resume keeps the sizes of the model, --batch and whether --ema is on");
-  return train(a, &checkpoint);
+  const auto go_on = [&]<class Model>(const Model&) {
+    auto checkpoint = ssm::load_training<Model>(a.checkpoint());
+    const auto had = checkpoint.run.options;
+    a.options = had;
+    read_notes(checkpoint.notes, a);
+    const text_models::Sizes sizes = a.sizes;
+    if (const auto ended = app.parse(argc, argv)) return *ended;
+    if (a.sizes != sizes || a.options.batch != had.batch ||
+        (a.options.trainer.average > 0) != (had.trainer.average > 0))
+      throw std::runtime_error(
+          "--resume keeps the kinds and the sizes of the model, --batch and whether --ema is on");
+    return train<Model>(a, &checkpoint);
+  };
+  const ssm::SafetensorsReader file(a.checkpoint());
+  const auto kinds = file.metadata().find("mixer");
+  a.sizes.kinds = kinds != file.metadata().end() ? kinds->second : "mamba";
+  return a.sizes.mixed() ? go_on(text_models::MixedModel()) : go_on(text_models::MambaModel());
 }
 
 // --- eval
@@ -347,9 +385,9 @@ struct EvaluateArguments {
   int threads = 0;
 };
 
-int evaluate(const EvaluateArguments& a) {
+template <class Model>
+int evaluate(const EvaluateArguments& a, const Model& model) {
   const ssm::Cpu cpu = ssm::cpu(a.threads);
-  const Model model = ssm::load_mamba_lm(a.model);
   const Text text(a.text, a.held_out);
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
@@ -363,7 +401,7 @@ int evaluate(const EvaluateArguments& a) {
   if (a.adapt > 0)
     learner = ssm::Trainer<Model>(model, {.schedule = {.peak = a.adapt, .final_fraction = 1},
                                           .adamw = {.beta2 = 0.999, .weight_decay = 0}});
-  const double bits = bits_per_byte(
+  const double bits = bits_per_byte<Model>(
       cpu, model, a.adapt > 0 ? &learner : nullptr, prime, held_out,
       [&](std::size_t done, double nats) {
         progress.update(static_cast<std::int64_t>(done),
@@ -402,8 +440,8 @@ struct GenerateArguments {
   int threads = 0;
 };
 
-int generate(const GenerateArguments& a) {
-  Model model = ssm::load_mamba_lm(a.model);
+template <class Model>
+int generate(const GenerateArguments& a, Model model) {
   if (model.config.vocab != 256)
     throw std::runtime_error(a.model + ": has a vocabulary of " +
                              std::to_string(model.config.vocab) +
@@ -447,7 +485,7 @@ void add_generate(options::Command& app, GenerateArguments& a) {
 }
 
 int run(int argc, char** argv) {
-  options::Command app("A byte-level Mamba language model");
+  options::Command app("A byte-level language model: Mamba, attention, S4D, or layers of several");
   TrainArguments train_arguments;
   EvaluateArguments evaluate_arguments;
   GenerateArguments generate_arguments;
@@ -459,8 +497,14 @@ int run(int argc, char** argv) {
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
   if (const auto ended = app.parse(argc, argv)) return *ended;
-  if (evaluate_command.parsed()) return evaluate(evaluate_arguments);
-  if (generate_command.parsed()) return generate(generate_arguments);
+  if (evaluate_command.parsed())
+    return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
+      return evaluate(evaluate_arguments, model);
+    });
+  if (generate_command.parsed())
+    return text_models::with_model(generate_arguments.model, [&](auto model) {
+      return generate(generate_arguments, std::move(model));
+    });
   return train_or_resume(app, argc, argv, train_arguments);
 }
 
