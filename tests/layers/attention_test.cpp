@@ -30,21 +30,22 @@ Attention<T> draw(const AttentionConfig& config, std::uint64_t seed) {
   return layer;
 }
 
-/// A state is drawn by steps, as its count belongs to its keys.
+/// A state is drawn by steps, as its count belongs to its keys. Lengths are those of few slots.
 const test::LayerLaws laws{.rates = false,
                            .any_state = false,
+                           .length = 12,
                            .fd_length = 6,
-                           .long_length = 150,
+                           .long_length = 40,
                            .precision_lengths = {1, 40, 150}};
 
 }  // namespace
 
 TEST_CASE("attention keeps the laws of layers, with a window and without") {
-  test::check_layer_laws(draw<double>({.width = 4, .heads = 2, .capacity = 160}, 1), laws);
+  test::check_layer_laws(draw<double>({.width = 4, .heads = 2, .capacity = 46}, 1), laws);
   test::check_layer_laws(
       draw<double>({.width = 5, .heads = 4, .groups = 2, .head_size = 2, .window = 4}, 2), laws);
   test::check_layer_laws(
-      draw<double>({.width = 3, .heads = 3, .groups = 1, .window = 200, .rotary = 0}, 3), laws);
+      draw<double>({.width = 3, .heads = 3, .groups = 1, .window = 46, .rotary = 0}, 3), laws);
 }
 
 TEST_CASE("attention in float steps and splits as it does in double") {
