@@ -118,11 +118,12 @@ void products(benchmark::State& run, Index length, Index groups, Index window, i
       for (Index begin = 0; begin < length; begin += width)
         steps.for_key_blocks(
             runs, begin, (std::min)(begin + width, length),
-            [&](const detail::KeyRun<T>& keys, bool) {
+            [&](const detail::KeyRun<T>& keys, bool, Index skip) {
               detail::block_product<T>({keys.k.data, keys.k.step, 1}, {q.data(), width}, keys.count,
-                                       head_size, width, {weights.data(), width}, false);
+                                       head_size, width - skip, {weights.data(), width}, false);
               detail::block_product<T>({keys.v.data, 1, keys.v.step}, {weights.data(), width},
-                                       head_size, keys.count, width, {y.data(), width}, true);
+                                       head_size, keys.count, width - skip, {y.data(), width},
+                                       true);
             });
       benchmark::ClobberMemory();
     }

@@ -52,7 +52,7 @@ class RotaryTurns {
     };
     angles_ = grow(scratch.turns, (2 * low + 1) * pairs);
     turns_ = angles_ + pairs;
-    far_ = grow(scratch.far, pieces * 2 * pairs);
+    origins_ = grow(scratch.origins, pieces * 2 * pairs);
     now_ = grow(scratch.now, pieces * 2 * pairs);
     if (scratch.base == base && scratch.pairs == pairs) return;
     for (Index i = 0; i < pairs; ++i) angles_[i] = rotary_angle(base, i, pairs);
@@ -66,16 +66,16 @@ class RotaryTurns {
    public:
     Cursor(const RotaryTurns& all, Index piece)
         : all_(all),
-          far_(all.far_ + piece * 2 * all.pairs_),
+          origins_(all.origins_ + piece * 2 * all.pairs_),
           now_(all.now_ + piece * 2 * all.pairs_) {}
 
     /// The cosines of a position, then its sines.
     [[nodiscard]] const T* at(Index position) {
-      const Index pairs = all_.pairs_, near = position % low;
-      if (position - near != from_) all_.fill(from_ = position - near, far_);
-      const double* turn = all_.turns_ + near * 2 * pairs;
+      const Index pairs = all_.pairs_, rest = position % low;
+      if (position - rest != from_) all_.fill(from_ = position - rest, origins_);
+      const double* turn = all_.turns_ + rest * 2 * pairs;
       for (Index i = 0; i < pairs; ++i) {
-        const double c = far_[i], s = far_[pairs + i];
+        const double c = origins_[i], s = origins_[pairs + i];
         now_[i] = static_cast<T>(c * turn[i] - s * turn[pairs + i]);
         now_[pairs + i] = static_cast<T>(s * turn[i] + c * turn[pairs + i]);
       }
@@ -84,7 +84,7 @@ class RotaryTurns {
 
    private:
     const RotaryTurns& all_;
-    double* far_;
+    double* origins_;
     T* now_;
     Index from_ = -1;
   };
@@ -99,7 +99,7 @@ class RotaryTurns {
   }
 
   Index pairs_;
-  double *angles_, *turns_, *far_;
+  double *angles_, *turns_, *origins_;
   T* now_;
 };
 

@@ -20,7 +20,7 @@ struct RotaryInputs {
   View<const T, 4, Space> x;  ///< (batch, length, heads, head_size), elements of a head adjacent
   View<const Index, 1, Space> steps = {};  ///< (sequences), optional: the position of the first
                                            ///< step of each sequence, 0 or more; zero when absent
-  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
+  Sequences<Space> sequences = {};         ///< packed sequences, and the direction of time
 };
 
 /// What rotary_step reads.
@@ -61,11 +61,11 @@ struct RotaryScratch;
 
 template <class T>
 struct RotaryScratch<T, Host> {
-  double base = 0;          ///< of the angles in `turns`
-  Index pairs = 0;          ///< of the angles in `turns`
-  Tensor<double, 1> turns;  ///< angles of a step, then cosines and sines of the first positions
-  Tensor<double, 1> far;    ///< for each piece of rows, those of the position it counts from
-  Tensor<T, 1> now;         ///< for each piece of rows, those of the present step
+  double base = 0;            ///< of the angles in `turns`
+  Index pairs = 0;            ///< of the angles in `turns`
+  Tensor<double, 1> turns;    ///< angles of a step, then cosines and sines of the first positions
+  Tensor<double, 1> origins;  ///< for each piece of rows, those of the position it counts from
+  Tensor<T, 1> now;           ///< for each piece of rows, those of the present step
 };
 
 /// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the

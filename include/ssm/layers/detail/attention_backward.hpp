@@ -55,7 +55,6 @@ class AttentionBackward {
     const auto q = steps_.rows(steps_.in.q, s, head), dy = steps_.rows(dout_.y, s, head);
     const auto y = steps_.rows(dout_.outputs, s, head);
     const auto dq = steps_.rows(din_.q, s, head);
-    const Index columns = (count + lanes<T> - 1) / lanes<T> * lanes<T>;
     gather_lanes(q.at(begin), q.step, count, d, steps_.score_factor(), q_, width);
     gather_lanes(dy.at(begin), dy.step, count, d, T(1), dy_, width);
     std::fill_n(lse_, 2 * width, T(0));
@@ -69,23 +68,27 @@ class AttentionBackward {
       means_[i] = sum(mean);
     }
     bool met = false;
-    steps_.for_key_blocks(steps_.runs(s, head / steps_.shared), first, first + count,
-                          [&](const KeyRun<T>& keys, bool partly) {
-                            block_product<T>({keys.k.data, keys.k.step, 1}, {q_, width}, keys.count,
-                                             d, columns, {weights_, width}, false);
-                            block_product<T>({keys.v.data, keys.v.step, 1}, {dy_, width},
-                                             keys.count, d, columns, {slopes_, width}, false);
+    const auto runs = steps_.runs(s, head / steps_.shared);
+    steps_.for_key_blocks(runs, first, first + count,
+                          [&](const KeyRun<T>& keys, bool partly, Index skip) {
+                            const Index queries = count - skip, at = begin + skip;
+                            const Index columns = (queries + lanes<T> - 1) / lanes<T> * lanes<T>;
+                            T *weights = weights_ + skip, *slopes = slopes_ + skip;
+                            block_product<T>({keys.k.data, keys.k.step, 1}, {q_ + skip, width},
+                                             keys.count, d, columns, {weights, width}, false);
+                            block_product<T>({keys.v.data, keys.v.step, 1}, {dy_ + skip, width},
+                                             keys.count, d, columns, {slopes, width}, false);
                             if (partly)
-                              weigh<true>(keys, first, columns);
+                              weigh<true>(keys, first, skip, columns);
                             else
-                              weigh<false>(keys, first, columns);
-                            block_product<T>({keys.k.data, 1, keys.k.step}, {slopes_, width}, d,
-                                             keys.count, columns, {dq_, width}, met);
+                              weigh<false>(keys, first, skip, columns);
+                            block_product<T>({keys.k.data, 1, keys.k.step}, {slopes, width}, d,
+                                             keys.count, columns, {dq_ + skip, width}, met);
                             T* share = shares + (keys.first - origin) * 2 * d;
-                            block_product<T>({slopes_, width, 1}, {q.at(begin), q.step}, keys.count,
-                                             count, d, {share, 2 * d}, true);
-                            block_product<T>({weights_, width, 1}, {dy.at(begin), dy.step},
-                                             keys.count, count, d, {share + d, 2 * d}, true);
+                            block_product<T>({slopes, width, 1}, {q.at(at), q.step}, keys.count,
+                                             queries, d, {share, 2 * d}, true);
+                            block_product<T>({weights, width, 1}, {dy.at(at), dy.step}, keys.count,
+                                             queries, d, {share + d, 2 * d}, true);
                             met = true;
                           });
     scatter_lanes(dq_, width, count, d, factors_, dq.at(begin), dq.step);
@@ -94,11 +97,11 @@ class AttentionBackward {
  private:
   /// Scores become weights, and the gradients of the weights those of the scores.
   template <bool Partly>
-  void weigh(const KeyRun<T>& keys, Index first, Index columns) noexcept {
+  void weigh(const KeyRun<T>& keys, Index first, Index skip, Index columns) noexcept {
     for (Index j = 0; j < keys.count; ++j) {
       [[maybe_unused]] std::array<T, 2> seen{};
       if constexpr (Partly) seen = steps_.seen_by(keys.first + j, first);
-      for (Index c = 0; c < columns; c += lanes<T>) {
+      for (Index c = skip; c < skip + columns; c += lanes<T>) {
         T *weights = weights_ + j * width + c, *slopes = slopes_ + j * width + c;
         auto weight = exp2(Vec<T>::load(weights) - Vec<T>::load(lse_ + c));
         if constexpr (Partly)

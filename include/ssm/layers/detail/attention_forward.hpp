@@ -45,27 +45,27 @@ class AttentionForward {
   void run(Index s, Index head, Index begin, Index count, const StepRows<T>& y, T* lse) {
     const Index d = steps_.head_size, first = steps_.past(s) + begin;
     const auto q = steps_.rows(steps_.in.q, s, head);
-    vectors_ = static_cast<int>((count + lanes<T> - 1) / lanes<T>);
     gather_lanes(q.at(begin), q.step, count, d, steps_.score_factor(), q_, width);
     std::fill_n(largest_, width, unseen_score<T>);
     std::fill_n(sums_, width, T(0));
     bool met = false;
-    steps_.for_key_blocks(steps_.runs(s, head / steps_.shared), first, first + count,
-                          [&](const KeyRun<T>& keys, bool partly) {
-                            const Index columns = vectors_ * lanes<T>;
-                            block_product<T>({keys.k.data, keys.k.step, 1}, {q_, width}, keys.count,
-                                             d, columns, {weights_, width}, false);
-                            unroll<block_vectors>([&](auto c) {
-                              if (vectors_ != c + 1) return;
-                              if (partly)
-                                soften<c + 1, true>(keys, first, met);
-                              else
-                                soften<c + 1, false>(keys, first, met);
-                            });
-                            block_product<T>({keys.v.data, 1, keys.v.step}, {weights_, width}, d,
-                                             keys.count, columns, {y_, width}, met);
-                            met = true;
-                          });
+    const auto runs = steps_.runs(s, head / steps_.shared);
+    steps_.for_key_blocks(
+        runs, first, first + count, [&](const KeyRun<T>& keys, bool partly, Index skip) {
+          const Index columns = (count - skip + lanes<T> - 1) / lanes<T> * lanes<T>;
+          block_product<T>({keys.k.data, keys.k.step, 1}, {q_ + skip, width}, keys.count, d,
+                           columns, {weights_ + skip, width}, false);
+          unroll<block_vectors>([&](auto c) {
+            if (columns != (c + 1) * lanes<T>) return;
+            if (partly)
+              soften<c + 1, true>(keys, first, skip, met);
+            else
+              soften<c + 1, false>(keys, first, skip, met);
+          });
+          block_product<T>({keys.v.data, 1, keys.v.step}, {weights_ + skip, width}, d, keys.count,
+                           columns, {y_ + skip, width}, met);
+          met = true;
+        });
     for (Index i = 0; i < count; ++i) {
       if (lse) lse[i] = largest_[i] + std::log2(sums_[i]);
       sums_[i] = T(1) / sums_[i];
@@ -75,17 +75,19 @@ class AttentionForward {
 
  private:
   /// Scores become weights relative to the largest so far, and what was summed before is scaled
-  /// accordingly.
+  /// accordingly, for C vectors of queries from number `skip` on.
   template <int C, bool Partly>
-  void soften(const KeyRun<T>& keys, Index first, bool met) noexcept {
+  void soften(const KeyRun<T>& keys, Index first, Index skip, bool met) noexcept {
+    T *all_largest = largest_ + skip, *all_sums = sums_ + skip;
     Vec<T> largest[C], sum[C], number[C];
     unroll<C>([&](auto c) {
-      largest[c] = Vec<T>::load(largest_ + c * lanes<T>);
+      largest[c] = Vec<T>::load(all_largest + c * lanes<T>);
       sum[c] = Vec<T>(T(0));
-      if constexpr (Partly) number[c] = query_lanes<T>() + Vec<T>(static_cast<T>(c * lanes<T>));
+      if constexpr (Partly)
+        number[c] = query_lanes<T>() + Vec<T>(static_cast<T>(skip + c * lanes<T>));
     });
     for (Index j = 0; j < keys.count; ++j) {
-      T* row = weights_ + j * width;
+      T* row = weights_ + j * width + skip;
       [[maybe_unused]] std::array<T, 2> seen{};
       if constexpr (Partly) seen = steps_.seen_by(keys.first + j, first);
       unroll<C>([&](auto c) {
@@ -98,7 +100,7 @@ class AttentionForward {
       });
     }
     for (Index j = 0; j < keys.count; ++j) {
-      T* row = weights_ + j * width;
+      T* row = weights_ + j * width + skip;
       [[maybe_unused]] std::array<T, 2> seen{};
       if constexpr (Partly) seen = steps_.seen_by(keys.first + j, first);
       unroll<C>([&](auto c) {
@@ -110,13 +112,13 @@ class AttentionForward {
     }
     Vec<T> shrink[C];
     unroll<C>([&](auto c) {
-      shrink[c] = exp2(Vec<T>::load(largest_ + c * lanes<T>) - largest[c]);
-      largest[c].store(largest_ + c * lanes<T>);
-      fma(Vec<T>::load(sums_ + c * lanes<T>), shrink[c], sum[c]).store(sums_ + c * lanes<T>);
+      shrink[c] = exp2(Vec<T>::load(all_largest + c * lanes<T>) - largest[c]);
+      largest[c].store(all_largest + c * lanes<T>);
+      fma(Vec<T>::load(all_sums + c * lanes<T>), shrink[c], sum[c]).store(all_sums + c * lanes<T>);
     });
     for (Index i = 0; met && i < steps_.head_size; ++i)
       unroll<C>([&](auto c) {
-        T* y = y_ + i * width + c * lanes<T>;
+        T* y = y_ + i * width + skip + c * lanes<T>;
         (Vec<T>::load(y) * shrink[c]).store(y);
       });
   }
@@ -124,7 +126,6 @@ class AttentionForward {
   const AttentionSteps<T>& steps_;
   T *q_, *y_, *weights_;  // (head_size, width), (head_size, width), (keys, width)
   T *largest_, *sums_;    // (width)
-  int vectors_ = 0;
 };
 
 template <class T>

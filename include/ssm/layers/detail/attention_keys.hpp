@@ -120,20 +120,24 @@ class AttentionSteps {
     return runs;
   }
 
-  /// Calls body(keys, first, count, partly) for every block of the keys that queries at positions
-  /// [begin, end) see: `partly` says that some do not see all of it.
+  /// Calls body(keys, partly, skip) for every block of the keys that queries at positions
+  /// [begin, end) see: `partly` says that some do not see all of it, and the first `skip` queries,
+  /// whole vectors, see none of it. Each query sees one of the first block or a later one.
   template <class Body>
   void for_key_blocks(const std::array<KeyRun<T>, 3>& all, Index begin, Index end,
                       const Body& body) const {
     const Index lowest = window > 0 ? begin - window + 1 : 0;
     for (const KeyRun<T>& run : all) {
       const Index last = (std::min)(run.first + run.count, end);
-      for (Index at = (std::max)(run.first, lowest); at < last; at += attention_keys) {
-        const Index count = (std::min)(attention_keys, last - at);
+      Index count = 0;
+      for (Index at = (std::max)(run.first, lowest); at < last; at += count) {
+        // As many keys as a vector has lanes where they meet their own queries.
+        count = at < begin ? (std::min)({attention_keys, begin - at, last - at})
+                           : (std::min)(lanes<T>, last - at);
         const bool partly = at + count - 1 > begin || (window > 0 && at < end - window);
-        const Index offset = at - run.first;
-        body(KeyRun<T>{at, count, {run.k.at(offset), run.k.step}, {run.v.at(offset), run.v.step}},
-             partly);
+        const Index skip = at < begin ? 0 : (at - begin) / lanes<T> * lanes<T>, i = at - run.first;
+        body(KeyRun<T>{at, count, {run.k.at(i), run.k.step}, {run.v.at(i), run.v.step}}, partly,
+             skip);
       }
     }
   }

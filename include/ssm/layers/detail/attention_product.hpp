@@ -30,10 +30,10 @@ struct ProductLanes {
   Index step;
 };
 
-/// Holds a vector in a register: a compiler would load it again for each of its uses, and a product
+/// Keeps a vector in a register: a compiler would load it again for each of its uses, and a product
 /// would wait for loads.
 template <class T>
-[[gnu::always_inline]] inline void hold(Vec<T>& a) noexcept {
+[[gnu::always_inline]] inline void in_register(Vec<T>& a) noexcept {
 #if defined(__AVX512F__)
   asm("" : "+v"(a.v));
 #elif defined(__SSE2__)
@@ -63,7 +63,7 @@ template <int R, int C, bool Whole, class T>
     Vec<T> row[C];
     unroll<C>([&](auto c) __attribute__((always_inline)) {
       row[c] = Vec<T>::load(right + c * lanes<T>, lanes_of(c));
-      hold(row[c]);
+      in_register(row[c]);
     });
     unroll<R>([&](auto r) __attribute__((always_inline)) {
       const Vec<T> factor(left[r * a.row_step]);
