@@ -6,6 +6,7 @@
 
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/add_next.hpp"
+#include "ssm/layers/add_readout.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/causal_attention.hpp"

@@ -10,6 +10,7 @@
 #include "ssm/layers/s4d_step.hpp"
 #include "ssm/layers/stack.hpp"
 #include "ssm/layers/states.hpp"
+#include "support/both_ways_laws.hpp"
 #include "support/catch.hpp"
 #include "support/layer_laws.hpp"
 #include "support/random.hpp"
@@ -69,6 +70,26 @@ TEST_CASE("a stack of blocks keeps the laws of layers, and so does an empty one"
   StackScratch<Block> scratch;
   forward(cpu, empty, u, {}, y, {}, scratch);
   CHECK(test::same_bits(u, y));
+}
+
+TEST_CASE("blocks and stacks pass on the states of two directions") {
+  const test::LayerLaws of_both{.resumes = false, .steps = false, .causal = false};
+  const S4dConfig both{.width = 3, .state = 4, .bidirectional = true};
+  const auto block = draw<S4Block<S4d<double>>>({{both}, 1e-5}, 15);
+  test::check_layer_laws(block, of_both);
+  test::check_split_both_ways(block, of_both);
+  using Mixed = OneOf<S4d<double>, Gated<S4d<double>>>;
+  StackConfig<Residual<Mixed>> config(2, {{both}, 1e-5});
+  config.layers[1].mixer.kind = GatedConfig<S4d<double>>{both};
+  const auto stack = draw<Stack<Residual<Mixed>>>(config, 16);
+  test::check_layer_laws(stack, of_both);
+  auto state = make_state(stack, 2);
+  for (auto& x : std::get<0>(state.layers[0].kind).x_back) x = 1;
+  reset_sequence(state, 1);
+  const auto& back = std::get<0>(state.layers[0].kind).x_back;
+  CHECK(back(0, 2, 1) == 1.0);
+  CHECK(back(1, 0, 0) == 0.0);
+  CHECK(std::get<0>(gather_sequences(state, {1, 0, 0}).layers[0].kind).x_back(2, 0, 0) == 1.0);
 }
 
 TEST_CASE("layers of several kinds in one stack keep the laws of layers") {

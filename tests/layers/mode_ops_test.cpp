@@ -2,6 +2,7 @@
 #include <complex>
 
 #include "ssm/layers/add_next.hpp"
+#include "ssm/layers/add_readout.hpp"
 #include "ssm/layers/feedthrough.hpp"
 #include "ssm/layers/mimo_matrices.hpp"
 #include "ssm/layers/sample_modes.hpp"
@@ -102,6 +103,42 @@ TEST_CASE("add_next adds the step after, within each sequence, and its backward 
     add_next_backward(cpu(2), inputs, {}, {dy}, {dx}, scratch);
     CHECK(test::dot(y, dy) == Approx(test::dot(x, dx)).epsilon(1e-13));
   }
+}
+
+TEST_CASE("add_readout adds to every last step what its state gives, with its gradients") {
+  const auto offsets = packed({0, 3, 3, 4, 9});
+  auto C = Random(1).normal<Complex, 2>({2, 3});
+  auto x = Random(2).normal<Complex, 3>({4, 2, 3});
+  const auto dy = Random(3).normal<double, 3>({1, 9, 2});
+  AddReadoutScratch<double> scratch;
+  for (const bool reversed : {false, true}) {
+    const AddReadoutInputs<double> inputs{C, x, {offsets, reversed}};
+    const auto loss = [&] {
+      Tensor<double, 3> y({1, 9, 2});
+      add_readout(cpu(2), inputs, {}, {y}, scratch);
+      return test::dot(y, dy);
+    };
+    Tensor<double, 3> y({1, 9, 2}), want(y.extents());
+    add_readout(cpu(2), inputs, {}, {y}, scratch);
+    for (const auto& [s, t] :
+         {std::pair<Index, Index>{0, reversed ? 0 : 2}, {2, 3}, {3, reversed ? 4 : 8}})
+      for (Index c = 0; c < 2; ++c)
+        for (Index n = 0; n < 3; ++n) want(0, t, c) += 2 * (C(c, n) * x(s, c, n)).real();
+    CHECK(test::relative_error(y, want) < 1e-14);
+    Tensor<Complex, 2> dC(C.extents()), none(C.extents());
+    Tensor<Complex, 3> dx(x.extents());
+    add_readout_backward(cpu(2), inputs, {}, {dy}, {dC, dx}, scratch);
+    CHECK(test::gradient_error(loss, C, dC) < 1e-8);
+    CHECK(test::gradient_error(loss, x, dx) < 1e-8);
+    add_readout_backward(cpu(1), {C, {}, {offsets, reversed}}, {}, {dy}, {none, dx}, scratch);
+    CHECK(none(1, 2) == 0.0);
+  }
+  Tensor<double, 3> y({1, 9, 2}), wide({1, 9, 3});
+  CHECK_THROWS_WITH(add_readout(cpu(1), AddReadoutInputs<double>{C, x}, {}, {y}, scratch),
+                    "add_readout: x is (4, 2, 3), expected (1, 2, 3)");
+  CHECK_THROWS_WITH(
+      add_readout(cpu(1), AddReadoutInputs<double>{C, x, {offsets}}, {}, {wide}, scratch),
+      "add_readout: y is (1, 9, 3), expected (1, 9, 2)");
 }
 
 TEST_CASE("feedthrough adds D u, with its gradients") {

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/system/hippo.hpp"
+#include "support/both_ways_laws.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -86,7 +87,7 @@ Tensor<double, 3> by_steps(const S4<double>& layer, const Tensor<double, 3>& u, 
 }
 
 const test::LayerLaws laws{};
-const test::LayerLaws of_both{.states = false, .steps = false, .causal = false};
+const test::LayerLaws of_both{.resumes = false, .steps = false, .causal = false};
 
 }  // namespace
 
@@ -100,10 +101,13 @@ TEST_CASE("S4 keeps the laws of layers, of every rank and in every form") {
 }
 
 TEST_CASE("S4 of two directions keeps the laws of layers") {
-  for (const S4Form form : {S4Form::scan, S4Form::convolution})
-    test::check_layer_laws(
-        damped(draw({.width = 3, .state = 4, .rank = 2, .bidirectional = true, .form = form}, 5)),
-        of_both);
+  for (const S4Form form : {S4Form::scan, S4Form::convolution}) {
+    INFO("form " << static_cast<int>(form));
+    const auto layer =
+        damped(draw({.width = 3, .state = 4, .rank = 2, .bidirectional = true, .form = form}, 5));
+    test::check_layer_laws(layer, of_both);
+    test::check_split_both_ways(layer, of_both);
+  }
 }
 
 TEST_CASE("S4 has the gradients of finite differences at lengths 1, 70 and at another rate") {
@@ -278,8 +282,12 @@ TEST_CASE("an S4 layer's bits do not depend on threads, and float follows double
 TEST_CASE("an S4 layer refuses what it cannot do by name") {
   const auto layer = draw({.width = 1, .state = 4});
   const auto both = draw({.width = 1, .state = 4, .bidirectional = true});
-  const auto state = draw_state(both, 1, 25);
-  CHECK_THROWS_AS(run(both, Tensor<double, 3>({1, 8, 1}), state), DomainError);
+  const auto state = draw_state(layer, 1, 25);
+  CHECK_THROWS_WITH(run(both, Tensor<double, 3>({1, 8, 1}), state),
+                    "S4 forward: x_back of state is (0, 0, 0), expected (1, 1, 2)");
+  CHECK_THROWS_WITH(run(layer, Tensor<double, 3>({1, 8, 1}), make_state(both, 1)),
+                    "S4 forward: x_back of state is (1, 1, 2), expected none, as the layer has one "
+                    "direction");
   CHECK_THROWS_AS(run(layer, Tensor<double, 3>({2, 8, 1}), state), ShapeError);
   CHECK_THROWS_AS(run(layer, Tensor<double, 3>({1, 8, 2})), ShapeError);
   CHECK_THROWS_AS(S4<double>({.width = 1, .state = 5}), DomainError);

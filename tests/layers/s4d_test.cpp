@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "support/both_ways_laws.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -96,19 +97,18 @@ TEST_CASE("S4D keeps the laws of layers in every form") {
 }
 
 TEST_CASE("S4D of two directions keeps the laws of layers in every form") {
-  const test::LayerLaws laws{.states = false, .steps = false, .causal = false};
+  const test::LayerLaws laws{.resumes = false, .steps = false, .causal = false};
   for (const S4dForm form : forms) {
     INFO("form " << static_cast<int>(form));
-    test::check_layer_laws(
-        draw<double>({.width = 3, .state = 8, .bidirectional = true, .form = form}, 4), laws);
-    test::check_layer_laws(draw<double>({.width = 3,
-                                         .state = 4,
-                                         .bidirectional = true,
-                                         .form = form,
-                                         .dss = true,
-                                         .dss_length = 7},
-                                        5),
-                           laws);
+    const auto layer =
+        draw<double>({.width = 3, .state = 8, .bidirectional = true, .form = form}, 4);
+    test::check_layer_laws(layer, laws);
+    test::check_split_both_ways(layer, laws);
+    const auto dss = draw<double>(
+        {.width = 3, .state = 4, .bidirectional = true, .form = form, .dss = true, .dss_length = 7},
+        5);
+    test::check_layer_laws(dss, laws);
+    test::check_split_both_ways(dss, laws);
   }
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("S4D and DSS in float are those in double, in every form and direction
                                .dss_length = 50};
         S4dConfig scan = config;
         scan.form = S4dForm::scan;
-        test::LayerLaws laws{.states = !bidirectional};
+        test::LayerLaws laws;
         if (dss) laws.precision_floor = 50;  // DSS divides by a sum over its length
         test::check_precision(draw<float>(config, 30), S4d<double>(scan), laws);
       }
@@ -175,6 +175,23 @@ TEST_CASE("a bidirectional S4D adds what the later inputs give, from the end to 
   CHECK(test::relative_error(got.y, want) < 1e-12);
 }
 
+TEST_CASE("a state beyond the end is that of the steps that would follow") {
+  const auto layer = draw<double>({.width = 2, .state = 8, .bidirectional = true}, 9);
+  const auto x = Random(10).normal<double, 3>({1, 40, 2});
+  for (const Index at : {0, 1, 25, 40}) {
+    auto rest = make_state(layer, 1);
+    const auto later = run<double>(layer, x.view().slice(1, at, 40 - at), &rest);
+    rest.x_back = later.final.x_back;
+    const auto got = run<double>(layer, x.view().slice(1, 0, at), &rest);
+    const auto want = run<double>(layer, x, nullptr);
+    double error = 0;
+    for (Index t = 0; t < at; ++t)
+      for (Index c = 0; c < 2; ++c)
+        error = test::worse(error, std::abs(got.y(0, t, c) - want.y(0, t, c)));
+    CHECK(error < 1e-12);
+  }
+}
+
 TEST_CASE("at half the sample rate, twice the Δ gives the output of a held input") {
   const auto layer = draw<double>({.width = 3, .state = 16}, 14);
   const auto slow = Random(15).normal<double, 3>({1, 50, 3});
@@ -193,8 +210,7 @@ TEST_CASE("at half the sample rate, twice the Δ gives the output of a held inpu
 TEST_CASE("S4D's bits do not depend on the number of threads") {
   for (const S4dForm form : forms)
     test::check_threads(
-        draw<double>({.width = 19, .state = 8, .bidirectional = true, .form = form}, 16),
-        {.states = false});
+        draw<double>({.width = 19, .state = 8, .bidirectional = true, .form = form}, 16), {});
 }
 
 TEST_CASE(
@@ -229,6 +245,14 @@ TEST_CASE("S4D refuses wrong shapes and domains by name") {
                                .method = Discretization::forward_euler,
                                .form = S4dForm::convolution}),
                   DomainError);
+  const auto both = draw<double>({.width = 3, .state = 4, .bidirectional = true}, 18);
+  const Tensor<double, 3> u({2, 3, 3});
+  const auto one_way = make_state(layer, 2), two_ways = make_state(both, 2);
+  CHECK_THROWS_WITH(run<double>(both, u, &one_way),
+                    "S4d forward: x_back of state is (0, 0, 0), expected (2, 3, 2)");
+  CHECK_THROWS_WITH(run<double>(layer, u, &two_ways),
+                    "S4d forward: x_back of state is (2, 3, 2), expected none, as the layer has "
+                    "one direction");
   auto changed = layer;
   changed.config.method = Discretization::tustin;
   CHECK_THROWS_AS(run<double>(changed, Tensor<double, 3>({2, 3, 3}), nullptr), DomainError);

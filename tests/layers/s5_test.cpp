@@ -3,6 +3,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "support/both_ways_laws.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -58,7 +59,7 @@ Result<T> run(const S5<T>& layer, const View<const T, 3>& x, const S5State<T>* i
 
 constexpr S5Config small{.width = 3, .state = 8};
 constexpr S5Config both{.width = 3, .state = 8, .bidirectional = true};
-const test::LayerLaws of_both{.states = false, .steps = false, .causal = false};
+const test::LayerLaws of_both{.resumes = false, .steps = false, .causal = false};
 
 }  // namespace
 
@@ -72,6 +73,7 @@ TEST_CASE("S5 keeps the laws of layers, by every method") {
 
 TEST_CASE("S5 of two directions keeps the laws of layers") {
   test::check_layer_laws(draw<double>(both, 2), of_both);
+  test::check_split_both_ways(draw<double>(both, 3), of_both);
 }
 
 TEST_CASE("S5 in float is S5 in double") {
@@ -83,7 +85,7 @@ TEST_CASE("S5's bits do not depend on the number of threads") {
   for (const bool bidirectional : {false, true})
     test::check_threads(
         draw<double>({.width = 24, .state = 20, .bidirectional = bidirectional}, 14),
-        {.states = !bidirectional, .long_length = 900});
+        {.long_length = 900});
 }
 
 TEMPLATE_TEST_CASE("S5 is its formula in double, step by step", "", float, double) {
@@ -163,10 +165,13 @@ TEST_CASE("S5 refuses wrong shapes, and methods that change C or D") {
   CHECK_THROWS_WITH(run<double>(layer, x, nullptr),
                     "S5 forward: input is (2, 3, 4), expected (2, 3, 3)");
   const auto two_ways = draw<double>(both, 24);
-  const auto state = draw_state<double>(two_ways, 1, 25);
-  CHECK_THROWS_WITH(run<double>(two_ways, Tensor<double, 3>({1, 4, 3}), &state),
-                    "S5 forward: state is given, expected no state, as a pass from the end has "
-                    "none");
+  const auto one_way = make_state(layer, 1), both_ways = make_state(two_ways, 1);
+  const Tensor<double, 3> u({1, 4, 3});
+  CHECK_THROWS_WITH(run<double>(two_ways, u, &one_way),
+                    "S5 forward: x_back of state is (0, 0), expected (1, 4)");
+  CHECK_THROWS_WITH(run<double>(layer, u, &both_ways),
+                    "S5 forward: x_back of state is (1, 4), expected none, as the layer has one "
+                    "direction");
 }
 
 TEST_CASE("a bidirectional S5 is one layer forward and one from the end") {

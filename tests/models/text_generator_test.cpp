@@ -5,6 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s4d_step.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
 #include "support/catch.hpp"
@@ -134,6 +137,23 @@ TEST_CASE("options that no run could have are refused when it is made") {
   options = {};
   options.trainer.max_norm = std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_AS(make(options), DomainError);
+}
+
+TEST_CASE("a model that would read the text from its end as well is not trained on text") {
+  using Model = LanguageModel<Residual<S4d<float>>>;
+  for (const bool bidirectional : {false, true}) {
+    const Residual<S4d<float>>::Config layer{
+        {.width = 4, .state = 2, .bidirectional = bidirectional}, 1e-5};
+    const auto make = [&] {
+      TextTrainer<Model>(Model(Model::Config{.vocab = 256, .backbone = {1, layer}}), {});
+    };
+    if (bidirectional)
+      CHECK_THROWS_WITH(make(),
+                        "TextTrainer: model is bidirectional, expected one direction, as what is "
+                        "to come is not known");
+    else
+      CHECK_NOTHROW(make());
+  }
 }
 
 TEST_CASE("options that no run could have are refused at a step, before anything has changed") {

@@ -423,7 +423,7 @@ template <SequenceLayer L>
 requires std::same_as<typename L::value_type, double>
 void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
   if (laws.steps) check_step(layer, laws);
-  if (laws.states) check_split(layer, laws);
+  if (laws.states && laws.resumes) check_split(layer, laws);
   if (laws.states) check_absent_states(layer, laws);
   if (laws.packs) check_packed(layer, laws);
   if (laws.reverses) check_reversal(layer, laws);

@@ -20,7 +20,8 @@ namespace ssm::test {
 
 /// What a layer promises beyond the concept, and how exactly it computes.
 struct LayerLaws {
-  bool states = true;       ///< takes a state; a layer of two directions has none
+  bool states = true;       ///< takes a state
+  bool resumes = true;      ///< a piece of a sequence needs of the others only the state before it
   bool steps = true;        ///< a stepper can be made
   bool packs = true;        ///< takes packed sequences
   bool reverses = true;     ///< takes sequences whose time runs backward

@@ -81,11 +81,12 @@ template <class Config>
 ///  - step(stepper, input, state, output) noexcept, with input and output (batch, width).
 ///
 /// forward reads `state` as the state before the first step and overwrites it with the state after
-/// the last. When it is absent, sequences start from zero. backward reads `dstate` as the gradient
-/// with respect to the state after the last step, and overwrites it with that of the state before
-/// the first. When it is absent, the former is zero and the latter is not computed. backward
-/// overwrites dinput and gradients. It must follow a forward pass with the same layer, input,
-/// options and scratch, and with options.keep.
+/// the last. When it is absent, sequences start from zero. The state of a layer that also runs from
+/// the end has a part for that pass, which is read as the state beyond the last step and overwritten
+/// with that after the first. backward reads `dstate` as the gradient with respect to the state that
+/// forward left, and overwrites it with that of the state that forward read. When it is absent, the
+/// former is zero and the latter is not computed. backward overwrites dinput and gradients. It must
+/// follow a forward pass with the same layer, input, options and scratch, and with options.keep.
 template <class L>
 concept SequenceLayer =
     std::copyable<L> && std::default_initializable<typename L::Scratch> &&

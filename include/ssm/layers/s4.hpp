@@ -17,6 +17,7 @@
 #include "ssm/core/view.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/add_next.hpp"
+#include "ssm/layers/add_readout.hpp"
 #include "ssm/layers/detail/complex_views.hpp"
 #include "ssm/layers/detail/s4_forms.hpp"
 #include "ssm/layers/detail/two_directions.hpp"
@@ -47,7 +48,7 @@ struct S4Scratch {
   };
 
   detail::KeptCall<4> call;   ///< batch, length, width, sequences
-  bool stateful = false;      ///< forward started from a state
+  bool stateful = false;      ///< forward was given a state
   S4State<T> before;          ///< that state
   Tensor<Complex, 2> lambda;  ///< (width, state/2)
   Tensor<T, 1> delta;         ///< (width)
@@ -58,6 +59,7 @@ struct S4Scratch {
   SampleModesScratch<T> modes;
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
+  AddReadoutScratch<T> readout;
   AddScratch<T> add;
   /// @endcond
 };
@@ -77,6 +79,9 @@ struct S4Pass {
   Sequences<Host> sequences;
   Index longest;  ///< steps of the longest sequence
 
+  [[nodiscard]] View<const Complex, 2> C() const {
+    return as_complex(layer.C.view()[static_cast<Index>(direction)]);
+  }
   [[nodiscard]] View<const T, 1> D() const {
     return direction == 0 ? layer.D.view() : View<const T, 1>();
   }
@@ -88,7 +93,7 @@ struct S4Pass {
             as_complex(layer.P.view()),
             scratch.delta,
             as_complex(layer.B.view()),
-            as_complex(layer.C.view()[static_cast<Index>(direction)]),
+            C(),
             feed,
             initial,
             over};
@@ -165,7 +170,7 @@ Index check_s4_call(std::string_view function, const S4<T>& layer, const InputOf
   check_layer_call(function, layer, input, output, options);
   check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
-  check_direction_state(
+  check_direction_states(
       function, argument, config, state,
       std::array<Index, 3>{options.sequences.count(input.extent(0)), config.width, config.modes()});
   return longest_sequence(options.sequences, input.extent(1));
@@ -183,10 +188,13 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: as dplr_scan; with the form `convolution` as one of a single sequence, and long_conv. The
 /// bits are the same for every number of threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), not the same memory
-/// @param state (sequences, width, state/2), optional: read as the state before the first step,
-///   overwritten with that after the last; absent, sequences start from zero
-/// @throws ShapeError; DomainError for a state given to a bidirectional layer, offsets that run
-///   backward or past the end, or a rate that is not above 0 and finite
+/// @param state optional: x (sequences, width, state/2) is read as the state before the first step
+///   and overwritten with that after the last. Of a bidirectional layer x_back, of the same
+///   extents, is read as the state of the pass from the end before it meets the last step, which is
+///   what the steps after this piece leave in it, and overwritten with that after the first step.
+///   Absent, both passes start from zero
+/// @throws ShapeError; DomainError for offsets that run backward or past the end, or a rate that is
+///   not above 0 and finite
 template <class Backend, class T>
 void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& input,
              Maybe<StateOf<S4<T>>> state, const OutputOf<S4<T>>& output,
@@ -203,11 +211,14 @@ void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& i
   sample_modes(backend, detail::s4_modes_of(layer), {.rate = options.rate},
                {.lambda = scratch.lambda, .delta = scratch.delta}, scratch.modes);
   detail::S4Pass<Backend, T>{backend, layer, scratch, 0, options.sequences, longest}.forward(
-      input, output, state ? state->x.view() : View<std::complex<T>, 3>(), options.keep);
+      input, output, detail::state_of(state, 0), options.keep);
   if (config.bidirectional) {
     resize(backend, scratch.back, {batch, length, config.width});
-    detail::S4Pass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
-        .forward(input, scratch.back, {}, options.keep);
+    const auto beyond = detail::state_of(state, 1);
+    detail::S4Pass<Backend, T> pass{backend, layer, scratch, 1, options.sequences.turned(),
+                                    longest};
+    add_readout(backend, {pass.C(), beyond, options.sequences}, {}, {output}, scratch.readout);
+    pass.forward(input, scratch.back, beyond, options.keep);
     add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
   }
   if (options.keep)
@@ -218,9 +229,9 @@ void forward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& i
 /// The gradients of an S4 layer, of every weight and of the input, overwritten.
 ///
 /// Cost: about three times forward.
-/// @param dstate (sequences, width, state/2), optional: read as the gradient with respect to the
-///   state after the last step, overwritten with that of the state before the first; absent, the
-///   former is zero and the latter is not computed
+/// @param dstate optional: read as the gradient with respect to the states that forward left,
+///   overwritten with that of the states that it read; absent, the former is zero and the latter is
+///   not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>
@@ -249,9 +260,10 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
   const View<Complex, 2> dB = detail::as_complex(gradients.B.view());
   const View<Complex, 3> dP = detail::as_complex(gradients.P.view());
   const auto dC = [&](Index d) { return detail::as_complex(gradients.C.view()[d]); };
-  const View<Complex, 3> slope = dstate ? dstate->x.view() : View<Complex, 3>();
+  const auto before = scratch.stateful ? Maybe<S4State<T>>(scratch.before) : Maybe<S4State<T>>();
+  const View<Complex, 3> slope = detail::state_of(dstate, 0);
   detail::S4Pass<Backend, T>{backend, layer, scratch, 0, options.sequences, longest}.backward(
-      input, scratch.stateful ? scratch.before.x.view() : View<Complex, 3>(), doutput, slope,
+      input, detail::state_of(before, 0), doutput, slope,
       {.u = dinput,
        .lambda = first.dlambda,
        .P = dP,
@@ -261,19 +273,25 @@ void backward(const Backend& backend, const S4<T>& layer, const InputOf<S4<T>>& 
        .D = gradients.D,
        .initial_state = slope});
   if (config.bidirectional) {
+    const View<Complex, 3> beyond = detail::state_of(before, 1),
+                           slope_back = detail::state_of(dstate, 1);
     resize(backend, second.dB, {config.width, config.modes()});
     resize(backend, second.dP, {config.width, config.modes(), config.rank});
     resize(backend, scratch.du, input.extents());
     add_next_backward(backend, {input, options.sequences}, {}, {doutput}, {scratch.back},
                       scratch.next);
-    detail::S4Pass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
-        .backward(input, {}, scratch.back, {},
+    detail::S4Pass<Backend, T> pass{backend, layer, scratch, 1, options.sequences.turned(),
+                                    longest};
+    pass.backward(input, beyond, scratch.back, slope_back,
                   {.u = scratch.du,
                    .lambda = second.dlambda,
                    .P = second.dP,
                    .delta = second.ddelta,
                    .B = second.dB,
-                   .C = dC(1)});
+                   .C = dC(1),
+                   .initial_state = slope_back});
+    add_readout_backward(backend, {pass.C(), beyond, options.sequences}, {}, {doutput},
+                         {dC(1), slope_back}, scratch.readout);
     for (Index b = 0; b < batch; ++b)
       detail::accumulate(backend, scratch.du.view()[b], dinput[b], scratch.add);
     const auto add = [&](const auto& from, const auto& to) {

@@ -59,9 +59,15 @@ void fields(S4Config& c, Visit&& visit) {
 }
 
 /// What an S4 layer carries from step to step. It is a plain value.
+///
+/// A bidirectional layer takes a sequence in two pieces in three runs: of the first piece, for the
+/// x that it leaves; of the second from that x, for its outputs and the x_back that it leaves; and
+/// of the first again, now with that x_back, for its outputs.
 template <class T>
 struct S4State {
   Tensor<std::complex<T>, 3> x;  ///< (sequences, width, state/2)
+  Tensor<std::complex<T>, 3> x_back =
+      {};  ///< the same of the pass against time, from the end; empty if there is none
 };
 
 template <class T>
@@ -139,12 +145,16 @@ void parameters(S4<T>& layer, Visit&& visit) {
 /// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4State<T> make_state(const S4<T>& layer, Index sequences) {
-  return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
+  S4State<T> state{
+      Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
+  if (layer.config.bidirectional) state.x_back.resize(state.x.extents());
+  return state;
 }
 /// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4State<T>& state, Visit&& visit) {
   visit("x", state.x);
+  if (state.x_back.extent(2) > 0) visit("x_back", state.x_back);
 }
 
 }  // namespace SSM_DETAIL_ISA

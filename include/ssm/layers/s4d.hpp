@@ -20,6 +20,7 @@
 #include "ssm/core/view.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/add_next.hpp"
+#include "ssm/layers/add_readout.hpp"
 #include "ssm/layers/detail/s4d_forms.hpp"
 #include "ssm/layers/detail/two_directions.hpp"
 #include "ssm/layers/layer.hpp"
@@ -47,7 +48,7 @@ struct S4dScratch {
   };
 
   detail::KeptCall<4> call;   ///< batch, length, width, sequences
-  bool stateful = false;      ///< forward started from a state
+  bool stateful = false;      ///< forward was given a state
   S4dState<T> before;         ///< that state
   Tensor<Complex, 2> lambda;  ///< (width, state/2)
   Tensor<Complex, 2> B;       ///< (width, state/2), of DSS
@@ -59,6 +60,7 @@ struct S4dScratch {
   DiagonalKernelScratch<T> kernels;
   LongConvScratch<T> conv;
   AddNextScratch<T> next;
+  AddReadoutScratch<T> readout;
   AddScratch<T> add;
   std::vector<S4dScratch> alone;  ///< of each packed sequence, where each is a model of its own
   S4d<T> share;                   ///< of the gradients: what one such sequence gives
@@ -165,7 +167,7 @@ Index check_s4d_call(std::string_view function, const S4d<T>& layer, const Input
   check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
   const Index batch = input.extent(0);
-  check_direction_state(
+  check_direction_states(
       function, argument, config, state,
       std::array<Index, 3>{options.sequences.count(batch), config.width, config.modes()});
   if (config.dss && config.dss_length == 0 && state)
@@ -230,11 +232,13 @@ inline namespace SSM_DETAIL_ISA {
 /// Cost: as diagonal_scan, or as s4d_kernel and long_conv. The bits are the same for every number
 /// of threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), not the same memory
-/// @param state (sequences, width, state/2), optional: read as the state before the first step,
-///   overwritten with that after the last; absent, sequences start from zero
-/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
-///   bidirectional layer, offsets that run backward or past the end, and with dss of dss_length 0
-///   for a state
+/// @param state optional: x (sequences, width, state/2) is read as the state before the first step
+///   and overwritten with that after the last. Of a bidirectional layer x_back, of the same
+///   extents, is read as the state of the pass from the end before it meets the last step, which is
+///   what the steps after this piece leave in it, and overwritten with that after the first step.
+///   Absent, both passes start from zero
+/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, offsets that run
+///   backward or past the end, and with dss of dss_length 0 for a state
 template <class Backend, class T>
 void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>& input,
              Maybe<StateOf<S4d<T>>> state, const OutputOf<S4d<T>>& output,
@@ -273,13 +277,16 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
                 .B = config.dss ? scratch.B.view() : View<std::complex<T>, 2>()},
                scratch.modes);
   detail::S4dPass<Backend, T>{backend, layer, scratch, 0, options.sequences, longest}.forward(
-      input, output, state ? state->x.view() : View<std::complex<T>, 3>());
+      input, output, detail::state_of(state, 0));
   if (config.bidirectional) {
     resize(backend, scratch.back, {batch, length, config.width});
     scratch.directions[1].form = S4dForm::scan;
-    if (longest > 1) {
-      detail::S4dPass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
-          .forward(input, scratch.back, {});
+    if (longest > 1 || state) {
+      const auto beyond = detail::state_of(state, 1);
+      detail::S4dPass<Backend, T> pass{backend, layer, scratch, 1, options.sequences.turned(),
+                                       longest};
+      add_readout(backend, {pass.C(), beyond, options.sequences}, {}, {output}, scratch.readout);
+      pass.forward(input, scratch.back, beyond);
       add_next(backend, {scratch.back, options.sequences}, {}, {output}, scratch.next);
     }
   }
@@ -289,9 +296,9 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
 /// The gradients of an S4D layer, of every weight and of the input, overwritten.
 ///
 /// Cost: about three times forward.
-/// @param dstate (sequences, width, state/2), optional: read as the gradient with respect to the
-///   state after the last step, overwritten with that of the state before the first; absent, the
-///   former is zero and the latter is not computed
+/// @param dstate optional: read as the gradient with respect to the states that forward left,
+///   overwritten with that of the states that it read; absent, the former is zero and the latter is
+///   not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>
@@ -330,9 +337,10 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   }
   const View<Complex, 2> dB = detail::as_complex(gradients.B.view());
   const auto dC = [&](Index d) { return detail::as_complex(gradients.C.view()[d]); };
-  const View<Complex, 3> slope = dstate ? dstate->x.view() : View<Complex, 3>();
+  const auto before = scratch.stateful ? Maybe<S4dState<T>>(scratch.before) : Maybe<S4dState<T>>();
+  const View<Complex, 3> slope = detail::state_of(dstate, 0);
   detail::S4dPass<Backend, T>{backend, layer, scratch, 0, options.sequences, longest}.backward(
-      input, scratch.stateful ? scratch.before.x.view() : View<Complex, 3>(), doutput, slope,
+      input, detail::state_of(before, 0), doutput, slope,
       {.u = dinput,
        .lambda = first.dlambda,
        .delta = first.ddelta,
@@ -341,19 +349,24 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
        .D = gradients.D,
        .initial_state = slope});
   if (config.bidirectional) {
+    const View<Complex, 3> beyond = detail::state_of(before, 1),
+                           slope_back = detail::state_of(dstate, 1);
     resize(backend, second.dB, {config.width, config.modes()});
     resize(backend, scratch.du, {batch, length, config.width});
     add_next_backward(backend, {input, options.sequences}, {}, {doutput}, {scratch.back},
                       scratch.next);
-    detail::S4dPass<Backend, T>{backend, layer, scratch, 1, options.sequences.turned(), longest}
-        .backward(input, {}, scratch.back, {},
+    detail::S4dPass<Backend, T> pass{backend, layer, scratch, 1, options.sequences.turned(),
+                                     longest};
+    pass.backward(input, beyond, scratch.back, slope_back,
                   {.u = scratch.du,
                    .lambda = second.dlambda,
                    .delta = second.ddelta,
                    .B = second.dB,
                    .C = dC(1),
                    .D = {},
-                   .initial_state = {}});
+                   .initial_state = slope_back});
+    add_readout_backward(backend, {pass.C(), beyond, options.sequences}, {}, {doutput},
+                         {dC(1), slope_back}, scratch.readout);
     for (Index b = 0; b < batch; ++b)
       detail::accumulate(backend, scratch.du.view()[b], dinput[b], scratch.add);
     const auto parts = [](auto& tensor) { return detail::as_real_rows(tensor.view()); };

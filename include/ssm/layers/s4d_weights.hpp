@@ -70,9 +70,15 @@ void fields(S4dConfig& c, Visit&& visit) {
 }
 
 /// What an S4D layer carries from step to step. It is a plain value.
+///
+/// A bidirectional layer takes a sequence in two pieces in three runs: of the first piece, for the
+/// x that it leaves; of the second from that x, for its outputs and the x_back that it leaves; and
+/// of the first again, now with that x_back, for its outputs.
 template <class T>
 struct S4dState {
   Tensor<std::complex<T>, 3> x;  ///< (sequences, width, state/2)
+  Tensor<std::complex<T>, 3> x_back =
+      {};  ///< the same of the pass against time, from the end; empty if there is none
 };
 
 template <class T>
@@ -157,12 +163,16 @@ void parameters(S4d<T>& layer, Visit&& visit) {
 /// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S4dState<T> make_state(const S4d<T>& layer, Index sequences) {
-  return {Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
+  S4dState<T> state{
+      Tensor<std::complex<T>, 3>({sequences, layer.config.width, layer.config.modes()})};
+  if (layer.config.bidirectional) state.x_back.resize(state.x.extents());
+  return state;
 }
 /// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S4dState<T>& state, Visit&& visit) {
   visit("x", state.x);
+  if (state.x_back.extent(2) > 0) visit("x_back", state.x_back);
 }
 
 /// Draws the weights of an S4D layer (Gu, Gupta, Goel & Ré 2022, section 4): Λ and B from `modes`,

@@ -43,7 +43,7 @@ struct S5Scratch {
   };
 
   detail::KeptCall<4> call;                   ///< batch, length, width, sequences
-  bool stateful = false;                      ///< forward started from a state
+  bool stateful = false;                      ///< forward was given a state
   S5State<T> before;                          ///< that state
   Tensor<Complex, 2> a_bar, factor, dfactor;  ///< (state/2, 1): ā, and B̄ = factor · B
   Tensor<T, 3> B_bar;                         ///< (state/2, 2, width)
@@ -72,7 +72,7 @@ void check_s5_call(std::string_view function, const S5<T>& layer, const InputOf<
   check_layer_call(function, layer, input, output, options);
   check_no_overlap(function, "what is written", output, "input", input);
   check_rate(function, options.rate);
-  check_direction_state(
+  check_direction_states(
       function, argument, layer.config, state,
       std::array<Index, 2>{options.sequences.count(input.extent(0)), layer.config.modes()});
 }
@@ -110,10 +110,13 @@ inline namespace SSM_DETAIL_ISA {
 /// complex channels, which runs in parallel over time. The bits are the same for every number of
 /// threads. Allocates while the scratch grows.
 /// @param input, output (batch, length, width), rows evenly spaced, not the same memory
-/// @param state (sequences, state/2), optional: read as the state before the first step,
-///   overwritten with that after the last; absent, sequences start from zero
-/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, a state given to a
-///   bidirectional layer, or offsets that run backward or past the end
+/// @param state optional: x (sequences, state/2) is read as the state before the first step and
+///   overwritten with that after the last. Of a bidirectional layer x_back, of the same extents, is
+///   read as the state of the pass from the end before it meets the last step, which is what the
+///   steps after this piece leave in it, and overwritten with that after the first step. Absent,
+///   both passes start from zero
+/// @throws ShapeError; DomainError for a rate that is not above 0 and finite, or offsets that run
+///   backward or past the end
 template <class Backend, class T>
 void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& input,
              Maybe<StateOf<S5<T>>> state, const OutputOf<S5<T>>& output,
@@ -147,7 +150,7 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
   const auto run = [&](std::size_t direction, const Sequences<Host>& sequences,
                        const Tensor<T, 3>& C, Write write) {
     auto& own = scratch.directions[direction];
-    const View<Complex, 2> x = state ? state->x.view() : View<Complex, 2>();
+    const View<Complex, 2> x = detail::state_of(state, direction);
     linear_scan(backend, detail::s5_scan_inputs(scratch, direction, x, sequences), {}, {own.x, x},
                 own.scan);
     resize(backend, own.C, {config.width, config.state});
@@ -165,9 +168,9 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
 /// The gradients of an S5 layer, of every weight and of the input, overwritten.
 ///
 /// Cost: about twice forward.
-/// @param dstate (sequences, state/2), optional: read as the gradient with respect to the state
-///   after the last step, overwritten with that of the state before the first; absent, the former
-///   is zero and the latter is not computed
+/// @param dstate optional: read as the gradient with respect to the states that forward left,
+///   overwritten with that of the states that it read; absent, the former is zero and the latter is
+///   not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
 template <class Backend, class T>
@@ -190,23 +193,23 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   const View<const T, 2> dy = detail::merge_rows(function, "the gradient of output", doutput);
   const View<T, 2> du = detail::merge_rows(function, "the gradient of input", dinput);
   resize_gradients(backend, layer, gradients);
-  const View<const Complex, 2> before =
-      scratch.stateful ? View<const Complex, 2>(scratch.before.x) : View<const Complex, 2>();
+  const auto before = scratch.stateful ? Maybe<S5State<T>>(scratch.before) : Maybe<S5State<T>>();
 
   // What one direction gives: ∂C, ∂B̄u in its dx, and ∂ā.
   const auto turn_back = [&](std::size_t direction, const Sequences<Host>& sequences,
                              const Tensor<T, 3>& C, Tensor<T, 3>& dC) {
     auto& own = scratch.directions[direction];
-    const View<Complex, 2> slope = dstate ? dstate->x.view() : View<Complex, 2>();
+    const View<Complex, 2> initial = detail::state_of(before, direction),
+                           slope = detail::state_of(dstate, direction);
     resize(backend, own.dx, {batch, length, modes});
     resize(backend, own.dC, {config.width, config.state});
     resize(backend, own.da, {modes, 1});
     linear_backward(backend, {detail::as_real_rows(own.x.view()), own.C}, {}, {dy},
                     {.x = detail::as_real_rows(own.dx.view()), .weight = own.dC}, scratch.linear);
     output_matrix_backward(backend, {C}, {}, {own.dC}, {dC}, scratch.output_matrix);
-    linear_scan_backward(backend, detail::s5_scan_inputs(scratch, direction, before, sequences), {},
-                         {own.dx, slope}, {{}, own.dx, slope}, own.scan);
-    decay_gradient(backend, {own.dx, own.x, before, sequences}, {},
+    linear_scan_backward(backend, detail::s5_scan_inputs(scratch, direction, initial, sequences),
+                         {}, {own.dx, slope}, {{}, own.dx, slope}, own.scan);
+    decay_gradient(backend, {own.dx, own.x, initial, sequences}, {},
                    {detail::as_vector(own.da.view())}, scratch.decay);
   };
   auto& [first, second] = scratch.directions;

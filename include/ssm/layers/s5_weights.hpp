@@ -42,9 +42,15 @@ void fields(S5Config& c, Visit&& visit) {
 }
 
 /// What an S5 layer carries from step to step. It is a plain value.
+///
+/// A bidirectional layer takes a sequence in two pieces in three runs: of the first piece, for the
+/// x that it leaves; of the second from that x, for its outputs and the x_back that it leaves; and
+/// of the first again, now with that x_back, for its outputs.
 template <class T>
 struct S5State {
   Tensor<std::complex<T>, 2> x;  ///< (sequences, state/2)
+  Tensor<std::complex<T>, 2> x_back =
+      {};  ///< the same of the pass against time, from the end; empty if there is none
 };
 
 template <class T>
@@ -123,12 +129,15 @@ void parameters(S5<T>& layer, Visit&& visit) {
 /// The state of so many sequences before their first step, all zero.
 template <class T>
 [[nodiscard]] S5State<T> make_state(const S5<T>& layer, Index sequences) {
-  return {Tensor<std::complex<T>, 2>({sequences, layer.config.modes()})};
+  S5State<T> state{Tensor<std::complex<T>, 2>({sequences, layer.config.modes()})};
+  if (layer.config.bidirectional) state.x_back.resize(state.x.extents());
+  return state;
 }
 /// Calls visit(name, tensor) for every tensor of a state.
 template <class T, class Visit>
 void tensors(S5State<T>& state, Visit&& visit) {
   visit("x", state.x);
+  if (state.x_back.extent(1) > 0) visit("x_back", state.x_back);
 }
 
 /// Draws the weights of an S5 layer (Smith, Warrington & Linderman 2023, section 3.3): Λ is that of

@@ -11,6 +11,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/layers/detail/two_directions.hpp"
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/in_pieces.hpp"
 #include "ssm/layers/layer.hpp"
@@ -47,12 +48,15 @@ class TextTrainer {
   TextStreams streams;            ///< where each stream reads
 
   TextTrainer() = default;
-  /// A run before its first step. @throws DomainError for options out of range
+  /// A run before its first step.
+  /// @throws DomainError for options out of range, and for a model of bidirectional layers
   explicit TextTrainer(Model start, const TextTrainerOptions& o)
       : options(o),
         trainer(std::move(start), o.trainer),
         carried(make_state(trainer.model, check(o).batch)),
-        streams(o.batch) {}
+        streams(o.batch) {
+    detail::check_runs_with_time("TextTrainer", "model", carried);
+  }
 
   /// The number of steps done so far.
   [[nodiscard]] Index steps() const noexcept { return trainer.steps(); }
