@@ -19,6 +19,7 @@
 #include "ssm/core/maybe.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/parameters.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/print.hpp"
 #include "ssm/core/sequences.hpp"

@@ -44,5 +44,11 @@ struct Cpu {
 /// The CPU with all its cores, as in `selective_scan(cpu, inputs, options, outputs, scratch)`.
 inline constexpr Cpu cpu{};
 
+/// Whether a backend holds every sequence from its first step to its last. A layer asks it where it
+/// has a choice of ways to compute, some of which need the whole; see ssm/mpi/ranks.hpp for a
+/// backend that does not.
+template <class Backend>
+inline constexpr bool holds_whole_time = true;
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

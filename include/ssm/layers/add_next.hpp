@@ -9,6 +9,7 @@
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/parallel.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 
@@ -44,9 +45,14 @@ struct AddNextInputGradients {
       x;  ///< (batch, length, channels), overwritten; shares no memory with the gradient of y
 };
 
-/// Empty: add_next needs no scratch memory.
+/// Scratch memory of add_next; empty with one cpu.
 template <class T, class Space = Host>
 struct AddNextScratch {};
+
+template <class T>
+struct AddNextScratch<T, Host> {
+  PassedStates<T> passed;
+};
 
 }  // namespace SSM_DETAIL_ISA
 namespace detail {

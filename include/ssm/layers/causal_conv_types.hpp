@@ -7,6 +7,7 @@
 #include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/float16.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -66,8 +67,8 @@ struct CausalConvInputGradients {
   View<T, 3, Space> initial_state = {};  ///< may be the memory of the gradient of the final state
 };
 
-/// Scratch memory of causal_conv and causal_conv_backward. It grows to the largest call. Backward
-/// reads nothing that forward left in it.
+/// Scratch memory of causal_conv and causal_conv_backward. It grows to the largest call. With one
+/// cpu, backward reads nothing that forward left in it.
 template <class T, class Space = Host>
 struct CausalConvScratch;
 
@@ -78,13 +79,18 @@ struct CausalConvScratch<T, Host> {
   Tensor<T, 1> partials;  ///< (pieces, 2 width + 1, channels): shares of dweight and dbias, and
                           ///< the last gradients before the activation
   Tensor<T, 3> dfinals;   ///< the gradient of the final state, where backward works in place
+  PassedStates<T> passed;
 };
 
 /// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
 /// layer that runs next, so that the layers of a stack share it.
 template <class T>
 void hand_over_room(CausalConvScratch<T, Host>& from, CausalConvScratch<T, Host>& to) {
-  std::swap(from, to);
+  std::swap(from.taps, to.taps);
+  std::swap(from.heads, to.heads);
+  std::swap(from.partials, to.partials);
+  std::swap(from.dfinals, to.dfinals);
+  std::swap(from.passed.leaving, to.passed.leaving);
 }
 
 namespace detail {

@@ -5,6 +5,7 @@
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -39,9 +40,15 @@ struct MeanOverTimeInputGradients {
                         ///< the memory of x
 };
 
-/// Empty: a mean needs no scratch memory.
+/// Scratch memory of mean_over_time; empty with one cpu.
 template <class T, class Space = Host>
 struct MeanOverTimeScratch {};
+
+template <class T>
+struct MeanOverTimeScratch<T, Host> {
+  Tensor<T, 3> shares;  ///< (pieces, sequences, width), where time lies in several
+  Tensor<T, 2> sum, dy;  ///< (sequences, width)
+};
 
 namespace detail {
 

@@ -8,6 +8,7 @@
 
 #include "ssm/conv/detail/sequence_view.hpp"
 #include "ssm/conv/long_conv.hpp"
+#include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -124,12 +125,15 @@ struct S4Pass {
                bool keep) const {
     auto& own = scratch.directions[direction];
     const Index sequences_run = longest > 0 ? sequences.count(u.extent(0)) : 0;
-    own.form = s4_form(layer.config, sequences_run, bool(state));
-    if (own.form == S4Form::scan)
-      return dplr_scan(backend, inputs(u, D(), state, sequences), {keep}, {y, state}, own.scan);
-    make_kernel(keep);
-    long_conv(backend, {u, as_kernel(std::as_const(own.kernel)), D(), {}, sequences}, {}, {y, {}},
-              scratch.conv);
+    own.form = s4_form(layer.config, sequences_run, bool(state) || !holds_whole_time<Backend>);
+    if constexpr (holds_whole_time<Backend>) {
+      if (own.form == S4Form::convolution) {
+        make_kernel(keep);
+        return long_conv(backend, {u, as_kernel(std::as_const(own.kernel)), D(), {}, sequences}, {},
+                         {y, {}}, scratch.conv);
+      }
+    }
+    dplr_scan(backend, inputs(u, D(), state, sequences), {keep}, {y, state}, own.scan);
   }
 
   /// Overwrites din, all of it present but for the gradients of D and the initial state.
@@ -144,8 +148,14 @@ struct S4Pass {
       dplr_scan(backend, of_scan, {}, {scratch.du, {}}, own.scan);
       own.form = S4Form::scan;
     }
-    if (own.form == S4Form::scan)
-      return dplr_scan_backward(backend, of_scan, {}, {dy, dfinal}, din, own.scan);
+    if constexpr (holds_whole_time<Backend>) {
+      if (own.form == S4Form::convolution) return convolve_backward(u, dy, din);
+    }
+    dplr_scan_backward(backend, of_scan, {}, {dy, dfinal}, din, own.scan);
+  }
+  void convolve_backward(const View<const T, 3>& u, const View<const T, 3>& dy,
+                         const DplrScanInputGradients<T>& din) const {
+    auto& own = scratch.directions[direction];
     resize(backend, scratch.dkernel, own.kernel.extents());
     long_conv_backward(backend, {u, as_kernel(std::as_const(own.kernel)), D(), {}, sequences}, {},
                        {dy, {}}, {din.u, as_kernel(scratch.dkernel), din.D, {}}, scratch.conv);

@@ -11,6 +11,7 @@
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/conv/s4d_kernel.hpp"
 #include "ssm/conv/s4d_state.hpp"
+#include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -99,7 +100,7 @@ struct S4dPass {
   template <class Choose>
   [[nodiscard]] S4dForm form(const View<const T, 3>& u, bool stateful, const Choose& choose) const {
     const S4dConfig& config = layer.config;
-    if (longest == 0) return S4dForm::scan;
+    if (longest == 0 || !holds_whole_time<Backend>) return S4dForm::scan;
     if (config.form != S4dForm::fastest) return config.form;
     const bool has_kernel = config.method == Discretization::zero_order_hold ||
                             config.method == Discretization::bilinear;
@@ -121,12 +122,18 @@ struct S4dPass {
     auto& own = scratch.directions[direction];
     own.form = form(u, bool(state), forward_form<T>);
     const DiagonalScanOptions options{layer.config.method};
-    if (own.form == S4dForm::recurrence)
-      return recurrence(backend, inputs(u, state), options, {y, state}, scratch.scan);
-    if (own.form != S4dForm::convolution)
-      return diagonal_scan(backend, inputs(u, state), options, {y, state}, scratch.scan);
+    if constexpr (holds_whole_time<Backend>) {
+      if (own.form == S4dForm::recurrence)
+        return recurrence(backend, inputs(u, state), options, {y, state}, scratch.scan);
+      if (own.form == S4dForm::convolution) return convolve(u, y, state);
+    }
+    diagonal_scan(backend, inputs(u, state), options, {y, state}, scratch.scan);
+  }
+  void convolve(const View<const T, 3>& u, const View<T, 3>& y,
+                const View<Complex, 3>& state) const {
     make_kernel();
-    long_conv(backend, {u, own.kernel, D(), {}, sequences}, {}, {y, {}}, scratch.conv);
+    const auto& kernel = scratch.directions[direction].kernel;
+    long_conv(backend, {u, kernel, D(), {}, sequences}, {}, {y, {}}, scratch.conv);
     if (state)
       s4d_pass_state(backend, {model(), u, state, sequences}, {layer.config.method}, {y, state},
                      scratch.kernels);
@@ -137,10 +144,17 @@ struct S4dPass {
                 const View<const T, 3>& dy, const View<const Complex, 3>& dfinal,
                 const DiagonalScanInputGradients<T, Complex>& din) const {
     const bool stateful = initial || dfinal || din.initial_state;
+    if constexpr (holds_whole_time<Backend>) {
+      if (form(u, stateful, backward_form<T>) == S4dForm::convolution)
+        return convolve_backward(u, initial, dy, dfinal, din, stateful);
+    }
+    diagonal_scan_backward(backend, inputs(u, initial), {layer.config.method}, {dy, dfinal}, din,
+                           scratch.scan);
+  }
+  void convolve_backward(const View<const T, 3>& u, const View<const Complex, 3>& initial,
+                         const View<const T, 3>& dy, const View<const Complex, 3>& dfinal,
+                         const DiagonalScanInputGradients<T, Complex>& din, bool stateful) const {
     const Discretization method = layer.config.method;
-    if (form(u, stateful, backward_form<T>) != S4dForm::convolution)
-      return diagonal_scan_backward(backend, inputs(u, initial), {method}, {dy, dfinal}, din,
-                                    scratch.scan);
     auto& own = scratch.directions[direction];
     if (own.form != S4dForm::convolution) make_kernel();
     resize(backend, own.dkernel, own.kernel.extents());
@@ -185,6 +199,14 @@ inline SampleModesOptions s4d_sampling(const S4dConfig& config, double rate, Ind
   const Index dss_length =
       config.dss_length > 0 ? config.dss_length : (std::max<Index>)(longest, 1);
   return {rate, config.method, config.dss ? dss_length : 0};
+}
+
+/// DSS whose L is the length of the sequence needs to know it.
+template <class Backend>
+void check_whole_length(std::string_view function, const S4dConfig& config) {
+  if (!holds_whole_time<Backend> && config.dss && config.dss_length == 0)
+    throw_domain(function, "dss_length", "0, the length of the sequence",
+                 "a length, where a rank holds a piece of it");
 }
 
 /// Whether each of several packed sequences is a model of its own: DSS whose L is their length.
@@ -246,6 +268,7 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
   const S4dConfig& config = layer.config;
   const Index longest =
       detail::check_s4d_call("S4d forward", layer, input, output, options, "state", state);
+  detail::check_whole_length<Backend>("S4d forward", config);
   const Index batch = input.extent(0), length = input.extent(1);
   scratch.call.drop();
   const auto keep = [&] {
@@ -281,7 +304,7 @@ void forward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>&
   if (config.bidirectional) {
     resize(backend, scratch.back, {batch, length, config.width});
     scratch.directions[1].form = S4dForm::scan;
-    if (longest > 1 || state) {
+    if (longest > 1 || state || !holds_whole_time<Backend>) {
       const auto beyond = detail::state_of(state, 1);
       detail::S4dPass<Backend, T> pass{backend, layer, scratch, 1, options.sequences.turned(),
                                        longest};
@@ -311,6 +334,7 @@ void backward(const Backend& backend, const S4d<T>& layer, const InputOf<S4d<T>>
   const S4dConfig& config = layer.config;
   const Index longest = detail::check_s4d_call(function, layer, input, dinput, options,
                                                "the gradient of state", dstate);
+  detail::check_whole_length<Backend>(function, config);
   const Index batch = input.extent(0), length = input.extent(1);
   detail::check_shape(function, "the gradient of output", doutput, input.extents());
   detail::check_no_overlap(function, "the gradient of input", dinput, "the gradient of output",

@@ -11,6 +11,7 @@
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/pieces.hpp"
 #include "ssm/core/parallel.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -47,6 +48,7 @@ struct DecayGradientScratch;
 template <class T>
 struct DecayGradientScratch<T, Host> {
   Tensor<std::complex<T>, 2> partials;  ///< (pieces, channels)
+  PassedStates<std::complex<T>> passed;
 };
 
 inline namespace SSM_DETAIL_ISA {

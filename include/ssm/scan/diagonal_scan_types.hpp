@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <vector>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -92,8 +94,8 @@ struct DiagonalScanInputGradients {
 };
 
 /// Scratch memory of diagonal_scan, its backward pass and `recurrence`. It grows to the largest
-/// call, and nothing in it is kept from one call for another. Its members are private to the
-/// library.
+/// call, and with one cpu nothing in it is kept from one call for another. Its members are private
+/// to the library.
 template <class T, class K = T, class Space = Host>
 struct DiagonalScanScratch;
 
@@ -106,6 +108,7 @@ struct DiagonalScanScratch<T, K, Host> {
   std::vector<Thread> threads;
   Tensor<K, 2> state;         ///< (sequences · channels, state), of the recurrence
   Tensor<K, 2> a_bar, b_bar;  ///< (channels, state), of the recurrence with a constant Δ
+  std::array<PassedStates<K>, 2> passed;  ///< by sequences.reversed: a layer may run both
 };
 
 }  // namespace ssm

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -85,6 +86,7 @@ struct DplrScanScratch<T, Host> {
   Tensor<T, 1> kept;               ///< the states at the start of every segment of time
   Tensor<Index, 1> first_segment;  ///< (sequences + 1)
   std::vector<Thread> threads;
+  PassedStates<std::complex<T>> passed;
 };
 
 namespace detail {

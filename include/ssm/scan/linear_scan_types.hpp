@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ssm/core/checks.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -63,6 +64,7 @@ struct LinearScanScratch<K, Host> {
   Tensor<K, 3> carry;        ///< (batch, chunks, channels): the state that enters the chunk
   Tensor<K, 3> gradient;     ///< (batch, length, channels), when that of b is not asked for
   Tensor<K, 1> zero;         ///< (channels), stands for an absent gradient of x
+  PassedStates<K> passed;
 };
 
 }  // namespace ssm

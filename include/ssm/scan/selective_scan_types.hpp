@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/float16.hpp"
 #include "ssm/core/index.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/phi.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
@@ -146,6 +148,9 @@ struct SelectiveScanScratch<T, K, Host> {
   Tensor<K, 1> states;
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;
+  std::vector<SelectiveScanScratch> blocks;  ///< of channels, where these run in several calls
+  PassedStates<K> passed;                    ///< of a block of channels
+  Tensor<K, 1> shares;                       ///< of a block in the gradients of B and C
 };
 
 /// Moves the working memory of a scratch, which holds no result of a call, to the scratch of the
@@ -155,6 +160,10 @@ void hand_over_room(SelectiveScanScratch<T, K, Host>& from, SelectiveScanScratch
   std::swap(from.states, to.states);
   std::swap(from.partials, to.partials);
   std::swap(from.tiles, to.tiles);
+  std::swap(from.passed.leaving, to.passed.leaving);
+  std::swap(from.shares, to.shares);
+  if (to.blocks.size() < from.blocks.size()) to.blocks.resize(from.blocks.size());
+  for (std::size_t i = 0; i < from.blocks.size(); ++i) hand_over_room(from.blocks[i], to.blocks[i]);
 }
 
 namespace detail {

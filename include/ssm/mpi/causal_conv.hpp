@@ -1,0 +1,103 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/layers/causal_conv.hpp"
+#include "ssm/mpi/detail/chain.hpp"
+#include "ssm/mpi/ranks.hpp"
+
+namespace ssm {
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// The final state of a causal convolution: its last inputs, those before the first step from the
+/// initial state.
+template <class T>
+void last_inputs(const CausalConvInputs<T>& in, const View<T, 3>& to) noexcept {
+  const View<const T, 3> x = in_time(in.x, in.sequences);
+  const Index length = x.extent(1), past = to.extent(1);
+  for (Index s = 0; s < to.extent(0); ++s)
+    for (Index i = 0; i < past; ++i)
+      for (Index c = 0; c < to.extent(2); ++c) {
+        const Index t = length - past + i;
+        to(s, i, c) = t >= 0             ? x(s, t, c)
+                      : in.initial_state ? in.initial_state(s, i + length, c)
+                                         : T(0);
+      }
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
+inline namespace SSM_DETAIL_ISA {
+
+/// causal_conv over ranks, each with its own steps. What moves to the next rank is the last
+/// width − 1 inputs, (batch · (width − 1) · channels) numbers; a rank with as many steps sends them
+/// before it waits for those of its neighbour.
+/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+template <class T>
+void causal_conv(const Ranks& backend, const CausalConvInputs<T>& inputs,
+                 const CausalConvOptions& options, const CausalConvOutputs<T>& outputs,
+                 CausalConvScratch<T>& scratch) {
+  constexpr std::string_view function = "causal_conv";
+  detail::check_causal_conv(function, inputs);
+  detail::check_causal_conv_outputs(function, inputs, outputs);
+  detail::refuse_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const auto states = detail::causal_conv_states(inputs);
+  const Index count = detail::size_of(states);
+  auto& passed = scratch.passed;
+  CausalConvInputs<T> in = inputs;
+  const auto send = [&] {
+    passed.leaving.resize({count});
+    detail::last_inputs<T>(in, {passed.leaving.data(), states});
+    chain.send_to_after(passed.leaving);
+  };
+  passed.arrived.resize({0});
+  const bool sends = !chain.is_last(), long_enough = inputs.x.extent(1) >= states[1];
+  if (sends && long_enough) send();
+  if (!chain.is_first()) {
+    chain.receive_from_before(passed.arrived, count);
+  } else if (detail::overlap(outputs.final_state, inputs.initial_state)) {
+    passed.arrived.resize({count});
+    detail::copy_elements<T, 3>(inputs.initial_state, {passed.arrived.data(), states});
+  }
+  if (!chain.is_first() || passed.arrived.size() > 0)
+    in.initial_state = View<const T, 3>(passed.arrived.data(), states);
+  if (sends && !long_enough) send();
+  causal_conv(backend.local, in, options, outputs, scratch);
+}
+
+/// The gradients of causal_conv over ranks. What moves to the rank before is the gradient by the
+/// last inputs that it sent.
+/// @throws as causal_conv, and ShapeError for a scratch of another call
+template <class T>
+void causal_conv_backward(const Ranks& backend, const CausalConvInputs<T>& inputs,
+                          const CausalConvOptions& options,
+                          const CausalConvOutputGradients<T>& output_gradients,
+                          const CausalConvInputGradients<T>& input_gradients,
+                          CausalConvScratch<T>& scratch) {
+  constexpr std::string_view function = "causal_conv_backward";
+  detail::check_causal_conv(function, inputs);
+  detail::check_causal_conv_gradients(function, inputs, output_gradients, input_gradients);
+  detail::refuse_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const auto states = detail::causal_conv_states(inputs);
+  CausalConvInputs<T> in = inputs;
+  detail::restore_initial_state(function, chain, in, states, scratch.passed);
+  detail::hand_gradients_back(chain, output_gradients.final_state, input_gradients.initial_state,
+                              states, scratch.passed,
+                              [&](const View<const T, 3>& dfinal, const View<T, 3>& dinitial) {
+                                CausalConvInputGradients<T> din = input_gradients;
+                                din.initial_state = dinitial;
+                                causal_conv_backward(backend.local, in, options,
+                                                     {output_gradients.y, dfinal}, din, scratch);
+                              });
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm

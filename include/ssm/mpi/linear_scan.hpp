@@ -1,0 +1,86 @@
+#pragma once
+
+#include <array>
+#include <complex>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/mpi/detail/chain.hpp"
+#include "ssm/mpi/ranks.hpp"
+#include "ssm/scan/decay_gradient.hpp"
+#include "ssm/scan/linear_scan.hpp"
+
+namespace ssm {
+inline namespace SSM_DETAIL_ISA {
+
+/// linear_scan over ranks, each with its own steps. A rank waits for the state before them,
+/// scans, and hands its last state on: (sequences · channels) numbers, whatever the length.
+/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+template <class K>
+void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
+                 const LinearScanOptions& options,
+                 const std::type_identity_t<LinearScanOutputs<K>>& outputs,
+                 LinearScanScratch<K>& scratch) {
+  constexpr std::string_view function = "linear_scan";
+  detail::check_linear_scan_inputs(function, inputs);
+  detail::check_linear_scan_outputs(function, inputs, outputs);
+  detail::refuse_packed(function, inputs.sequences);
+  detail::hand_states_on(
+      detail::Chain(backend, inputs.sequences.reversed), inputs, outputs.final_state,
+      detail::state_shape(inputs), scratch.passed,
+      [&](const LinearScanInputs<K>& in, const View<K, 2>& final_state) {
+        linear_scan(backend.local, in, options, {outputs.x, final_state}, scratch);
+      });
+}
+
+/// linear_scan_backward over ranks: gradients by states run from the last rank to the first.
+/// @throws as linear_scan, and ShapeError for a scratch of another call
+template <class K>
+void linear_scan_backward(
+    const Ranks& backend, const LinearScanInputs<K>& inputs, const LinearScanOptions& options,
+    const std::type_identity_t<LinearScanOutputGradients<K>>& output_gradients,
+    const std::type_identity_t<LinearScanInputGradients<K>>& input_gradients,
+    LinearScanScratch<K>& scratch) {
+  constexpr std::string_view function = "linear_scan_backward";
+  detail::check_linear_scan_inputs(function, inputs);
+  detail::check_linear_scan_gradients<K>(function, inputs, scratch.x, output_gradients,
+                                         input_gradients);
+  detail::refuse_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const auto states = detail::state_shape(inputs);
+  LinearScanInputs<K> in = inputs;
+  detail::restore_initial_state(function, chain, in, states, scratch.passed);
+  detail::hand_gradients_back(
+      chain, output_gradients.final_state, input_gradients.initial_state, states, scratch.passed,
+      [&](const View<const K, 2>& dfinal, const View<K, 2>& dinitial) {
+        linear_scan_backward(backend.local, in, options, {output_gradients.x, dfinal},
+                             {input_gradients.a, input_gradients.b, dinitial}, scratch);
+      });
+}
+
+/// decay_gradient over ranks: the share of each rank's own steps, as every gradient of a weight. A
+/// rank sends the state after its last step to the next one, so that one state moves.
+/// @throws as on the cpu; DomainError for packed sequences; MpiError
+template <class T>
+void decay_gradient(const Ranks& backend, const DecayGradientInputs<T>& inputs,
+                    const DecayGradientOptions& options,
+                    const std::type_identity_t<DecayGradientOutputs<T>>& outputs,
+                    DecayGradientScratch<T>& scratch) {
+  constexpr std::string_view function = "decay_gradient";
+  detail::check_given(function, "g", inputs.g, "(batch, length, channels)");
+  detail::check_shape(function, "x", inputs.x, inputs.g.extents());
+  detail::refuse_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const std::array<Index, 2> states{inputs.x.extent(0), inputs.x.extent(2)};
+  detail::check_optional_shape(function, "initial_state", inputs.initial_state, states);
+  DecayGradientInputs<T> in = inputs;
+  in.initial_state = detail::exchange_steps<std::complex<T>>(
+      chain, true, detail::in_time(inputs.x, inputs.sequences), inputs.initial_state,
+      scratch.passed);
+  decay_gradient(backend.local, in, options, outputs, scratch);
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace ssm

@@ -1,0 +1,162 @@
+#include <string>
+#include <vector>
+
+#include "mpi/over_ranks.hpp"
+#include "ssm/layers/gated.hpp"
+#include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/models/language_model.hpp"
+#include "ssm/models/sequence_classifier.hpp"
+
+namespace models_test {
+
+using namespace ssm;
+using test::Lengths;
+using test::Random;
+using test::world;
+
+namespace {
+
+using Block = Residual<Mamba<double>>;
+using Model = LanguageModel<Block>;
+
+Model language_model() {
+  Model model(
+      {.vocab = 11, .backbone = StackConfig<Block>(2, {.mixer = {.width = 20, .state = 3}})});
+  initialize(model, 3);
+  return model;
+}
+
+Tensor<Token, 3> draw_tokens(Random& random, Index batch, Index length) {
+  Tensor<Token, 3> tokens({batch, length, 1});
+  for (Token& token : tokens) token = static_cast<Token>(random.integer(0, 10));
+  return tokens;
+}
+
+View<const Token, 2> rows(const Tensor<Token, 3>& tokens) {
+  return {tokens.data(), {tokens.extent(0), tokens.extent(1)}};
+}
+
+}  // namespace
+
+TEST_CASE(
+    "the loss of a language model over ranks, its gradients and its state are those of one cpu") {
+  const Model model = language_model();
+  const auto backend = ranks(world(), cpu(1));
+  Random random(21);
+  for (const Lengths& lengths : test::ways_to_cut(world().size())) {
+    INFO(test::describe(lengths));
+    const Index length = test::sum(lengths);
+    const auto tokens = draw_tokens(random, 2, length), targets = draw_tokens(random, 2, length);
+    const Share piece = test::piece_at(lengths, world().rank());
+    const auto its_tokens = test::steps_of(tokens, piece),
+               its_targets = test::steps_of(targets, piece);
+    auto state = make_state(model, 2), its_state = state;
+    Model want, got;
+    LanguageModelScratch<Block> scratch, room;
+    for (int step = 0; step < 2; ++step) {  // the second from the state after the first
+      const double loss_want =
+          loss(cpu(1), model, rows(tokens), rows(targets), state, want, {}, scratch);
+      const double loss_got =
+          loss(backend, model, rows(its_tokens), rows(its_targets), its_state, got, {}, room);
+      sum_over_ranks(backend, got);
+      pass_on(backend, its_state);
+      CHECK(loss_got == Approx(loss_want).epsilon(1e-13));
+      test::Results results, expected;
+      test::add_results(results, got);
+      test::add_results(expected, want);
+      test::detail::add_state(results, "state", its_state);
+      test::detail::add_state(expected, "state", state);
+      test::check_agree(results, expected, 1e-12);
+    }
+  }
+}
+
+TEST_CASE("any rank steps on from the state of the whole") {
+  const Model model = language_model();
+  const auto backend = ranks(world(), cpu(1));
+  Random random(22);
+  const auto tokens = draw_tokens(random, 1, 30);
+  const auto own = test::steps_of(tokens, piece_of(backend, 30));
+  auto state = make_state(model, 1);
+  LanguageModelScratch<Block> scratch;
+  forward(backend, model, rows(own), state, {}, {.keep = false}, scratch);
+  pass_on(backend, state);
+  LanguageModelStepper<Block> stepper(model);
+  Tensor<double, 2> logits({1, 11});
+  const std::array<Token, 1> next{4};
+  step(stepper, View<const Token, 1>(next.data(), {1}), state, logits.view());
+
+  Tensor<double, 3> all({1, 31, 11});
+  Tensor<Token, 3> longer({1, 31, 1});
+  std::copy(tokens.begin(), tokens.end(), longer.begin());
+  longer(0, 30, 0) = next[0];
+  forward(cpu(1), model, rows(longer), {}, all.view(), {.keep = false}, scratch);
+  for (Index v = 0; v < 11; ++v) CHECK(logits(0, v) == Approx(all(0, 30, v)).epsilon(1e-12));
+}
+
+TEST_CASE("a classifier over ranks is that of one cpu") {
+  using Slow = S4Block<S4d<double>>;
+  SequenceClassifier<Slow> model(
+      {.inputs = 2,
+       .classes = 3,
+       .backbone =
+           StackConfig<Slow>(2, {.mixer = {{.width = 4, .state = 4, .bidirectional = true}}})});
+  initialize(model, 5);
+  const auto backend = ranks(world(), cpu(1));
+  Random random(23);
+  for (const Lengths& lengths : test::ways_to_cut(world().size())) {
+    INFO(test::describe(lengths));
+    const auto u = random.normal<double, 3>({3, test::sum(lengths), 2});
+    const std::vector<Token> labels{0, 2, 1};
+    const View<const Token, 1> of(labels.data(), {3});
+    const auto own = test::steps_of(u, test::piece_at(lengths, world().rank()));
+    SequenceClassifier<Slow> want, got;
+    SequenceClassifierScratch<Slow> scratch, room;
+    const double loss_want = loss(cpu(1), model, u.view(), of, want, {}, scratch);
+    const double loss_got = loss(backend, model, own.view(), of, got, {}, room);
+    sum_over_ranks(backend, got);
+    CHECK(loss_got == Approx(loss_want).epsilon(1e-13));
+    test::Results results, expected;
+    test::add_results(results, got);
+    test::add_results(expected, want);
+    test::check_agree(results, expected, 1e-12);
+  }
+}
+
+TEST_CASE("in a grid, sequences are shared between rows and their time between ranks of a row") {
+  const int size = world().size();
+  if (size % 2 != 0) return;  // as many ranks as make no grid but a line
+  Grid grid(world(), size / 2);
+  const auto backend = ranks(grid, cpu(1));
+  REQUIRE(grid.rows() == 2);
+  const Model model = language_model();
+  Random random(24);
+  constexpr Index batch = 3, length = 17;
+  const auto tokens = draw_tokens(random, batch, length),
+             targets = draw_tokens(random, batch, length);
+  const Share sequences = share_of(batch, grid.row(), grid.rows());
+  const auto own = [&](const Tensor<Token, 3>& whole) {
+    return test::steps_of(test::detail::cut(whole, 0, sequences.begin, sequences.count),
+                          piece_of(backend, length));
+  };
+  Model want, got;
+  LanguageModelScratch<Block> scratch, room;
+  const double loss_want = loss(cpu(1), model, rows(tokens), rows(targets), {}, want, {}, scratch);
+  const auto its_tokens = own(tokens), its_targets = own(targets);
+  const double loss_got =
+      loss(backend, model, rows(its_tokens), rows(its_targets), {}, got, {}, room);
+  sum_over_ranks(backend, got);
+  CHECK(loss_got == Approx(loss_want).epsilon(1e-13));
+  test::Results results, expected;
+  test::add_results(results, got);
+  test::add_results(expected, want);
+  test::check_agree(results, expected, 1e-12);
+  parameters(got, [](const auto&, const auto& tensor, const auto&, bool) {
+    CHECK(test::same_on_every_rank(tensor));
+  });
+}
+
+}  // namespace models_test

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "ssm/core/sequences.hpp"
+#include "ssm/core/tensor.hpp"
+#include "ssm/mpi.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/layer_runs.hpp"
+#include "support/precision.hpp"
+#include "support/random.hpp"
+
+/// What tests over ranks share: every rank draws the same whole sequences, runs its piece over
+/// ranks and the whole on one cpu, and compares.
+namespace ssm::test {
+
+/// All ranks of the job.
+Communicator& world();
+
+/// The lengths of the pieces of time, one a rank.
+using Lengths = std::vector<Index>;
+
+inline Index sum(const Lengths& lengths) {
+  Index sum = 0;
+  for (const Index length : lengths) sum += length;
+  return sum;
+}
+/// The steps of rank `rank`.
+inline Share piece_at(const Lengths& lengths, int rank) {
+  Share piece{0, 0};
+  for (int r = 0; r <= rank; ++r) {
+    piece.begin += piece.count;
+    piece.count = lengths[static_cast<std::size_t>(r)];
+  }
+  return piece;
+}
+
+/// Ways to cut time over `ranks`: evenly, unevenly, with ranks that have one step or none, and with
+/// fewer steps than ranks.
+inline std::vector<Lengths> ways_to_cut(int ranks) {
+  const auto size = static_cast<std::size_t>(ranks);
+  std::vector<Lengths> ways(6, Lengths(size, 0));
+  for (int r = 0; r < ranks; ++r) {
+    const auto i = static_cast<std::size_t>(r);
+    ways[0][i] = share_of(47, r, ranks).count;
+    ways[1][i] = 3 + (7 * r + 20) % 19;
+    ways[2][i] = r % 2 == 0 ? 5 : 0;
+    ways[3][i] = r % 2 == 0 ? 0 : 18;
+    ways[4][i] = share_of(2, ranks - 1 - r, ranks).count;
+  }
+  return ways;  // the last has no step at all
+}
+
+inline std::string describe(const Lengths& lengths) {
+  std::string text = "pieces";
+  for (const Index length : lengths) text += " " + std::to_string(length);
+  return text;
+}
+
+/// The steps of one piece, in memory of its own.
+template <class K>
+Tensor<K, 3> steps_of(const Tensor<K, 3>& whole, const Share& piece) {
+  return detail::cut(whole, 1, piece.begin, piece.count);
+}
+
+/// Whether a tensor has the same bits on every rank.
+template <class AnyTensor>
+bool same_on_every_rank(const AnyTensor& tensor) {
+  using K = typename AnyTensor::value_type;
+  Tensor<K, 1> all({tensor.size() * world().size()});
+  world().gather(tensor.data(), tensor.size(), all.data());
+  bool same = true;
+  for (int r = 0; r < world().size(); ++r)
+    for (Index i = 0; i < tensor.size(); ++i) {
+      const K &a = all(r * tensor.size() + i), &b = tensor.data()[i];
+      same = same && std::memcmp(&a, &b, sizeof(K)) == 0;
+    }
+  return same;
+}
+
+/// Fills a state with what nobody may read.
+template <class State>
+void spoil(State& state) {
+  tensors(state, [](const auto&, auto& tensor) {
+    using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    tensor.fill(K(std::numeric_limits<Real<K>>::quiet_NaN()));
+  });
+}
+
+/// A layer over ranks gives what it gives on one cpu: outputs, states and every gradient.
+template <class L>
+void check_layer_over_ranks(const L& layer, const LayerLaws& laws, bool reversed = false,
+                            Index blocks = 0) {
+  using T = typename L::value_type;
+  auto backend = ranks(world(), cpu(1));
+  backend.blocks = blocks;
+  const int first = reversed ? world().size() - 1 : 0, last = world().size() - 1 - first;
+  for (const Lengths& lengths : ways_to_cut(world().size())) {
+    INFO(describe(lengths) << (reversed ? ", reversed" : "") << ", rank " << world().rank());
+    const Share piece = piece_at(lengths, world().rank());
+    const auto given = draw_given(layer, laws.batch, sum(lengths), laws.batch, 500, laws);
+    OptionsOf<L> options;
+    options.sequences.reversed = reversed;
+    const Passed<L> whole = run(layer, given, laws, options);
+
+    Passed<L> passed{{}, {}, given.before, given.dafter, {}};
+    if (laws.states && world().rank() != first) spoil(passed.after);
+    if (laws.states && world().rank() != last) spoil(passed.dbefore);
+    const auto maybe = [&](StateOf<L>& state) {
+      return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+    };
+    const auto u = steps_of(given.u, piece), dy = steps_of(given.dy, piece);
+    passed.y = detail::unwritten<T>(u.extents());
+    passed.du = detail::unwritten<T>(u.extents());
+    ScratchOf<L> scratch;
+    forward(backend, layer, InputOf<L>(u), maybe(passed.after), OutputOf<L>(passed.y), options,
+            scratch);
+    backward(backend, layer, InputOf<L>(u), maybe(passed.dbefore), InputOf<L>(dy),
+             OutputOf<L>(passed.du), passed.gradients, options, scratch);
+    sum_over_ranks(backend, passed.gradients);
+    if (laws.states) {
+      pass_on(backend, passed.after, reversed);
+      pass_on(backend, passed.dbefore, !reversed);
+    }
+
+    Passed<L> want = whole;
+    want.y = steps_of(whole.y, piece);
+    want.du = steps_of(whole.du, piece);
+    check_agree(results_of(passed), results_of(want),
+                rounding_bound<L>(laws, std::max<Index>(sum(lengths), 1)));
+    parameters(passed.gradients, [](const auto&, const auto& tensor, const auto&, bool) {
+      CHECK(same_on_every_rank(tensor));
+    });
+  }
+}
+
+}  // namespace ssm::test
