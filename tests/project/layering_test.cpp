@@ -27,7 +27,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"models", {"layers"}},
     {"io", {"discretize", "conv", "layers", "models", "train"}},
     {"cuda", {"discretize", "scan", "conv", "layers"}},
-    {"mpi", {"scan"}},
+    {"mpi", {"scan", "conv", "layers"}},
 };
 
 struct Include {
@@ -67,6 +67,7 @@ bool is_library(const std::string& name, const std::string& folder) {
   if (name.starts_with("Eigen/") || name.starts_with("unsupported/Eigen/")) return true;
   if (folder == "core")
     return name == "omp.h" || name == "pthread.h" || name == "immintrin.h" || name == "arm_neon.h";
+  if (folder == "mpi") return name == "mpi.h";
   return folder == "io" && (name == "fcntl.h" || name == "unistd.h" || name == "io.h" ||
                             name == "sys/file.h" || name == "sys/stat.h");
 }
