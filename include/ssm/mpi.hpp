@@ -9,6 +9,7 @@
 #include "ssm/mpi/causal_conv.hpp"
 #include "ssm/mpi/communicator.hpp"
 #include "ssm/mpi/diagonal_scan.hpp"
+#include "ssm/mpi/dplr_scan.hpp"
 #include "ssm/mpi/linear_scan.hpp"
 #include "ssm/mpi/local.hpp"
 #include "ssm/mpi/ranks.hpp"

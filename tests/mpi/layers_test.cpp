@@ -73,6 +73,13 @@ TEST_CASE("S4D, S4 and S5 over ranks are those on one cpu, in one direction and 
   check_time_invariant<double>();
 }
 
+TEST_CASE("blocks of channels change no result") {
+  test::check_layer_over_ranks(drawn<S4d<float>>({.width = 21, .state = 4}), {}, false, 2);
+  test::check_layer_over_ranks(drawn<S4<double>>({.width = 21, .state = 4}), {.rounding = 100},
+                               true, 2);
+  test::check_layer_over_ranks(drawn<S5<double>>({.width = 2, .state = 74}), {}, false, 3);
+}
+
 TEST_CASE("every form of S4D and S4 runs as a scan over ranks") {
   for (const S4dForm form : {S4dForm::convolution, S4dForm::recurrence, S4dForm::scan})
     test::check_layer_over_ranks(drawn<S4d<double>>({.width = 2, .state = 4, .form = form}), {});

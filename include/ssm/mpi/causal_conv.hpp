@@ -1,10 +1,10 @@
 #pragma once
 
-#include <array>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/index.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/causal_conv.hpp"
@@ -51,23 +51,21 @@ void causal_conv(const Ranks& backend, const CausalConvInputs<T>& inputs,
   const auto states = detail::causal_conv_states(inputs);
   const Index count = detail::size_of(states);
   auto& passed = scratch.passed;
+  detail::make_room(chain, inputs.initial_state, outputs.final_state, count, passed);
+  const View<T, 3> kept = detail::part_of(passed, 0, states);
   CausalConvInputs<T> in = inputs;
   const auto send = [&] {
     passed.leaving.resize({count});
     detail::last_inputs<T>(in, {passed.leaving.data(), states});
     chain.send_to_after(passed.leaving);
   };
-  passed.arrived.resize({0});
   const bool sends = !chain.is_last(), long_enough = inputs.x.extent(1) >= states[1];
   if (sends && long_enough) send();
-  if (!chain.is_first()) {
-    chain.receive_from_before(passed.arrived, count);
-  } else if (detail::overlap(outputs.final_state, inputs.initial_state)) {
-    passed.arrived.resize({count});
-    detail::copy_elements<T, 3>(inputs.initial_state, {passed.arrived.data(), states});
-  }
-  if (!chain.is_first() || passed.arrived.size() > 0)
-    in.initial_state = View<const T, 3>(passed.arrived.data(), states);
+  if (!chain.is_first())
+    chain.receive_from_before(kept.data(), count);
+  else if (kept)
+    detail::copy_elements<T, 3>(inputs.initial_state, kept);
+  if (kept || !chain.is_first()) in.initial_state = View<const T, 3>(kept.data(), states);
   if (sends && !long_enough) send();
   causal_conv(backend.local, in, options, outputs, scratch);
 }
@@ -87,16 +85,19 @@ void causal_conv_backward(const Ranks& backend, const CausalConvInputs<T>& input
   detail::refuse_packed(function, inputs.sequences);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const auto states = detail::causal_conv_states(inputs);
-  CausalConvInputs<T> in = inputs;
-  detail::restore_initial_state(function, chain, in, states, scratch.passed);
-  detail::hand_gradients_back(chain, output_gradients.final_state, input_gradients.initial_state,
-                              states, scratch.passed,
-                              [&](const View<const T, 3>& dfinal, const View<T, 3>& dinitial) {
-                                CausalConvInputGradients<T> din = input_gradients;
-                                din.initial_state = dinitial;
-                                causal_conv_backward(backend.local, in, options,
-                                                     {output_gradients.y, dfinal}, din, scratch);
-                              });
+  detail::check_room(function, chain, detail::size_of(states), scratch.passed);
+  detail::hand_gradients_back<T, 3>(
+      chain, inputs.initial_state, output_gradients.final_state, input_gradients.initial_state,
+      states, detail::part_of(scratch.passed, 0, states), scratch.passed.leaving,
+      [&](const View<const T, 3>& initial, const View<const T, 3>& dfinal,
+          const View<T, 3>& dinitial) {
+        CausalConvInputs<T> in = inputs;
+        CausalConvInputGradients<T> din = input_gradients;
+        in.initial_state = initial;
+        din.initial_state = dinitial;
+        causal_conv_backward(backend.local, in, options, {output_gradients.y, dfinal}, din,
+                             scratch);
+      });
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -1,27 +1,39 @@
 #pragma once
 
-#include <complex>
+#include <array>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/mpi/detail/chain.hpp"
 #include "ssm/mpi/ranks.hpp"
 #include "ssm/scan/diagonal_recurrence.hpp"
 #include "ssm/scan/diagonal_scan.hpp"
-#include "ssm/scan/dplr_scan.hpp"
-
-/// @file
-/// The scans of S4D and S4 over ranks, each with its own steps. A rank waits for the state before
-/// them, scans, and hands its last state on: (sequences · channels · state) numbers, whatever the
-/// length. Backward, gradients by states run from the last rank to the first.
 
 namespace ssm {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// diagonal_scan or `recurrence`, by `run(inputs, outputs)`.
+/// The views of inputs for a block of channels: all but the initial state.
+template <class T, class K>
+[[nodiscard]] DiagonalScanInputs<T, K> diagonal_part(const DiagonalScanInputs<T, K>& whole,
+                                                     const Share& own,
+                                                     const View<const K, 3>& initial_state) {
+  DiagonalScanInputs<T, K> part = whole;
+  part.u = part_of(whole.u, 2, own);
+  part.lambda = part_of(whole.lambda, 0, own);
+  part.delta.constant = part_of(whole.delta.constant, 0, own);
+  part.delta.varying = part_of(whole.delta.varying, 2, own);
+  part.B = part_of(whole.B, 0, own);
+  part.C = part_of(whole.C, 0, own);
+  part.D = part_of(whole.D, 0, own);
+  part.initial_state = initial_state;
+  return part;
+}
+
+/// diagonal_scan or `recurrence`, by `run(inputs, outputs)` of a block of channels.
 template <class T, class K, class Run>
 void diagonal_over_ranks(std::string_view function, const Ranks& backend,
                          const DiagonalScanInputs<T, K>& inputs, const DiagonalScanOptions& options,
@@ -31,18 +43,31 @@ void diagonal_over_ranks(std::string_view function, const Ranks& backend,
   check_diagonal_outputs(function, inputs, outputs);
   refuse_packed(function, inputs.sequences);
   const bool reversed = inputs.sequences.reversed;
-  hand_states_on(Chain(backend, reversed), inputs, outputs.final_state, diagonal_states(inputs),
-                 scratch.passed[reversed ? 1 : 0],
-                 [&](const DiagonalScanInputs<T, K>& in, const View<K, 3>& final_state) {
-                   run(in, DiagonalScanOutputs<T, K>{outputs.y, final_state});
-                 });
+  const auto [sequences, channels, state] = diagonal_states(inputs);
+  const Chain chain(backend, reversed);
+  const ScanBlocks blocks(backend, channels);
+  auto& passed = scratch.passed[reversed ? 1 : 0];
+  make_room(chain, inputs.initial_state, outputs.final_state, sequences * channels * state, passed);
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    const std::array<Index, 3> states{sequences, own.count, state};
+    hand_states_on<K, 3>(chain, part_of(inputs.initial_state, 1, own),
+                         part_of(outputs.final_state, 1, own), states,
+                         part_of(passed, sequences * state * own.begin, states), passed.leaving,
+                         [&](const View<const K, 3>& initial, const View<K, 3>& after) {
+                           run(diagonal_part(inputs, own, initial),
+                               DiagonalScanOutputs<T, K>{part_of(outputs.y, 2, own), after});
+                         });
+  }
 }
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
-/// diagonal_scan over ranks.
+/// diagonal_scan over ranks, each with its own steps. A rank waits for the state before them,
+/// scans, and hands its last state on, a block of channels after the other: (sequences · channels ·
+/// state) numbers, whatever the length.
 /// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
 template <class T, class K>
 void diagonal_scan(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
@@ -56,7 +81,7 @@ void diagonal_scan(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
                               });
 }
 
-/// `recurrence` of diagonal systems over ranks.
+/// `recurrence` of diagonal systems over ranks, as diagonal_scan.
 /// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
 template <class T, class K>
 void recurrence(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
@@ -69,8 +94,9 @@ void recurrence(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
                               });
 }
 
-/// The gradients of diagonal_scan or `recurrence` over ranks. The scratch holds the state that the
-/// forward pass in the same direction of time took from the rank before.
+/// The gradients of diagonal_scan or `recurrence` over ranks: those by states run from the last
+/// rank to the first. The scratch holds the states that the forward pass in the same direction of
+/// time took from the rank before.
 /// @throws as diagonal_scan, and ShapeError for a scratch of another call
 template <class T, class K>
 void diagonal_scan_backward(
@@ -85,65 +111,35 @@ void diagonal_scan_backward(
   detail::check_diagonal_gradients(function, inputs, output_gradients, input_gradients);
   detail::refuse_packed(function, inputs.sequences);
   const bool reversed = inputs.sequences.reversed;
+  const auto [sequences, channels, state] = detail::diagonal_states(inputs);
   const detail::Chain chain(backend, reversed);
-  const auto states = detail::diagonal_states(inputs);
+  const detail::ScanBlocks blocks(backend, channels);
   auto& passed = scratch.passed[reversed ? 1 : 0];
-  DiagonalScanInputs<T, K> in = inputs;
-  detail::restore_initial_state(function, chain, in, states, passed);
-  detail::hand_gradients_back(chain, output_gradients.final_state, input_gradients.initial_state,
-                              states, passed,
-                              [&](const View<const K, 3>& dfinal, const View<K, 3>& dinitial) {
-                                DiagonalScanInputGradients<T, K> din = input_gradients;
-                                din.initial_state = dinitial;
-                                diagonal_scan_backward(backend.local, in, options,
-                                                       {output_gradients.y, dfinal}, din, scratch);
-                              });
-}
-
-/// dplr_scan over ranks.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
-template <class T>
-void dplr_scan(const Ranks& backend, const DplrScanInputs<T>& inputs,
-               const DplrScanOptions& options,
-               const std::type_identity_t<DplrScanOutputs<T>>& outputs,
-               DplrScanScratch<T>& scratch) {
-  using Complex = std::complex<T>;
-  constexpr std::string_view function = "dplr_scan";
-  const auto sizes = detail::check_dplr_inputs(function, inputs);
-  detail::check_dplr_outputs(function, inputs, sizes, options, outputs);
-  detail::refuse_packed(function, inputs.sequences);
-  detail::hand_states_on(detail::Chain(backend, inputs.sequences.reversed), inputs,
-                         outputs.final_state,
-                         std::array{sizes.sequences, sizes.channels, sizes.modes}, scratch.passed,
-                         [&](const DplrScanInputs<T>& in, const View<Complex, 3>& final_state) {
-                           dplr_scan(backend.local, in, options, {outputs.y, final_state}, scratch);
-                         });
-}
-
-/// The gradients of dplr_scan over ranks.
-/// @throws as dplr_scan, and ShapeError for a scratch of another call
-template <class T>
-void dplr_scan_backward(const Ranks& backend, const DplrScanInputs<T>& inputs,
-                        const DplrScanOptions& options,
-                        const std::type_identity_t<DplrScanOutputGradients<T>>& output_gradients,
-                        const std::type_identity_t<DplrScanInputGradients<T>>& input_gradients,
-                        DplrScanScratch<T>& scratch) {
-  using Complex = std::complex<T>;
-  constexpr std::string_view function = "dplr_scan_backward";
-  const auto sizes = detail::check_dplr_inputs(function, inputs);
-  detail::check_dplr_gradients(function, inputs, sizes, output_gradients, input_gradients);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
-  const std::array states{sizes.sequences, sizes.channels, sizes.modes};
-  DplrScanInputs<T> in = inputs;
-  detail::restore_initial_state(function, chain, in, states, scratch.passed);
-  detail::hand_gradients_back(
-      chain, output_gradients.final_state, input_gradients.initial_state, states, scratch.passed,
-      [&](const View<const Complex, 3>& dfinal, const View<Complex, 3>& dinitial) {
-        DplrScanInputGradients<T> din = input_gradients;
-        din.initial_state = dinitial;
-        dplr_scan_backward(backend.local, in, options, {output_gradients.y, dfinal}, din, scratch);
-      });
+  detail::check_room(function, chain, sequences * channels * state, passed);
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    const std::array<Index, 3> states{sequences, own.count, state};
+    const auto& whole = input_gradients;
+    DiagonalScanInputGradients<T, K> din;
+    din.u = detail::part_of(whole.u, 2, own);
+    din.lambda = detail::part_of(whole.lambda, 0, own);
+    din.delta = detail::part_of(whole.delta, 0, own);
+    din.B = detail::part_of(whole.B, 0, own);
+    din.C = detail::part_of(whole.C, 0, own);
+    din.D = detail::part_of(whole.D, 0, own);
+    detail::hand_gradients_back<K, 3>(
+        chain, detail::part_of(inputs.initial_state, 1, own),
+        detail::part_of(output_gradients.final_state, 1, own),
+        detail::part_of(whole.initial_state, 1, own), states,
+        detail::part_of(passed, sequences * state * own.begin, states), passed.leaving,
+        [&](const View<const K, 3>& initial, const View<const K, 3>& dfinal,
+            const View<K, 3>& dinitial) {
+          din.initial_state = dinitial;
+          diagonal_scan_backward(backend.local, detail::diagonal_part(inputs, own, initial),
+                                 options, {detail::part_of(output_gradients.y, 2, own), dfinal},
+                                 din, scratch);
+        });
+  }
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -2,10 +2,12 @@
 
 #include <array>
 #include <complex>
+#include <cstddef>
 #include <string_view>
 #include <type_traits>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/mpi/detail/chain.hpp"
 #include "ssm/mpi/ranks.hpp"
@@ -15,8 +17,9 @@
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
-/// linear_scan over ranks, each with its own steps. A rank waits for the state before them,
-/// scans, and hands its last state on: (sequences · channels) numbers, whatever the length.
+/// linear_scan over ranks, each with its own steps. A rank waits for the state before them, scans,
+/// and hands its last state on, a block of channels after the other: (sequences · channels)
+/// numbers, whatever the length.
 /// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
 template <class K>
 void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
@@ -27,12 +30,31 @@ void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
   detail::check_linear_scan_inputs(function, inputs);
   detail::check_linear_scan_outputs(function, inputs, outputs);
   detail::refuse_packed(function, inputs.sequences);
-  detail::hand_states_on(
-      detail::Chain(backend, inputs.sequences.reversed), inputs, outputs.final_state,
-      detail::state_shape(inputs), scratch.passed,
-      [&](const LinearScanInputs<K>& in, const View<K, 2>& final_state) {
-        linear_scan(backend.local, in, options, {outputs.x, final_state}, scratch);
-      });
+  scratch.call.drop();
+  const auto [sequences, channels] = detail::state_shape(inputs);
+  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const detail::ScanBlocks blocks(backend, channels);
+  detail::make_room(chain, inputs.initial_state, outputs.final_state, sequences * channels,
+                    scratch.passed);
+  blocks.make_room(scratch.blocks);
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    const std::array<Index, 2> states{sequences, own.count};
+    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+    detail::hand_states_on<K, 2>(
+        chain, detail::part_of(inputs.initial_state, 1, own),
+        detail::part_of(outputs.final_state, 1, own), states,
+        detail::part_of(scratch.passed, sequences * own.begin, states), scratch.passed.leaving,
+        [&](const View<const K, 2>& initial, const View<K, 2>& after) {
+          linear_scan(
+              backend.local,
+              LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
+                                  detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
+              options, {detail::part_of(outputs.x, 2, own), after}, room);
+        });
+  }
+  scratch.x = outputs.x;
+  scratch.call.keep(detail::linear_scan_call(inputs), detail::linear_scan_variant(inputs));
 }
 
 /// linear_scan_backward over ranks: gradients by states run from the last rank to the first.
@@ -45,19 +67,37 @@ void linear_scan_backward(
     LinearScanScratch<K>& scratch) {
   constexpr std::string_view function = "linear_scan_backward";
   detail::check_linear_scan_inputs(function, inputs);
+  scratch.call.check(function, "linear_scan", detail::linear_scan_call(inputs),
+                     detail::linear_scan_variant(inputs));
   detail::check_linear_scan_gradients<K>(function, inputs, scratch.x, output_gradients,
                                          input_gradients);
   detail::refuse_packed(function, inputs.sequences);
+  const auto [sequences, channels] = detail::state_shape(inputs);
   const detail::Chain chain(backend, inputs.sequences.reversed);
-  const auto states = detail::state_shape(inputs);
-  LinearScanInputs<K> in = inputs;
-  detail::restore_initial_state(function, chain, in, states, scratch.passed);
-  detail::hand_gradients_back(
-      chain, output_gradients.final_state, input_gradients.initial_state, states, scratch.passed,
-      [&](const View<const K, 2>& dfinal, const View<K, 2>& dinitial) {
-        linear_scan_backward(backend.local, in, options, {output_gradients.x, dfinal},
-                             {input_gradients.a, input_gradients.b, dinitial}, scratch);
-      });
+  const detail::ScanBlocks blocks(backend, channels);
+  detail::check_room(function, chain, sequences * channels, scratch.passed);
+  blocks.check_room(function, scratch.blocks);
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    const std::array<Index, 2> states{sequences, own.count};
+    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+    detail::hand_gradients_back<K, 2>(
+        chain, detail::part_of(inputs.initial_state, 1, own),
+        detail::part_of(output_gradients.final_state, 1, own),
+        detail::part_of(input_gradients.initial_state, 1, own), states,
+        detail::part_of(scratch.passed, sequences * own.begin, states), scratch.passed.leaving,
+        [&](const View<const K, 2>& initial, const View<const K, 2>& dfinal,
+            const View<K, 2>& dinitial) {
+          linear_scan_backward(
+              backend.local,
+              LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
+                                  detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
+              options, {detail::part_of(output_gradients.x, 2, own), dfinal},
+              {detail::part_of(input_gradients.a, 2, own),
+               detail::part_of(input_gradients.b, 2, own), dinitial},
+              room);
+        });
+  }
 }
 
 /// decay_gradient over ranks: the share of each rank's own steps, as every gradient of a weight. A

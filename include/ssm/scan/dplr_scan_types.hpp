@@ -87,6 +87,7 @@ struct DplrScanScratch<T, Host> {
   Tensor<Index, 1> first_segment;  ///< (sequences + 1)
   std::vector<Thread> threads;
   PassedStates<std::complex<T>> passed;
+  std::vector<DplrScanScratch> blocks;  ///< of channels, where these run in several calls
 };
 
 namespace detail {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "ssm/core/checks.hpp"
 #include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
@@ -65,6 +67,7 @@ struct LinearScanScratch<K, Host> {
   Tensor<K, 3> gradient;     ///< (batch, length, channels), when that of b is not asked for
   Tensor<K, 1> zero;         ///< (channels), stands for an absent gradient of x
   PassedStates<K> passed;
+  std::vector<LinearScanScratch> blocks;  ///< of channels, where these run in several calls
 };
 
 }  // namespace ssm

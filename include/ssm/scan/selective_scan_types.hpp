@@ -148,8 +148,8 @@ struct SelectiveScanScratch<T, K, Host> {
   Tensor<K, 1> states;
   Tensor<K, 1> partials;
   Tensor<T, 1> tiles;
+  PassedStates<K> passed;
   std::vector<SelectiveScanScratch> blocks;  ///< of channels, where these run in several calls
-  PassedStates<K> passed;                    ///< of a block of channels
   Tensor<K, 1> shares;                       ///< of a block in the gradients of B and C
 };
 
@@ -162,8 +162,6 @@ void hand_over_room(SelectiveScanScratch<T, K, Host>& from, SelectiveScanScratch
   std::swap(from.tiles, to.tiles);
   std::swap(from.passed.leaving, to.passed.leaving);
   std::swap(from.shares, to.shares);
-  if (to.blocks.size() < from.blocks.size()) to.blocks.resize(from.blocks.size());
-  for (std::size_t i = 0; i < from.blocks.size(); ++i) hand_over_room(from.blocks[i], to.blocks[i]);
 }
 
 namespace detail {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string_view>
+#include <vector>
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -31,14 +33,12 @@ class Chain {
   [[nodiscard]] bool is_last() const noexcept { return !has(after_); }
 
   template <class K>
-  void receive_from_before(Tensor<K, 1>& to, Index count) const {
-    to.resize({count});
-    comm_.receive(before_, to.data(), count);
+  void receive_from_before(K* to, Index count) const {
+    comm_.receive(before_, to, count);
   }
   template <class K>
-  void receive_from_after(Tensor<K, 1>& to, Index count) const {
-    to.resize({count});
-    comm_.receive(after_, to.data(), count);
+  void receive_from_after(K* to, Index count) const {
+    comm_.receive(after_, to, count);
   }
   template <class K>
   void send_to_before(const Tensor<K, 1>& from) const {
@@ -104,78 +104,142 @@ View<const K, 2> exchange_steps(const Chain& chain, bool forward, const View<con
   }
   View<const K, 2> arrived = beyond;
   if (receives) {
+    passed.arrived.resize({batch * channels});
     if (forward)
-      chain.receive_from_before(passed.arrived, batch * channels);
+      chain.receive_from_before(passed.arrived.data(), batch * channels);
     else
-      chain.receive_from_after(passed.arrived, batch * channels);
+      chain.receive_from_after(passed.arrived.data(), batch * channels);
     arrived = {passed.arrived.data(), rows};
   }
   if (sends && length == 0) send(arrived);
   return arrived;
 }
 
-/// The forward pass of an operation that takes and gives a state: `run(in, final)` is the local
-/// call, with the initial state in its inputs and the view for its final state, absent where
-/// nobody wants it.
-///
-/// What the rank before hands on is kept in `passed.arrived` for backward; so is a copy of the
-/// caller's initial state where the final one overwrites it. On the first rank it is empty else.
-template <class Inputs, class K, std::size_t Rank, class Run>
-void hand_states_on(const Chain& chain, Inputs in, const View<K, Rank>& final_state,
-                    const std::array<Index, Rank>& states, PassedStates<K>& passed,
-                    const Run& run) {
-  const Index count = size_of(states);
-  passed.arrived.resize({0});
-  if (!chain.is_first()) {
-    chain.receive_from_before(passed.arrived, count);
-  } else if (overlap(final_state, in.initial_state)) {
-    passed.arrived.resize({count});
-    copy_elements<K, Rank>(in.initial_state, {passed.arrived.data(), states});
-  }
-  if (!chain.is_first() || passed.arrived.size() > 0)
-    in.initial_state = View<const K, Rank>(passed.arrived.data(), states);
-  if (chain.is_last() && !final_state) return run(in, View<K, Rank>());
-  passed.leaving.resize({count});
-  const View<K, Rank> leaving(passed.leaving.data(), states);
-  run(in, leaving);
-  if (!chain.is_last()) chain.send_to_after(passed.leaving);
-  if (final_state) copy_elements<K, Rank>(leaving, final_state);
+/// Room for the states before a rank's first step, which backward will read as well: those that the
+/// rank before hands on, or a copy of the caller's where the final ones overwrite them. Nobody
+/// needs it else.
+template <class K, std::size_t Rank>
+void make_room(const Chain& chain, const View<const K, Rank>& initial_state,
+               const View<K, Rank>& final_state, Index count, PassedStates<K>& passed) {
+  const bool needed = !chain.is_first() || overlap(final_state, initial_state);
+  passed.arrived.resize({needed ? count : 0});
+}
+/// Throws unless make_room made that room for a call with these states.
+template <class K>
+void check_room(std::string_view function, const Chain& chain, Index count,
+                const PassedStates<K>& passed) {
+  const Index size = passed.arrived.size();
+  if (size != count && (size != 0 || !chain.is_first()))
+    throw_shape(function, "scratch", "of another call",
+                "one that the forward pass filled over these ranks");
+}
+/// The part of that room, from element `first` on, for states of these extents; absent where there
+/// is none.
+template <class K, std::size_t Rank>
+[[nodiscard]] View<K, Rank> part_of(PassedStates<K>& passed, Index first,
+                                    const std::array<Index, Rank>& extents) noexcept {
+  if (passed.arrived.size() == 0) return {};
+  return {passed.arrived.data() + first, extents};
 }
 
-/// The initial state that hand_states_on gave to the local call.
-template <class Inputs, class K, std::size_t Rank>
-void restore_initial_state(std::string_view function, const Chain& chain, Inputs& in,
-                           const std::array<Index, Rank>& states, const PassedStates<K>& passed) {
-  const Index count = size_of(states);
-  if (passed.arrived.size() != count && (!chain.is_first() || passed.arrived.size() > 0))
-    throw_shape(function, "scratch", "of another call", "one that the forward pass filled");
-  if (!chain.is_first() || passed.arrived.size() > 0)
-    in.initial_state = View<const K, Rank>(passed.arrived.data(), states);
-}
-
-/// The backward pass: `run(dfinal, dinitial)` is the local call, with the gradient by its final
-/// state, absent for zero, and the view for that by its initial state, absent where nobody wants
+/// The forward pass of an operation, or of a block of its channels, that takes and gives a state of
+/// extents `states`: `run(initial, final)` is the local call, with the view of the state before its
+/// first step, absent for zero, and that for the state after the last, absent where nobody wants
 /// it.
+/// @param kept the room for the former
 template <class K, std::size_t Rank, class Run>
-void hand_gradients_back(const Chain& chain, const View<const K, Rank>& final_state,
-                         const View<K, Rank>& initial_state, const std::array<Index, Rank>& states,
-                         PassedStates<K>& passed, const Run& run) {
-  const Index count = size_of(states);
-  View<const K, Rank> dfinal = final_state;
-  if (!chain.is_last()) {
-    chain.receive_from_after(passed.leaving, count);
-    dfinal = View<const K, Rank>(passed.leaving.data(), states);
+void hand_states_on(const Chain& chain, View<const K, Rank> initial_state,
+                    const View<K, Rank>& final_state, const std::array<Index, Rank>& states,
+                    const View<K, Rank>& kept, Tensor<K, 1>& leaving, const Run& run) {
+  if (!chain.is_first())
+    chain.receive_from_before(kept.data(), size_of(states));
+  else if (kept)
+    copy_elements<K, Rank>(initial_state, kept);
+  if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
+  if (chain.is_last() && !final_state) return run(initial_state, View<K, Rank>());
+  leaving.resize({size_of(states)});
+  const View<K, Rank> after(leaving.data(), states);
+  run(initial_state, after);
+  if (!chain.is_last()) chain.send_to_after(leaving);
+  if (final_state) copy_elements<K, Rank>(after, final_state);
+}
+
+/// The backward pass: `run(initial, dfinal, dinitial)` is the local call, with the state before its
+/// first step, the gradient by the state after its last, both absent for zero, and the view for
+/// that by the former, absent where nobody wants it.
+/// @param kept what the forward pass left there
+template <class K, std::size_t Rank, class Run>
+void hand_gradients_back(const Chain& chain, View<const K, Rank> initial_state,
+                         View<const K, Rank> dfinal, const View<K, Rank>& dinitial,
+                         const std::array<Index, Rank>& states, const View<K, Rank>& kept,
+                         Tensor<K, 1>& leaving, const Run& run) {
+  if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
+  leaving.resize({size_of(states)});
+  const View<K, Rank> passing(leaving.data(), states);  // both gradients, one after the other
+  if (!chain.is_last())
+    chain.receive_from_after(leaving.data(), size_of(states));
+  else if (dfinal)
+    copy_elements<K, Rank>(dfinal, passing);
+  if (!chain.is_last() || dfinal) dfinal = passing;
+  if (chain.is_first() && !dinitial) return run(initial_state, dfinal, View<K, Rank>());
+  run(initial_state, dfinal, passing);
+  if (!chain.is_first()) chain.send_to_before(leaving);
+  if (dinitial) copy_elements<K, Rank>(passing, dinitial);
+}
+
+/// Channels of a scan cut into blocks that are handed on one by one: runs of channels that fill
+/// vectors, or whole groups where these have coefficients of their own.
+class ScanBlocks {
+ public:
+  ScanBlocks(const Ranks& backend, Index channels, Index groups = 1) noexcept
+      : unit_(groups > 1 ? channels / groups : vector), channels_(channels) {
+    const Index units = (channels + unit_ - 1) / unit_;
+    Index wanted = backend.blocks > 0 ? backend.blocks : std::clamp<Index>(channels / 64, 1, 8);
+    if (backend.time->size() == 1) wanted = 1;
+    count_ = std::clamp<Index>(wanted, 1, (std::max<Index>)(units, 1));
   }
-  if (chain.is_first() && !initial_state) return run(dfinal, View<K, Rank>());
-  passed.leaving.resize({count});
-  if (chain.is_last() && dfinal) {  // the local call may read it after it has begun to write
-    copy_elements<K, Rank>(dfinal, {passed.leaving.data(), states});
-    dfinal = View<const K, Rank>(passed.leaving.data(), states);
+
+  [[nodiscard]] Index count() const noexcept { return count_; }
+  /// The channels of block i.
+  [[nodiscard]] Share channels(Index i) const noexcept {
+    const Index begin = edge(i);
+    return {begin, edge(i + 1) - begin};
   }
-  const View<K, Rank> dinitial(passed.leaving.data(), states);
-  run(dfinal, dinitial);
-  if (!chain.is_first()) chain.send_to_before(passed.leaving);
-  if (initial_state) copy_elements<K, Rank>(dinitial, initial_state);
+  /// The groups of block i, where they are the units.
+  [[nodiscard]] Share groups(Index i) const noexcept {
+    const Share own = channels(i);
+    return {own.begin / unit_, own.count / unit_};
+  }
+
+  /// Makes a scratch for each block, of those in `blocks`.
+  template <class Scratch>
+  void make_room(std::vector<Scratch>& blocks) const {
+    if (static_cast<Index>(blocks.size()) < count_) blocks.resize(static_cast<std::size_t>(count_));
+  }
+  /// Throws unless make_room has been there.
+  template <class Scratch>
+  void check_room(std::string_view function, const std::vector<Scratch>& blocks) const {
+    if (static_cast<Index>(blocks.size()) < count_)
+      throw_shape(function, "scratch", "of a call with other blocks",
+                  "one that the forward pass filled over these ranks");
+  }
+
+ private:
+  static constexpr Index vector = 16;  // floats in the widest
+
+  [[nodiscard]] Index edge(Index i) const noexcept {
+    const Index units = (channels_ + unit_ - 1) / unit_;
+    return (std::min)(channels_, units * i / count_ * unit_);
+  }
+
+  Index unit_, channels_, count_ = 1;
+};
+
+/// The part of a view, where it is given, in dimension `dimension`.
+template <class AnyView>
+[[nodiscard]] AnyView part_of(const AnyView& view, std::size_t dimension,
+                              const Share& part) noexcept {
+  return view ? view.slice(dimension, part.begin, part.count) : view;
 }
 
 }  // namespace SSM_DETAIL_ISA
