@@ -20,7 +20,8 @@
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
-/// How an S4 layer is computed. All forms give the same result up to rounding.
+/// How an S4 layer is computed. All forms give the same result up to rounding. Where time lies
+/// across ranks, each stands for the scan.
 enum class S4Form {
   fastest,     ///< the form that measurements found fastest for the shape of the call
   scan,        ///< dplr_scan
