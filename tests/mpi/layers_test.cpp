@@ -1,7 +1,14 @@
 #include <complex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "mpi/over_ranks.hpp"
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/gated.hpp"
+#include "ssm/layers/gated_mlp.hpp"
+#include "ssm/layers/in_pieces.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
@@ -103,6 +110,10 @@ TEST_CASE("stacks of blocks over ranks are those on one cpu") {
       of_both);
 }
 
+TEST_CASE("a multilayer perceptron over ranks is that on one cpu") {
+  test::check_layer_over_ranks(drawn<GatedMlp<double>>({.width = 4}), {});
+}
+
 TEST_CASE("what moves is one state a layer, and the inputs of the convolution, at any length") {
   using Block = Residual<Mamba<float>>;
   constexpr Index layers = 3, batch = 2;
@@ -142,6 +153,16 @@ TEST_CASE("what a rank cannot know is refused in words") {
                     "across ranks");
   const auto dss = drawn<S4d<float>>({.width = 8, .state = 4, .dss = true});
   S4dScratch<float> room;
+  const auto attention = drawn<Attention<float>>({.width = 8, .heads = 2});
+  AttentionScratch<float> rows;
+  CHECK_THROWS_WITH(forward(backend, attention, std::as_const(u).view(), {}, y.view(), {}, rows),
+                    "rotary: backend is time across " + std::to_string(world().size()) +
+                        " ranks, expected time on one, as a step attends to all before it");
+  InPiecesScratch<Mamba<float>> pieces;
+  CHECK_THROWS_WITH(forward_in_pieces(backend, mamba, std::as_const(u).view(), {}, y.view(), {},
+                                      {.length = 2}, pieces),
+                    "forward_in_pieces: backend is one that holds a piece of each sequence, "
+                    "expected one that holds all of it");
   CHECK_THROWS_WITH(forward(backend, dss, std::as_const(u).view(), {}, y.view(), {}, room),
                     "S4d forward: dss_length is 0, the length of the sequence, expected a length, "
                     "where a rank holds a piece of it");

@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/error.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/copy_rows.hpp"
@@ -147,7 +149,7 @@ struct InPiecesScratch {
 /// @param state as in forward
 /// @param options as in forward; time may run backward. Without options.keep no state is kept.
 /// @throws as forward does; DomainError for packed sequences, a layer of two directions and other
-///   layers that have no step, and for pieces of no length
+///   layers that have no step, for pieces of no length, and where time lies across ranks
 template <class Backend, SequenceLayer Layer>
 void forward_in_pieces(const Backend& backend, const Layer& layer, const InputOf<Layer>& input,
                        Maybe<StateOf<Layer>> state, const OutputOf<Layer>& output,
@@ -155,6 +157,9 @@ void forward_in_pieces(const Backend& backend, const Layer& layer, const InputOf
                        std::type_identity_t<InPiecesScratch<Layer>>& scratch) {
   constexpr std::string_view function = "forward_in_pieces";
   scratch.call.drop();
+  if (!holds_whole_time<Backend>)
+    detail::throw_domain(function, "backend", "one that holds a piece of each sequence",
+                         "one that holds all of it");
   detail::check_layer_call(function, layer, input, output, options);
   detail::check_pieces(function, layer, pieces, options);
   detail::check_no_overlap(function, "output", output, "input", input);

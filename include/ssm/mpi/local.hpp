@@ -18,6 +18,7 @@
 #include "ssm/layers/mimo_matrices.hpp"
 #include "ssm/layers/rms_norm.hpp"
 #include "ssm/layers/sample_modes.hpp"
+#include "ssm/layers/swiglu.hpp"
 #include "ssm/mpi/ranks.hpp"
 
 /// @file
@@ -222,6 +223,22 @@ void feedthrough_backward(
     const std::type_identity_t<FeedthroughInputGradients<T>>& input_gradients,
     FeedthroughScratch<T>& scratch) {
   feedthrough_backward(backend.local, inputs, options, output_gradients, input_gradients, scratch);
+}
+
+/// As on the cpu, of what this rank holds. @throws as on the cpu
+template <class T>
+void swiglu(const Ranks& backend, const SwigluInputs<T>& inputs, const SwigluOptions& options,
+            const std::type_identity_t<SwigluOutputs<T>>& outputs, SwigluScratch<T>& scratch) {
+  swiglu(backend.local, inputs, options, outputs, scratch);
+}
+/// As on the cpu, of what this rank holds. @throws as on the cpu
+template <class T>
+void swiglu_backward(const Ranks& backend, const SwigluInputs<T>& inputs,
+                     const SwigluOptions& options,
+                     const std::type_identity_t<SwigluOutputGradients<T>>& output_gradients,
+                     const std::type_identity_t<SwigluInputGradients<T>>& input_gradients,
+                     SwigluScratch<T>& scratch) {
+  swiglu_backward(backend.local, inputs, options, output_gradients, input_gradients, scratch);
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -111,13 +111,9 @@ double cross_entropy(const Ranks& backend, const CrossEntropyInputs<T>& inputs,
                      const CrossEntropyOptions& options, const CrossEntropyOutputs<T>& outputs,
                      CrossEntropyScratch<T>& scratch) {
   CrossEntropyOptions own = options;
-  if (options.count == 0) {
-    Index counted = 0;
-    for (Index b = 0; b < inputs.targets.extent(0); ++b)
-      for (Index t = 0; t < inputs.targets.extent(1); ++t)
-        counted += inputs.targets(b, t) != options.ignore ? 1 : 0;
-    own.count = detail::sum_of_all(*backend.all, counted);
-  }
+  if (options.count == 0)
+    own.count =
+        detail::sum_of_all(*backend.all, detail::count_targets(inputs.targets, options.ignore));
   return detail::sum_of_all(*backend.all,
                             cross_entropy(backend.local, inputs, own, outputs, scratch));
 }
