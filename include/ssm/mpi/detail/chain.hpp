@@ -68,7 +68,7 @@ template <std::size_t Rank>
   return size;
 }
 
-/// Calls body(indices...) for every element of extents of rank 1 to 3.
+/// to ← from, element by element; both have the same extents.
 template <class K, std::size_t Rank>
 void copy_elements(const View<const K, Rank>& from, const View<K, Rank>& to) noexcept {
   if constexpr (Rank == 1) {
