@@ -6,6 +6,7 @@
 /// any vendor (CMake: ssm::mpi).
 
 #include "ssm/mpi/add_next.hpp"
+#include "ssm/mpi/add_readout.hpp"
 #include "ssm/mpi/attention.hpp"
 #include "ssm/mpi/causal_conv.hpp"
 #include "ssm/mpi/communicator.hpp"

@@ -59,9 +59,9 @@ void check_time_invariant() {
       const auto s4 = drawn<S4<T>>({.width = 3, .state = 6, .bidirectional = both});
       const auto s5 = drawn<S5<T>>({.width = 3, .state = 8, .bidirectional = both});
       INFO((both ? "both directions" : "one direction"));
-      test::check_layer_over_ranks(s4d, laws, reversed);
-      test::check_layer_over_ranks(s4, laws, reversed);
-      test::check_layer_over_ranks(s5, laws, reversed);
+      if (!both) test::check_layer_over_ranks(s4d, laws, reversed);
+      if (!both) test::check_layer_over_ranks(s4, laws, reversed);
+      test::check_layer_over_ranks(s5, {.rounding = 100}, reversed);
       test::check_layer_over_ranks(s4d, without_state(laws), reversed);
       test::check_layer_over_ranks(s4, without_state(laws), reversed);
       test::check_layer_over_ranks(s5, without_state(laws), reversed);
@@ -158,6 +158,13 @@ TEST_CASE("what a rank cannot know is refused in words") {
   CHECK_THROWS_WITH(forward(backend, attention, std::as_const(u).view(), {}, y.view(), {}, rows),
                     "rotary: backend is time across " + std::to_string(world().size()) +
                         " ranks, expected time on one, as a step attends to all before it");
+  const auto both = drawn<S4d<float>>({.width = 8, .state = 4, .bidirectional = true});
+  auto state = make_state(both, 1);
+  S4dScratch<float> both_room;
+  CHECK_THROWS_WITH(
+      forward(backend, both, std::as_const(u).view(), state, y.view(), {}, both_room),
+      "add_readout: x is given, expected absent, as which rank has the last step of a sequence is "
+      "not known");
   InPiecesScratch<Mamba<float>> pieces;
   CHECK_THROWS_WITH(forward_in_pieces(backend, mamba, std::as_const(u).view(), {}, y.view(), {},
                                       {.length = 2}, pieces),

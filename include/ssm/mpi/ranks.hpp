@@ -116,14 +116,15 @@ struct Share {
 
 /// Gives every tensor of `state` the values that it has on the rank where time ends, on all ranks
 /// of the same sequences: after a forward pass, the state after the last step of the whole, from
-/// which the next call goes on and any rank may step.
+/// which the next call goes on and any rank may step. The x_back of a layer of two directions ends
+/// on the other rank, and comes from there.
 /// @param reversed whether time ran backward, and so ended on the first rank
 /// @throws MpiError
 template <class State>
 void pass_on(const Ranks& backend, State& state, bool reversed = false) {
   if (backend.time->size() == 1) return;
-  const int last = reversed ? 0 : backend.time->size() - 1;
-  tensors(state, [&](std::string_view, auto& tensor) {
+  tensors(state, [&](std::string_view name, auto& tensor) {
+    const int last = name.ends_with("x_back") != reversed ? 0 : backend.time->size() - 1;
     backend.time->broadcast(last, tensor.data(), tensor.size());
   });
 }
