@@ -26,8 +26,8 @@ inline namespace SSM_DETAIL_ISA {
 /// kernel C ā^j B̄, and those of the state before it, through C ā^{j+1}; the recurrence runs only
 /// from chunk to chunk, with ā^chunk (Dao & Gu 2024, section 6, for a constant ā). Powers of ā are
 /// computed in double and rounded once for each chunk; the plain loop rounds at every step. An
-/// input that is NaN or infinite makes all outputs of its channel NaN or infinite from the start of
-/// its chunk on.
+/// input that is NaN or infinite makes the outputs of its channel NaN or infinite from its step on,
+/// and those of some steps before it in its chunk.
 ///
 /// @param inputs with a constant Δ (channels)
 /// @param outputs y may be the memory of u, final_state that of initial_state

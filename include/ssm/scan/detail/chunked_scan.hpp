@@ -46,6 +46,7 @@ class ChunkedScan {
   using Gradients = ChunkGradients<T, K>;
   static constexpr Index L = Shape::chunk, W = lanes<T>;
   static constexpr Index tile_rows = 32, tile_steps = tile_rows * L;
+  static constexpr Index group_rows = vector_registers / 4;  // of one pass of small_product
 
  public:
   ChunkedScan(const DiagonalScanInputs<T, K>& in, const DiagonalScanOptions& options, Index first,
@@ -67,10 +68,14 @@ class ChunkedScan {
         const Index steps = (std::min)(tile_steps, length_ - begin), chunks = (steps + L - 1) / L;
         load_tile(in_.u, begin, steps, rows_);
         for (Index c = 0; c < count_; ++c) {
-          advance(c, chunks);
           const Tables tables = tables_of(c);
-          small_product<false, T>({rows_of(c), shape_.row()}, {tables.output, L}, {out_of(c), L},
-                                  chunks, L + shape_.state(), L);
+          for (Index r = 0; r < chunks; r += group_rows) {
+            const Index group = (std::min)(group_rows, chunks - r);
+            advance(c, r, group);
+            small_product<false, T, true>({rows_of(c) + r * shape_.row(), shape_.row()},
+                                          {tables.output, L}, {out_of(c) + r * L, L}, group,
+                                          L + shape_.state(), L);
+          }
         }
         store_tile(out.y, begin, steps);
         if (begin + steps < length_) {
@@ -96,7 +101,7 @@ class ChunkedScan {
         load_tile(in_.u, tile * tile_steps, tile_steps, rows_);
         for (Index c = 0; c < count_; ++c) {
           std::copy_n(state_of(c, 0), shape_.padded(), edge_of(tile, c));
-          advance(c, tile_rows);
+          advance(c, 0, tile_rows);
           std::copy_n(state_of(c, tile_rows), shape_.padded(), state_of(c, 0));
         }
       }
@@ -172,29 +177,59 @@ class ChunkedScan {
     }
   }
 
-  /// The states at the edges of `chunks` chunks.
-  void advance(Index c, Index chunks) noexcept {
-    const Index row = shape_.row(), N = shape_.modes;
+  /// The states at the edges of `chunks` chunks, from chunk `first` on.
+  void advance(Index c, Index first, Index chunks) noexcept {
+    const Index row = shape_.row();
     const Tables tables = tables_of(c);
-    T* const x = state_of(c, 0);
-    small_product<false, T>({rows_of(c), row}, {tables.input, shape_.padded()}, {x + row, row},
-                            chunks, L, shape_.padded());
-    for (Index r = 0; r < chunks; ++r) carry<false>(N, tables.step, x + r * row, x + (r + 1) * row);
+    T* const x = state_of(c, first);
+    small_product<false, T>({x - L, row}, {tables.input, shape_.padded()}, {x + row, row}, chunks,
+                            L, shape_.padded());
+    carry<false>(shape_.modes, tables.step, x, row, chunks);
   }
 
-  /// to += step · from, or the conjugate of step.
+  /// From a state to the next, `row` elements on, `count` times: next += step · state, or the
+  /// conjugate of step. States stay in registers on their way.
   template <bool Adjoint>
-  static void carry(Index N, const T* step, const T* from, T* to) noexcept {
-    const T* __restrict__ x = from, * __restrict__ a = step;
-    T* __restrict__ y = to;
+  static void carry(Index N, const T* step, T* x, Index row, Index count) noexcept {
+    Index n = 0;
+    for (; n + W <= N; n += W)
+      carry_modes<Adjoint>(N, step + n, x + n, row, count, std::integral_constant<Index, W>());
+    if (n < N) carry_modes<Adjoint>(N, step + n, x + n, row, count, N - n);
+  }
+  /// The same for `modes` of a vector: all of its lanes where that is a constant.
+  template <bool Adjoint, class Modes>
+  static void carry_modes(Index N, const T* step, T* x, Index row, Index count,
+                          Modes modes) noexcept {
+    const auto load = [&](const T* from) {
+      if constexpr (std::is_same_v<Modes, Index>)
+        return Vec<T>::load(from, modes);
+      else
+        return Vec<T>::load(from);
+    };
+    const auto store = [&](Vec<T> value, T* to) {
+      if constexpr (std::is_same_v<Modes, Index>)
+        value.store(to, modes);
+      else
+        value.store(to);
+    };
+    const Vec<T> a_re = load(step);
+    Vec<T> re = load(x);
     if constexpr (!Shape::is_complex) {
-      for (Index n = 0; n < N; ++n) y[n] += a[n] * x[n];
+      for (Index r = 0; r < count; ++r) {
+        x += row;
+        re = fma(a_re, re, load(x));
+        store(re, x);
+      }
     } else {
-      constexpr T sign = Adjoint ? T(-1) : T(1);
-      for (Index n = 0; n < N; ++n) {
-        const T re = a[n], im = sign * a[N + n];
-        y[n] += re * x[n] - im * x[N + n];
-        y[N + n] += im * x[n] + re * x[N + n];
+      const Vec<T> given = load(step + N), a_im = Adjoint ? -given : given, minus = -a_im;
+      Vec<T> im = load(x + N);
+      for (Index r = 0; r < count; ++r) {
+        x += row;
+        const Vec<T> before = re;
+        re = fma(a_re, re, fma(minus, im, load(x)));
+        im = fma(a_re, im, fma(a_im, before, load(x + N)));
+        store(re, x);
+        store(im, x + N);
       }
     }
   }
@@ -222,7 +257,7 @@ class ChunkedScan {
       for (Index n = 0; n < shape_.state(); ++n) x[n] += input[n] * u[j];
     }
     fill_power(c, steps);
-    carry<false>(shape_.modes, leaving_, state_of(c, chunk), x);
+    carry<false>(shape_.modes, leaving_, state_of(c, chunk), shape_.row(), 1);
   }
 
   /// One tile of one channel backward. Row r + 1 of the gradients holds ∂y of chunk r and the
@@ -236,7 +271,7 @@ class ChunkedScan {
     const T* const x = state_of(c, 0);
     T* const dy = gradient_rows_ + c * row_buffer() + row;
     T* const dx = dy - row + L;  // of the state that enters the first chunk
-    advance(c, chunks);
+    advance(c, 0, chunks);
 
     T* const last = dx + chunks * row;
     std::copy_n(dx, padded, rest == 0 ? last : early_gradient(c));
@@ -249,13 +284,12 @@ class ChunkedScan {
                             padded);
     if (enters_early) {
       fill_power(c, rest);
-      carry<true>(N, leaving_, early_gradient(c), last - row);
+      carry<true>(N, leaving_, early_gradient(c), last - row - early_gradient(c), 1);
     }
-    for (Index r = chunks - 1; r >= 0; --r) {
-      if (rest != 0 && r == chunks - 1) continue;
-      carry<true>(N, tables.step, dx + (r + 1) * row, dx + r * row);
+    const Index whole = steps / L;
+    carry<true>(N, tables.step, dx + whole * row, -row, whole);
+    for (Index r = whole - 1; r >= 0; --r)
       add_products(N, dx + (r + 1) * row, x + r * row, sums.step);
-    }
 
     small_product<false, T>({dy, row}, {tables.adjoint, L}, {out_of(c), L}, chunks,
                             L + shape_.state(), L);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
@@ -23,7 +25,7 @@ struct Panel {
 };
 
 /// `Rows` rows of small_product.
-template <int Rows, bool Add, class T>
+template <int Rows, bool Add, bool Causal, class T>
 void small_product_rows(Panel<const T> a, Panel<const T> b, Panel<T> c, Index inner,
                         Index cols) noexcept {
   constexpr int V = product_block_vectors;
@@ -36,16 +38,29 @@ void small_product_rows(Panel<const T> a, Panel<const T> b, Panel<T> c, Index in
       });
     });
     const T *left = a.data, *right = b.data + column;
-    for (Index k = 0; k < inner; ++k, left += a.inner, right += b.row) {
-      Vec<T> row[V];
-      unroll<V>([&](auto v)
-                    __attribute__((always_inline)) { row[v] = Vec<T>::load(right + v * W); });
-      unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-        const Vec<T> factor(left[r * a.row]);
-        unroll<V>([&](auto v) __attribute__((always_inline)) {
-          sums[r][v] = fma(factor, row[v], sums[r][v]);
+    // `count` steps of the inner index, for the vectors from `First` on.
+    const auto run = [&]<int First>(std::integral_constant<int, First>, Index count)
+        __attribute__((always_inline)) {
+      for (Index k = 0; k < count; ++k, left += a.inner, right += b.row) {
+        Vec<T> row[V];
+        unroll<V - First>([&](auto v) __attribute__((always_inline)) {
+          row[First + v] = Vec<T>::load(right + (First + v) * W);
         });
-      });
+        unroll<Rows>([&](auto r) __attribute__((always_inline)) {
+          const Vec<T> factor(left[r * a.row]);
+          unroll<V - First>([&](auto v) __attribute__((always_inline)) {
+            sums[r][First + v] = fma(factor, row[First + v], sums[r][First + v]);
+          });
+        });
+      }
+    };
+    constexpr std::integral_constant<int, 0> all;
+    if constexpr (Causal) {
+      unroll<V>([&](auto v)
+                    __attribute__((always_inline)) { run(std::integral_constant<int, v>(), W); });
+      run(all, inner - V * W);
+    } else {
+      run(all, inner);
     }
     unroll<Rows>([&](auto r) __attribute__((always_inline)) {
       unroll<V>([&](auto v) __attribute__((always_inline)) {
@@ -56,17 +71,18 @@ void small_product_rows(Panel<const T> a, Panel<const T> b, Panel<T> c, Index in
 }
 
 /// c (rows, cols) = a (rows, inner) b (inner, cols), or with Add, c += a b. Every element is summed
-/// in the order of the inner index, whatever the number of rows.
-template <bool Add, class T, int Largest = vector_registers / 4>
+/// in the order of the inner index, whatever the number of rows. Causal: the columns are one block,
+/// and row k of b is zero before column k for so many rows; vectors of zeros are passed over.
+template <bool Add, class T, bool Causal = false, int Largest = vector_registers / 4>
 void small_product(Panel<const T> a, Panel<const T> b, Panel<T> c, Index rows, Index inner,
                    Index cols) noexcept {
   for (; rows >= Largest; rows -= Largest) {
-    small_product_rows<Largest, Add, T>(a, b, c, inner, cols);
+    small_product_rows<Largest, Add, Causal, T>(a, b, c, inner, cols);
     a.data += Largest * a.row;
     c.data += Largest * c.row;
   }
   if constexpr (Largest > 1)
-    if (rows > 0) small_product<Add, T, Largest / 2>(a, b, c, rows, inner, cols);
+    if (rows > 0) small_product<Add, T, Causal, Largest / 2>(a, b, c, rows, inner, cols);
 }
 
 }  // namespace SSM_DETAIL_ISA
