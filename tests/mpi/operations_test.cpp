@@ -17,7 +17,7 @@ namespace {
 /// final)`: over ranks the bits of one cpu that runs the pieces in turn.
 template <class T, class K, std::size_t Rank, class Run>
 void check_bits(const Tensor<T, 3>& u, const Tensor<K, Rank>& initial, const Lengths& lengths,
-                bool reversed, const Run& run) {
+                bool reversed, const Run& run, Index blocks = 2) {
   INFO(test::describe(lengths) << (reversed ? ", reversed" : "") << ", rank " << world().rank());
   const int size = world().size();
   Tensor<K, Rank> state = initial;
@@ -36,7 +36,7 @@ void check_bits(const Tensor<T, 3>& u, const Tensor<K, Rank>& initial, const Len
   if (world().rank() != (reversed ? size - 1 : 0))
     before.fill(K(std::numeric_limits<Real<K>>::quiet_NaN()));
   auto backend = ranks(world(), cpu(1));
-  backend.blocks = 2;
+  backend.blocks = blocks;
   run(backend, piece, before, y, after, world().rank());
   CHECK(test::same_bits(y, want));
   if (world().rank() == (reversed ? 0 : size - 1)) CHECK(test::same_bits(after, state));
@@ -140,14 +140,16 @@ void check_linear_scan() {
   for_each_cut([&](const Lengths& lengths, bool reversed) {
     const auto b = random.normal<K, 3>({batch, test::sum(lengths), channels});
     const auto initial = random.normal<K, 2>({batch, channels});
-    check_bits(b, initial, lengths, reversed,
-               [&](const auto& backend, const Tensor<K, 3>& piece, const Tensor<K, 2>& before,
-                   Tensor<K, 3>& x, Tensor<K, 2>& after, int) {
-                 const View<const K, 3> same(a.data(), piece.extents(), {0, 0, 1});
-                 LinearScanScratch<K> scratch;
-                 linear_scan(backend, LinearScanInputs<K>{same, piece, before, {{}, reversed}}, {},
-                             {x, after}, scratch);
-               });
+    check_bits(
+        b, initial, lengths, reversed,
+        [&](const auto& backend, const Tensor<K, 3>& piece, const Tensor<K, 2>& before,
+            Tensor<K, 3>& x, Tensor<K, 2>& after, int) {
+          const View<const K, 3> same(a.data(), piece.extents(), {0, 0, 1});
+          LinearScanScratch<K> scratch;
+          linear_scan(backend, LinearScanInputs<K>{same, piece, before, {{}, reversed}}, {},
+                      {x, after}, scratch);
+        },
+        1);  // where a block of channels begins decides which of them are computed in vectors
   });
 }
 

@@ -23,7 +23,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"conv", {"system", "discretize"}},
     {"estimate", {"system", "discretize"}},
     {"layers", {"system", "discretize", "scan", "conv", "estimate"}},
-    {"train", {"layers"}},
+    {"train", {"layers", "models"}},
     {"models", {"layers"}},
     {"io", {"discretize", "conv", "layers", "models", "train"}},
     {"cuda", {"discretize", "scan", "conv", "layers"}},

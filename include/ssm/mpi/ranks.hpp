@@ -40,9 +40,10 @@ inline namespace SSM_DETAIL_ISA {
 ///   rank's own piece: sum_over_ranks makes them those of the whole.
 ///
 /// Results are those of one cpu to rounding. Scans, recurrences and causal convolutions give the
-/// same bits as on one cpu with the sequence cut at the same places; everything gives the same bits
-/// again with as many ranks and the same pieces, for any number of threads. Packed sequences
-/// are refused, and what a sequence's whole length must be known for, such as long_conv.
+/// same bits as on one cpu with the sequence cut at the same places (linear_scan, and so S5, with
+/// `blocks` 1); everything gives the same bits again with as many ranks and the same pieces, for
+/// any number of threads. Packed sequences are refused, and what a sequence's whole length must be
+/// known for, such as long_conv.
 struct Ranks {
   using space = Host;  ///< where the memory is that this backend computes on
 
