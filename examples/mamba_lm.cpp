@@ -157,18 +157,13 @@ void read_notes(const std::map<std::string, std::string>& notes, TrainArguments&
   const auto read = [&](const char* name, auto& value) {
     if (const auto note = notes.find(name); note != notes.end()) options::read(note->second, value);
   };
-  const auto read_size = [&](const char* name, ssm::Index& value) {
-    double number = static_cast<double>(value);
-    read(name, number);
-    value = static_cast<ssm::Index>(number);
-  };
   ssm::MambaLMConfig& m = a.sizes.mamba;
-  read_size("width", m.width);
-  read_size("layers", m.layers);
-  read_size("state", m.state);
-  read_size("expand", m.expand);
-  read_size("heads", a.sizes.heads);
-  read_size("window", a.sizes.window);
+  read("width", m.width);
+  read("layers", m.layers);
+  read("state", m.state);
+  read("expand", m.expand);
+  read("heads", a.sizes.heads);
+  read("window", a.sizes.window);
   read("held_out", a.held_out);
   read("threads", a.threads);
   read("half", a.half);
@@ -235,13 +230,26 @@ void train_on(const ssm::Cpu& cpu, const TrainArguments& a, const Text& text, Ru
 
 /// How steps are cut so that they fit --memory. Throws for a run that this machine has no memory
 /// for.
+template <class Model>
 ssm::PieceOptions pieces_of(const TrainArguments& a, const ssm::PieceOptions& had) {
-  const ssm::TrainingMemory memory = ssm::training_memory(a.sizes.mamba);
+  ssm::TrainingMemory memory =
+      ssm::training_memory(a.sizes.mamba);  // of no kind of layer is more kept
+  Model blank;
+  configure(blank, text_models::config_of(blank, a.sizes));
+  memory.each_state = 0;
+  auto state = make_state(blank, 0);
+  tensors(state, [&](const auto&, const auto& tensor) {
+    double size = sizeof(*tensor.data());
+    for (std::size_t i = 1; i < tensor.extents().size(); ++i)
+      size *= static_cast<double>(tensor.extent(i));
+    memory.each_state += size;
+  });
   const ssm::Index batch = a.options.batch, length = a.options.streams.length;
   const ssm::PieceOptions pieces =
       a.memory > 0 ? ssm::pieces_within(a.memory, memory, batch, length) : had;
   const ssm::Index steps = pieces.length > 0 ? std::min(pieces.length, length) : length;
-  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch),
+  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch) +
+                          4 * memory.each_state * static_cast<double>(batch),
                       format("training with %.3g bytes in each of %lld streams, %.3g at a time,",
                              static_cast<double>(length), static_cast<long long>(batch),
                              static_cast<double>(steps)));
@@ -259,7 +267,7 @@ int train(const TrainArguments& a, ssm::TrainingCheckpoint<Model>* from) {
         format("%s: has %zu bytes to learn from, expected at least %zu, which "
                "is --length and one",
                a.text.c_str(), text.split, least));
-  const ssm::PieceOptions pieces = pieces_of(a, a.options.pieces);
+  const ssm::PieceOptions pieces = pieces_of<Model>(a, a.options.pieces);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   Run<Model> run = from != nullptr ? std::move(from->run)

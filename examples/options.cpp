@@ -19,6 +19,8 @@ void read(const std::string& text, T& value) {
 }
 template void read(const std::string&, bool&);
 template void read(const std::string&, int&);
+template void read(const std::string&, long&);
+template void read(const std::string&, long long&);
 template void read(const std::string&, double&);
 
 Option& Option::required() { return option_->required(), *this; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -398,6 +399,20 @@ TEST_CASE("what is not a number reaches no earlier block and no other sequence")
     }
 }
 
+TEST_CASE("a window as large as numbers go is none, and scores as large have a softmax") {
+  Case<double> c({.batch = 1, .length = 40, .heads = 2, .groups = 1, .head_size = 4}, 800);
+  Tensor<double, 4> all(c.q.extents()), y(c.q.extents());
+  CausalAttentionScratch<double> scratch;
+  causal_attention(cpu, c.inputs(), {}, {all}, scratch);
+  causal_attention(cpu, c.inputs(), {.window = (std::numeric_limits<Index>::max)()}, {y}, scratch);
+  CHECK(test::relative_error(y, all) < 1e-14);
+  c.q.fill(1e16);
+  c.k.fill(-1e16);
+  c.v.fill(3);
+  causal_attention(cpu, c.inputs(), {}, {y}, scratch);
+  for (const double x : y) CHECK(x == Approx(3));
+}
+
 TEST_CASE("causal attention names the argument that it refuses") {
   Case<float> c({.batch = 2,
                  .length = 5,
@@ -426,9 +441,12 @@ TEST_CASE("causal attention names the argument that it refuses") {
       causal_attention(cpu, in, {}, {y, {c.cache_k, c.cache_v, c.steps}}, scratch),
       "causal_attention: cache is of 8 steps, expected room for 9, or a window that fits into it");
   CHECK(c.steps(1) == 4);
-  c.steps(0) = -1;
-  CHECK_THROWS_WITH(causal_attention(cpu, in, {}, {y}, scratch),
-                    "causal_attention: cache.steps[0] is -1, expected 0 or more");
+  for (const Index none : {Index{-1}, (std::numeric_limits<Index>::max)() - 2}) {
+    c.steps(0) = none;  // such as a file may say
+    CHECK_THROWS_WITH(
+        causal_attention(cpu, in, {.window = 8}, {y}, scratch),
+        test::contains("causal_attention: cache.steps[0] is " + std::to_string(none)));
+  }
   c.steps(0) = 1;
   c.steps(1) = 3;
   causal_attention(cpu, in, {}, {y}, scratch);

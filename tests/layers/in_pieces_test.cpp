@@ -148,6 +148,11 @@ TEST_CASE("no piece is made of packed sequences, of two directions, or of no ste
   CHECK_THROWS_WITH(backward_in_pieces(cpu, stack, given.u, {}, std::as_const(given.dy), du,
                                        gradients, {}, {.length = 5}, scratch),
                     test::contains("those of forward_in_pieces"));
+  LayerOptions<> turned;
+  turned.sequences.reversed = true;
+  CHECK_THROWS_WITH(backward_in_pieces(cpu, stack, given.u, {}, std::as_const(given.dy), du,
+                                       gradients, turned, {.length = 4}, scratch),
+                    test::contains("that of a call with these options"));
 
   S4d<double> both({.width = 4, .state = 4, .bidirectional = true});
   initialize(both, 1);

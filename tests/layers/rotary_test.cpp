@@ -106,7 +106,7 @@ TEST_CASE("rotary names the argument that it refuses") {
                     "rotary: y is (1, 2, 3, 5), expected (1, 2, 3, 4)");
   steps(0) = -1;
   CHECK_THROWS_WITH(rotary(cpu, {x, steps}, {}, {x}, scratch),
-                    "rotary: steps[0] is -1, expected 0 or more");
+                    "rotary: steps[0] is -1, expected from 0 to 281474976710656");
   Tensor<float, 3> now({1, 3, 4});
   CHECK_THAT(test::last_words([&] {
                rotary_step(RotaryStepInputs<float>{now, steps}, {}, now.view());

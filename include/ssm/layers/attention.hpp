@@ -38,7 +38,8 @@ struct AttentionConfig {
   Index groups = 0;     ///< of keys and values, each of which heads / groups heads share; 0: heads
   Index head_size = 0;  ///< elements of a query, a key and a value; 0: width / heads
   Index window = 0;     ///< how many last steps a step sees, itself among them; 0: all
-  Index capacity = 4096;  ///< without a window: of how many steps a state keeps keys and values
+  Index capacity = 4096;  ///< without a window: of how many steps a state keeps keys and values;
+                          ///< one more, and forward throws and a step ends the program
   double rotary = 10000;  ///< base of the rotary positions; 0: none
 
   /// The number of groups of keys and values.
@@ -123,16 +124,22 @@ inline void check_attention_config(const AttentionConfig& c) {
   const auto refuse = [](std::string_view name, auto got, std::string_view want) {
     throw_domain("Attention", name, std::to_string(got), want);
   };
-  if (c.width == 0) return;  // blank
-  if (c.heads < 1) refuse("heads", c.heads, "at least 1");
-  if (c.groups < 0) refuse("groups", c.groups, "0 or more");
-  if (c.heads % c.key_heads() != 0)
-    refuse("heads", c.heads, "a multiple of " + std::to_string(c.key_heads()) + " groups");
-  if (c.head_size < 0) refuse("head_size", c.head_size, "0 or more");
-  if (c.head_size == 0 && c.width % c.heads != 0)
-    refuse("heads", c.heads, "a divisor of the width, " + std::to_string(c.width));
+  constexpr Index largest = 0x7fffffff;  // of which no product of two overflows
+  const auto bounded = [&](std::string_view name, Index got) {
+    if (got < 0 || got > largest) refuse(name, got, "from 0 to " + std::to_string(largest));
+  };
+  bounded("width", c.width);
+  bounded("heads", c.heads);
+  bounded("groups", c.groups);
+  bounded("head_size", c.head_size);
   if (c.window < 0) refuse("window", c.window, "0 or more");
   if (c.capacity < 0) refuse("capacity", c.capacity, "0 or more");
+  if (c.width == 0) return;  // blank
+  if (c.heads < 1) refuse("heads", c.heads, "at least 1");
+  if (c.heads % c.key_heads() != 0)
+    refuse("heads", c.heads, "a multiple of " + std::to_string(c.key_heads()) + " groups");
+  if (c.head_size == 0 && c.width % c.heads != 0)
+    refuse("heads", c.heads, "a divisor of the width, " + std::to_string(c.width));
   if (!(c.rotary >= 0 && std::isfinite(c.rotary))) refuse("rotary", c.rotary, "0 or a base");
   if (c.rotary > 0 && c.size() % 2 != 0) refuse("head_size", c.size(), "even, as pairs turn");
 }

@@ -13,6 +13,7 @@
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/layers/detail/positions.hpp"
 
 namespace ssm {
 
@@ -147,16 +148,14 @@ void check_cache(std::string_view function, const CacheNames& names,
     check_shape(function, names.steps, cache.steps, std::array<Index, 1>{sequences});
 }
 
-/// Throws DomainError for a count that is negative, and where the cache after `length(s)` more
+/// Throws DomainError for a count that is none, and where the cache after `length(s)` more
 /// steps would have lost a key that is still to be seen.
 template <class Steps, class Length>
 void check_capacity(std::string_view function, const Steps& steps, Index sequences, Index window,
                     Index slots, const Length& length) {
   for (Index s = 0; s < sequences; ++s) {
     const Index past = steps ? steps(s) : 0;
-    if (past < 0)
-      throw_domain(function, "cache.steps[" + std::to_string(s) + "]", std::to_string(past),
-                   "0 or more");
+    check_position(function, "cache.steps", s, past);
     if (!cache_is_ring(window, slots) && past + length(s) > slots)
       throw_cache_full(function, past + length(s), slots);
   }

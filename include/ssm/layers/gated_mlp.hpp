@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -101,9 +102,16 @@ struct GatedMlp {
   Matrix down_proj;  ///< (width, channels)
 
   GatedMlp() = default;
-  /// A layer of this configuration, its parameters zero. @throws ShapeError for sizes that are
+  /// A layer of this configuration, its parameters zero. @throws DomainError for sizes that are
   /// negative or cannot be addressed
-  explicit GatedMlp(const Config& c) : config(c) { resize_parameters(*this); }
+  explicit GatedMlp(const Config& c) : config(c) {
+    constexpr Index largest = 0x7fffffff;  // of which no product of two overflows
+    if (c.width < 0 || c.width > largest || c.inner < 0 || c.inner > largest)
+      detail::throw_domain("GatedMlp", c.width < 0 || c.width > largest ? "width" : "inner",
+                           std::to_string(c.width < 0 || c.width > largest ? c.width : c.inner),
+                           "from 0 to " + std::to_string(largest));
+    resize_parameters(*this);
+  }
 };
 
 /// The parameters of a gated multilayer perceptron, under the names of Llama. Weight decay applies

@@ -26,7 +26,9 @@
 /// first, computes each once more, and passes the gradient of the state to the piece before it
 /// (Griewank, "Achieving logarithmic growth of temporal and spatial complexity in reverse automatic
 /// differentiation", 1992; Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
-/// Gradients are those of the whole sequence: nothing is cut off between pieces.
+/// Gradients are those of the whole sequence: nothing is cut off between pieces. A layer whose
+/// state fills up, such as Attention without a window, takes no more steps than its state has room
+/// for.
 
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
@@ -132,6 +134,9 @@ struct InPiecesScratch {
 
   LayerCall call;
   PieceOptions pieces;
+  bool reversed = false;
+  double rate = 1;
+  Dropout dropout;
   typename Layer::Scratch layer;
   detail::KeptStates<typename Layer::State> states;
   typename Layer::State running, dstate;
@@ -181,6 +186,9 @@ void forward_in_pieces(const Backend& backend, const Layer& layer, const InputOf
     const auto groups = kept.grouped(0, cut.count());
     first = groups.begin(groups.groups - 1);
     scratch.pieces = pieces;
+    scratch.reversed = options.sequences.reversed;
+    scratch.rate = options.rate;
+    scratch.dropout = options.dropout;
     scratch.call.keep({input.extent(0), input.extent(1), input.extent(0)});
   }
   for (Index piece = first; piece < cut.count(); ++piece) advance(piece, scratch.running);
@@ -213,6 +221,11 @@ void backward_in_pieces(const Backend& backend, const Layer& layer, const InputO
   if (pieces.length != scratch.pieces.length || pieces.states != scratch.pieces.states)
     detail::throw_shape(function, "pieces", "of another length or number of states",
                         "those of forward_in_pieces");
+  if (options.sequences.reversed != scratch.reversed || options.rate != scratch.rate ||
+      options.dropout.probability != scratch.dropout.probability ||
+      options.dropout.seed != scratch.dropout.seed)
+    detail::throw_shape(function, "scratch", "of another call",
+                        "that of a call with these options");
   const detail::CutSequence cut{input.extent(1), pieces.length, options.sequences.reversed};
   resize_gradients(backend, layer, gradients);
   const auto run = [&](Index piece, StateOf<Layer>& at, bool keep) {

@@ -11,6 +11,7 @@
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/layers/detail/positions.hpp"
 
 namespace ssm {
 
@@ -86,12 +87,10 @@ inline void check_rotary_options(std::string_view function, const RotaryOptions&
     throw_shape(function, "head_size", std::to_string(head_size), "even, as pairs turn");
 }
 
-/// Throws DomainError for a count of steps that is negative.
+/// Throws DomainError for a count of steps that is none.
 inline void check_steps(std::string_view function, const View<const Index, 1>& steps) {
   for (Index s = 0; steps && s < steps.extent(0); ++s)
-    if (steps(s) < 0)
-      throw_domain(function, "steps[" + std::to_string(s) + "]", std::to_string(steps(s)),
-                   "0 or more");
+    check_position(function, "steps", s, steps(s));
 }
 inline void check_steps(std::string_view, const View<const Index, 1, Device>&) {}
 

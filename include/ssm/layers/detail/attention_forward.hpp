@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -18,7 +19,7 @@ inline namespace SSM_DETAIL_ISA {
 
 /// Below every score: a weight of 0. Not −∞, whose distance from itself is no number.
 template <class T>
-inline constexpr T unseen_score = T(-1e30);
+inline constexpr T unseen_score = std::numeric_limits<T>::lowest() / 2;
 
 /// A block of queries of one head, each in a lane, that meets one block of keys after the other:
 /// the softmax of the scores so far is kept relative to their largest (Milakov & Gimelshein 2018,

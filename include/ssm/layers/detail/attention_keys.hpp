@@ -12,6 +12,7 @@
 #include "ssm/core/sequences.hpp"
 #include "ssm/layers/causal_attention_types.hpp"
 #include "ssm/layers/detail/attention_product.hpp"
+#include "ssm/layers/detail/positions.hpp"
 
 /// Which keys a block of queries sees, and where they lie.
 namespace ssm::detail {
@@ -53,7 +54,7 @@ class AttentionSteps {
         head_size(inputs.q.extent(3)),
         shared(heads / groups),
         sequences(inputs.sequences.count(batch)),
-        window(options.window),
+        window((std::min)(options.window, 2 * most_positions)),
         slots(inputs.cache ? inputs.cache.k.extent(1) : 0),
         plan_(scratch.plan) {
     constexpr Index block = attention_queries<T>;
