@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <map>
@@ -251,6 +252,10 @@ template <class Model>
     detail::as_real(tensor, [&](const std::vector<Index>& extents, const auto* data) {
       using Real = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
       file.read_into("carried." + std::string(name), extents, const_cast<Real*>(data));
+      if constexpr (std::is_integral_v<Real>)  // a number of steps
+        if (std::any_of(tensor.begin(), tensor.end(),
+                        [&](Real x) { return x < 0 || x > (Index{1} << 48); }))
+          detail::throw_file(path, "carried." + std::string(name) + " is no number of steps");
     });
   });
   return checkpoint;
