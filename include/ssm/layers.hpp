@@ -47,6 +47,7 @@
 #include "ssm/layers/stack.hpp"
 #include "ssm/layers/states.hpp"
 #include "ssm/layers/step_by_forward.hpp"
+#include "ssm/layers/step_sizes.hpp"
 #include "ssm/layers/streamer.hpp"
 #include "ssm/layers/swiglu.hpp"
 #include "ssm/layers/tokens.hpp"
