@@ -136,7 +136,7 @@ struct Mapped {
   static View<U, 4> part(const Config& c, AnyTensor& mapped, Index batch, Index length,
                          Index column) {
     const Index columns = mapped.extent(1);
-    return {mapped.data() + column,
+    return {mapped.size() > 0 ? mapped.data() + column : nullptr,
             {batch, length, 1, c.state},
             {length * columns, columns, c.state, 1}};
   }
