@@ -46,7 +46,8 @@ using MambaS4 = mamba_around::MambaAround<ssm::S4<float>>;  // convolution befor
 using MambaS6 = ssm::Mamba<float>;
 using Model = ssm::LanguageModel<ssm::Residual<ssm::OneOf<PlainS4, PlainS6, MambaS4, MambaS6>>>;
 
-constexpr std::array kinds{"plain_s4", "plain_s6", "mamba_s4", "mamba_s6"};
+constexpr std::array names{"S4, plain block", "S6, plain block", "S4, Mamba's block",
+                           "S6, Mamba's block"};  // in the order of OneOf
 
 Model first_model(const token_task::Training& t) {
   const Index s4_states = 4 * t.state;  // half as many complex ones and their conjugates; S4's 64
@@ -117,7 +118,7 @@ int evaluate(const Arguments& a) {
                      {}};
   for (const std::string& path : a.models) {
     const auto model = ssm::load<Model>(path);
-    const std::string name = kinds[model.backbone.layers.at(0).mixer.kind.index()];
+    const std::string name = names[model.backbone.layers.at(0).mixer.kind.index()];
     plot::Series series{name, plot::Style::line, {}, {}};
     for (Index steps = 64; steps <= a.longest; steps *= 2) {
       const Copying task(steps);
