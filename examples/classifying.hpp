@@ -78,10 +78,6 @@ struct Job {
   int threads = 0;
   bool resume = false, overwrite = false;
 
-  /// Of the run, beside its model.
-  [[nodiscard]] std::filesystem::path checkpoint() const {
-    return std::filesystem::path(path).replace_extension(".training.safetensors");
-  }
   /// Adds the options of a command that trains.
   void add_options(options::Command& command) {
     const auto add = [&](const char* name, auto& value, double least, double most,
@@ -102,10 +98,7 @@ struct Job {
     add("--weight-decay", t.weight_decay, 0, 10);
     add("--dropout", t.dropout, 0, 0.9);
     add("--seed", t.seed, 0, 1.8e19);
-    const options::Option goes_on = command.flag(
-        "--resume", resume, "go on with the run of --out; its options hold unless given again");
-    command.flag("--overwrite", overwrite, "begin anew where --out is a model already")
-        .excludes(goes_on);
+    add_resume(command, resume, overwrite);
   }
 };
 
@@ -133,7 +126,8 @@ inline std::vector<Index> in_order(Index count) {
 
 inline bool names_rightly(const Tensor<float, 2>& logits, const Tensor<Token, 1>& labels, Index b) {
   const float* row = &logits(b, 0);
-  return std::max_element(row, row + logits.extent(1)) - row == labels(b);
+  return std::all_of(row, row + logits.extent(1), [](float x) { return std::isfinite(x); }) &&
+         std::max_element(row, row + logits.extent(1)) - row == labels(b);
 }
 
 /// The part of the sequences that the model names rightly. `reading` is how it reads them.
@@ -160,7 +154,7 @@ template <class Model>
 void save(const Job& a, Run<Model>& run) {
   run.config.step = run.trainer.steps();
   const ssm::SaveOptions kind{.matrices = {}, .metadata = {{"mixer", a.training.mixer}}};
-  ssm::save(a.checkpoint(), run, kind);  // first: it is never older than the model beside it
+  ssm::save(checkpoint_of(a.path), run, kind);  // first: it is never older than the model beside it
   ssm::save(a.path, run.trainer.best(), kind);
 }
 
@@ -248,16 +242,13 @@ template <class WithKind, class Work>
 int begin_or_resume(options::Command& app, int argc, char** argv, Job& a, const WithKind& with_kind,
                     const Work& work) {
   if (!a.resume) {
-    if (std::filesystem::exists(a.path) && !a.overwrite)
-      throw std::runtime_error(a.path +
-                               ": holds a model already; --resume goes on with it, "
-                               "--overwrite begins anew in its place");
+    require_new(a.path, std::filesystem::exists(a.path), a.overwrite);
     return with_kind(a.training.mixer, [&]<class Model>(const Model& model) {
       return work(model, static_cast<Run<Model>*>(nullptr));
     });
   }
-  return with_kind(kind_in(a.checkpoint()), [&]<class Model>(const Model& model) {
-    auto run = ssm::load<Run<Model>>(a.checkpoint());
+  return with_kind(kind_in(checkpoint_of(a.path)), [&]<class Model>(const Model& model) {
+    auto run = ssm::load<Run<Model>>(checkpoint_of(a.path));
     const Training had = a.training = run.config.options;
     if (const auto ended = app.parse(argc, argv)) return *ended;  // once more what was given
     if (a.training.fixed() != had.fixed())

@@ -48,7 +48,7 @@ text_models::MambaModel mamba(Index) {
 /// Attention to all of the text, and perceptrons between.
 text_models::MixedModel attention(Index length) {
   text_models::Sizes sizes{
-      .kinds = "attention,mlp", .mamba = {.width = 184, .layers = 7}, .heads = 4, .window = length};
+      .kinds = "attention,mlp", .mamba = {.width = 192, .layers = 6}, .heads = 3, .window = length};
   text_models::MixedModel model(config_of(text_models::MixedModel(), sizes));
   initialize(model, 1);
   return model;

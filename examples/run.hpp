@@ -1,8 +1,34 @@
 #pragma once
 
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+#include "options.hpp"
 #include "ssm/core/fields.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/train/trainer.hpp"
+
+/// The checkpoint of a run, beside its model.
+inline std::filesystem::path checkpoint_of(const std::string& model) {
+  return std::filesystem::path(model).replace_extension(".training.safetensors");
+}
+
+/// The options of a command that goes on with a run of --out, or begins one in its place.
+inline void add_resume(options::Command& command, bool& resume, bool& overwrite) {
+  const options::Option goes_on = command.flag(
+      "--resume", resume, "go on with the run of --out; its options hold unless given again");
+  command.flag("--overwrite", overwrite, "begin anew where --out is a model already")
+      .excludes(goes_on);
+}
+
+/// Throws where a new run would take the place of a model that nobody has said to overwrite.
+inline void require_new(const std::string& path, bool taken, bool overwrite) {
+  if (taken && !overwrite)
+    throw std::runtime_error(path +
+                             ": holds a model already; --resume goes on with it, --overwrite "
+                             "begins anew in its place");
+}
 
 template <class Model, class Options>
 struct RunConfig {

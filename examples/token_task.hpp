@@ -104,10 +104,6 @@ struct Job {
   int threads = 0;
   bool resume = false, overwrite = false, at_once = false;
 
-  /// Of the run, beside its model.
-  [[nodiscard]] std::filesystem::path checkpoint() const {
-    return std::filesystem::path(path).replace_extension(".training.safetensors");
-  }
   /// Adds the options of a command that trains.
   void add_options(options::Command& command) {
     const auto add = [&](const char* name, auto& value, double least, double most,
@@ -127,10 +123,7 @@ struct Job {
     add("--seed", t.seed, 0, 1.8e19);
     add("--threads", threads, 0, 4096, "0: all");
     command.flag("--at-once", at_once, "texts of full length from the first step");
-    const options::Option goes_on = command.flag(
-        "--resume", resume, "go on with the run of --out; its options hold unless given again");
-    command.flag("--overwrite", overwrite, "begin anew where --out is a model already")
-        .excludes(goes_on);
+    add_resume(command, resume, overwrite);
   }
 };
 
@@ -139,7 +132,7 @@ struct Job {
 template <class Task, class Model>
 void save(const Job& a, const Task& task, Run<Model>& run) {
   run.config.step = run.trainer.steps();
-  ssm::save(a.checkpoint(), run);  // first: it is never older than the model beside it
+  ssm::save(checkpoint_of(a.path), run);  // first: it is never older than the model beside it
   task.save(a.path, run.trainer.best());
 }
 
@@ -229,16 +222,13 @@ int begin_or_resume(options::Command& app, int argc, char** argv, Job& a, const 
                     const ModelOf& model_of) {
   Run<Model> run;
   if (a.resume) {
-    run = ssm::load<Run<Model>>(a.checkpoint());
+    run = ssm::load<Run<Model>>(checkpoint_of(a.path));
     const Training had = a.training = run.config.options;
     if (const auto ended = app.parse(argc, argv)) return *ended;  // once more what was given
     if (a.training.fixed() != had.fixed())
       throw std::runtime_error("--resume keeps the kind and the sizes of the model");
   } else {
-    if (std::filesystem::exists(a.path) && !a.overwrite)
-      throw std::runtime_error(a.path +
-                               ": holds a model already; --resume goes on with it, "
-                               "--overwrite begins anew in its place");
+    require_new(a.path, std::filesystem::exists(a.path), a.overwrite);
     const Model model = model_of(a.training);
     run = Run<Model>({a.training, 0, model.config});
     run.trainer.model = run.trainer.average = model;
@@ -257,6 +247,7 @@ struct Score {
 template <class Task, class Model>
 Score score(const ssm::Cpu& cpu, const Task& task, const Model& model, Index level, Index texts) {
   constexpr Index piece = 2048, together = 8;
+  const Index vocab = model.config.vocab;
   typename Model::Scratch scratch;
   Batch batch;
   Tensor<float, 3> logits;
@@ -276,7 +267,8 @@ Score score(const ssm::Cpu& cpu, const Task& task, const Model& model, Index lev
           const Token target = batch.targets(b, at + t);
           if (target == unasked) continue;
           const float* row = &logits(b, t, 0);
-          const bool is = std::max_element(row, row + model.config.vocab) - row == target;
+          const bool is = std::all_of(row, row + vocab, [](float x) { return std::isfinite(x); }) &&
+                          std::max_element(row, row + vocab) - row == target;
           ++asked;
           right += is;
           wrong[static_cast<std::size_t>(b)] += !is;

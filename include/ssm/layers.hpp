@@ -9,6 +9,7 @@
 #include "ssm/layers/add_readout.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
+#include "ssm/layers/attention_weights.hpp"
 #include "ssm/layers/causal_attention.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/copy_rows.hpp"

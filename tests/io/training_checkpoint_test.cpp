@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
@@ -159,6 +161,29 @@ TEST_CASE("a checkpoint with any bytes of its header changed is loaded or refuse
   CHECK(refused > 100);
 }
 
+TEST_CASE("a run in pieces learns what one of whole steps does, and goes on from its file") {
+  auto whole = started(0.9), pieces = started(0.9);
+  whole.options.dropout = pieces.options.dropout = 0;  // its masks differ
+  pieces.options.pieces = {.length = 4, .states = 3};
+  for (int step = 0; step < 3; ++step) {
+    const double want = run(whole, 1, 1);
+    CHECK(run(pieces, 1, 2) == Approx(want).epsilon(1e-5));
+  }
+  CHECK(ssm::test::relative_error(pieces.trainer.model.embedding, whole.trainer.model.embedding) <
+        1e-3);
+
+  const TempDirectory directory;
+  ssm::save_training(directory / "run", pieces);
+  auto second = ssm::load_training<Model>(directory / "run").run;
+  CHECK(second.options.pieces.length == 4);
+  CHECK(second.options.pieces.states == 3);
+  run(pieces, 2, 1);
+  run(second, 2, 1);
+  ssm::save_training(directory / "pieces", pieces);
+  ssm::save_training(directory / "second", second);
+  CHECK(ssm::test::read_bytes(directory / "pieces") == ssm::test::read_bytes(directory / "second"));
+}
+
 TEST_CASE("a run of any layers goes on from its file, states of complex numbers among them") {
   using Mixed = ssm::LanguageModel<
       ssm::OneOf<ssm::Residual<ssm::Mamba<float>>, ssm::S4Block<ssm::S4d<float>>>>;
@@ -182,6 +207,21 @@ TEST_CASE("a run of any layers goes on from its file, states of complex numbers 
   ssm::save_training(directory / "second", second);
   CHECK(ssm::test::read_bytes(directory / "whole") == ssm::test::read_bytes(directory / "second"));
   CHECK(ssm::load<Mixed>(directory / "run/model.safetensors").config == mixed);
+}
+
+TEST_CASE("a number of steps that none can be is refused, not used as a position") {
+  using Model = ssm::LanguageModel<ssm::Residual<ssm::Attention<float>>>;
+  const Model::Config config{.vocab = 256,
+                             .backbone = {1, {.mixer = {.width = 6, .heads = 1, .window = 5}}}};
+  auto trainer = ssm::start_training<Model>(config, options(0));
+  REQUIRE(trainer.step(ssm::cpu(1), some_text()).finite);
+  const TempDirectory directory;
+  for (const Index none : {Index{-1}, (std::numeric_limits<Index>::max)() - 2}) {
+    trainer.carried.layers[0].steps(0) = none;
+    ssm::save_training(directory / "run", trainer);
+    CHECK_THROWS_WITH(ssm::load_training<Model>(directory / "run"),
+                      contains("carried.0.steps is no number of steps"));
+  }
 }
 
 TEST_CASE("options at the edge of their range come back") {

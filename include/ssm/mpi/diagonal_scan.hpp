@@ -46,19 +46,13 @@ void diagonal_over_ranks(std::string_view function, const Ranks& backend,
   const auto [sequences, channels, state] = diagonal_states(inputs);
   const Chain chain(backend, reversed);
   const ScanBlocks blocks(backend, channels);
-  auto& passed = scratch.passed[reversed ? 1 : 0];
-  make_room(chain, inputs.initial_state, outputs.final_state, sequences * channels * state, passed);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 3> states{sequences, own.count, state};
-    hand_states_on<K, 3>(chain, part_of(inputs.initial_state, 1, own),
-                         part_of(outputs.final_state, 1, own), states,
-                         part_of(passed, sequences * state * own.begin, states), passed.leaving,
-                         [&](const View<const K, 3>& initial, const View<K, 3>& after) {
-                           run(diagonal_part(inputs, own, initial),
-                               DiagonalScanOutputs<T, K>{part_of(outputs.y, 2, own), after});
-                         });
-  }
+  hand_blocks_on<K, 3>(
+      chain, blocks, inputs.initial_state, outputs.final_state, {sequences, channels, state},
+      scratch.passed[reversed ? 1 : 0],
+      [&](Index, const Share& own, const View<const K, 3>& initial, const View<K, 3>& after) {
+        run(diagonal_part(inputs, own, initial),
+            DiagonalScanOutputs<T, K>{part_of(outputs.y, 2, own), after});
+      });
 }
 
 }  // namespace SSM_DETAIL_ISA
@@ -114,32 +108,24 @@ void diagonal_scan_backward(
   const auto [sequences, channels, state] = detail::diagonal_states(inputs);
   const detail::Chain chain(backend, reversed);
   const detail::ScanBlocks blocks(backend, channels);
-  auto& passed = scratch.passed[reversed ? 1 : 0];
-  detail::check_room(function, chain, sequences * channels * state, passed);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 3> states{sequences, own.count, state};
-    const auto& whole = input_gradients;
-    DiagonalScanInputGradients<T, K> din;
-    din.u = detail::part_of(whole.u, 2, own);
-    din.lambda = detail::part_of(whole.lambda, 0, own);
-    din.delta = detail::part_of(whole.delta, 0, own);
-    din.B = detail::part_of(whole.B, 0, own);
-    din.C = detail::part_of(whole.C, 0, own);
-    din.D = detail::part_of(whole.D, 0, own);
-    detail::hand_gradients_back<K, 3>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(output_gradients.final_state, 1, own),
-        detail::part_of(whole.initial_state, 1, own), states,
-        detail::part_of(passed, sequences * state * own.begin, states), passed.leaving,
-        [&](const View<const K, 3>& initial, const View<const K, 3>& dfinal,
-            const View<K, 3>& dinitial) {
-          din.initial_state = dinitial;
-          diagonal_scan_backward(backend.local, detail::diagonal_part(inputs, own, initial),
-                                 options, {detail::part_of(output_gradients.y, 2, own), dfinal},
-                                 din, scratch);
-        });
-  }
+  detail::hand_blocks_back<K, 3>(
+      function, chain, blocks, inputs.initial_state, output_gradients.final_state,
+      input_gradients.initial_state, {sequences, channels, state}, scratch.passed[reversed ? 1 : 0],
+      [&](Index, const Share& own, const View<const K, 3>& initial, const View<const K, 3>& dfinal,
+          const View<K, 3>& dinitial) {
+        const auto& whole = input_gradients;
+        DiagonalScanInputGradients<T, K> din;
+        din.u = detail::part_of(whole.u, 2, own);
+        din.lambda = detail::part_of(whole.lambda, 0, own);
+        din.delta = detail::part_of(whole.delta, 0, own);
+        din.B = detail::part_of(whole.B, 0, own);
+        din.C = detail::part_of(whole.C, 0, own);
+        din.D = detail::part_of(whole.D, 0, own);
+        din.initial_state = dinitial;
+        diagonal_scan_backward(backend.local, detail::diagonal_part(inputs, own, initial), options,
+                               {detail::part_of(output_gradients.y, 2, own), dfinal}, din, scratch);
+      },
+      [](Index) {});
 }
 
 }  // namespace SSM_DETAIL_ISA

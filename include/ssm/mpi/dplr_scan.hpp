@@ -52,24 +52,16 @@ void dplr_scan(const Ranks& backend, const DplrScanInputs<T>& inputs,
   detail::refuse_packed(function, inputs.sequences);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, sizes.channels);
-  const Index channel_states = sizes.sequences * sizes.modes;
-  detail::make_room(chain, inputs.initial_state, outputs.final_state,
-                    channel_states * sizes.channels, scratch.passed);
   blocks.make_room(scratch.blocks);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 3> states{sizes.sequences, own.count, sizes.modes};
-    auto in = detail::dplr_part(inputs, own);
-    detail::hand_states_on<K, 3>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(outputs.final_state, 1, own), states,
-        detail::part_of(scratch.passed, channel_states * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 3>& initial, const View<K, 3>& after) {
-          in.initial_state = initial;
-          dplr_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after},
-                    scratch.blocks[static_cast<std::size_t>(i)]);
-        });
-  }
+  detail::hand_blocks_on<K, 3>(
+      chain, blocks, inputs.initial_state, outputs.final_state,
+      {sizes.sequences, sizes.channels, sizes.modes}, scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 3>& initial, const View<K, 3>& after) {
+        auto in = detail::dplr_part(inputs, own);
+        in.initial_state = initial;
+        dplr_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after},
+                  scratch.blocks[static_cast<std::size_t>(i)]);
+      });
 }
 
 /// The gradients of dplr_scan over ranks: those by states run from the last rank to the first.
@@ -87,28 +79,21 @@ void dplr_scan_backward(const Ranks& backend, const DplrScanInputs<T>& inputs,
   detail::refuse_packed(function, inputs.sequences);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, sizes.channels);
-  const Index channel_states = sizes.sequences * sizes.modes;
-  detail::check_room(function, chain, channel_states * sizes.channels, scratch.passed);
   blocks.check_room(function, scratch.blocks);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 3> states{sizes.sequences, own.count, sizes.modes};
-    auto in = detail::dplr_part(inputs, own);
-    auto din = detail::dplr_part(input_gradients, own);
-    detail::hand_gradients_back<K, 3>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(output_gradients.final_state, 1, own),
-        detail::part_of(input_gradients.initial_state, 1, own), states,
-        detail::part_of(scratch.passed, channel_states * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 3>& initial, const View<const K, 3>& dfinal,
-            const View<K, 3>& dinitial) {
-          in.initial_state = initial;
-          din.initial_state = dinitial;
-          dplr_scan_backward(backend.local, in, options,
-                             {detail::part_of(output_gradients.y, 2, own), dfinal}, din,
-                             scratch.blocks[static_cast<std::size_t>(i)]);
-        });
-  }
+  detail::hand_blocks_back<K, 3>(
+      function, chain, blocks, inputs.initial_state, output_gradients.final_state,
+      input_gradients.initial_state, {sizes.sequences, sizes.channels, sizes.modes}, scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 3>& initial,
+          const View<const K, 3>& dfinal, const View<K, 3>& dinitial) {
+        auto in = detail::dplr_part(inputs, own);
+        auto din = detail::dplr_part(input_gradients, own);
+        in.initial_state = initial;
+        din.initial_state = dinitial;
+        dplr_scan_backward(backend.local, in, options,
+                           {detail::part_of(output_gradients.y, 2, own), dfinal}, din,
+                           scratch.blocks[static_cast<std::size_t>(i)]);
+      },
+      [](Index) {});
 }
 
 }  // namespace SSM_DETAIL_ISA

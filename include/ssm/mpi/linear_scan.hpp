@@ -34,25 +34,18 @@ void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
   const auto [sequences, channels] = detail::state_shape(inputs);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, channels);
-  detail::make_room(chain, inputs.initial_state, outputs.final_state, sequences * channels,
-                    scratch.passed);
   blocks.make_room(scratch.blocks);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 2> states{sequences, own.count};
-    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-    detail::hand_states_on<K, 2>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(outputs.final_state, 1, own), states,
-        detail::part_of(scratch.passed, sequences * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 2>& initial, const View<K, 2>& after) {
-          linear_scan(
-              backend.local,
-              LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
-                                  detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
-              options, {detail::part_of(outputs.x, 2, own), after}, room);
-        });
-  }
+  detail::hand_blocks_on<K, 2>(
+      chain, blocks, inputs.initial_state, outputs.final_state, {sequences, channels},
+      scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 2>& initial, const View<K, 2>& after) {
+        linear_scan(
+            backend.local,
+            LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
+                                detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
+            options, {detail::part_of(outputs.x, 2, own), after},
+            scratch.blocks[static_cast<std::size_t>(i)]);
+      });
   scratch.x = outputs.x;
   scratch.call.keep(detail::linear_scan_call(inputs), detail::linear_scan_variant(inputs));
 }
@@ -75,29 +68,22 @@ void linear_scan_backward(
   const auto [sequences, channels] = detail::state_shape(inputs);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, channels);
-  detail::check_room(function, chain, sequences * channels, scratch.passed);
   blocks.check_room(function, scratch.blocks);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array<Index, 2> states{sequences, own.count};
-    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-    detail::hand_gradients_back<K, 2>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(output_gradients.final_state, 1, own),
-        detail::part_of(input_gradients.initial_state, 1, own), states,
-        detail::part_of(scratch.passed, sequences * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 2>& initial, const View<const K, 2>& dfinal,
-            const View<K, 2>& dinitial) {
-          linear_scan_backward(
-              backend.local,
-              LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
-                                  detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
-              options, {detail::part_of(output_gradients.x, 2, own), dfinal},
-              {detail::part_of(input_gradients.a, 2, own),
-               detail::part_of(input_gradients.b, 2, own), dinitial},
-              room);
-        });
-  }
+  detail::hand_blocks_back<K, 2>(
+      function, chain, blocks, inputs.initial_state, output_gradients.final_state,
+      input_gradients.initial_state, {sequences, channels}, scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 2>& initial,
+          const View<const K, 2>& dfinal, const View<K, 2>& dinitial) {
+        linear_scan_backward(
+            backend.local,
+            LinearScanInputs<K>{detail::part_of(inputs.a, 2, own),
+                                detail::part_of(inputs.b, 2, own), initial, inputs.sequences},
+            options, {detail::part_of(output_gradients.x, 2, own), dfinal},
+            {detail::part_of(input_gradients.a, 2, own), detail::part_of(input_gradients.b, 2, own),
+             dinitial},
+            scratch.blocks[static_cast<std::size_t>(i)]);
+      },
+      [](Index) {});
 }
 
 /// decay_gradient over ranks: the share of each rank's own steps, as every gradient of a weight. A

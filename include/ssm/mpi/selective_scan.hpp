@@ -89,27 +89,19 @@ void selective_scan(const Ranks& backend, const SelectiveScanInputs<T, K>& input
   scratch.call.drop();
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
-  const Index channel_states = sizes.sequences * sizes.state;
-  detail::make_room(chain, inputs.initial_state, outputs.final_state,
-                    channel_states * sizes.channels, scratch.passed);
   blocks.make_room(scratch.blocks);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i);
-    const std::array states{sizes.sequences, own.count, sizes.state};
-    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-    auto in =
-        detail::selective_part(inputs, own, sizes.groups > 1 ? blocks.groups(i) : Share{0, 1});
-    detail::hand_states_on<K, 3>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(outputs.final_state, 1, own), states,
-        detail::part_of(scratch.passed, channel_states * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 3>& initial, const View<K, 3>& after) {
-          in.initial_state = initial;
-          const detail::LentRoom lent(scratch, room);
-          selective_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after},
-                         room);
-        });
-  }
+  detail::hand_blocks_on<K, 3>(
+      chain, blocks, inputs.initial_state, outputs.final_state,
+      {sizes.sequences, sizes.channels, sizes.state}, scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 3>& initial, const View<K, 3>& after) {
+        auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+        auto in =
+            detail::selective_part(inputs, own, sizes.groups > 1 ? blocks.groups(i) : Share{0, 1});
+        in.initial_state = initial;
+        const detail::LentRoom lent(scratch, room);
+        selective_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after},
+                       room);
+      });
   detail::end_selective_call(inputs, options, sizes, scratch);
 }
 
@@ -129,44 +121,40 @@ void selective_scan_backward(
   detail::refuse_packed(function, inputs.sequences);
   const detail::Chain chain(backend, inputs.sequences.reversed);
   const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
-  const Index channel_states = sizes.sequences * sizes.state;
-  detail::check_room(function, chain, channel_states * sizes.channels, scratch.passed);
   blocks.check_room(function, scratch.blocks);
   const std::array<Index, 4> shared{sizes.batch, sizes.length, 1, sizes.state};
   const Index share_size = detail::size_of(shared);
-  for (Index i = 0; i < blocks.count(); ++i) {
-    const Share own = blocks.channels(i),
-                groups = sizes.groups > 1 ? blocks.groups(i) : Share{0, 1};
-    const std::array states{sizes.sequences, own.count, sizes.state};
-    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-    auto in = detail::selective_part(inputs, own, groups);
-    auto din = detail::selective_part(input_gradients, own, groups);
-    // The first block writes the gradients of a B and a C that blocks share, others add to them.
-    const bool adds = i > 0 && sizes.groups == 1;
-    if (adds) {
-      scratch.shares.resize({2 * share_size});
-      if (din.B.varying) din.B.varying = {scratch.shares.data(), shared};
-      if (din.C.varying) din.C.varying = {scratch.shares.data() + share_size, shared};
-    }
-    detail::hand_gradients_back<K, 3>(
-        chain, detail::part_of(inputs.initial_state, 1, own),
-        detail::part_of(output_gradients.final_state, 1, own),
-        detail::part_of(input_gradients.initial_state, 1, own), states,
-        detail::part_of(scratch.passed, channel_states * own.begin, states), scratch.passed.leaving,
-        [&](const View<const K, 3>& initial, const View<const K, 3>& dfinal,
-            const View<K, 3>& dinitial) {
-          in.initial_state = initial;
-          din.initial_state = dinitial;
-          const detail::LentRoom lent(scratch, room);
-          selective_scan_backward(backend.local, in, options,
-                                  {detail::part_of(output_gradients.y, 2, own), dfinal}, din, room);
-        });
-    if (!adds) continue;
-    if (din.B.varying)
-      detail::add_share<K>(backend.local, din.B.varying, input_gradients.B.varying);
-    if (din.C.varying)
-      detail::add_share<K>(backend.local, din.C.varying, input_gradients.C.varying);
-  }
+  detail::hand_blocks_back<K, 3>(
+      function, chain, blocks, inputs.initial_state, output_gradients.final_state,
+      input_gradients.initial_state, {sizes.sequences, sizes.channels, sizes.state}, scratch.passed,
+      [&](Index i, const Share& own, const View<const K, 3>& initial,
+          const View<const K, 3>& dfinal, const View<K, 3>& dinitial) {
+        const Share groups = sizes.groups > 1 ? blocks.groups(i) : Share{0, 1};
+        auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+        auto in = detail::selective_part(inputs, own, groups);
+        auto din = detail::selective_part(input_gradients, own, groups);
+        in.initial_state = initial;
+        din.initial_state = dinitial;
+        // The first block writes the gradients of a B and a C that blocks share, others add to
+        // them.
+        const bool adds = i > 0 && sizes.groups == 1;
+        if (adds) {
+          scratch.shares.resize({2 * share_size});
+          if (din.B.varying) din.B.varying = {scratch.shares.data(), shared};
+          if (din.C.varying) din.C.varying = {scratch.shares.data() + share_size, shared};
+        }
+        const detail::LentRoom lent(scratch, room);
+        selective_scan_backward(backend.local, in, options,
+                                {detail::part_of(output_gradients.y, 2, own), dfinal}, din, room);
+      },
+      [&](Index i) {
+        if (i == 0 || sizes.groups > 1) return;
+        const auto add = [&](Index from, const View<K, 4>& to) {
+          if (to) detail::add_share<K>(backend.local, {scratch.shares.data() + from, shared}, to);
+        };
+        add(0, input_gradients.B.varying);
+        add(share_size, input_gradients.C.varying);
+      });
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -17,7 +17,8 @@
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// Below every score: a weight of 0. Not −∞, whose distance from itself is no number.
+/// Below every score of less than half the largest number: a weight of 0. Not −∞, whose distance
+/// from itself is no number.
 template <class T>
 inline constexpr T unseen_score = std::numeric_limits<T>::lowest() / 2;
 

@@ -242,5 +242,49 @@ template <class AnyView>
   return view ? view.slice(dimension, part.begin, part.count) : view;
 }
 
+/// The forward pass of a scan, a block of channels after the other: `run(i, own, initial, final)`
+/// is the local call of block i, of the channels `own`, with the states as hand_states_on gives
+/// them.
+/// @param states the extents of all states; dimension 1 is that of channels
+template <class K, std::size_t Rank, class Run>
+void hand_blocks_on(const Chain& chain, const ScanBlocks& blocks,
+                    const View<const K, Rank>& initial_state, const View<K, Rank>& final_state,
+                    std::array<Index, Rank> states, PassedStates<K>& passed, const Run& run) {
+  make_room(chain, initial_state, final_state, size_of(states), passed);
+  const Index of_channel = states[1] > 0 ? size_of(states) / states[1] : 0;
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    states[1] = own.count;
+    hand_states_on<K, Rank>(chain, part_of(initial_state, 1, own), part_of(final_state, 1, own),
+                            states, part_of(passed, of_channel * own.begin, states), passed.leaving,
+                            [&](const View<const K, Rank>& initial, const View<K, Rank>& after) {
+                              run(i, own, initial, after);
+                            });
+  }
+}
+
+/// The backward pass: `run(i, own, initial, dfinal, dinitial)` is the local call of block i, with
+/// the states as hand_gradients_back gives them.
+/// @param finish finish(i) is the work of block i that no other rank waits for
+/// @param passed what the forward pass left there. @throws ShapeError where it is of another call
+template <class K, std::size_t Rank, class Run, class Finish>
+void hand_blocks_back(std::string_view function, const Chain& chain, const ScanBlocks& blocks,
+                      const View<const K, Rank>& initial_state, const View<const K, Rank>& dfinal,
+                      const View<K, Rank>& dinitial, std::array<Index, Rank> states,
+                      PassedStates<K>& passed, const Run& run, const Finish& finish) {
+  check_room(function, chain, size_of(states), passed);
+  const Index of_channel = states[1] > 0 ? size_of(states) / states[1] : 0;
+  for (Index i = 0; i < blocks.count(); ++i) {
+    const Share own = blocks.channels(i);
+    states[1] = own.count;
+    hand_gradients_back<K, Rank>(
+        chain, part_of(initial_state, 1, own), part_of(dfinal, 1, own), part_of(dinitial, 1, own),
+        states, part_of(passed, of_channel * own.begin, states), passed.leaving,
+        [&](const View<const K, Rank>& initial, const View<const K, Rank>& slope,
+            const View<K, Rank>& before) { run(i, own, initial, slope, before); });
+    finish(i);
+  }
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

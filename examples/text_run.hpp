@@ -1,0 +1,306 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "job.hpp"
+#include "options.hpp"
+#include "progress.hpp"
+#include "run.hpp"
+#include "ssm/io/training_checkpoint.hpp"
+#include "ssm/models/mamba_lm_memory.hpp"
+#include "ssm/train/text_trainer.hpp"
+#include "text_models.hpp"
+#include "text_scoring.hpp"
+
+/// The command of mamba_lm that trains: a run over a text, which can stop and go on.
+namespace text_run {
+
+using job::format;
+using job::interrupted;
+using text_scoring::bits_per_nat;
+using text_scoring::Bytes;
+using text_scoring::Text;
+
+template <class Model>
+using Run = ssm::TextTrainer<Model>;
+
+/// What the command line says of a run.
+struct Arguments {
+  std::string called, text, out = "model";
+  text_models::Sizes sizes;
+  ssm::TextTrainerOptions options;
+  double held_out = 0.1;
+  bool resume = false, overwrite = false, half = false;
+  int threads = 0;
+  double memory = 0;  ///< bytes; 0: as much as a step takes whole
+  ssm::Index evaluate_every = 0, save_every = 500;
+  std::size_t evaluate_bytes = 65536;
+
+  Arguments() {
+    auto& o = options.trainer;
+    o.schedule = {.peak = 2e-3, .warmup = 100, .steps = 2000, .final_fraction = 0.05};
+    o.average = 0.999;
+  }
+  [[nodiscard]] std::filesystem::path checkpoint() const {
+    return std::filesystem::path(out) / "training.safetensors";
+  }
+};
+
+/// Which text a run has read: it must not change before the run goes on.
+inline std::string describe(const Text& text) {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
+  for (const unsigned char byte : text.training()) hash = (hash ^ byte) * 1099511628211u;
+  return std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash);
+}
+
+template <class Model>
+void save(const Arguments& a, const Run<Model>& run, const std::string& text) {
+  const ssm::MambaLMConfig& m = a.sizes.mamba;
+  ssm::save_run(a.out, run,
+                {{"text", text},
+                 {"mixer", a.sizes.kinds},
+                 {"width", std::to_string(m.width)},
+                 {"layers", std::to_string(m.layers)},
+                 {"state", std::to_string(m.state)},
+                 {"expand", std::to_string(m.expand)},
+                 {"heads", std::to_string(a.sizes.heads)},
+                 {"window", std::to_string(a.sizes.window)},
+                 {"held_out", format("%.17g", a.held_out)},
+                 {"threads", std::to_string(a.threads)},
+                 {"half", a.half ? "true" : "false"}},
+                a.half ? ssm::DType::F16 : ssm::DType::F32);
+}
+
+/// What save has noted beside the options of the trainer.
+inline void read_notes(const std::map<std::string, std::string>& notes, Arguments& a) {
+  const auto read = [&](const char* name, auto& value) {
+    if (const auto note = notes.find(name); note != notes.end()) options::read(note->second, value);
+  };
+  ssm::MambaLMConfig& m = a.sizes.mamba;
+  read("width", m.width);
+  read("layers", m.layers);
+  read("state", m.state);
+  read("expand", m.expand);
+  read("heads", a.sizes.heads);
+  read("window", a.sizes.window);
+  read("held_out", a.held_out);
+  read("threads", a.threads);
+  read("half", a.half);
+}
+
+/// Bits per byte over the beginning of what is held out.
+template <class Model>
+void print_held_out(const ssm::Cpu& cpu, const Arguments& a, const Text& text,
+                    const Run<Model>& run) {
+  const Bytes held_out = text.held_out();
+  const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
+  if (part.empty()) return;
+  const double bits = text_scoring::bits_per_byte<Model>(cpu, run.trainer.best(), nullptr, {}, part,
+                                                         [](std::size_t, double) {});
+  if (interrupted != 0) return;
+  std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
+              static_cast<long long>(run.steps()), bits, part.size());
+  std::fflush(stdout);
+}
+
+/// Steps until the schedule ends or somebody interrupts. A step that is not finite is left out; too
+/// many of them in a row are an error.
+template <class Model>
+void train_on(const ssm::Cpu& cpu, const Arguments& a, const Text& text, Run<Model>& run,
+              const std::string& text_note) {
+  constexpr int patience = 3;
+  const ssm::Index first = run.steps(), last = run.options.trainer.schedule.steps;
+  const auto due = [&](ssm::Index every) { return every > 0 && run.steps() % every == 0; };
+  Progress progress("step", last);
+  const job::Stopwatch watch;
+  double smooth = 0, weight = 0;
+  int spoiled = 0;
+  while (run.steps() < last && interrupted == 0) {
+    const ssm::TrainingReport report = run.step(cpu, text.training());
+    if (!report.finite) {
+      progress.finish();
+      const std::string what =
+          format("step %lld: the loss is %g and the gradient norm %g, expected finite numbers",
+                 static_cast<long long>(run.steps() + 1), std::abs(report.loss),
+                 std::abs(report.gradient_norm));
+      if (++spoiled == patience)
+        throw std::runtime_error(what + format(", %d times in a row; go on from the last "
+                                               "checkpoint with --resume and a lower --lr",
+                                               patience));
+      std::fprintf(stderr, "%s; left out\n", what.c_str());
+      continue;
+    }
+    spoiled = 0;
+    smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
+    weight = 0.98 * weight + 0.02;
+    const auto read =
+        static_cast<double>((run.steps() - first) * a.options.batch * a.options.streams.length);
+    progress.update(run.steps(),
+                    format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
+                           report.gradient_norm, report.learning_rate, read / watch.seconds()));
+    if (due(a.evaluate_every)) {
+      progress.finish();
+      print_held_out(cpu, a, text, run);
+    }
+    if (due(a.save_every)) save(a, run, text_note);
+  }
+  progress.finish();
+}
+
+/// How steps are cut so that they fit --memory. Throws for a run that this machine has no memory
+/// for.
+template <class Model>
+ssm::PieceOptions pieces_of(const Arguments& a, const ssm::PieceOptions& had) {
+  ssm::TrainingMemory memory =
+      ssm::training_memory(a.sizes.mamba);  // of no kind of layer is more kept
+  Model blank;
+  configure(blank, text_models::config_of(blank, a.sizes));
+  memory.each_state = 0;
+  auto state = make_state(blank, 0);
+  tensors(state, [&](const auto&, const auto& tensor) {
+    double size = sizeof(*tensor.data());
+    for (std::size_t i = 1; i < tensor.extents().size(); ++i)
+      size *= static_cast<double>(tensor.extent(i));
+    memory.each_state += size;
+  });
+  const ssm::Index batch = a.options.batch, length = a.options.streams.length;
+  const ssm::PieceOptions pieces =
+      a.memory > 0 ? ssm::pieces_within(a.memory, memory, batch, length) : had;
+  const ssm::Index steps = pieces.length > 0 ? std::min(pieces.length, length) : length;
+  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch) +
+                          4 * memory.each_state * static_cast<double>(batch),
+                      format("training with %.3g bytes in each of %lld streams, %.3g at a time,",
+                             static_cast<double>(length), static_cast<long long>(batch),
+                             static_cast<double>(steps)));
+  if (steps < length)
+    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps));
+  return pieces;
+}
+
+template <class Model>
+int train(const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
+  const Text text(a.text, a.held_out);
+  const std::string text_note = describe(text);
+  if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; text.split < least)
+    throw std::runtime_error(
+        format("%s: has %zu bytes to learn from, expected at least %zu, which "
+               "is --length and one",
+               a.text.c_str(), text.split, least));
+  const ssm::PieceOptions pieces = pieces_of<Model>(a, a.options.pieces);
+  if (from != nullptr && from->notes["text"] != text_note)
+    throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
+  Run<Model> run = from != nullptr ? std::move(from->run)
+                                   : ssm::start_training<Model>(
+                                         text_models::config_of(Model(), a.sizes), a.options);
+  run.options = a.options;
+  run.options.pieces = pieces;
+  std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
+              static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
+              text.held_out().size());
+  std::fflush(stdout);
+  save(a, run, text_note);  // what cannot be written fails now, not after hours
+
+  job::end_in_order_on_interrupt();
+  train_on(ssm::cpu(a.threads), a, text, run, text_note);
+  save(a, run, text_note);
+  if (interrupted != 0) {
+    std::fprintf(stderr,
+                 "stopped after step %lld; go on with: %s train --text %s --out %s --resume\n",
+                 static_cast<long long>(run.steps()), job::quoted(a.called).c_str(),
+                 job::quoted(a.text).c_str(), job::quoted(a.out).c_str());
+    return job::exit_interrupted;
+  }
+  std::printf("saved %s\n", a.out.c_str());
+  return 0;
+}
+
+inline void add_options(options::Command& app, Arguments& a) {
+  constexpr double many = 1e9;
+  const auto add = [&](const char* name, auto& value, double least, double most,
+                       const char* what = "") {
+    app.add(name, value, what).check(options::between(least, most)).show_default();
+  };
+  auto& o = a.options;
+  auto& t = o.trainer;
+  app.add("--text", a.text, "file to learn from").required();
+  app.add("--out", a.out, "directory for the model and the checkpoint").show_default();
+  add("--held-out", a.held_out, 0, 0.99, "part of the text, at its end, that is not read");
+  add("--width", a.sizes.mamba.width, 1, 1e6, "of the residual stream");
+  add("--layers", a.sizes.mamba.layers, 1, 10000);
+  add("--state", a.sizes.mamba.state, 1, 1e6, "states per channel");
+  add("--expand", a.sizes.mamba.expand, 1, 1000, "channels per width");
+  app.add("--mixer", a.sizes.kinds,
+          "kinds of the layers, which take turns: mamba, attention, mlp, s4d, such as "
+          "attention,mlp or mamba,mamba,attention")
+      .show_default();
+  add("--heads", a.sizes.heads, 1, 1e6, "of attention");
+  add("--window", a.sizes.window, 1, 1e9, "bytes that attention sees");
+  add("--batch", o.batch, 1, 1e6, "parallel streams of text");
+  add("--length", o.streams.length, 1, many, "bytes per stream and step");
+  app.add("--memory", a.memory,
+          "such as 2G: a step that takes more is run in pieces, with the same gradient")
+      .bytes();
+  add("--steps", t.schedule.steps, 1, many);
+  add("--lr", t.schedule.peak, 0, many, "highest learning rate");
+  add("--final-lr", t.schedule.final_fraction, 0, many, "last learning rate, as part of --lr");
+  add("--warmup", t.schedule.warmup, 0, many, "steps of rising learning rate");
+  add("--weight-decay", t.adamw.weight_decay, 0, many);
+  add("--beta2", t.adamw.beta2, 0, 0.99999999, "of AdamW");
+  add("--clip", t.max_norm, 1e-9, many, "largest gradient norm");
+  add("--ema", t.average, 0, 0.99999999, "decay of the average of the weights; 0: off");
+  add("--dropout", o.dropout, 0, 0.9, "probability, on what each block adds");
+  add("--jump-interval", o.streams.jump_interval, 0, many,
+      "mean steps between jumps of a stream; 0: none");
+  add("--latest-of", o.streams.latest_of, 1, 1e6,
+      "a jump goes to the latest of so many random places: more favour the text's end");
+  add("--rename", o.streams.rename, 0, 1,
+      "probability that a name (a capitalised word) has other letters as long as a stream reads "
+      "on: "
+      "they are then learnt from context, not by heart");
+  add("--seed", o.streams.seed, 0, 1.8e19);
+  add("--threads", a.threads, 0, 4096, "0: all");
+  add("--eval-every", a.evaluate_every, 0, many, "steps between evaluations; 0: never");
+  add("--eval-bytes", a.evaluate_bytes, 0, 1e15, "held-out bytes per evaluation");
+  add("--save-every", a.save_every, 0, many, "steps between checkpoints; 0: only at the end");
+  app.flag("--half", a.half, "store the matrices of the model as F16");
+  add_resume(app, a.resume, a.overwrite);
+}
+
+/// Begins a run, or goes on with one: its options first, then once more those that were given.
+inline int train_or_resume(options::Command& app, int argc, char** argv, Arguments& a) {
+  if (!a.resume) {
+    const bool taken = std::filesystem::exists(a.checkpoint()) ||
+                       std::filesystem::exists(std::filesystem::path(a.out) / "model.safetensors");
+    require_new(a.out, taken, a.overwrite);
+    return a.sizes.mixed() ? train<text_models::MixedModel>(a, nullptr)
+                           : train<text_models::MambaModel>(a, nullptr);
+  }
+  const auto go_on = [&]<class Model>(const Model&) {
+    auto checkpoint = ssm::load_training<Model>(a.checkpoint());
+    const auto had = checkpoint.run.options;
+    a.options = had;
+    read_notes(checkpoint.notes, a);
+    const text_models::Sizes sizes = a.sizes;
+    if (const auto ended = app.parse(argc, argv)) return *ended;
+    if (a.sizes != sizes || a.options.batch != had.batch ||
+        (a.options.trainer.average > 0) != (had.trainer.average > 0))
+      throw std::runtime_error(
+          "--resume keeps the kinds and the sizes of the model, --batch and whether --ema is on");
+    return train<Model>(a, &checkpoint);
+  };
+  const ssm::SafetensorsReader file(a.checkpoint());
+  const auto kinds = file.metadata().find("mixer");
+  a.sizes.kinds = kinds != file.metadata().end() ? kinds->second : "mamba";
+  return a.sizes.mixed() ? go_on(text_models::MixedModel()) : go_on(text_models::MambaModel());
+}
+
+}  // namespace text_run
