@@ -10,6 +10,7 @@
 
 #include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/passed_states.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
@@ -98,6 +99,7 @@ struct CausalAttentionScratch<T, Host> {
   Tensor<T, 1> tiles;     ///< for each thread, a block of queries and what belongs to it
   Tensor<T, 1> partials;  ///< for each piece of the queries, shares of the gradients of keys and
                           ///< values
+  PassedStates<T> passed;  ///< keys and values on their way from piece to piece of time
   detail::KeptCall<5> call;
 };
 
@@ -108,6 +110,7 @@ void hand_over_room(CausalAttentionScratch<T, Host>& from, CausalAttentionScratc
   std::swap(from.plan, to.plan);
   std::swap(from.tiles, to.tiles);
   std::swap(from.partials, to.partials);
+  std::swap(from.passed, to.passed);
 }
 
 namespace detail {

@@ -49,9 +49,10 @@ class AttentionBackward {
 
   /// Queries [begin, begin + count) of a head of a sequence. What they add to the gradients of the
   /// keys, before the factor of the scores, and of the values is added to the rows of `shares`.
+  /// Where the keys are earlier ones, the gradients of the queries are added to.
   void run(Index s, Index head, Index begin, Index count, const T* lse, T* shares) {
     const Index d = steps_.head_size, first = steps_.past(s) + begin;
-    const Index origin = steps_.past(s) - steps_.cached(s);
+    const Index origin = steps_.origin(s);
     const auto q = steps_.rows(steps_.in.q, s, head), dy = steps_.rows(dout_.y, s, head);
     const auto y = steps_.rows(dout_.outputs, s, head);
     const auto dq = steps_.rows(din_.q, s, head);
@@ -68,6 +69,10 @@ class AttentionBackward {
       means_[i] = sum(mean);
     }
     bool met = false;
+    if (steps_.earlier) {
+      gather_lanes<T>(dq.at(begin), dq.step, count, d, T(1) / steps_.key_factor(), dq_, width);
+      met = true;
+    }
     const auto runs = steps_.runs(s, head / steps_.shared);
     steps_.for_key_blocks(runs, first, first + count,
                           [&](const KeyRun<T>& keys, bool partly, Index skip) {
@@ -202,11 +207,32 @@ void write_key_gradients(const Cpu& backend, const AttentionSteps<T>& steps,
   });
 }
 
+/// dk and dv += the gradients by earlier keys and values, in arrays as theirs.
 template <class T>
-void attend_backward(const Cpu& backend, const AttentionSteps<T>& steps,
-                     const CausalAttentionOutputGradients<T>& dout,
-                     const CausalAttentionInputGradients<T>& din,
-                     CausalAttentionScratch<T>& scratch) {
+void add_earlier_gradients(const Cpu& backend, const AttentionSteps<T>& steps, Index pieces,
+                           const T* partials, const View<T, 4>& dk, const View<T, 4>& dv) {
+  const Index d = steps.head_size, keys = steps.keys_before(steps.sequences);
+  constexpr Index cuts = 8;
+  const Cpu threads = for_elements(backend, 2 * pieces * steps.groups * keys * d);
+  parallel_for(threads, steps.sequences * steps.groups * cuts, [&](Index task) {
+    const Index s = task / cuts / steps.groups, group = task / cuts % steps.groups;
+    const Index held = steps.keys(s), first = steps.origin(s), cut = task % cuts;
+    const KeyShares<T> share{partials + (group * keys + steps.keys_before(s)) * 2 * d, pieces,
+                             steps.groups * keys * 2 * d, d, steps.key_factor()};
+    for (Index i = held * cut / cuts; i < held * (cut + 1) / cuts; ++i) {
+      T *k = slot_row(dk, s, first + i, group), *v = slot_row(dv, s, first + i, group);
+      share.write(i, k, v, k, v);
+    }
+  });
+}
+
+/// The gradients of the queries, and in scratch.partials those of the keys and values that they
+/// meet, as KeyShares reads them. It returns how many pieces of the queries there are.
+template <class T>
+Index share_gradients(const Cpu& backend, const AttentionSteps<T>& steps,
+                      const CausalAttentionOutputGradients<T>& dout,
+                      const CausalAttentionInputGradients<T>& din,
+                      CausalAttentionScratch<T>& scratch) {
   const Index d = steps.head_size, keys = steps.keys_before(steps.sequences);
   // Queries are cut where sequences and groups alone would leave threads without work.
   const Index owners = (std::max<Index>)(steps.sequences * steps.groups, 1);
@@ -220,7 +246,8 @@ void attend_backward(const Cpu& backend, const AttentionSteps<T>& steps,
   };
   grow(scratch.tiles, threads.thread_count() * room);
   // As if the caches were full, which they will be.
-  const Index most = steps.batch * steps.length + steps.sequences * steps.slots;
+  const Index most = steps.earlier ? steps.sequences * steps.earlier.steps()
+                                   : steps.batch * steps.length + steps.sequences * steps.slots;
   grow(scratch.partials, pieces.pieces * steps.groups * most * 2 * d);
   const Index count = pieces.pieces;
   parallel_runs(
@@ -246,7 +273,16 @@ void attend_backward(const Cpu& backend, const AttentionSteps<T>& steps,
           }
         }
       });
-  write_key_gradients(backend, steps, dout, din, count, scratch.partials.data());
+  return count;
+}
+
+template <class T>
+void attend_backward(const Cpu& backend, const AttentionSteps<T>& steps,
+                     const CausalAttentionOutputGradients<T>& dout,
+                     const CausalAttentionInputGradients<T>& din,
+                     CausalAttentionScratch<T>& scratch) {
+  const Index pieces = share_gradients(backend, steps, dout, din, scratch);
+  write_key_gradients(backend, steps, dout, din, pieces, scratch.partials.data());
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -43,7 +43,8 @@ class AttentionForward {
         largest_(weights_ + attention_keys * width),
         sums_(largest_ + width) {}
 
-  /// Queries [begin, begin + count) of a head of a sequence.
+  /// Queries [begin, begin + count) of a head of a sequence. Where the keys are earlier ones, y and
+  /// lse hold what the queries found among others, and go on from there.
   void run(Index s, Index head, Index begin, Index count, const StepRows<T>& y, T* lse) {
     const Index d = steps_.head_size, first = steps_.past(s) + begin;
     const auto q = steps_.rows(steps_.in.q, s, head);
@@ -51,6 +52,12 @@ class AttentionForward {
     std::fill_n(largest_, width, unseen_score<T>);
     std::fill_n(sums_, width, T(0));
     bool met = false;
+    if (steps_.earlier) {
+      gather_lanes<T>(y.at(begin), y.step, count, d, T(1), y_, width);
+      std::copy_n(lse, count, largest_);
+      std::fill_n(sums_, width, T(1));
+      met = true;
+    }
     const auto runs = steps_.runs(s, head / steps_.shared);
     steps_.for_key_blocks(
         runs, first, first + count, [&](const KeyRun<T>& keys, bool partly, Index skip) {

@@ -40,13 +40,29 @@ struct KeyRun {
   StepRows<const T> k, v;
 };
 
-/// The sequences of an attention, and the rows of its arrays by time.
+/// Keys and values of earlier steps that lie apart from the queries, (batch, steps, groups,
+/// head_size) in the order of time. What the queries found before they meet them is kept.
+template <class T>
+struct EarlierKeys {
+  View<const T, 4> k = {}, v = {};
+  Index gap = 0;                   // steps between the last of them and the first query
+  View<const Index, 1> most = {};  // (batch), optional: a sequence has only so many, the last
+
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(k); }
+  [[nodiscard]] Index steps() const noexcept { return k.extent(1); }
+  /// How many of them sequence s has.
+  [[nodiscard]] Index held(Index s) const { return most ? (std::min)(most(s), steps()) : steps(); }
+};
+
+/// The sequences of an attention, and the rows of its arrays by time. With `earlier` keys the
+/// queries meet these alone, and positions count from the first of them.
 template <class T>
 class AttentionSteps {
  public:
   AttentionSteps(const CausalAttentionInputs<T>& inputs, const CausalAttentionOptions& options,
-                 CausalAttentionScratch<T>& scratch)
+                 CausalAttentionScratch<T>& scratch, const EarlierKeys<T>& earlier_keys = {})
       : in(inputs),
+        earlier(earlier_keys),
         batch(inputs.q.extent(0)),
         length(inputs.q.extent(1)),
         heads(inputs.q.extent(2)),
@@ -62,15 +78,25 @@ class AttentionSteps {
     plan_ = scratch.plan;
     for (Index s = 0; s < sequences; ++s) {
       plan_(s + 1, 0) = plan_(s, 0) + (span(s).length() + block - 1) / block;
-      plan_(s + 1, 1) = plan_(s, 1) + cached(s) + span(s).length();
+      plan_(s + 1, 1) = plan_(s, 1) + keys(s);
     }
   }
 
   [[nodiscard]] SequenceSpan span(Index s) const { return span_of(in.sequences, s, length); }
-  /// Steps of a sequence before its first one here.
-  [[nodiscard]] Index past(Index s) const { return in.cache ? in.cache.steps(s) : 0; }
-  /// How many of them the cache holds.
+  /// The position of the first query of a sequence.
+  [[nodiscard]] Index past(Index s) const {
+    if (earlier) return earlier.steps() + earlier.gap;
+    return in.cache ? in.cache.steps(s) : 0;
+  }
+  /// How many steps before it the cache holds.
   [[nodiscard]] Index cached(Index s) const { return (std::min)(past(s), slots); }
+  /// How many keys the queries of a sequence meet, and the position of the first of them.
+  [[nodiscard]] Index keys(Index s) const {
+    return earlier ? earlier.held(s) : cached(s) + span(s).length();
+  }
+  [[nodiscard]] Index origin(Index s) const {
+    return earlier ? earlier.steps() - earlier.held(s) : past(s) - cached(s);
+  }
 
   /// Blocks of queries of the sequences before s, and their keys.
   [[nodiscard]] Index blocks_before(Index s) const { return plan_(s, 0); }
@@ -103,6 +129,15 @@ class AttentionSteps {
   /// The keys of a sequence, from the earliest position on.
   [[nodiscard]] std::array<KeyRun<T>, 3> runs(Index s, Index group) const {
     std::array<KeyRun<T>, 3> runs{};
+    if (earlier) {
+      const Index first = origin(s);
+      const auto from = [&](const View<const T, 4>& x) {
+        return StepRows<const T>{
+            x.data() + s * x.stride(0) + first * x.stride(1) + group * x.stride(2), x.stride(1)};
+      };
+      runs[0] = {first, earlier.held(s), from(earlier.k), from(earlier.v)};
+      return runs;
+    }
     const Index old = cached(s), first = past(s) - old;
     if (old > 0) {
       const Index slot = first % slots, before_end = (std::min)(old, slots - slot);
@@ -123,7 +158,8 @@ class AttentionSteps {
 
   /// Calls body(keys, partly, skip) for every block of the keys that queries at positions
   /// [begin, end) see: `partly` says that some do not see all of it, and the first `skip` queries,
-  /// whole vectors, see none of it. Each query sees one of the first block or a later one.
+  /// whole vectors, see none of it. Each query sees one of the first block or a later one, unless
+  /// the keys are earlier ones.
   template <class Body>
   void for_key_blocks(const std::array<KeyRun<T>, 3>& all, Index begin, Index end,
                       const Body& body) const {
@@ -157,7 +193,8 @@ class AttentionSteps {
     double pairs = 0;
     for (Index s = 0; s < sequences; ++s) {
       const auto steps = static_cast<double>(span(s).length());
-      double seen = static_cast<double>(cached(s)) + steps / 2;
+      double seen = earlier ? static_cast<double>(earlier.held(s))
+                            : static_cast<double>(cached(s)) + steps / 2;
       if (window > 0) seen = (std::min)(seen, static_cast<double>(window));
       pairs += steps * seen;
     }
@@ -175,6 +212,7 @@ class AttentionSteps {
   }
 
   const CausalAttentionInputs<T>& in;
+  const EarlierKeys<T> earlier;
   const Index batch, length, heads, groups, head_size, shared, sequences, window, slots;
 
  private:
