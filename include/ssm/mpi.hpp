@@ -10,6 +10,7 @@
 #include "ssm/mpi/attention.hpp"
 #include "ssm/mpi/causal_conv.hpp"
 #include "ssm/mpi/communicator.hpp"
+#include "ssm/mpi/deal.hpp"
 #include "ssm/mpi/diagonal_scan.hpp"
 #include "ssm/mpi/dplr_scan.hpp"
 #include "ssm/mpi/linear_scan.hpp"

@@ -155,9 +155,9 @@ TEST_CASE("what a rank cannot know is refused in words") {
   S4dScratch<float> room;
   const auto attention = drawn<Attention<float>>({.width = 8, .heads = 2});
   AttentionScratch<float> rows;
-  CHECK_THROWS_WITH(forward(backend, attention, std::as_const(u).view(), {}, y.view(), {}, rows),
-                    "rotary: backend is time across " + std::to_string(world().size()) +
-                        " ranks, expected time on one, as a step attends to all before it");
+  CHECK_THROWS_WITH(
+      forward(backend, attention, std::as_const(u).view(), {}, y.view(), packed, rows),
+      "rotary: offsets is given, expected none, as packed sequences do not lie across ranks");
   const auto both = drawn<S4d<float>>({.width = 8, .state = 4, .bidirectional = true});
   auto state = make_state(both, 1);
   S4dScratch<float> both_room;

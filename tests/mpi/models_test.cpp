@@ -2,12 +2,15 @@
 #include <vector>
 
 #include "mpi/over_ranks.hpp"
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/layers/s4d.hpp"
 #include "ssm/models/language_model.hpp"
+#include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/models/sequence_classifier.hpp"
 
 namespace models_test {
@@ -21,6 +24,7 @@ namespace {
 
 using Block = Residual<Mamba<double>>;
 using Model = LanguageModel<Block>;
+using Seeing = Residual<Attention<double>>;
 
 Model language_model() {
   Model model(
@@ -39,7 +43,84 @@ View<const Token, 2> rows(const Tensor<Token, 3>& tokens) {
   return {tokens.data(), {tokens.extent(0), tokens.extent(1)}};
 }
 
+/// The steps of this rank where a text is cut into pieces.
+Tensor<Token, 3> dealt(const Ranks& backend, const Tensor<Token, 3>& tokens,
+                       const PieceOptions& pieces) {
+  Index length = 0;
+  const auto shares = deal(backend, tokens.extent(1), pieces);
+  for (const Share& share : shares) length += share.count;
+  Tensor<Token, 3> to({tokens.extent(0), length, 1});
+  for (Index b = 0; b < tokens.extent(0); ++b) {
+    Index t = 0;
+    for (const Share& share : shares)
+      for (Index i = 0; i < share.count; ++i) to(b, t++, 0) = tokens(b, share.begin + i, 0);
+  }
+  return to;
+}
+
+/// A text in pieces, each across the ranks, gives what the whole gives on one cpu.
+template <class Layer>
+void check_in_pieces(const LanguageModel<Layer>& model, const PieceOptions& pieces, Index length) {
+  INFO(length << " steps in pieces of " << pieces.length << ", rank " << world().rank());
+  const auto backend = ranks(world(), cpu(1));
+  Random random(25);
+  const auto tokens = draw_tokens(random, 2, length), targets = draw_tokens(random, 2, length);
+  const auto its_tokens = dealt(backend, tokens, pieces);
+  const auto its_targets = dealt(backend, targets, pieces);
+  auto state = make_state(model, 2), its_state = state;
+  LanguageModel<Layer> want, got;
+  LanguageModelScratch<Layer> scratch;
+  LanguageModelPiecesScratch<Layer> room;
+  for (int step = 0; step < 2; ++step) {  // the second from the state after the first
+    const auto before = its_state;
+    const double loss_want =
+        loss(cpu(1), model, rows(tokens), rows(targets), state, want, {}, scratch);
+    const double loss_got = loss_in_pieces(backend, model, rows(its_tokens), rows(its_targets),
+                                           its_state, got, {}, pieces, room);
+    auto again = before;
+    const double loss_alone = loss_in_pieces(backend, model, rows(its_tokens), rows(its_targets),
+                                             again, {}, {}, pieces, room);
+    sum_over_ranks(backend, got);
+    pass_on(backend, its_state);
+    CHECK(loss_got == Approx(loss_want).epsilon(1e-13));
+    CHECK(loss_alone == Approx(loss_want).epsilon(1e-13));
+    test::Results results, expected;
+    test::add_results(results, got);
+    test::add_results(expected, want);
+    test::detail::add_state(results, "state", its_state);
+    test::detail::add_state(expected, "state", state);
+    test::check_agree(results, expected, 1e-11);
+  }
+}
+
 }  // namespace
+
+TEST_CASE("a text of any length runs in pieces that lie across the ranks, in the memory of one") {
+  LanguageModel<Seeing> windowed(
+      {.vocab = 11,
+       .backbone = StackConfig<Seeing>(2, {.mixer = {.width = 8, .heads = 2, .window = 6}})});
+  LanguageModel<Seeing> all(
+      {.vocab = 11,
+       .backbone = StackConfig<Seeing>(2, {.mixer = {.width = 8, .heads = 2, .capacity = 160}})});
+  initialize(windowed, 4);
+  initialize(all, 5);
+  const int size = world().size();
+  for (const Index length : {0, 1, 5 * size, 5 * size + 1, 61, 75}) {
+    check_in_pieces(language_model(), {.length = 5, .states = 2}, length);
+    check_in_pieces(windowed, {.length = 5}, length);
+    check_in_pieces(all, {.length = 4, .states = 3}, length);
+  }
+}
+
+TEST_CASE("steps that make more pieces on one rank than on another are refused on all") {
+  const Model model = language_model();
+  const Tensor<Token, 3> tokens({1, world().rank() == 0 ? Index{11} : Index{4}, 1});
+  LanguageModelPiecesScratch<Block> scratch;
+  CHECK_THROWS_WITH(loss_in_pieces(ranks(world(), cpu(1)), model, rows(tokens), rows(tokens), {},
+                                   {}, {}, {.length = 5}, scratch),
+                    "loss_in_pieces of LanguageModel: tokens is of fewer pieces on one rank than "
+                    "on another, expected each rank's share of every piece, as deal gives it");
+}
 
 TEST_CASE(
     "the loss of a language model over ranks, its gradients and its state are those of one cpu") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,7 +30,8 @@ inline namespace SSM_DETAIL_ISA {
 ///     forward(backend, model, tokens_of_this_rank, state, logits_of_this_rank, {}, scratch);
 ///
 /// An operation over time hands states on: forward from a rank to the next, in backward passes
-/// their gradients to the one before. What moves is one state a layer, whatever the length.
+/// their gradients to the one before. What moves is one state a layer, whatever the length; of
+/// attention it is keys and values, in proportion to it.
 /// - `state` in forward, and initial_state in operations: the rank where time begins reads it, the
 ///   others take what the rank before them hands on. Afterwards it is the state after the last step
 ///   of each rank's own piece, on the rank where time ends that of the whole. pass_on gives it to
@@ -132,6 +134,20 @@ void pass_on(const Ranks& backend, State& state, bool reversed = false) {
 /// Of one cpu, which has that state already.
 template <class State>
 void pass_on(const Cpu&, State&, bool = false) noexcept {}
+
+///@{
+/// The sum of a number over all ranks, and the largest, on every rank. @throws MpiError
+[[nodiscard]] inline Index sum_over_ranks(const Ranks& backend, Index number) {
+  std::vector<Index> all(static_cast<std::size_t>(backend.all->size()));
+  backend.all->gather(&number, 1, all.data());
+  return std::accumulate(all.begin(), all.end(), Index{0});
+}
+[[nodiscard]] inline Index largest_over_ranks(const Ranks& backend, Index number) {
+  std::vector<Index> all(static_cast<std::size_t>(backend.all->size()));
+  backend.all->gather(&number, 1, all.data());
+  return *std::max_element(all.begin(), all.end());
+}
+///@}
 
 /// Makes the gradients of each rank's own piece those of the whole, on every rank: the sum over all
 /// ranks, of each number in the order of ranks, so that the bits are the same on every rank and

@@ -15,15 +15,15 @@
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// A sequence cut into pieces of `length` steps, in the order of time. The first may be shorter: the
-/// last is the first of which a layer keeps anything, and so makes room for all.
+/// A sequence cut into pieces of `length` steps, in the order of time. The first may be shorter:
+/// the last is the first of which a layer keeps anything, and so makes room for all.
 struct CutSequence {
   Index steps, length;
   bool reversed = false;
+  Index least = 1;  ///< pieces, the first of them empty where there are no steps for it
 
-  /// At least one, perhaps empty.
   [[nodiscard]] Index count() const noexcept {
-    return (std::max)(Index{1}, steps / length + (steps % length > 0 ? 1 : 0));
+    return (std::max)(least, steps / length + (steps % length > 0 ? 1 : 0));
   }
   [[nodiscard]] Index size(Index piece) const noexcept {
     return piece > 0 ? length : steps - (count() - 1) * length;
