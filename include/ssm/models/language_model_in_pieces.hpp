@@ -104,7 +104,7 @@ double loss_in_pieces(
   if (!gradients) {
     for (Index piece = 0; piece < cut.count(); ++piece) {
       nats += loss_of(piece, scratch.running, false);
-      hand_on(scratch.running, false);
+      if (piece < cut.count() - 1) hand_on(scratch.running, false);
     }
     if (state) *state = scratch.running;
     return nats;
@@ -124,7 +124,7 @@ double loss_in_pieces(
     backward(backend, model, cut.of(tokens, piece), Maybe<State>(scratch.dstate),
              std::as_const(scratch.logits), last ? *gradients : scratch.gradients,
              detail::piece_options(options, piece, true), scratch.model);
-    hand_on(scratch.dstate, true);
+    if (piece > 0) hand_on(scratch.dstate, true);
     if (!last) detail::add_parameters(backend, std::as_const(scratch.gradients), *gradients);
   };
   scratch.states.plan(cut.count(), pieces.states);
