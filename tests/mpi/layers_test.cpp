@@ -140,6 +140,25 @@ TEST_CASE("what moves is one state a layer, and the inputs of the convolution, a
     }
 }
 
+TEST_CASE("packed sequences lie over ranks as they lie on one cpu, wherever they begin and end") {
+  const auto mamba = drawn<Mamba<double>>({.width = 24, .state = 5});
+  const auto s4d = drawn<S4d<double>>({.width = 3, .state = 6});
+  const auto s4 = drawn<S4<double>>({.width = 3, .state = 6});
+  const auto s5 = drawn<S5<double>>({.width = 3, .state = 8});
+  for (const bool reversed : {false, true}) {
+    for (const Index blocks : {1, 3}) test::check_packed_over_ranks(mamba, {}, reversed, blocks);
+    test::check_packed_over_ranks(mamba, without_state({}), reversed);
+    test::check_packed_over_ranks(s4d, {}, reversed);
+    test::check_packed_over_ranks(s4, {.rounding = 100}, reversed);
+    test::check_packed_over_ranks(s5, {.rounding = 100}, reversed);
+  }
+  test::check_packed_over_ranks(drawn<Mamba<float>>({.width = 24, .state = 5}), {});
+  test::check_packed_over_ranks(drawn<S4d<double>>({.width = 3, .state = 6, .bidirectional = true}),
+                                of_both);
+  test::check_packed_over_ranks(drawn<S5<double>>({.width = 3, .state = 8, .bidirectional = true}),
+                                of_both);
+}
+
 TEST_CASE("what a rank cannot know is refused in words") {
   const auto backend = ranks(world(), cpu(1));
   const std::vector<Index> offsets{0, 2, 4};
@@ -147,10 +166,6 @@ TEST_CASE("what a rank cannot know is refused in words") {
   packed.sequences.offsets = {offsets.data(), {3}};
   Tensor<float, 3> u({1, 4, 8}), y(u.extents());
   const auto mamba = drawn<Mamba<float>>({.width = 8, .state = 2});
-  MambaScratch<float> scratch;
-  CHECK_THROWS_WITH(forward(backend, mamba, std::as_const(u).view(), {}, y.view(), packed, scratch),
-                    "causal_conv: offsets is given, expected none, as packed sequences do not lie "
-                    "across ranks");
   const auto dss = drawn<S4d<float>>({.width = 8, .state = 4, .dss = true});
   S4dScratch<float> room;
   const auto attention = drawn<Attention<float>>({.width = 8, .heads = 2});

@@ -146,4 +146,91 @@ void check_layer_over_ranks(const L& layer, const LayerLaws& laws, bool reversed
   }
 }
 
+/// Fills the state of one sequence.
+template <class State>
+void fill_row(State& state, Index row, double value) {
+  tensors(state, [&](const auto&, auto& tensor) {
+    using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    const Index size = tensor.size() / tensor.extent(0);
+    std::fill_n(tensor.data() + row * size, size, K(static_cast<Real<K>>(value)));
+  });
+}
+
+/// Packed sequences over ranks give what they give on one cpu: sequences that lie in one rank, that
+/// lie across several, that end where a rank ends, and empty ones.
+template <class L>
+void check_packed_over_ranks(const L& layer, LayerLaws laws, bool reversed = false,
+                             Index blocks = 0) {
+  using T = typename L::value_type;
+  laws.batch = 1;
+  auto backend = ranks(world(), cpu(1));
+  backend.blocks = blocks;
+  const int rank = world().rank(), end = world().size() - 1;
+  for (const Lengths& lengths : ways_to_cut(world().size())) {
+    const Share piece = piece_at(lengths, rank);
+    const Index length = sum(lengths);
+    std::vector<Index> offsets{
+        0, length / 3, length / 3, piece_at(lengths, 1).begin, 2 * length / 3, length, length};
+    std::sort(offsets.begin(), offsets.end());
+    const std::vector<Index> own = offsets_of(
+        backend, View<const Index, 1>(offsets.data(), {static_cast<Index>(offsets.size())}), piece);
+    const Index count = static_cast<Index>(own.size()) - 1;
+    std::vector<Index> counts(static_cast<std::size_t>(world().size()));
+    world().gather(&count, 1, counts.data());
+    Index first = 0;  // of the whole's sequences, that this rank's first one is of
+    for (int r = 0; r < rank; ++r) first += counts[static_cast<std::size_t>(r)] - 1;
+    INFO(describe(lengths) << (reversed ? ", reversed" : "") << ", rank " << rank << ", sequences "
+                           << first << " to " << first + count - 1);
+
+    const auto given =
+        draw_given(layer, 1, length, static_cast<Index>(offsets.size()) - 1, 700, laws);
+    OptionsOf<L> options;
+    options.sequences = {{offsets.data(), {static_cast<Index>(offsets.size())}}, reversed};
+    Passed<L> want = run(layer, given, laws, options);
+    options.sequences.offsets = {own.data(), {count + 1}};
+
+    Passed<L> passed;
+    const bool comes_from_another = rank != (reversed ? end : 0);
+    const bool goes_on = rank != (reversed ? 0 : end);
+    const Index entry = reversed ? count - 1 : 0, exit = count - 1 - entry;
+    const auto rows = [&](StateOf<L> state) {
+      tensors(state, [&](const auto&, auto& x) { x = detail::cut(x, 0, first, count); });
+      return state;
+    };
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    if (laws.states) {
+      passed.after = rows(given.before);
+      passed.dbefore = rows(given.dafter);
+      if (comes_from_another) fill_row(passed.after, entry, nan);
+      if (goes_on) fill_row(passed.dbefore, exit, nan);
+    }
+    const auto maybe = [&](StateOf<L>& state) {
+      return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+    };
+    const auto u = steps_of(given.u, piece), dy = steps_of(given.dy, piece);
+    passed.y = detail::unwritten<T>(u.extents());
+    passed.du = detail::unwritten<T>(u.extents());
+    ScratchOf<L> scratch;
+    forward(backend, layer, InputOf<L>(u), maybe(passed.after), OutputOf<L>(passed.y), options,
+            scratch);
+    backward(backend, layer, InputOf<L>(u), maybe(passed.dbefore), InputOf<L>(dy),
+             OutputOf<L>(passed.du), passed.gradients, options, scratch);
+    sum_over_ranks(backend, passed.gradients);
+
+    want.y = steps_of(want.y, piece);
+    want.du = steps_of(want.du, piece);
+    if (laws.states) {
+      want.after = rows(want.after);
+      want.dbefore = rows(want.dbefore);
+      for (Passed<L>* each :
+           {&want, &passed}) {  // what lies between two ranks is no state of the whole
+        if (goes_on) fill_row(each->after, exit, 0);
+        if (comes_from_another) fill_row(each->dbefore, entry, 0);
+      }
+    }
+    check_agree(results_of(passed), results_of(want),
+                rounding_bound<L>(laws, std::max<Index>(length, 1)));
+  }
+}
+
 }  // namespace ssm::test

@@ -10,30 +10,43 @@
 #include "ssm/mpi/ranks.hpp"
 
 namespace ssm {
+namespace detail {
+inline namespace SSM_DETAIL_ISA {
+
+/// What came from a neighbour is added to the last step of each sequence, or to the first; to most
+/// packed ones zero.
+template <class T>
+void add_beyond(const View<const T, 2>& beyond, const Sequences<Host>& sequences, bool last,
+                const View<T, 3>& to) {
+  for (Index s = 0; beyond && s < beyond.extent(0); ++s) {
+    const SequenceSpan at = span_of(sequences, s, to.extent(1));
+    if (at.length() == 0) continue;
+    const Index step = at.step(last ? at.length() - 1 : 0, sequences.reversed);
+    for (Index c = 0; c < to.extent(2); ++c) to(at.row, step, c) += beyond(s, c);
+  }
+}
+
+}  // namespace SSM_DETAIL_ISA
+}  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
 /// add_next over ranks: the step after a rank's last one is the first of the next rank, which
 /// sends it, (batch · channels) numbers.
-/// @throws ShapeError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError as on the cpu; MpiError
 template <class T>
 void add_next(const Ranks& backend, const AddNextInputs<T>& inputs, const AddNextOptions& options,
               const std::type_identity_t<AddNextOutputs<T>>& outputs, AddNextScratch<T>& scratch) {
   constexpr std::string_view function = "add_next";
   detail::check_shape(function, "y", outputs.y, inputs.x.extents());
-  detail::refuse_packed(function, inputs.sequences);
-  const auto [batch, length, channels] = inputs.x.extents();
-  const auto next =
-      detail::exchange_steps<T>(detail::Chain(backend, inputs.sequences.reversed), false,
-                                detail::in_time(inputs.x, inputs.sequences), {}, scratch.passed);
+  detail::check_packed(function, inputs.sequences);
+  const auto next = detail::exchange_steps<T>(detail::Chain(backend, inputs.sequences), false,
+                                              inputs.x, inputs.sequences, {}, scratch.passed);
   add_next(backend.local, inputs, options, outputs, scratch);
-  if (!next || length == 0) return;
-  const auto y = detail::in_time(outputs.y, inputs.sequences);
-  for (Index b = 0; b < batch; ++b)
-    for (Index c = 0; c < channels; ++c) y(b, length - 1, c) += next(b, c);
+  detail::add_beyond<T>(next, inputs.sequences, true, outputs.y);
 }
 
 /// The gradient of add_next over ranks: a rank sends the gradient of its last y to the next.
-/// @throws ShapeError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError as on the cpu; MpiError
 template <class T>
 void add_next_backward(const Ranks& backend, const AddNextInputs<T>& inputs,
                        const AddNextOptions& options,
@@ -43,16 +56,12 @@ void add_next_backward(const Ranks& backend, const AddNextInputs<T>& inputs,
   constexpr std::string_view function = "add_next_backward";
   detail::check_shape(function, "the gradient of y", output_gradients.y, inputs.x.extents());
   detail::check_shape(function, "the gradient of x", input_gradients.x, inputs.x.extents());
-  detail::refuse_packed(function, inputs.sequences);
-  const auto [batch, length, channels] = inputs.x.extents();
-  const auto before = detail::exchange_steps<T>(
-      detail::Chain(backend, inputs.sequences.reversed), true,
-      detail::in_time(output_gradients.y, inputs.sequences), {}, scratch.passed);
+  detail::check_packed(function, inputs.sequences);
+  const auto before =
+      detail::exchange_steps<T>(detail::Chain(backend, inputs.sequences), true, output_gradients.y,
+                                inputs.sequences, {}, scratch.passed);
   add_next_backward(backend.local, inputs, options, output_gradients, input_gradients, scratch);
-  if (!before || length == 0) return;
-  const auto dx = detail::in_time(input_gradients.x, inputs.sequences);
-  for (Index b = 0; b < batch; ++b)
-    for (Index c = 0; c < channels; ++c) dx(b, 0, c) = before(b, c);
+  detail::add_beyond<T>(before, inputs.sequences, false, input_gradients.x);
 }
 
 }  // namespace SSM_DETAIL_ISA

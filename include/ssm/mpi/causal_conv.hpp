@@ -19,16 +19,17 @@ inline namespace SSM_DETAIL_ISA {
 /// initial state.
 template <class T>
 void last_inputs(const CausalConvInputs<T>& in, const View<T, 3>& to) noexcept {
-  const View<const T, 3> x = in_time(in.x, in.sequences);
-  const Index length = x.extent(1), past = to.extent(1);
-  for (Index s = 0; s < to.extent(0); ++s)
+  const Index past = to.extent(1);
+  for (Index s = 0; s < to.extent(0); ++s) {
+    const SequenceSpan at = span_of(in.sequences, s, in.x.extent(1));
     for (Index i = 0; i < past; ++i)
       for (Index c = 0; c < to.extent(2); ++c) {
-        const Index t = length - past + i;
-        to(s, i, c) = t >= 0             ? x(s, t, c)
-                      : in.initial_state ? in.initial_state(s, i + length, c)
+        const Index t = at.length() - past + i;
+        to(s, i, c) = t >= 0             ? in.x(at.row, at.step(t, in.sequences.reversed), c)
+                      : in.initial_state ? in.initial_state(s, i + at.length(), c)
                                          : T(0);
       }
+  }
 }
 
 }  // namespace SSM_DETAIL_ISA
@@ -38,7 +39,7 @@ inline namespace SSM_DETAIL_ISA {
 /// causal_conv over ranks, each with its own steps. What moves to the next rank is the last
 /// width − 1 inputs, (batch · (width − 1) · channels) numbers; a rank with as many steps sends them
 /// before it waits for those of its neighbour.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T>
 void causal_conv(const Ranks& backend, const CausalConvInputs<T>& inputs,
                  const CausalConvOptions& options, const CausalConvOutputs<T>& outputs,
@@ -46,8 +47,8 @@ void causal_conv(const Ranks& backend, const CausalConvInputs<T>& inputs,
   constexpr std::string_view function = "causal_conv";
   detail::check_causal_conv(function, inputs);
   detail::check_causal_conv_outputs(function, inputs, outputs);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
   const auto states = detail::causal_conv_states(inputs);
   const Index count = detail::size_of(states);
   auto& passed = scratch.passed;
@@ -56,15 +57,14 @@ void causal_conv(const Ranks& backend, const CausalConvInputs<T>& inputs,
   CausalConvInputs<T> in = inputs;
   const auto send = [&] {
     passed.leaving.resize({count});
-    detail::last_inputs<T>(in, {passed.leaving.data(), states});
-    chain.send_to_after(passed.leaving);
+    const View<T, 3> leaving(passed.leaving.data(), states);
+    detail::last_inputs<T>(in, leaving);
+    chain.send_to_after(chain.exit(leaving));
   };
-  const bool sends = !chain.is_last(), long_enough = inputs.x.extent(1) >= states[1];
+  const auto last = detail::span_of(inputs.sequences, chain.exit(), inputs.x.extent(1));
+  const bool sends = !chain.is_last(), long_enough = last.length() >= states[1];
   if (sends && long_enough) send();
-  if (!chain.is_first())
-    chain.receive_from_before(kept.data(), count);
-  else if (kept)
-    detail::copy_elements<T, 3>(inputs.initial_state, kept);
+  detail::receive_states<T, 3>(chain, inputs.initial_state, kept);
   if (kept || !chain.is_first()) in.initial_state = View<const T, 3>(kept.data(), states);
   if (sends && !long_enough) send();
   causal_conv(backend.local, in, options, outputs, scratch);
@@ -82,8 +82,8 @@ void causal_conv_backward(const Ranks& backend, const CausalConvInputs<T>& input
   constexpr std::string_view function = "causal_conv_backward";
   detail::check_causal_conv(function, inputs);
   detail::check_causal_conv_gradients(function, inputs, output_gradients, input_gradients);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
   const auto states = detail::causal_conv_states(inputs);
   detail::check_room(function, chain, detail::size_of(states), scratch.passed);
   detail::hand_gradients_back<T, 3>(

@@ -41,10 +41,10 @@ void diagonal_over_ranks(std::string_view function, const Ranks& backend,
                          DiagonalScanScratch<T, K>& scratch, const Run& run) {
   check_diagonal_inputs(function, inputs, options);
   check_diagonal_outputs(function, inputs, outputs);
-  refuse_packed(function, inputs.sequences);
+  check_packed(function, inputs.sequences);
   const bool reversed = inputs.sequences.reversed;
   const auto [sequences, channels, state] = diagonal_states(inputs);
-  const Chain chain(backend, reversed);
+  const Chain chain(backend, inputs.sequences);
   const ScanBlocks blocks(backend, channels);
   hand_blocks_on<K, 3>(
       chain, blocks, inputs.initial_state, outputs.final_state, {sequences, channels, state},
@@ -62,7 +62,7 @@ inline namespace SSM_DETAIL_ISA {
 /// diagonal_scan over ranks, each with its own steps. A rank waits for the state before them,
 /// scans, and hands its last state on, a block of channels after the other: (sequences · channels ·
 /// state) numbers, whatever the length.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T, class K>
 void diagonal_scan(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
                    const DiagonalScanOptions& options,
@@ -76,7 +76,7 @@ void diagonal_scan(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
 }
 
 /// `recurrence` of diagonal systems over ranks, as diagonal_scan.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T, class K>
 void recurrence(const Ranks& backend, const DiagonalScanInputs<T, K>& inputs,
                 const DiagonalScanOptions& options,
@@ -103,10 +103,10 @@ void diagonal_scan_backward(
   detail::check_constant(function, inputs.delta);
   detail::check_diagonal_inputs(function, inputs, options);
   detail::check_diagonal_gradients(function, inputs, output_gradients, input_gradients);
-  detail::refuse_packed(function, inputs.sequences);
+  detail::check_packed(function, inputs.sequences);
   const bool reversed = inputs.sequences.reversed;
   const auto [sequences, channels, state] = detail::diagonal_states(inputs);
-  const detail::Chain chain(backend, reversed);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, channels);
   detail::hand_blocks_back<K, 3>(
       function, chain, blocks, inputs.initial_state, output_gradients.final_state,

@@ -39,7 +39,7 @@ inline namespace SSM_DETAIL_ISA {
 /// dplr_scan over ranks, each with its own steps. A rank waits for the state before them, scans,
 /// and hands its last state on, a block of channels after the other: (sequences · channels ·
 /// state/2) complex numbers, whatever the length.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T>
 void dplr_scan(const Ranks& backend, const DplrScanInputs<T>& inputs,
                const DplrScanOptions& options,
@@ -49,8 +49,8 @@ void dplr_scan(const Ranks& backend, const DplrScanInputs<T>& inputs,
   constexpr std::string_view function = "dplr_scan";
   const auto sizes = detail::check_dplr_inputs(function, inputs);
   detail::check_dplr_outputs(function, inputs, sizes, options, outputs);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, sizes.channels);
   blocks.make_room(scratch.blocks);
   detail::hand_blocks_on<K, 3>(
@@ -76,8 +76,8 @@ void dplr_scan_backward(const Ranks& backend, const DplrScanInputs<T>& inputs,
   constexpr std::string_view function = "dplr_scan_backward";
   const auto sizes = detail::check_dplr_inputs(function, inputs);
   detail::check_dplr_gradients(function, inputs, sizes, output_gradients, input_gradients);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, sizes.channels);
   blocks.check_room(function, scratch.blocks);
   detail::hand_blocks_back<K, 3>(

@@ -20,7 +20,7 @@ inline namespace SSM_DETAIL_ISA {
 /// linear_scan over ranks, each with its own steps. A rank waits for the state before them, scans,
 /// and hands its last state on, a block of channels after the other: (sequences · channels)
 /// numbers, whatever the length.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class K>
 void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
                  const LinearScanOptions& options,
@@ -29,10 +29,10 @@ void linear_scan(const Ranks& backend, const LinearScanInputs<K>& inputs,
   constexpr std::string_view function = "linear_scan";
   detail::check_linear_scan_inputs(function, inputs);
   detail::check_linear_scan_outputs(function, inputs, outputs);
-  detail::refuse_packed(function, inputs.sequences);
+  detail::check_packed(function, inputs.sequences);
   scratch.call.drop();
   const auto [sequences, channels] = detail::state_shape(inputs);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, channels);
   blocks.make_room(scratch.blocks);
   detail::hand_blocks_on<K, 2>(
@@ -64,9 +64,9 @@ void linear_scan_backward(
                      detail::linear_scan_variant(inputs));
   detail::check_linear_scan_gradients<K>(function, inputs, scratch.x, output_gradients,
                                          input_gradients);
-  detail::refuse_packed(function, inputs.sequences);
+  detail::check_packed(function, inputs.sequences);
   const auto [sequences, channels] = detail::state_shape(inputs);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, channels);
   blocks.check_room(function, scratch.blocks);
   detail::hand_blocks_back<K, 2>(
@@ -88,7 +88,7 @@ void linear_scan_backward(
 
 /// decay_gradient over ranks: the share of each rank's own steps, as every gradient of a weight. A
 /// rank sends the state after its last step to the next one, so that one state moves.
-/// @throws as on the cpu; DomainError for packed sequences; MpiError
+/// @throws as on the cpu; MpiError
 template <class T>
 void decay_gradient(const Ranks& backend, const DecayGradientInputs<T>& inputs,
                     const DecayGradientOptions& options,
@@ -97,14 +97,13 @@ void decay_gradient(const Ranks& backend, const DecayGradientInputs<T>& inputs,
   constexpr std::string_view function = "decay_gradient";
   detail::check_given(function, "g", inputs.g, "(batch, length, channels)");
   detail::check_shape(function, "x", inputs.x, inputs.g.extents());
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
-  const std::array<Index, 2> states{inputs.x.extent(0), inputs.x.extent(2)};
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
+  const std::array<Index, 2> states{inputs.sequences.count(inputs.x.extent(0)), inputs.x.extent(2)};
   detail::check_optional_shape(function, "initial_state", inputs.initial_state, states);
   DecayGradientInputs<T> in = inputs;
   in.initial_state = detail::exchange_steps<std::complex<T>>(
-      chain, true, detail::in_time(inputs.x, inputs.sequences), inputs.initial_state,
-      scratch.passed);
+      chain, true, inputs.x, inputs.sequences, inputs.initial_state, scratch.passed);
   decay_gradient(backend.local, in, options, outputs, scratch);
 }
 

@@ -44,8 +44,15 @@ inline namespace SSM_DETAIL_ISA {
 /// Results are those of one cpu to rounding. Scans, recurrences and causal convolutions give the
 /// same bits as on one cpu with the sequence cut at the same places (linear_scan, and so S5, with
 /// `blocks` 1); everything gives the same bits again with as many ranks and the same pieces, for
-/// any number of threads. Packed sequences are refused, and what a sequence's whole length must be
-/// known for, such as long_conv.
+/// any number of threads. What a sequence's whole length must be known for is refused, such as
+/// long_conv.
+///
+/// Packed sequences lie end to end over all ranks. The offsets of a rank are those of its own
+/// steps: its first sequence goes on with the one that the rank before ends with, and its last one
+/// goes on in the first of the next. So where one ends between two ranks, the first sequence of the
+/// later rank is empty; see offsets_of. States have a row for each sequence of the rank: of the one
+/// that goes on it is the state where the rank begins, read where no rank is before it, and where
+/// it ends. Attention, and means over time, take no packed sequences over ranks.
 struct Ranks {
   using space = Host;  ///< where the memory is that this backend computes on
 

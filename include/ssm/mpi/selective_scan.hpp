@@ -76,7 +76,7 @@ inline namespace SSM_DETAIL_ISA {
 /// scans the second. Over the layers of a model the wait is paid once: (ranks − 1) blocks of one
 /// layer. What moves is (sequences · channels · state) numbers, whatever the length. y has the
 /// bits of one cpu; gradients of B and C are summed block by block.
-/// @throws ShapeError and DomainError as on the cpu; DomainError for packed sequences; MpiError
+/// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T, class K>
 void selective_scan(const Ranks& backend, const SelectiveScanInputs<T, K>& inputs,
                     const SelectiveScanOptions& options,
@@ -85,9 +85,9 @@ void selective_scan(const Ranks& backend, const SelectiveScanInputs<T, K>& input
   constexpr std::string_view function = "selective_scan";
   const auto sizes = detail::check_selective_inputs(function, inputs, options);
   detail::check_selective_outputs(function, outputs, inputs, sizes);
-  detail::refuse_packed(function, inputs.sequences);
+  detail::check_packed(function, inputs.sequences);
   scratch.call.drop();
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
   blocks.make_room(scratch.blocks);
   detail::hand_blocks_on<K, 3>(
@@ -118,8 +118,8 @@ void selective_scan_backward(
   constexpr std::string_view function = "selective_scan_backward";
   const auto sizes =
       detail::check_selective_backward(inputs, options, output_gradients, input_gradients, scratch);
-  detail::refuse_packed(function, inputs.sequences);
-  const detail::Chain chain(backend, inputs.sequences.reversed);
+  detail::check_packed(function, inputs.sequences);
+  const detail::Chain chain(backend, inputs.sequences);
   const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
   blocks.check_room(function, scratch.blocks);
   const std::array<Index, 4> shared{sizes.batch, sizes.length, 1, sizes.state};

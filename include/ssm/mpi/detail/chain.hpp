@@ -23,42 +23,74 @@ inline namespace SSM_DETAIL_ISA {
 /// The ranks of a backend in the order of time.
 class Chain {
  public:
-  Chain(const Ranks& backend, bool reversed) noexcept
+  Chain(const Ranks& backend, const Sequences<Host>& sequences) noexcept
       : comm_(*backend.time),
-        before_(comm_.rank() - (reversed ? -1 : 1)),
-        after_(comm_.rank() + (reversed ? -1 : 1)) {}
+        before_(comm_.rank() - (sequences.reversed ? -1 : 1)),
+        after_(comm_.rank() + (sequences.reversed ? -1 : 1)),
+        packed_(static_cast<bool>(sequences.offsets)) {
+    if (!packed_) return;
+    const Index end = sequences.count(1) - 1;
+    entry_ = sequences.reversed ? end : 0;
+    exit_ = sequences.reversed ? 0 : end;
+  }
+
+  /// Whether sequences are packed, so that one of them alone comes from the rank before, `entry`,
+  /// and one goes on to the rank after, `exit`.
+  [[nodiscard]] bool is_packed() const noexcept { return packed_; }
+  [[nodiscard]] Index entry() const noexcept { return entry_; }
+  [[nodiscard]] Index exit() const noexcept { return exit_; }
+  /// Of states of all sequences those that come from the rank before, and those that go on.
+  template <class AnyView>
+  [[nodiscard]] AnyView entry(const AnyView& states) const noexcept {
+    return packed_ && states.size() > 0 ? states.slice(0, entry_, 1) : states;
+  }
+  template <class AnyView>
+  [[nodiscard]] AnyView exit(const AnyView& states) const noexcept {
+    return packed_ && states.size() > 0 ? states.slice(0, exit_, 1) : states;
+  }
 
   /// Whether time begins on this rank, or ends.
   [[nodiscard]] bool is_first() const noexcept { return !has(before_); }
   [[nodiscard]] bool is_last() const noexcept { return !has(after_); }
 
-  template <class K>
-  void receive_from_before(K* to, Index count) const {
-    comm_.receive(before_, to, count);
+  ///@{
+  /// Views of adjacent elements.
+  template <class K, std::size_t Rank>
+  void receive_from_before(const View<K, Rank>& to) const {
+    comm_.receive(before_, to.data(), to.size());
   }
-  template <class K>
-  void receive_from_after(K* to, Index count) const {
-    comm_.receive(after_, to, count);
+  template <class K, std::size_t Rank>
+  void receive_from_after(const View<K, Rank>& to) const {
+    comm_.receive(after_, to.data(), to.size());
   }
-  template <class K>
-  void send_to_before(const Tensor<K, 1>& from) const {
+  template <class K, std::size_t Rank>
+  void send_to_before(const View<K, Rank>& from) const {
     comm_.send(before_, from.data(), from.size());
   }
-  template <class K>
-  void send_to_after(const Tensor<K, 1>& from) const {
+  template <class K, std::size_t Rank>
+  void send_to_after(const View<K, Rank>& from) const {
     comm_.send(after_, from.data(), from.size());
   }
+  ///@}
 
  private:
   [[nodiscard]] bool has(int rank) const noexcept { return rank >= 0 && rank < comm_.size(); }
 
   Communicator& comm_;
   int before_, after_;
+  bool packed_;
+  Index entry_ = 0, exit_ = 0;
 };
 
 inline void refuse_packed(std::string_view function, const Sequences<Host>& sequences) {
   if (sequences.offsets)
     throw_domain(function, "offsets", "given", "none, as packed sequences do not lie across ranks");
+}
+/// Packed sequences go on from rank to rank by the one that each rank has at its end.
+inline void check_packed(std::string_view function, const Sequences<Host>& sequences) {
+  if (sequences.offsets && sequences.count(1) < 1)
+    throw_domain(function, "offsets", "of no sequence",
+                 "of one on every rank, without steps where the rank has none");
 }
 
 template <std::size_t Rank>
@@ -82,36 +114,47 @@ void copy_elements(const View<const K, Rank>& from, const View<K, Rank>& to) noe
 /// goes to the rank after it, else the first step to the rank before it. A rank without steps hands
 /// on what comes to it, so that neighbours are those with steps.
 ///
-/// @param x (batch, length, channels), in the order of time
-/// @param beyond what stands beyond the end of time, (batch, channels); absent: zero
-/// @return what stands beyond this rank's piece, in the memory of `passed.arrived`, or `beyond`
+/// @param x (batch, length, channels)
+/// @param beyond what stands beyond the end of each sequence, (sequences, channels); absent: zero
+/// @return what stands beyond this rank's piece, (sequences, channels), in the memory of
+///   `passed.arrived`, or `beyond`
 template <class K>
 View<const K, 2> exchange_steps(const Chain& chain, bool forward, const View<const K, 3>& x,
-                                const View<const K, 2>& beyond, PassedStates<K>& passed) {
-  const Index batch = x.extent(0), length = x.extent(1), channels = x.extent(2);
-  const std::array<Index, 2> rows{batch, channels};
+                                const Sequences<Host>& sequences, const View<const K, 2>& beyond,
+                                PassedStates<K>& passed) {
+  const Index channels = x.extent(2), count = sequences.count(x.extent(0));
+  const std::array<Index, 2> rows{count, channels};
   const bool receives = forward ? !chain.is_first() : !chain.is_last();
   const bool sends = forward ? !chain.is_last() : !chain.is_first();
-  const auto send = [&](const View<const K, 2>& step) {
-    passed.leaving.resize({batch * channels});
+  const Index edge = forward ? chain.exit() : chain.entry();  // the sequence whose step goes
+  const Index length = span_of(sequences, edge, x.extent(1)).length();
+  // Whether the step waits for what comes.
+  const bool waits = length == 0 && chain.entry() == chain.exit();
+  const auto send = [&](const View<const K, 2>& arrived) {
+    passed.leaving.resize({size_of(rows)});
     passed.leaving.fill(K(0));
-    if (step) copy_elements<K, 2>(step, {passed.leaving.data(), rows});
-    forward ? chain.send_to_after(passed.leaving) : chain.send_to_before(passed.leaving);
+    const View<K, 2> leaving(passed.leaving.data(), rows);
+    for (Index s = 0; s < count; ++s) {
+      const SequenceSpan at = span_of(sequences, s, x.extent(1));
+      const bool none = at.length() == 0;
+      if (none && !arrived) continue;
+      const Index step = none ? 0 : at.step(forward ? at.length() - 1 : 0, sequences.reversed);
+      for (Index c = 0; c < channels; ++c)
+        leaving(s, c) = none ? arrived(s, c) : x(at.row, step, c);
+    }
+    forward ? chain.send_to_after(chain.exit(leaving)) : chain.send_to_before(chain.entry(leaving));
   };
-  if (sends && length > 0) {  // before it waits
-    const Index edge = forward ? length - 1 : 0;
-    send({x.data() + edge * x.stride(1), rows, {x.stride(0), x.stride(2)}});
-  }
+  if (sends && !waits) send(beyond);
   View<const K, 2> arrived = beyond;
   if (receives) {
-    passed.arrived.resize({batch * channels});
-    if (forward)
-      chain.receive_from_before(passed.arrived.data(), batch * channels);
-    else
-      chain.receive_from_after(passed.arrived.data(), batch * channels);
-    arrived = {passed.arrived.data(), rows};
+    passed.arrived.resize({size_of(rows)});
+    passed.arrived.fill(K(0));
+    const View<K, 2> to(passed.arrived.data(), rows);
+    if (beyond && chain.is_packed()) copy_elements<K, 2>(beyond, to);
+    forward ? chain.receive_from_before(chain.entry(to)) : chain.receive_from_after(chain.exit(to));
+    arrived = to;
   }
-  if (sends && length == 0) send(arrived);
+  if (sends && waits) send(arrived);
   return arrived;
 }
 
@@ -142,6 +185,20 @@ template <class K, std::size_t Rank>
   return {passed.arrived.data() + first, extents};
 }
 
+/// The states before a rank's first step, into the room for them, where there is one: the caller's,
+/// and those that the rank before hands on.
+template <class K, std::size_t Rank>
+void receive_states(const Chain& chain, const View<const K, Rank>& initial_state,
+                    const View<K, Rank>& kept) {
+  if (kept && (chain.is_first() || chain.is_packed())) {
+    if (initial_state)
+      copy_elements<K, Rank>(initial_state, kept);
+    else
+      std::fill_n(kept.data(), kept.size(), K(0));
+  }
+  if (!chain.is_first()) chain.receive_from_before(chain.entry(kept));
+}
+
 /// The forward pass of an operation, or of a block of its channels, that takes and gives a state of
 /// extents `states`: `run(initial, final)` is the local call, with the view of the state before its
 /// first step, absent for zero, and that for the state after the last, absent where nobody wants
@@ -151,16 +208,13 @@ template <class K, std::size_t Rank, class Run>
 void hand_states_on(const Chain& chain, View<const K, Rank> initial_state,
                     const View<K, Rank>& final_state, const std::array<Index, Rank>& states,
                     const View<K, Rank>& kept, Tensor<K, 1>& leaving, const Run& run) {
-  if (!chain.is_first())
-    chain.receive_from_before(kept.data(), size_of(states));
-  else if (kept)
-    copy_elements<K, Rank>(initial_state, kept);
+  receive_states(chain, initial_state, kept);
   if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
   if (chain.is_last() && !final_state) return run(initial_state, View<K, Rank>());
   leaving.resize({size_of(states)});
   const View<K, Rank> after(leaving.data(), states);
   run(initial_state, after);
-  if (!chain.is_last()) chain.send_to_after(leaving);
+  if (!chain.is_last()) chain.send_to_after(chain.exit(after));
   if (final_state) copy_elements<K, Rank>(after, final_state);
 }
 
@@ -176,14 +230,13 @@ void hand_gradients_back(const Chain& chain, View<const K, Rank> initial_state,
   if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
   leaving.resize({size_of(states)});
   const View<K, Rank> passing(leaving.data(), states);  // both gradients, one after the other
-  if (!chain.is_last())
-    chain.receive_from_after(leaving.data(), size_of(states));
-  else if (dfinal)
-    copy_elements<K, Rank>(dfinal, passing);
+  if (chain.is_packed()) leaving.fill(K(0));
+  if (dfinal && (chain.is_last() || chain.is_packed())) copy_elements<K, Rank>(dfinal, passing);
+  if (!chain.is_last()) chain.receive_from_after(chain.exit(passing));
   if (!chain.is_last() || dfinal) dfinal = passing;
   if (chain.is_first() && !dinitial) return run(initial_state, dfinal, View<K, Rank>());
   run(initial_state, dfinal, passing);
-  if (!chain.is_first()) chain.send_to_before(leaving);
+  if (!chain.is_first()) chain.send_to_before(chain.entry(passing));
   if (dinitial) copy_elements<K, Rank>(passing, dinitial);
 }
 
