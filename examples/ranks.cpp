@@ -11,7 +11,7 @@
 //
 //   mpirun -n 4 ranks 1000000
 
-#if defined(__GLIBC__) || defined(__linux__)
+#if defined(__linux__)
 #include <malloc.h>
 #endif
 #include <sys/resource.h>

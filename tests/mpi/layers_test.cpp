@@ -172,7 +172,7 @@ TEST_CASE("what a rank cannot know is refused in words") {
   AttentionScratch<float> rows;
   CHECK_THROWS_WITH(
       forward(backend, attention, std::as_const(u).view(), {}, y.view(), packed, rows),
-      "rotary: offsets is given, expected none, as packed sequences do not lie across ranks");
+      "rotary: offsets is given, expected none, as over ranks it takes no packed sequences");
   const auto both = drawn<S4d<float>>({.width = 8, .state = 4, .bidirectional = true});
   auto state = make_state(both, 1);
   S4dScratch<float> both_room;

@@ -17,19 +17,20 @@
 /// @file
 /// Attention over ranks, as a ring (Liu et al., "Ring Attention with Blockwise Transformers for
 /// Near-Infinite Context", 2023). Each rank holds the queries, keys and values of its own steps.
-/// Keys and values go from rank to rank, each rank sends a piece on before it computes with it, and
-/// the softmax goes on from piece to piece, so that a rank has memory for two pieces.
+/// Keys and values go from rank to rank. A rank sends a piece on before it computes with it, and
+/// the softmax goes on from piece to piece, so that a rank has memory for a few pieces, whatever
+/// their number.
 ///
-/// A step attends to all before it, so what moves grows with the length, where a scan hands on one
-/// state: with n the steps before the next rank's first one, those of a cache among them, or with a
-/// window the last `window` − 1 of these, a rank sends that neighbour
+/// A scan hands on one state. Here what moves grows with the length: let n be the steps before the
+/// first one of the next rank, those in a cache among them; with a window only the last window − 1
+/// of these, and the last `slots` where a cache is written. Then a rank sends
 ///
-///   2 · batch · groups · head_size · n
+///   forward:  2 · batch · groups · head_size · n numbers,
 ///
-/// numbers in a forward pass, and as many again in the backward pass, where gradients follow keys
-/// and values: as many as the rank received, and one gradient of each step that others see goes
-/// home. Later ranks have more to do: with even pieces and no window the last of R takes 2R / (R +
-/// 1) times as long as all would if the work were shared evenly.
+/// and in the backward pass as many again, and the gradients of the keys and values that came to
+/// it, which are as many numbers as those. A step costs as much as it sees others, so that later
+/// ranks have more to do: with even pieces and no window the last of R takes 2 − 1/R times as long
+/// as each would if the work were shared evenly.
 
 namespace ssm {
 namespace detail {

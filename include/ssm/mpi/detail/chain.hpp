@@ -84,7 +84,7 @@ class Chain {
 
 inline void refuse_packed(std::string_view function, const Sequences<Host>& sequences) {
   if (sequences.offsets)
-    throw_domain(function, "offsets", "given", "none, as packed sequences do not lie across ranks");
+    throw_domain(function, "offsets", "given", "none, as over ranks it takes no packed sequences");
 }
 /// Packed sequences go on from rank to rank by the one that each rank has at its end.
 inline void check_packed(std::string_view function, const Sequences<Host>& sequences) {
