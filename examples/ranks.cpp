@@ -100,7 +100,9 @@ struct Column {
   bool in_pieces;
   double seconds = 0, tokens = 1;
 
-  /// What a text of this length takes at most, if half of it took as long as it did.
+  /// About how long a text of this length takes, after what the last one took: for Mamba in
+  /// proportion, and a forward pass more where pieces begin; for attention as the square, which is
+  /// too much for short texts.
   [[nodiscard]] double expected(Index length) const {
     const double times = static_cast<double>(length) / tokens;
     return seconds * (in_pieces ? 1.4 * times : times * times);
