@@ -217,9 +217,9 @@ TEMPLATE_TEST_CASE("softplus and its slope from one exponential have the bits of
   ssm::test::Random random(7);
   for (int trial = 0; trial < 1000; ++trial) {
     const auto x = static_cast<T>(random.uniform(-40, 40));
-    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<T>(v).value; }, x) ==
+    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<Vec<T>>(v).value; }, x) ==
           at<T>([](Vec<T> v) { return softplus(v); }, x));
-    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<T>(v).slope; }, x) ==
+    CHECK(at<T>([](Vec<T> v) { return SoftplusAndSlope<Vec<T>>(v).slope; }, x) ==
           at<T>([](Vec<T> v) { return sigmoid(v); }, x));
   }
 }

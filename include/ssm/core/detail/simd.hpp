@@ -33,6 +33,7 @@ struct NativeVector<double> {
 
 template <class T>
 struct Vec {
+  using Element = T;
   using Native = typename NativeVector<T>::Type;
   using NativeBits = typename NativeVector<T>::Bits;
 
@@ -88,6 +89,13 @@ struct Vec {
 #endif
 };
 
+/// Vec<T>, or several of them that go in step (VecGroup). Elementary functions are written for
+/// both.
+template <class V>
+concept Lanewise = requires {
+  typename V::Element;
+};
+
 /// a b + c, in one rounding where the machine has it.
 template <class T>
 [[nodiscard]] Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) noexcept {
@@ -115,17 +123,54 @@ template <class T>
 /// The lane of `a` where it exceeds the limit, else the limit; a NaN stays.
 template <class T>
 [[nodiscard]] Vec<T> at_least(Vec<T> a, Vec<T> limit) noexcept {
+  [[maybe_unused]] constexpr bool single = std::is_same_v<T, float>;
+  // The machine's maximum of a NaN is its second operand, which g++ does not see in a choice.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
   return a.v < limit.v ? limit.v : a.v;
+#elif defined(__AVX__)
+  if constexpr (single)
+    return Vec<T>(_mm256_max_ps(limit.v, a.v));
+  else
+    return Vec<T>(_mm256_max_pd(limit.v, a.v));
+#elif defined(__SSE2__)
+  if constexpr (single)
+    return Vec<T>(_mm_max_ps(limit.v, a.v));
+  else
+    return Vec<T>(_mm_max_pd(limit.v, a.v));
+#else
+  return a.v < limit.v ? limit.v : a.v;
+#endif
 }
 template <class T>
 [[nodiscard]] Vec<T> at_most(Vec<T> a, Vec<T> limit) noexcept {
+  [[maybe_unused]] constexpr bool single = std::is_same_v<T, float>;
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
   return a.v > limit.v ? limit.v : a.v;
+#elif defined(__AVX__)
+  if constexpr (single)
+    return Vec<T>(_mm256_min_ps(limit.v, a.v));
+  else
+    return Vec<T>(_mm256_min_pd(limit.v, a.v));
+#elif defined(__SSE2__)
+  if constexpr (single)
+    return Vec<T>(_mm_min_ps(limit.v, a.v));
+  else
+    return Vec<T>(_mm_min_pd(limit.v, a.v));
+#else
+  return a.v > limit.v ? limit.v : a.v;
+#endif
 }
 template <class T>
 [[nodiscard]] Vec<T> absolute(Vec<T> a) noexcept {
   using Bits = typename Vec<T>::NativeBits;
   const Bits magnitude = ~reinterpret_cast<Bits>(Vec<T>(T(-0.0)).v);
   return Vec<T>(reinterpret_cast<typename Vec<T>::Native>(reinterpret_cast<Bits>(a.v) & magnitude));
+}
+
+/// `then` in the lanes where x < 0, `otherwise` in the rest.
+template <class T>
+[[nodiscard]] Vec<T> if_negative(Vec<T> x, Vec<T> then, Vec<T> otherwise) noexcept {
+  return Vec<T>(x.v < 0 ? then.v : otherwise.v);
 }
 
 /// The sum of the lanes, pairwise.
@@ -139,12 +184,12 @@ template <class T>
 }
 
 /// Σ_k c_k x^k by Horner's rule, coefficients from k = 0 upward.
-template <std::size_t K = 0, class T, std::size_t Count>
-[[nodiscard]] Vec<T> polynomial(Vec<T> x, const std::array<T, Count>& c) noexcept {
+template <std::size_t K = 0, Lanewise V, std::size_t Count>
+[[nodiscard]] V polynomial(V x, const std::array<typename V::Element, Count>& c) noexcept {
   if constexpr (K + 1 == Count)
-    return Vec<T>(c[K]);
+    return V(c[K]);
   else
-    return fma(polynomial<K + 1>(x, c), x, Vec<T>(c[K]));
+    return fma(polynomial<K + 1>(x, c), x, V(c[K]));
 }
 
 template <class T>
@@ -295,24 +340,22 @@ template <class T>
 #endif
 
 /// 2^x. Underflow gives 0 (without AVX-512 already below the normal numbers), overflow infinity.
-template <class T>
-[[nodiscard]] Vec<T> exp2(Vec<T> x) noexcept {
+template <Lanewise V>
+[[nodiscard]] V exp2(V x) noexcept {
+  using Constants = Exp2<typename V::Element>;
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  if constexpr (std::is_same_v<T, float>) {
-    // The remainder from the nearest integer is exact; from the integer below, tiny negative x lost
-    // their digits.
+  if constexpr (std::is_same_v<typename V::Element, float>) {
     // x − n is exact; the fraction above the integer below x would lose the digits of a tiny
     // negative x, and decays next to 1 would be low on average.
-    const Vec<T> n = nearest(x);
-    return scale(polynomial(x - n, Exp2<T>::centred), n);
+    const V n = nearest(x);
+    return scale(polynomial(x - n, Constants::centred), n);
   } else {
-    const Vec<T> n = nearest_sixteenth(x);
-    return scale(root_of_sixteenth(n) * polynomial(x - n, Exp2<T>::sixteenth), n);
+    const V n = nearest_sixteenth(x);
+    return scale(root_of_sixteenth(n) * polynomial(x - n, Constants::sixteenth), n);
   }
 #else
-  using Constants = Exp2<T>;
-  x = at_most(at_least(x, Vec<T>(Constants::lowest)), Vec<T>(Constants::highest));
-  const Vec<T> n = nearest(x);
+  x = at_most(at_least(x, V(Constants::lowest)), V(Constants::highest));
+  const V n = nearest(x);
   return polynomial(x - n, Constants::centred) * power_of_two(n);
 #endif
 }
@@ -371,53 +414,55 @@ inline constexpr T ln2_lower = std::is_same_v<T, float> ? T(0x1.7f7d1cp-20)
 
 /// e^x for x < ∞: x = n ln 2 + r, with r as exact as x, or far from zero the error would grow to
 /// ε|x|.
-template <class T>
-[[nodiscard]] Vec<T> exp(Vec<T> x) noexcept {
-  [[maybe_unused]] const auto remainder = [&](Vec<T> n) {
-    return fma(n, Vec<T>(-ln2_lower<T>), fma(n, Vec<T>(-ln2_upper<T>), x));
+template <Lanewise V>
+[[nodiscard]] V exp(V x) noexcept {
+  using T = typename V::Element;
+  [[maybe_unused]] const auto remainder = [&](V n) {
+    return fma(n, V(-ln2_lower<T>), fma(n, V(-ln2_upper<T>), x));
   };
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
   constexpr T lowest = std::is_same_v<T, float> ? T(-110) : T(-760);  // e^x is 0 below
-  x = at_least(x, Vec<T>(lowest));
+  x = at_least(x, V(lowest));
   if constexpr (std::is_same_v<T, float>) {
-    const Vec<T> n = nearest(x * Vec<T>(log2_e<T>));
+    const V n = nearest(x * V(log2_e<T>));
     constexpr float lost = 1.9259629911e-8f;  // log₂e − log2_e<float>
-    const Vec<T> r = fma(x, Vec<T>(lost), fma(x, Vec<T>(log2_e<T>), -n));
+    const V r = fma(x, V(lost), fma(x, V(log2_e<T>), -n));
     return scale(polynomial(r, Exp2<T>::centred), n);
   } else {
-    const Vec<T> n = nearest_sixteenth(x * Vec<T>(log2_e<T>));
+    const V n = nearest_sixteenth(x * V(log2_e<T>));
     return scale(root_of_sixteenth(n) * polynomial(remainder(n), exp_sixteenth), n);
   }
 #else
   using Constants = Exp2<T>;
   // Within the ends, so that no rounding mode leads beyond them.
   constexpr T ln2 = T(0.6931471805599453), margin = T(0.015625);
-  x = at_most(at_least(x, Vec<T>((Constants::lowest + margin) * ln2)),
-              Vec<T>((Constants::highest - margin) * ln2));
-  const Vec<T> n = nearest(x * Vec<T>(log2_e<T>));
-  return polynomial(remainder(n) * Vec<T>(log2_e<T>), Constants::centred) * power_of_two(n);
+  x = at_most(at_least(x, V((Constants::lowest + margin) * ln2)),
+              V((Constants::highest - margin) * ln2));
+  const V n = nearest(x * V(log2_e<T>));
+  return polynomial(remainder(n) * V(log2_e<T>), Constants::centred) * power_of_two(n);
 #endif
 }
 
-/// log(1 + t) for t in [0, 1], with full relative accuracy.
-template <class T>
-[[nodiscard]] Vec<T> log1p_unit(Vec<T> t) noexcept {
+/// start + log(1 + t) for t in [0, 1], the logarithm with full relative accuracy.
+template <Lanewise V>
+[[nodiscard]] V log1p_unit(V t, V start = V(0)) noexcept {
+  using T = typename V::Element;
   if constexpr (std::is_same_v<T, float>) {
     // log(1 + t)/t, degree 9, 3.1e-8 relative.
     constexpr std::array<float, 10> c{1.0f,         -0.49999997f,  0.33332843f, -0.24986526f,
                                       0.19854106f,  -0.15847565f,  0.11561845f, -0.066757724f,
                                       0.025224054f, -0.0044662114f};
-    return t * polynomial(t, c);
+    return fma(t, polynomial(t, c), start);
   } else {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
     // 1 + t = (1 + r)/c with r = t c + (c − 1), and c the nearest of sixteen.
-    const Vec<T> index = nearest(t * Vec<T>(15.0)) + Vec<T>(0x1.8p52);
-    const Vec<T> c = select_sixteenth(log1p_centres, index);
-    const Vec<T> r = fma(t, c, c - Vec<T>(1.0));
-    return fma(r, polynomial(r, log1p_fifteenth), select_sixteenth(log1p_offsets, index));
+    const V index = nearest(t * V(15.0)) + V(0x1.8p52);
+    const V c = select_sixteenth(log1p_centres, index);
+    const V r = fma(t, c, c - V(1.0));
+    return start + fma(r, polynomial(r, log1p_fifteenth), select_sixteenth(log1p_offsets, index));
 #else
     // 2 atanh(s) with s = t/(2 + t), as s times a polynomial in s² ≤ 1/9, 3.6e-21 relative.
-    const Vec<T> s = t / (t + Vec<T>(T(2)));
+    const V s = t / (t + V(T(2)));
     constexpr std::array<double, 13> c{1.0,
                                        0.3333333333333333,
                                        0.20000000000000007,
@@ -431,34 +476,38 @@ template <class T>
                                        0.04971012448277368,
                                        0.03167055425885123,
                                        0.07615631309714492};
-    return (s + s) * polynomial(s * s, c);
+    return fma(s + s, polynomial(s * s, c), start);
 #endif
   }
 }
 
 /// log(1 + e^x) = max(x, 0) + log(1 + e^{−|x|}).
-template <class T>
-[[nodiscard]] Vec<T> softplus(Vec<T> x) noexcept {
-  return at_least(x, Vec<T>(T(0))) + log1p_unit(exp(-absolute(x)));
+template <Lanewise V>
+[[nodiscard]] V softplus(V x) noexcept {
+  return log1p_unit(exp(-absolute(x)), at_least(x, V(0)));
+}
+
+/// 1/(1 + e^{−x}) from x and e = e^{−|x|}.
+template <Lanewise V>
+[[nodiscard]] V sigmoid_from(V x, V e) noexcept {
+  return if_negative(x, e, V(1)) / (V(1) + e);
 }
 
 /// 1/(1 + e^{−x}), with full relative accuracy at both ends.
-template <class T>
-[[nodiscard]] Vec<T> sigmoid(Vec<T> x) noexcept {
-  const Vec<T> e = exp(-absolute(x));
-  const Vec<T> numerator(x.v < 0 ? e.v : Vec<T>(T(1)).v);
-  return numerator / (Vec<T>(T(1)) + e);
+template <Lanewise V>
+[[nodiscard]] V sigmoid(V x) noexcept {
+  return sigmoid_from(x, exp(-absolute(x)));
 }
 
 /// softplus(x) and its derivative, sigmoid(x), from one exponential, with the bits of either alone.
-template <class T>
+template <Lanewise V>
 struct SoftplusAndSlope {
-  Vec<T> value, slope;
+  V value, slope;
 
-  explicit SoftplusAndSlope(Vec<T> x) noexcept {
-    const Vec<T> e = exp(-absolute(x));
-    value = at_least(x, Vec<T>(T(0))) + log1p_unit(e);
-    slope = Vec<T>(x.v < 0 ? e.v : Vec<T>(T(1)).v) / (Vec<T>(T(1)) + e);
+  explicit SoftplusAndSlope(V x) noexcept {
+    const V e = exp(-absolute(x));
+    value = log1p_unit(e, at_least(x, V(0)));
+    slope = sigmoid_from(x, e);
   }
 };
 

@@ -182,7 +182,7 @@ class SelectiveBackward : SelectiveBlocks<K> {
       if (ddelta) prefetch_to_write(ddelta.at(s), 0);
       Vec<T> delta = Vec<T>::load(in.delta.at(s), count) + in.bias;
       if (options_.softplus) {
-        const SoftplusAndSlope<T> both(delta);
+        const SoftplusAndSlope both(delta);
         delta = both.value;
         both.slope.store(room.slope() + s * W);
       }

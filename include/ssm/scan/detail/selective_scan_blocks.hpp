@@ -204,12 +204,6 @@ class SelectiveBlocks {
             is_exact() ? rates + block_states_ : rates};
   }
 
-  template <class Count>
-  [[nodiscard]] Vec<T> step_size(const BlockInputs& in, Index s, Count count) const noexcept {
-    const Vec<T> raw = Vec<T>::load(in.delta.at(s), count) + in.bias;
-    return options_.softplus ? softplus(raw) : raw;
-  }
-
   const SelectiveScanInputs<T, K>& in_;
   const SelectiveScanOptions& options_;
   SelectiveSizes sizes_;

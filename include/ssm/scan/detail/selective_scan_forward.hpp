@@ -32,8 +32,9 @@ class SelectiveForward : SelectiveBlocks<K> {
       Base::block_states_;
   using typename Base::BlockInputs;
   using typename Base::T;
-  // States that stay in registers beside what exp2 needs, which in double is a table as well.
-  static constexpr int largest = vector_registers == 32 && sizeof(T) == 4 ? 16 : 8;
+  // States that go through a tile at once: with 32 registers they stay in them beside what exp2
+  // needs, which in double is a table as well.
+  static constexpr int largest = sizeof(T) == 4 ? 16 : 8;
 
  public:
   SelectiveForward(const SelectiveScanInputs<T, K>& in, const SelectiveScanOptions& options,
@@ -129,8 +130,9 @@ class SelectiveForward : SelectiveBlocks<K> {
     for (Index s = 0; s < steps; ++s) {
       prefetch(in.delta.at(s), 4 * W);
       prefetch(in.u.at(s), 4 * W);
-      Base::step_size(in, s, count).store(tile.delta + s * W);
+      (Vec<T>::load(in.delta.at(s), count) + in.bias).store(tile.delta + s * W);
     }
+    if (options_.softplus) softplus_tile(steps, tile.delta);
     if constexpr (!std::is_same_v<Count, Index>) return in.u;
     for (Index s = 0; s < steps; ++s) Vec<T>::load(in.u.at(s), count).store(tile.u + s * W);
     return {tile.u, W};

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_group.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/scan/detail/selective_scan_lanes.hpp"
@@ -50,6 +52,15 @@ struct Rows {
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 
+/// Δ ← softplus(Δ) of a tile (step, lanes), with room for tile_steps: a step has the same bits
+/// wherever in a tile it stands.
+template <class T>
+[[gnu::flatten]] void softplus_tile(Index steps, T* delta) noexcept {
+  std::fill_n(delta + steps * lanes<T>, (tile_steps - steps) * lanes<T>, T(0));
+  for (T* p = delta; p < delta + steps * lanes<T>; p += 4 * lanes<T>)
+    softplus(VecGroup<T, 4>::load(p)).store(p);
+}
+
 /// Per step and lane, what backward has of a tile that every state shares, in memory that it is
 /// given.
 template <class T>
@@ -77,12 +88,18 @@ struct ScanChunk {
   Rows<const K> B, C;
 };
 
+/// States whose exponentials go in step, as many as the registers hold beside the states.
+template <int States>
+inline constexpr int states_in_step = States < 4               ? States
+                                      : vector_registers == 32 ? 2
+                                                               : 4;
+
 /// x_t = e^{Δ_t A} x_{t−1} + B_bar u_t and y_t ← [2 Re] C_t·x_t for `States` states over one tile;
 /// y starts from D u_t with First, else from what it holds. delta is (step, lanes); x is (States,
 /// parts, lanes) and updated. The first eight states are summed apart from those after them.
 template <class K, bool Exact, int States, bool First, class T = Real<K>>
-void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T> D,
-                 const ScanChunk<K>& chunk, T* x) noexcept {
+[[gnu::flatten]] void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T> D,
+                                  const ScanChunk<K>& chunk, T* x) noexcept {
   constexpr Index W = state_parts<K> * lanes<T>;
   StateVec<K> h[States];
   unroll<States>([&](auto n) { h[n] = load_state<K>(x + n * W); });
@@ -94,14 +111,26 @@ void scan_states(Index steps, const T* delta, Rows<const T> u, Rows<T> y, Vec<T>
     const K* b = chunk.B.at(s);
     const K* c = chunk.C.at(s);
     OutputSum<K> sum(First ? D * u_now : Vec<T>::load(y.at(s)));
-    unroll<States>([&](auto n) __attribute__((always_inline)) {
-      const HeldDecay<K> held = step.at(chunk.A + n * W, chunk.inverse + n * W);
-      if constexpr (Exact)
-        h[n] = add_product(held.hold, product(input, broadcast(b[n])), product(h[n], held.decay));
-      else
-        h[n] = add_product(input, broadcast(b[n]), product(h[n], held.decay));
-      sum.add(broadcast(c[n]), h[n], n >= 8);
-    });
+    if constexpr (state_parts<K> == 1 && !Exact) {
+      constexpr int group = states_in_step<States>;
+      unroll<States / group>([&](auto g) __attribute__((always_inline)) {
+        const auto decays = step.template decays<group>(chunk.A + g * group * W);
+        unroll<group>([&](auto i) __attribute__((always_inline)) {
+          constexpr int n = g * group + i;
+          h[n] = add_product(input, broadcast(b[n]), h[n] * decays.v[i]);
+          sum.add(broadcast(c[n]), h[n], n >= 8);
+        });
+      });
+    } else {
+      unroll<States>([&](auto n) __attribute__((always_inline)) {
+        const HeldDecay<K> held = step.at(chunk.A + n * W, chunk.inverse + n * W);
+        if constexpr (Exact)
+          h[n] = add_product(held.hold, product(input, broadcast(b[n])), product(h[n], held.decay));
+        else
+          h[n] = add_product(input, broadcast(b[n]), product(h[n], held.decay));
+        sum.add(broadcast(c[n]), h[n], n >= 8);
+      });
+    }
     sum.template total<(States > 8)>().store(y.at(s));
   }
   unroll<States>([&](auto n) { store_state(h[n], x + n * W); });

@@ -9,6 +9,7 @@
 #include "ssm/core/detail/complex_vec.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_group.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/phi.hpp"
 
@@ -233,6 +234,12 @@ class StepSize {
   explicit StepSize(Vec<T> delta) noexcept : exponent_(delta * Vec<T>(log2_e<T>)) {
     constexpr T half_turn = T(0.3183098861837907);  // 1/π
     if constexpr (state_parts<K> == 2) half_turns_ = delta * Vec<T>(half_turn);
+  }
+
+  /// e^{ΔA} of Count states that go in step, for a real A.
+  template <int Count>
+  [[nodiscard]] VecGroup<T, Count> decays(const T* A_at) const noexcept {
+    return exp2(VecGroup<T, Count>(exponent_) * VecGroup<T, Count>::load(A_at));
   }
 
   /// From A and, for the exact hold alone, 1/A.
