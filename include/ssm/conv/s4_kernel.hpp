@@ -100,10 +100,8 @@ void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4Kern
   memory.output("kernel", outputs.kernel);
   if (shape.length == 0) return;
   detail::for_s4_channels(backend, shape, inputs, scratch,
-                          [&](Index c, detail::S4Channel& kernel, const auto& w) {
-                            kernel.forward();
-                            for (Index l = 0; l < shape.length; ++l)
-                              outputs.kernel(c, l) = static_cast<T>(w.time(l));
+                          [&](Index c, detail::S4Channel& kernel, const auto&) {
+                            kernel.forward(outputs.kernel[c]);
                           });
 }
 
@@ -127,8 +125,7 @@ void s4_kernel_backward(const Cpu& backend, const S4KernelInputs<T>& inputs, con
   detail::check_model_gradients(name, memory, inputs, to);
   detail::for_s4_channels(
       backend, shape, inputs, scratch, [&](Index c, detail::S4Channel& kernel, auto& w) {
-        for (Index l = 0; l < shape.length; ++l) w.time(l) = static_cast<double>(dkernel(c, l));
-        const double delta = kernel.backward();
+        const double delta = kernel.backward(dkernel[c]);
         const auto narrow = [](std::complex<double> p) { return std::complex<T>(std::conj(p)); };
         for (Index n = 0; n < shape.modes; ++n) {
           if (to.lambda) to.lambda(c, n) = narrow(w.dlambda(n));

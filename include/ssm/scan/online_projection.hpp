@@ -267,8 +267,8 @@ class OnlineProjection {
   Tensor<T, 2> tables_;   // (runs, 4 · states): of the present step
 };
 
-/// One step of scaled LegS with dense matrices in double, straight from the formulas (Gu et al.
-/// 2020, appendix B.3). This defines what OnlineProjection computes faster. The size of the step is
+/// One step of scaled LegS with dense matrices, straight from the formulas (Gu et al. 2020, appendix
+/// B.3). In double, this defines what OnlineProjection computes faster. The size of the step is
 /// ln((t + 1)/t) for zero-order hold and 1/t for the other methods.
 ///
 /// @param method how the step is discretized
@@ -277,14 +277,15 @@ class OnlineProjection {
 /// @param c (state), updated
 /// @throws DomainError when samples < 1, ShapeError when c is empty
 /// Cost: O(N³).
-inline void online_projection_reference(Discretization method, Index samples, double u,
-                                        Eigen::VectorXd& c) {
+template <std::floating_point T>
+void online_projection_reference(Discretization method, Index samples, std::type_identity_t<T> u,
+                                 Eigen::Matrix<T, Eigen::Dynamic, 1>& c) {
   constexpr std::string_view name = "online_projection_reference";
   if (samples < 1) detail::throw_domain(name, "samples", std::to_string(samples), "at least 1");
   if (c.size() < 1) detail::throw_shape(name, "c", "(0)", "at least one coefficient");
-  const auto t = static_cast<double>(samples);
-  const double delta = method == Discretization::zero_order_hold ? std::log1p(1 / t) : 1 / t;
-  const auto system = discretize(method, hippo<double>(Hippo::legs, c.size()), delta);
+  const auto t = static_cast<T>(samples);
+  const T delta = method == Discretization::zero_order_hold ? std::log1p(1 / t) : 1 / t;
+  const auto system = discretize(method, hippo<T>(Hippo::legs, c.size()), delta);
   c = (system.A_bar() * c + system.B_bar() * u).eval();
 }
 

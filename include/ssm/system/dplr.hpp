@@ -6,6 +6,8 @@
 #include <limits>
 #include <numbers>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
@@ -77,6 +79,11 @@ template <class DA, class DB, class DP>
                                              const Eigen::MatrixBase<DB>& B,
                                              const Eigen::MatrixBase<DP>& P) {
   using T = typename DA::Scalar;
+  // Double, under a name of the template: so Eigen's expressions are read when dplr is called, not
+  // when it is included.
+  using Real = std::common_type_t<T, double>;
+  using Matrix = Eigen::Matrix<Real, Dynamic, Dynamic>;
+  using ComplexMatrix = Eigen::Matrix<std::complex<Real>, Dynamic, Dynamic>;
   constexpr std::string_view name = "dplr";
   const Index state = A.rows(), half = state / 2;
   detail::check_matrix(name, "A", A, state, state);
@@ -84,26 +91,25 @@ template <class DA, class DB, class DP>
   detail::check_matrix(name, "P", P, state, P.cols());
   detail::check_even(name, state);
 
-  const Eigen::MatrixXd low_rank = P.template cast<double>();
-  const Eigen::MatrixXd S = A.template cast<double>() + low_rank * low_rank.transpose();
-  const double c = S.diagonal().mean();
-  const Eigen::MatrixXd skew = 0.5 * (S - S.transpose());
-  const double rest =
-      (0.5 * (S + S.transpose()) - c * Eigen::MatrixXd::Identity(state, state)).norm();
+  const Matrix low_rank = P.template cast<Real>();
+  const Matrix S = A.template cast<Real>() + low_rank * low_rank.transpose();
+  const Real c = S.diagonal().mean();
+  const Matrix skew = 0.5 * (S - S.transpose());
+  const Real rest = (0.5 * (S + S.transpose()) - c * Matrix::Identity(state, state)).norm();
   if (!(rest <= 1e-4 * (S.norm() + low_rank.squaredNorm())))
     detail::throw_domain(name, "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
 
-  const detail::SkewModes modes = detail::skew_modes<Eigen::MatrixXcd>(detail::RealMatrix(skew));
-  const auto omega = detail::to_eigen<Eigen::VectorXd>(modes.omega);
-  const auto V = detail::to_eigen<Eigen::MatrixXcd>(modes.V);
+  const detail::SkewModes modes = detail::skew_modes<ComplexMatrix>(detail::RealMatrix(skew));
+  const auto omega = detail::to_eigen<Eigen::Matrix<Real, Dynamic, 1>>(modes.omega);
+  const auto V = detail::to_eigen<ComplexMatrix>(modes.V);
 
   Dplr<T> result;
-  Eigen::VectorXcd lambda(half);
+  Eigen::Matrix<std::complex<Real>, Dynamic, 1> lambda(half);
   lambda.real().setConstant(c);
   lambda.imag() = omega;
   result.lambda = lambda.template cast<std::complex<T>>();
   result.P = (V.adjoint() * low_rank).template cast<std::complex<T>>();
-  result.B = (V.adjoint() * B.template cast<double>()).template cast<std::complex<T>>();
+  result.B = (V.adjoint() * B.template cast<Real>()).template cast<std::complex<T>>();
   result.V = V.template cast<std::complex<T>>();
   return result;
 }
@@ -116,9 +122,10 @@ template <class DA, class DB, class DP>
 /// Cost: O(N³).
 template <std::floating_point T>
 [[nodiscard]] Dplr<T> hippo_dplr(Hippo measure, Index state, T window = T(1)) {
-  const auto theta = static_cast<double>(window);
-  const auto system = hippo<double>(measure, state, theta);
-  const auto form = dplr(system.A(), system.B(), hippo_correction<double>(measure, state, theta));
+  using Real = std::common_type_t<T, double>;
+  const auto theta = static_cast<Real>(window);
+  const auto system = hippo<Real>(measure, state, theta);
+  const auto form = dplr(system.A(), system.B(), hippo_correction<Real>(measure, state, theta));
   return {form.lambda.template cast<std::complex<T>>(), form.P.template cast<std::complex<T>>(),
           form.B.template cast<std::complex<T>>(), form.V.template cast<std::complex<T>>()};
 }

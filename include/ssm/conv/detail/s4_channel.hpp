@@ -13,6 +13,7 @@
 #include "ssm/core/detail/simd.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
+#include "ssm/core/view.hpp"
 
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
@@ -90,8 +91,9 @@ class S4Channel {
     for (Index j = 0; j < s_.padded; ++j) w_.tau.data()[j] = 2 / delta_ * tangents_[j];
   }
 
-  /// Leaves the kernel in time.
-  void forward() {
+  /// Writes the kernel (length).
+  template <class T>
+  void forward(const View<T, 1>& kernel) {
     sum_pairs();
     for (Index j = 0; j < s_.nodes; ++j) {
       w_.spectrum(j) = Complex(1, tangents_[j]) * solve(j);
@@ -102,10 +104,13 @@ class S4Channel {
       w_.spectrum(s_.length / 2) = delta_ * sum;
     }
     w_.fft.inverse(s_.length, w_.spectrum.data(), w_.time.data());
+    for (Index l = 0; l < s_.length; ++l) kernel(l) = static_cast<T>(w_.time(l));
   }
 
-  /// From the gradient of the kernel in time, the conjugates of the gradients. Returns that by Δ.
-  double backward() {
+  /// From the gradient of the kernel (length), the conjugates of the gradients. Returns that by Δ.
+  template <class T>
+  double backward(const View<const T, 1>& dkernel) {
+    for (Index l = 0; l < s_.length; ++l) w_.time(l) = static_cast<double>(dkernel(l));
     for (auto* gradient : {&w_.dleft, &w_.dright}) gradient->fill(0.0);
     w_.dlambda.fill(0.0);
     if (s_.length == 0) return 0;

@@ -235,7 +235,7 @@ class ThreadPool {
   void dismiss(Team team) {
     const std::lock_guard lock(mutex_);
     // The one invited first next time is the one that was first now.
-    idle_.insert(idle_.end(), team.helpers.rbegin(), team.helpers.rend());
+    for (; !team.helpers.empty(); team.helpers.pop_back()) idle_.push_back(team.helpers.back());
     teams_.push_back(std::move(team));
   }
   bool start_helper() {
