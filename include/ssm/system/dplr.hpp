@@ -25,9 +25,7 @@ struct SkewModes {
   ComplexMatrix V;   ///< (state, state/2)
 };
 
-/// The modes of a skew matrix of an even number of states. It is a template, of Eigen::MatrixXcd,
-/// so that only a program that asks for them compiles Eigen's eigensolver.
-template <class Matrix>
+/// The modes of a skew matrix of an even number of states.
 [[nodiscard]] SkewModes skew_modes(const RealMatrix& skew);
 
 SSM_END_COMPILED
@@ -65,7 +63,7 @@ inline void check_even(std::string_view function, Index state) {
 
 /// Brings a normal-plus-low-rank system into DPLR form (Gu, Goel & Ré 2022, theorem 1): with
 /// S = A + P Pᵀ = c I + K, K skew, Re Λ = mean(diag S), and Im Λ and the unitary V come from the
-/// Hermitian −iK in double. (A general eigensolver on A would meet eigenvectors of condition 8e10
+/// Schur form of K in double, which is diagonal. (A general eigensolver on A would meet eigenvectors of condition 8e10
 /// at 16 states of LegS.)
 ///
 /// @param A (state, state), real
@@ -99,7 +97,7 @@ template <class DA, class DB, class DP>
   if (!(rest <= 1e-4 * (S.norm() + low_rank.squaredNorm())))
     detail::throw_domain(name, "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
 
-  const detail::SkewModes modes = detail::skew_modes<ComplexMatrix>(detail::RealMatrix(skew));
+  const detail::SkewModes modes = detail::skew_modes(detail::RealMatrix(skew));
   const auto omega = detail::to_eigen<Eigen::Matrix<Real, Dynamic, 1>>(modes.omega);
   const auto V = detail::to_eigen<ComplexMatrix>(modes.V);
 

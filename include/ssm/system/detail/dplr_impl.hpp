@@ -1,10 +1,12 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
+#include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstddef>
+#include <vector>
 
-#include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/system/dplr.hpp"
 
 SSM_BEGIN_COMPILED
@@ -12,54 +14,71 @@ SSM_BEGIN_COMPILED
 /// Conjugate pairs (a + ib)/√2 over the span of the columns of `null`, which conjugation maps into
 /// itself: half as many columns, from a real orthonormal basis by Gram and Schmidt, the longest
 /// remainder first.
-template <class Matrix>
-Matrix pair_up(const Matrix& null) {
+SSM_INLINE ComplexMatrix pair_up(const ComplexMatrix& null) {
   const Index state = null.rows(), count = null.cols();
-  Eigen::Matrix<typename Matrix::RealScalar, Eigen::Dynamic, Eigen::Dynamic> parts(state,
-                                                                                   2 * count),
-      basis(state, count);
-  parts << null.real(), null.imag();
+  RealMatrix parts(state, 2 * count), basis(state, count);
+  for (Index j = 0; j < count; ++j)
+    for (Index i = 0; i < state; ++i) {
+      parts(i, j) = null(i, j).real();
+      parts(i, count + j) = null(i, j).imag();
+    }
+  const auto dot = [&](const double* a, const double* b) {
+    double sum = 0;
+    for (Index i = 0; i < state; ++i) sum += a[i] * b[i];
+    return sum;
+  };
   for (Index k = 0; k < count; ++k) {
     Index longest = 0;
-    for (Index j = 1; j < parts.cols(); ++j)
-      if (parts.col(j).squaredNorm() > parts.col(longest).squaredNorm()) longest = j;
-    basis.col(k) = parts.col(longest) / parts.col(longest).norm();
+    double most = -1;
+    for (Index j = 0; j < parts.cols(); ++j)
+      if (const double square = dot(parts.col(j), parts.col(j)); square > most) {
+        most = square;
+        longest = j;
+      }
+    const double length = std::sqrt(most);
+    for (Index i = 0; i < state; ++i) basis(i, k) = parts(i, longest) / length;
     for (int twice = 0; twice < 2; ++twice)
-      for (Index j = 0; j < parts.cols(); ++j)
-        parts.col(j) -= basis.col(k) * basis.col(k).dot(parts.col(j));
+      for (Index j = 0; j < parts.cols(); ++j) {
+        const double along = dot(basis.col(k), parts.col(j));
+        for (Index i = 0; i < state; ++i) parts(i, j) -= basis(i, k) * along;
+      }
   }
-  Matrix pairs(state, count / 2);
+  ComplexMatrix pairs(state, count / 2);
   for (Index k = 0; k < pairs.cols(); ++k)
     for (Index i = 0; i < state; ++i)
-      pairs(i, k) = std::complex<double>(basis(i, 2 * k), basis(i, 2 * k + 1)) * std::sqrt(0.5);
+      pairs(i, k) = std::sqrt(0.5) * std::complex<double>(basis(i, 2 * k), basis(i, 2 * k + 1));
   return pairs;
 }
 
-template <class Matrix>
-SkewModes skew_modes(const RealMatrix& K) {
-  using Real = typename Matrix::RealScalar;
-  const Index half = K.rows() / 2;
-  const auto skew = to_eigen<Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>>(K);
-  const Eigen::SelfAdjointEigenSolver<Matrix> solver(skew * std::complex<double>(0.0, -1.0));
-  Eigen::Matrix<Real, Eigen::Dynamic, 1> omega = solver.eigenvalues().tail(half);
-  Matrix V = solver.eigenvectors().rightCols(half);
-  // Eigenvalues of zero come without a sign: their vectors are paired by hand.
-  const double zero = 1e-12 * std::abs(omega(half - 1));
-  Index still = 0;
-  while (still < half && std::abs(omega(still)) <= zero) ++still;
-  omega.head(still).setZero();
-  if (still > 0)
-    V.leftCols(still) = pair_up<Matrix>(solver.eigenvectors().middleCols(half - still, 2 * still));
-  SkewModes modes{RealVector(half), ComplexMatrix(K.rows(), half)};
+SSM_INLINE SkewModes skew_modes(const RealMatrix& K) {
+  const Index state = K.rows(), half = state / 2;
+  const ComplexSchurForm form = complex_schur("dplr", K);
+  std::vector<Index> order(static_cast<std::size_t>(state));
+  for (Index j = 0; j < state; ++j) order[static_cast<std::size_t>(j)] = j;
+  const auto omega = [&](Index j) { return form.T(j, j).imag(); };
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) { return omega(a) < omega(b); });
+  const auto columns = [&](Index from, Index count) {
+    ComplexMatrix result(state, count);
+    for (Index j = 0; j < count; ++j)
+      std::copy_n(form.U.col(order[static_cast<std::size_t>(from + j)]), state, result.col(j));
+    return result;
+  };
+
+  SkewModes modes{RealVector(half), columns(half, half)};
   for (Index j = 0; j < half; ++j) {
-    modes.omega(j) = omega(j);
-    for (Index i = 0; i < K.rows(); ++i) modes.V(i, j) = V(i, j);
+    modes.omega(j) = omega(order[static_cast<std::size_t>(half + j)]);
+    // Of a mode's vectors, which differ by their phase, the one whose first component is positive.
+    const std::complex<double> first = modes.V(0, j);
+    const double size = std::abs(first);
+    if (size == 0) continue;
+    for (Index i = 0; i < state; ++i) modes.V(i, j) *= std::conj(first) / size;
   }
+  // Eigenvalues of zero come without a sign: their vectors are paired by hand.
+  const double zero = 1e-12 * std::abs(modes.omega(half - 1));
+  Index still = 0;
+  while (still < half && std::abs(modes.omega(still)) <= zero) modes.omega(still++) = 0;
+  if (still > 0) modes.V.set_block(0, 0, pair_up(columns(half - still, 2 * still)));
   return modes;
 }
-
-#if SSM_HAS_LIBRARY
-SSM_INSTANCE SkewModes skew_modes<Eigen::MatrixXcd>(const RealMatrix&);
-#endif
 
 SSM_END_COMPILED
