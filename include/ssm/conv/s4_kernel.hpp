@@ -99,10 +99,9 @@ void s4_kernel(const Cpu& backend, const S4KernelInputs<T>& inputs, const S4Kern
   detail::add_inputs(memory, inputs);
   memory.output("kernel", outputs.kernel);
   if (shape.length == 0) return;
-  detail::for_s4_channels(backend, shape, inputs, scratch,
-                          [&](Index c, detail::S4Channel& kernel, const auto&) {
-                            kernel.forward(outputs.kernel[c]);
-                          });
+  detail::for_s4_channels(
+      backend, shape, inputs, scratch,
+      [&](Index c, detail::S4Channel& kernel, const auto&) { kernel.forward(outputs.kernel[c]); });
 }
 
 /// The gradients of s4_kernel. That of C is with respect to the truncated C̃ which the inputs hold.

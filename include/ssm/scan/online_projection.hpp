@@ -267,9 +267,9 @@ class OnlineProjection {
   Tensor<T, 2> tables_;   // (runs, 4 · states): of the present step
 };
 
-/// One step of scaled LegS with dense matrices, straight from the formulas (Gu et al. 2020, appendix
-/// B.3). In double, this defines what OnlineProjection computes faster. The size of the step is
-/// ln((t + 1)/t) for zero-order hold and 1/t for the other methods.
+/// One step of scaled LegS with dense matrices, straight from the formulas (Gu et al. 2020,
+/// appendix B.3). In double, this defines what OnlineProjection computes faster. The size of the
+/// step is ln((t + 1)/t) for zero-order hold and 1/t for the other methods.
 ///
 /// @param method how the step is discretized
 /// @param samples t ≥ 1, the number of samples that c holds

@@ -19,14 +19,13 @@
 
 SSM_BEGIN_COMPILED
 
-/// The modes iω of a skew matrix K = V iω V*, one of each conjugate pair, and their orthonormal V.
-struct SkewModes {
-  RealVector omega;  ///< (state/2), ≥ 0, ascending
-  ComplexMatrix V;   ///< (state, state/2)
+/// What dplr makes, in double.
+struct DplrForm {
+  ComplexVector lambda;   ///< (state/2)
+  ComplexMatrix P, B, V;  ///< (state/2, rank), (state/2, 1), (state, state/2)
 };
-
-/// The modes of a skew matrix of an even number of states.
-[[nodiscard]] SkewModes skew_modes(const RealMatrix& skew);
+/// @throws DomainError unless A + P Pᵀ is c I + skew
+[[nodiscard]] DplrForm dplr_form(const RealMatrix& A, const RealMatrix& B, const RealMatrix& P);
 
 SSM_END_COMPILED
 
@@ -63,8 +62,8 @@ inline void check_even(std::string_view function, Index state) {
 
 /// Brings a normal-plus-low-rank system into DPLR form (Gu, Goel & Ré 2022, theorem 1): with
 /// S = A + P Pᵀ = c I + K, K skew, Re Λ = mean(diag S), and Im Λ and the unitary V come from the
-/// Schur form of K in double, which is diagonal. (A general eigensolver on A would meet eigenvectors of condition 8e10
-/// at 16 states of LegS.)
+/// Schur form of K in double, which is diagonal. (A general eigensolver on A would meet
+/// eigenvectors of condition 8e10 at 16 states of LegS.)
 ///
 /// @param A (state, state), real
 /// @param B (state)
@@ -77,39 +76,19 @@ template <class DA, class DB, class DP>
                                              const Eigen::MatrixBase<DB>& B,
                                              const Eigen::MatrixBase<DP>& P) {
   using T = typename DA::Scalar;
-  // Double, under a name of the template: so Eigen's expressions are read when dplr is called, not
-  // when it is included.
-  using Real = std::common_type_t<T, double>;
-  using Matrix = Eigen::Matrix<Real, Dynamic, Dynamic>;
-  using ComplexMatrix = Eigen::Matrix<std::complex<Real>, Dynamic, Dynamic>;
   constexpr std::string_view name = "dplr";
-  const Index state = A.rows(), half = state / 2;
+  const Index state = A.rows();
   detail::check_matrix(name, "A", A, state, state);
   detail::check_matrix(name, "B", B, state, 1);
   detail::check_matrix(name, "P", P, state, P.cols());
   detail::check_even(name, state);
 
-  const Matrix low_rank = P.template cast<Real>();
-  const Matrix S = A.template cast<Real>() + low_rank * low_rank.transpose();
-  const Real c = S.diagonal().mean();
-  const Matrix skew = 0.5 * (S - S.transpose());
-  const Real rest = (0.5 * (S + S.transpose()) - c * Matrix::Identity(state, state)).norm();
-  if (!(rest <= 1e-4 * (S.norm() + low_rank.squaredNorm())))
-    detail::throw_domain(name, "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
-
-  const detail::SkewModes modes = detail::skew_modes(detail::RealMatrix(skew));
-  const auto omega = detail::to_eigen<Eigen::Matrix<Real, Dynamic, 1>>(modes.omega);
-  const auto V = detail::to_eigen<ComplexMatrix>(modes.V);
-
-  Dplr<T> result;
-  Eigen::Matrix<std::complex<Real>, Dynamic, 1> lambda(half);
-  lambda.real().setConstant(c);
-  lambda.imag() = omega;
-  result.lambda = lambda.template cast<std::complex<T>>();
-  result.P = (V.adjoint() * low_rank).template cast<std::complex<T>>();
-  result.B = (V.adjoint() * B.template cast<Real>()).template cast<std::complex<T>>();
-  result.V = V.template cast<std::complex<T>>();
-  return result;
+  using detail::RealMatrix, detail::to_eigen;
+  const auto form = detail::dplr_form(RealMatrix(A), RealMatrix(B), RealMatrix(P));
+  using Vector = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
+  using Matrix = Eigen::Matrix<std::complex<T>, Dynamic, Dynamic>;
+  return {to_eigen<Vector>(form.lambda), to_eigen<Matrix>(form.P), to_eigen<Matrix>(form.B),
+          to_eigen<Matrix>(form.V)};
 }
 
 /// The DPLR form of a HiPPO system, for S4.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <complex>
 #include <cstddef>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "ssm/core/detail/dense_algebra.hpp"
@@ -50,6 +52,11 @@ SSM_INLINE ComplexMatrix pair_up(const ComplexMatrix& null) {
   return pairs;
 }
 
+/// The modes iω of a skew matrix K = V iω V*, one of each conjugate pair, and their orthonormal V.
+struct SkewModes {
+  RealVector omega;  ///< (state/2), ≥ 0, ascending
+  ComplexMatrix V;   ///< (state, state/2)
+};
 SSM_INLINE SkewModes skew_modes(const RealMatrix& K) {
   const Index state = K.rows(), half = state / 2;
   const ComplexSchurForm form = complex_schur("dplr", K);
@@ -79,6 +86,31 @@ SSM_INLINE SkewModes skew_modes(const RealMatrix& K) {
   while (still < half && std::abs(modes.omega(still)) <= zero) modes.omega(still++) = 0;
   if (still > 0) modes.V.set_block(0, 0, pair_up(columns(half - still, 2 * still)));
   return modes;
+}
+
+SSM_INLINE DplrForm dplr_form(const RealMatrix& A, const RealMatrix& B, const RealMatrix& P) {
+  const Index state = A.rows();
+  const RealMatrix S = A + P * P.transpose(), symmetric = symmetric_part(S);
+  double c = 0;
+  for (Index i = 0; i < state; ++i) c += S(i, i);
+  c /= static_cast<double>(state);
+  const double rest = (symmetric - c * RealMatrix::Identity(state, state)).norm();
+  if (!(rest <= 1e-4 * (S.norm() + P.norm() * P.norm())))
+    throw_domain("dplr", "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
+
+  SkewModes modes = skew_modes(0.5 * (S - S.transpose()));
+  const Index half = state / 2;
+  const auto in_modes = [&](const RealMatrix& M) {  // V* M
+    ComplexMatrix result(half, M.cols());
+    for (Index j = 0; j < M.cols(); ++j)
+      for (Index i = 0; i < half; ++i)
+        for (Index k = 0; k < state; ++k) result(i, j) += std::conj(modes.V(k, i)) * M(k, j);
+    return result;
+  };
+  DplrForm form{ComplexVector(half), in_modes(P), in_modes(B), {}};
+  for (Index i = 0; i < half; ++i) form.lambda(i) = {c, modes.omega(i)};
+  form.V = std::move(modes.V);
+  return form;
 }
 
 SSM_END_COMPILED
