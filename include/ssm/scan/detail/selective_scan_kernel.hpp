@@ -171,17 +171,29 @@ void scan_states_backward(Index steps, BackwardTile<T> tile, ScanChunk<K> chunk,
       T* state_now = states + s * States * W;
       [[maybe_unused]] const K* c = C.at(s);
       [[maybe_unused]] OutputSum<K> y(Vec<T>::load(tile.y() + s * lanes<T>));
-      unroll<States>([&](auto n) __attribute__((always_inline)) {
-        const HeldDecay<K> held = step.at(A_at + n * W, inverse_at + n * W);
-        store_state(held.decay, decay_now + n * W);
-        store_state(h[n], state_now + n * W);
-        if constexpr (Exact) {
-          store_state(held.hold, holds + (s * States + n) * W);
-          h[n] = add_product(held.hold, product(input, broadcast(b[n])), product(h[n], held.decay));
-        } else {
-          h[n] = add_product(input, broadcast(b[n]), product(h[n], held.decay));
-        }
-        if constexpr (Gated) y.add(broadcast(c[n]), h[n], false);
+      constexpr bool plain = state_parts<K> == 1 && !Exact;
+      constexpr int group = plain ? states_in_step<States> : 1;
+      unroll<States / group>([&](auto g) __attribute__((always_inline)) {
+        [[maybe_unused]] VecGroup<T, group> decays;
+        if constexpr (plain) decays = step.template decays<group>(A_at + g * group * W);
+        unroll<group>([&](auto i) __attribute__((always_inline)) {
+          constexpr int n = g * group + i;
+          HeldDecay<K> held;
+          if constexpr (plain)
+            held.decay = decays.v[i];
+          else
+            held = step.at(A_at + n * W, inverse_at + n * W);
+          store_state(held.decay, decay_now + n * W);
+          store_state(h[n], state_now + n * W);
+          if constexpr (Exact) {
+            store_state(held.hold, holds + (s * States + n) * W);
+            h[n] =
+                add_product(held.hold, product(input, broadcast(b[n])), product(h[n], held.decay));
+          } else {
+            h[n] = add_product(input, broadcast(b[n]), product(h[n], held.decay));
+          }
+          if constexpr (Gated) y.add(broadcast(c[n]), h[n], false);
+        });
       });
       if constexpr (Gated) y.template total<false>().store(tile.y() + s * lanes<T>);
     }
