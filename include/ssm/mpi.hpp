@@ -13,6 +13,7 @@
 #include "ssm/mpi/deal.hpp"
 #include "ssm/mpi/diagonal_scan.hpp"
 #include "ssm/mpi/dplr_scan.hpp"
+#include "ssm/mpi/handing.hpp"
 #include "ssm/mpi/linear_scan.hpp"
 #include "ssm/mpi/local.hpp"
 #include "ssm/mpi/ranks.hpp"

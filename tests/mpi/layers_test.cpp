@@ -44,10 +44,11 @@ template <class T>
 void check_mamba() {
   const auto layer = drawn<Mamba<T>>({.width = 24, .state = 5});
   for (const bool reversed : {false, true})
-    for (const Index blocks : {0, 1, 3}) {
-      test::check_layer_over_ranks(layer, {}, reversed, blocks);
-      test::check_layer_over_ranks(layer, without_state({}), reversed, blocks);
-    }
+    for (const Handing handing : {Handing::chain, Handing::summaries})
+      for (const Index blocks : {1, 3}) {
+        test::check_layer_over_ranks(layer, {}, reversed, blocks, handing);
+        test::check_layer_over_ranks(layer, without_state({}), reversed, blocks, handing);
+      }
 }
 
 template <class T>

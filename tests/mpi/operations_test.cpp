@@ -37,6 +37,7 @@ void check_bits(const Tensor<T, 3>& u, const Tensor<K, Rank>& initial, const Len
     before.fill(K(std::numeric_limits<Real<K>>::quiet_NaN()));
   auto backend = ranks(world(), cpu(1));
   backend.blocks = blocks;
+  backend.handing = Handing::chain;
   run(backend, piece, before, y, after, world().rank());
   CHECK(test::same_bits(y, want));
   if (world().rank() == (reversed ? 0 : size - 1)) CHECK(test::same_bits(after, state));

@@ -102,10 +102,11 @@ void spoil(State& state, int first) {
 /// A layer over ranks gives what it gives on one cpu: outputs, states and every gradient.
 template <class L>
 void check_layer_over_ranks(const L& layer, const LayerLaws& laws, bool reversed = false,
-                            Index blocks = 0) {
+                            Index blocks = 0, Handing handing = Handing::by_cost) {
   using T = typename L::value_type;
   auto backend = ranks(world(), cpu(1));
   backend.blocks = blocks;
+  backend.handing = handing;
   const int first = reversed ? world().size() - 1 : 0, last = world().size() - 1 - first;
   for (const Lengths& lengths : ways_to_cut(world().size())) {
     INFO(describe(lengths) << (reversed ? ", reversed" : "") << ", rank " << world().rank());

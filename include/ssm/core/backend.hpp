@@ -6,6 +6,7 @@
 
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
 
 namespace ssm {
@@ -49,6 +50,13 @@ inline constexpr Cpu cpu{};
 /// backend that does not.
 template <class Backend>
 inline constexpr bool holds_whole_time = true;
+
+/// The backend for so many layers that run one after the other: itself, unless what it chooses for
+/// one layer depends on how many there are.
+template <class Backend>
+[[nodiscard]] const Backend& for_layers(const Backend& backend, Index) noexcept {
+  return backend;
+}
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -197,6 +197,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
   if (const std::size_t kept = options.keep ? count - 1 : (std::min<std::size_t>)(count - 1, 2);
       scratch.between.size() < kept)
     scratch.between.resize(kept);
+  const auto& on = for_layers(backend, static_cast<Index>(count));
   InputOf<Layer> x = input;
   for (std::size_t i = 0; i < count; ++i) {
     OutputOf<Layer> y = output;
@@ -206,7 +207,7 @@ void forward(const Backend& backend, const Stack<Layer>& stack, const InputOf<St
       y = next;
     }
     if (options.keep && i > 0) detail::hand_over(scratch.layers[i - 1], scratch.layers[i]);
-    forward(backend, stack.layers[i], x, detail::layer_state(state, i), y,
+    forward(on, stack.layers[i], x, detail::layer_state(state, i), y,
             detail::layer_options(options, i), scratch.layers[options.keep ? i : 0]);
     x = y;
   }
@@ -230,6 +231,7 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
   if (scratch.layers.size() < count || scratch.between.size() + 1 < count)
     detail::throw_shape(function, "scratch", "of another call",
                         "one that forward with options.keep filled");
+  const auto& on = for_layers(backend, static_cast<Index>(count));
   InputOf<Layer> dy = doutput;
   for (std::size_t i = count; i-- > 0;) {
     OutputOf<Layer> dx = dinput;
@@ -240,8 +242,8 @@ void backward(const Backend& backend, const Stack<Layer>& stack, const InputOf<S
     }
     const InputOf<Layer> x = i > 0 ? std::as_const(scratch.between[i - 1]).view() : input;
     detail::check_shape(function, "scratch", x, input.extents());
-    backward(backend, stack.layers[i], x, detail::layer_state(dstate, i), dy, dx,
-             gradients.layers[i], detail::layer_options(options, i), scratch.layers[i]);
+    backward(on, stack.layers[i], x, detail::layer_state(dstate, i), dy, dx, gradients.layers[i],
+             detail::layer_options(options, i), scratch.layers[i]);
     if (i > 0) detail::hand_over(scratch.layers[i], scratch.layers[i - 1]);
     dy = dx;
   }

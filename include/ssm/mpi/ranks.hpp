@@ -17,6 +17,7 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/mpi/communicator.hpp"
+#include "ssm/mpi/handing.hpp"
 
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
@@ -30,8 +31,9 @@ inline namespace SSM_DETAIL_ISA {
 ///     forward(backend, model, tokens_of_this_rank, state, logits_of_this_rank, {}, scratch);
 ///
 /// An operation over time hands states on: forward from a rank to the next, in backward passes
-/// their gradients to the one before. What moves is one state a layer, whatever the length; of
-/// attention it is keys and values, in proportion to it.
+/// their gradients to the one before. What moves is one state a layer, whatever the length; with
+/// many ranks, a selective scan sends log₂(ranks) of them, so that nobody waits for all ranks
+/// before (ssm/mpi/handing.hpp). Of attention it is keys and values, in proportion to the length.
 /// - `state` in forward, and initial_state in operations: the rank where time begins reads it, the
 ///   others take what the rank before them hands on. Afterwards it is the state after the last step
 ///   of each rank's own piece, on the rank where time ends that of the whole. pass_on gives it to
@@ -41,11 +43,11 @@ inline namespace SSM_DETAIL_ISA {
 /// - A loss is that of all ranks, and the same on each. Gradients of weights are those of the
 ///   rank's own piece: sum_over_ranks makes them those of the whole.
 ///
-/// Results are those of one cpu to rounding. Scans, recurrences and causal convolutions give the
-/// same bits as on one cpu with the sequence cut at the same places (linear_scan, and so S5, with
-/// `blocks` 1); everything gives the same bits again with as many ranks and the same pieces, for
-/// any number of threads. What a sequence's whole length must be known for is refused, such as
-/// long_conv.
+/// Results are those of one cpu to rounding. Scans whose states pass by the chain, recurrences
+/// and causal convolutions give the same bits as on one cpu with the sequence cut at the same
+/// places (linear_scan, and so S5, with `blocks` 1); everything gives the same bits again with as
+/// many ranks and the same pieces, for any number of threads. What a sequence's whole length must
+/// be known for is refused, such as long_conv.
 ///
 /// Packed sequences lie end to end over all ranks. The offsets of a rank are those of its own
 /// steps: its first sequence goes on with the one that the rank before ends with, and its last one
@@ -62,7 +64,16 @@ struct Ranks {
   Index blocks = 0;  ///< of channels, which a selective scan hands on one by one, so that the next
                      ///< rank begins when the first is done; 0: as many as have 64 channels, at
                      ///< most 8
+  Handing handing = Handing::by_cost;  ///< of the states of selective scans
+  Index layers = 1;    ///< by_cost: scans of a pass, one after the other; a Stack says so itself
+  Index steps = 4096;  ///< by_cost: of a rank's piece, roughly; the same on every rank
 };
+
+/// The backend of layers that run one after the other.
+[[nodiscard]] inline Ranks for_layers(Ranks backend, Index count) noexcept {
+  backend.layers *= count;
+  return backend;
+}
 
 /// Time lies across the ranks of `comm`, each of which computes with `local`.
 [[nodiscard]] inline Ranks ranks(Communicator& comm, const Cpu& local = cpu) noexcept {

@@ -10,6 +10,8 @@
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/mpi/detail/chain.hpp"
+#include "ssm/mpi/detail/selective_summaries.hpp"
+#include "ssm/mpi/handing.hpp"
 #include "ssm/mpi/ranks.hpp"
 #include "ssm/scan/selective_scan.hpp"
 
@@ -50,6 +52,22 @@ void add_share(const Cpu& backend, const View<const K, 4>& share, const View<K, 
   });
 }
 
+/// Whether the states of a selective scan pass by summaries, those of packed sequences never: the
+/// same on every rank, and in both
+/// directions, as a scratch knows what blocks it is of.
+template <class T, class K>
+[[nodiscard]] bool by_summaries(const Ranks& backend, const SelectiveScanInputs<T, K>& inputs,
+                                const SelectiveSizes& sizes,
+                                const SelectiveScanOptions& options) noexcept {
+  if (!std::is_same_v<T, Real<K>> || inputs.sequences.offsets || backend.time->size() == 1)
+    return false;
+  if (backend.handing != Handing::by_cost) return backend.handing == Handing::summaries;
+  const ScanBlocks blocks(backend, sizes.channels, sizes.groups);
+  return cheaper_handing({backend.time->size(), backend.layers, blocks.count(), backend.steps,
+                          size_of(sizes.states()), sizeof(K)},
+                         options.keep) == Handing::summaries;
+}
+
 /// Lends the room of a scratch, in which no result is kept, to that of a block.
 template <class Scratch>
 class LentRoom {
@@ -71,11 +89,18 @@ inline namespace SSM_DETAIL_ISA {
 
 /// selective_scan over ranks, each with its own steps.
 ///
-/// Channels run in blocks. A rank waits for the state of a block before its steps, scans the block,
-/// and hands its last state on, so that the next rank begins with the first block while this one
-/// scans the second. Over the layers of a model the wait is paid once: (ranks − 1) blocks of one
-/// layer. What moves is (sequences · channels · state) numbers, whatever the length. y has the
-/// bits of one cpu; gradients of B and C are summed block by block.
+/// By the chain, channels run in blocks. A rank waits for the state of a block before its steps,
+/// scans the block, and hands its last state on, so that the next rank begins with the first block
+/// while this one scans the second. Over the layers of a model the wait is paid once: (ranks − 1)
+/// blocks of one layer. y has the bits of one cpu; gradients of B and C are summed block by block.
+///
+/// By summaries, every rank runs through its steps at once, without outputs, to find what they do
+/// to any state, ssm/mpi/detail/selective_summaries.hpp; log₂(ranks) rounds of messages then tell
+/// each the state before its steps, from which it scans them as by the chain. That is nearly twice
+/// the work of a forward pass and 1.3 times that of a backward one, and no wait: for many ranks.
+/// Which one, says backend.handing; ssm/mpi/handing.hpp has the costs.
+///
+/// What moves is (sequences · channels · state) numbers a message, whatever the length.
 /// @throws ShapeError and DomainError as on the cpu; MpiError
 template <class T, class K>
 void selective_scan(const Ranks& backend, const SelectiveScanInputs<T, K>& inputs,
@@ -88,25 +113,38 @@ void selective_scan(const Ranks& backend, const SelectiveScanInputs<T, K>& input
   detail::check_packed(function, inputs.sequences);
   scratch.call.drop();
   const detail::Chain chain(backend, inputs.sequences);
-  const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
+  const bool at_once = detail::by_summaries(backend, inputs, sizes, options);
+  const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups, at_once);
   blocks.make_room(scratch.blocks);
-  detail::hand_blocks_on<K, 3>(
-      chain, blocks, inputs.initial_state, outputs.final_state,
-      {sizes.sequences, sizes.channels, sizes.state}, scratch.passed,
-      [&](Index i, const Share& own, const View<const K, 3>& initial, const View<K, 3>& after) {
-        auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-        auto in =
-            detail::selective_part(inputs, own, sizes.groups > 1 ? blocks.groups(i) : Share{0, 1});
-        in.initial_state = initial;
-        const detail::LentRoom lent(scratch, room);
-        selective_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after},
-                       room);
-      });
+  const auto run = [&](Index i, const Share& own, const View<const K, 3>& initial,
+                       const View<K, 3>& after) {
+    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+    auto in =
+        detail::selective_part(inputs, own, sizes.groups > 1 ? blocks.groups(i) : Share{0, 1});
+    in.initial_state = initial;
+    const detail::LentRoom lent(scratch, room);
+    selective_scan(backend.local, in, options, {detail::part_of(outputs.y, 2, own), after}, room);
+  };
+  if (at_once)
+    detail::run_on<K, 3>(
+        chain, inputs.initial_state, outputs.final_state, sizes.states(), scratch.passed,
+        [&](const View<K, 3>& before) {
+          if constexpr (std::is_same_v<T, Real<K>>)
+            detail::SelectiveSummaries<K>(inputs, options, sizes, scratch.tiles)
+                .pass_forward(backend.local, chain, inputs.initial_state, before);
+        },
+        [&](const View<const K, 3>& initial, const View<K, 3>& after) {
+          run(0, blocks.channels(0), initial, after);
+        });
+  else
+    detail::hand_blocks_on<K, 3>(chain, blocks, inputs.initial_state, outputs.final_state,
+                                 sizes.states(), scratch.passed, run);
   detail::end_selective_call(inputs, options, sizes, scratch);
 }
 
-/// The gradients of selective_scan over ranks: those by states run from the last rank to the first,
-/// a block of channels after the other.
+/// The gradients of selective_scan over ranks: those by states pass from the last rank to the
+/// first, by the chain a block of channels after the other, by summaries in as many rounds as
+/// forward.
 /// @throws as selective_scan, and ShapeError for a scratch of another call
 template <class T, class K>
 void selective_scan_backward(
@@ -120,41 +158,55 @@ void selective_scan_backward(
       detail::check_selective_backward(inputs, options, output_gradients, input_gradients, scratch);
   detail::check_packed(function, inputs.sequences);
   const detail::Chain chain(backend, inputs.sequences);
-  const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups);
+  const bool at_once = detail::by_summaries(backend, inputs, sizes, options);
+  const detail::ScanBlocks blocks(backend, sizes.channels, sizes.groups, at_once);
   blocks.check_room(function, scratch.blocks);
   const std::array<Index, 4> shared{sizes.batch, sizes.length, 1, sizes.state};
   const Index share_size = detail::size_of(shared);
-  detail::hand_blocks_back<K, 3>(
-      function, chain, blocks, inputs.initial_state, output_gradients.final_state,
-      input_gradients.initial_state, {sizes.sequences, sizes.channels, sizes.state}, scratch.passed,
-      [&](Index i, const Share& own, const View<const K, 3>& initial,
-          const View<const K, 3>& dfinal, const View<K, 3>& dinitial) {
-        const Share groups = sizes.groups > 1 ? blocks.groups(i) : Share{0, 1};
-        auto& room = scratch.blocks[static_cast<std::size_t>(i)];
-        auto in = detail::selective_part(inputs, own, groups);
-        auto din = detail::selective_part(input_gradients, own, groups);
-        in.initial_state = initial;
-        din.initial_state = dinitial;
-        // The first block writes the gradients of a B and a C that blocks share, others add to
-        // them.
-        const bool adds = i > 0 && sizes.groups == 1;
-        if (adds) {
-          scratch.shares.resize({2 * share_size});
-          if (din.B.varying) din.B.varying = {scratch.shares.data(), shared};
-          if (din.C.varying) din.C.varying = {scratch.shares.data() + share_size, shared};
-        }
-        const detail::LentRoom lent(scratch, room);
-        selective_scan_backward(backend.local, in, options,
-                                {detail::part_of(output_gradients.y, 2, own), dfinal}, din, room);
-      },
-      [&](Index i) {
-        if (i == 0 || sizes.groups > 1) return;
-        const auto add = [&](Index from, const View<K, 4>& to) {
-          if (to) detail::add_share<K>(backend.local, {scratch.shares.data() + from, shared}, to);
-        };
-        add(0, input_gradients.B.varying);
-        add(share_size, input_gradients.C.varying);
-      });
+  const auto run = [&](Index i, const Share& own, const View<const K, 3>& initial,
+                       const View<const K, 3>& dfinal, const View<K, 3>& dinitial) {
+    const Share groups = sizes.groups > 1 ? blocks.groups(i) : Share{0, 1};
+    auto& room = scratch.blocks[static_cast<std::size_t>(i)];
+    auto in = detail::selective_part(inputs, own, groups);
+    auto din = detail::selective_part(input_gradients, own, groups);
+    in.initial_state = initial;
+    din.initial_state = dinitial;
+    // The first block writes the gradients of a B and a C that blocks share, others add to them.
+    const bool adds = i > 0 && sizes.groups == 1;
+    if (adds) {
+      scratch.shares.resize({2 * share_size});
+      if (din.B.varying) din.B.varying = {scratch.shares.data(), shared};
+      if (din.C.varying) din.C.varying = {scratch.shares.data() + share_size, shared};
+    }
+    const detail::LentRoom lent(scratch, room);
+    selective_scan_backward(backend.local, in, options,
+                            {detail::part_of(output_gradients.y, 2, own), dfinal}, din, room);
+  };
+  const auto finish = [&](Index i) {
+    if (i == 0 || sizes.groups > 1) return;
+    const auto add = [&](Index from, const View<K, 4>& to) {
+      if (to) detail::add_share<K>(backend.local, {scratch.shares.data() + from, shared}, to);
+    };
+    add(0, input_gradients.B.varying);
+    add(share_size, input_gradients.C.varying);
+  };
+  if (at_once)
+    detail::run_back<K, 3>(
+        function, chain, inputs.initial_state, output_gradients.final_state, sizes.states(),
+        scratch.passed,
+        [&](const View<K, 3>& after) {
+          if constexpr (std::is_same_v<T, Real<K>>)
+            detail::SelectiveSummaries<K>(inputs, options, sizes, scratch.tiles)
+                .pass_backward(backend.local, detail::Chain(backend, inputs.sequences.turned()),
+                               output_gradients.y, output_gradients.final_state, after);
+        },
+        [&](const View<const K, 3>& initial, const View<const K, 3>& dfinal) {
+          run(0, blocks.channels(0), initial, dfinal, input_gradients.initial_state);
+        });
+  else
+    detail::hand_blocks_back<K, 3>(function, chain, blocks, inputs.initial_state,
+                                   output_gradients.final_state, input_gradients.initial_state,
+                                   sizes.states(), scratch.passed, run, finish);
 }
 
 }  // namespace SSM_DETAIL_ISA

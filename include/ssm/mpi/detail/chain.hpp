@@ -25,8 +25,7 @@ class Chain {
  public:
   Chain(const Ranks& backend, const Sequences<Host>& sequences) noexcept
       : comm_(*backend.time),
-        before_(comm_.rank() - (sequences.reversed ? -1 : 1)),
-        after_(comm_.rank() + (sequences.reversed ? -1 : 1)),
+        direction_(sequences.reversed ? -1 : 1),
         packed_(static_cast<bool>(sequences.offsets)) {
     if (!packed_) return;
     const Index end = sequences.count(1) - 1;
@@ -49,35 +48,46 @@ class Chain {
     return packed_ && states.size() > 0 ? states.slice(0, exit_, 1) : states;
   }
 
+  [[nodiscard]] int size() const noexcept { return comm_.size(); }
   /// Whether time begins on this rank, or ends.
-  [[nodiscard]] bool is_first() const noexcept { return !has(before_); }
-  [[nodiscard]] bool is_last() const noexcept { return !has(after_); }
+  [[nodiscard]] bool is_first() const noexcept { return !has_before(); }
+  [[nodiscard]] bool is_last() const noexcept { return !has_after(); }
+  ///@{
+  /// Whether there is a rank so many places before this one, or after it.
+  [[nodiscard]] bool has_before(int places = 1) const noexcept { return has(-places); }
+  [[nodiscard]] bool has_after(int places = 1) const noexcept { return has(places); }
+  ///@}
 
   ///@{
   /// Views of adjacent elements.
   template <class K, std::size_t Rank>
-  void receive_from_before(const View<K, Rank>& to) const {
-    comm_.receive(before_, to.data(), to.size());
+  void receive_from_before(const View<K, Rank>& to, int places = 1) const {
+    comm_.receive(rank_at(-places), to.data(), to.size());
   }
   template <class K, std::size_t Rank>
   void receive_from_after(const View<K, Rank>& to) const {
-    comm_.receive(after_, to.data(), to.size());
+    comm_.receive(rank_at(1), to.data(), to.size());
   }
   template <class K, std::size_t Rank>
   void send_to_before(const View<K, Rank>& from) const {
-    comm_.send(before_, from.data(), from.size());
+    comm_.send(rank_at(-1), from.data(), from.size());
   }
   template <class K, std::size_t Rank>
-  void send_to_after(const View<K, Rank>& from) const {
-    comm_.send(after_, from.data(), from.size());
+  void send_to_after(const View<K, Rank>& from, int places = 1) const {
+    comm_.send(rank_at(places), from.data(), from.size());
   }
   ///@}
 
  private:
-  [[nodiscard]] bool has(int rank) const noexcept { return rank >= 0 && rank < comm_.size(); }
+  [[nodiscard]] int rank_at(int places) const noexcept {
+    return comm_.rank() + direction_ * places;
+  }
+  [[nodiscard]] bool has(int places) const noexcept {
+    return rank_at(places) >= 0 && rank_at(places) < comm_.size();
+  }
 
   Communicator& comm_;
-  int before_, after_;
+  int direction_;
   bool packed_;
   Index entry_ = 0, exit_ = 0;
 };
@@ -244,11 +254,12 @@ void hand_gradients_back(const Chain& chain, View<const K, Rank> initial_state,
 /// vectors, or whole groups where these have coefficients of their own.
 class ScanBlocks {
  public:
-  ScanBlocks(const Ranks& backend, Index channels, Index groups = 1) noexcept
+  /// @param whole whether nothing is handed on by blocks, so that one holds all
+  ScanBlocks(const Ranks& backend, Index channels, Index groups = 1, bool whole = false) noexcept
       : unit_(groups > 1 ? channels / groups : vector), channels_(channels) {
     const Index units = (channels + unit_ - 1) / unit_;
     Index wanted = backend.blocks > 0 ? backend.blocks : std::clamp<Index>(channels / 64, 1, 8);
-    if (backend.time->size() == 1) wanted = 1;
+    if (whole || backend.time->size() == 1) wanted = 1;
     count_ = std::clamp<Index>(wanted, 1, (std::max<Index>)(units, 1));
   }
 
@@ -337,6 +348,38 @@ void hand_blocks_back(std::string_view function, const Chain& chain, const ScanB
             const View<K, Rank>& before) { run(i, own, initial, slope, before); });
     finish(i);
   }
+}
+
+/// The forward pass of a scan, not of packed sequences, where all states before a rank's steps are
+/// known at once:
+/// `pass(before)` writes them where this rank is not the first, and `run(initial, final)` is the
+/// local call.
+template <class K, std::size_t Rank, class Pass, class Run>
+void run_on(const Chain& chain, View<const K, Rank> initial_state, const View<K, Rank>& final_state,
+            const std::array<Index, Rank>& states, PassedStates<K>& passed, const Pass& pass,
+            const Run& run) {
+  make_room(chain, initial_state, final_state, size_of(states), passed);
+  const View<K, Rank> kept = part_of(passed, 0, states);
+  pass(kept);
+  if (chain.is_first() && kept) copy_elements<K, Rank>(initial_state, kept);
+  if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
+  run(initial_state, final_state);
+}
+
+/// The backward pass: `pass(after)` writes the gradients by the states after this rank's steps
+/// where it is not the last, and `run(initial, dfinal)` is the local call.
+template <class K, std::size_t Rank, class Pass, class Run>
+void run_back(std::string_view function, const Chain& chain, View<const K, Rank> initial_state,
+              View<const K, Rank> dfinal, const std::array<Index, Rank>& states,
+              PassedStates<K>& passed, const Pass& pass, const Run& run) {
+  check_room(function, chain, size_of(states), passed);
+  const View<K, Rank> kept = part_of(passed, 0, states);
+  if (kept || !chain.is_first()) initial_state = View<const K, Rank>(kept.data(), states);
+  passed.leaving.resize({chain.is_last() ? 0 : size_of(states)});
+  const View<K, Rank> after(passed.leaving.data(), states);
+  pass(after);
+  if (!chain.is_last()) dfinal = after;
+  run(initial_state, dfinal);
 }
 
 }  // namespace SSM_DETAIL_ISA
