@@ -23,6 +23,7 @@
 #include "ssm/core/phi.hpp"
 #include "ssm/core/print.hpp"
 #include "ssm/core/sequences.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/core/write.hpp"

@@ -195,6 +195,20 @@ TEST_CASE("a sequence is reset, and chosen ones are gathered, by themselves") {
   CHECK(state.layers[0].conv(2, 1, 5) == before.layers[0].conv(2, 1, 5));
   CHECK_THROWS_AS(reset_sequence(state, 3), DomainError);
   CHECK_THROWS_AS(gather_sequences(state, {-1}), DomainError);
+
+  auto other = make_state(layer, 2);
+  auto kept = before;
+  copy_sequences(kept, 1, other, 0, 2);
+  CHECK(other.layers[1].scan(0, 3, 1) == from(1, 3, 1));
+  CHECK(other.layers[0].conv(1, 0, 2) == before.layers[0].conv(2, 0, 2));
+  copy_sequences(other, 1, state, 0, 1);
+  CHECK(state.layers[0].conv(0, 1, 2) == before.layers[0].conv(2, 1, 2));
+  CHECK(state.layers[0].conv(2, 1, 2) == before.layers[0].conv(2, 1, 2));
+  copy_sequences(other, 2, state, 3, 0);  // none
+  CHECK_THROWS_AS(copy_sequences(other, 1, state, 0, 2), DomainError);
+  CHECK_THROWS_AS(copy_sequences(state, 0, other, -1, 1), DomainError);
+  auto shorter = make_state(draw<Stack<Block>>({1, {tiny, 1e-5}}, 12), 2);
+  CHECK_THROWS_AS(copy_sequences(other, 0, shorter, 0, 1), ShapeError);
 }
 
 }  // namespace blocks_test

@@ -1,6 +1,7 @@
 #include "ssm/train/text_streams.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -36,6 +37,34 @@ TEST_CASE("targets are the tokens one byte later, and a stream goes on where it 
       if (!batch.fresh[stream]) CHECK(batch.tokens(b, 0) == next[stream]);
       for (Index t = 0; t < 17; ++t) CHECK(batch.targets(b, t) == (batch.tokens(b, t) + 1) % 251);
       next[stream] = batch.targets(b, 16);
+    }
+  }
+}
+
+TEST_CASE("what shares of a step read is together what the step reads") {
+  std::vector<unsigned char> text;
+  for (int i = 0; i < 40; ++i)
+    for (const char c : std::string("Adam and Eve. "))
+      text.push_back(static_cast<unsigned char>(c));
+  const ssm::StreamOptions options{.length = 29, .seed = 3, .jump_interval = 2, .rename = 0.7};
+  TextStreams whole(3), apart(3);
+  TextStreams::Batch want, got;
+  const std::vector<ssm::Share> parts{{0, 5}, {17, 12}, {5, 0}, {5, 12}};  // in any order
+  for (Index step = 0; step < 10; ++step) {
+    whole.read(text, step, options, want);
+    const ssm::Share own{1, 2};
+    apart.read(text, step, options, own, parts, got);
+    CHECK(apart.positions == whole.positions);
+    CHECK(apart.starts == whole.starts);
+    CHECK(got.fresh == want.fresh);
+    REQUIRE(got.tokens.extents() == std::array<Index, 2>{2, 29});
+    for (Index b = 0; b < own.count; ++b) {
+      Index t = 0;
+      for (const ssm::Share& part : parts)
+        for (Index i = part.begin; i < part.begin + part.count; ++i, ++t) {
+          CHECK(got.tokens(b, t) == want.tokens(own.begin + b, i));
+          CHECK(got.targets(b, t) == want.targets(own.begin + b, i));
+        }
     }
   }
 }

@@ -57,5 +57,39 @@ template <class State>
   return result;
 }
 
+/// Copies `count` sequences of a state, from `first` on, to those of another one of the same layer
+/// from `place` on.
+/// @throws DomainError for sequences that one of them does not have; ShapeError for states of
+///   different layers
+template <class State>
+void copy_sequences(State& from, Index first, State& to, Index place, Index count) {
+  struct Rows {
+    std::byte* data;
+    std::size_t bytes;  // of all
+  };
+  const auto rows_of = [&](State& state, const char* name, Index begin) {
+    std::vector<Rows> rows;
+    tensors(state, [&](std::string_view, auto& tensor) {
+      using K = typename std::remove_reference_t<decltype(tensor)>::value_type;
+      static_assert(std::is_trivially_copyable_v<K>);
+      const Index sequences = tensor.extent(0);
+      if (begin < 0 || count < 0 || begin > sequences - count)
+        detail::throw_domain("copy_sequences", name,
+                             std::to_string(begin) + " … " + std::to_string(begin + count - 1),
+                             "in [0, " + std::to_string(sequences) + ")");
+      const Index size = sequences > 0 ? tensor.size() / sequences : 0;
+      rows.push_back({reinterpret_cast<std::byte*>(tensor.data() + begin * size),
+                      static_cast<std::size_t>(size * count) * sizeof(K)});
+    });
+    return rows;
+  };
+  const std::vector<Rows> read = rows_of(from, "first", first), write = rows_of(to, "place", place);
+  if (!std::equal(read.begin(), read.end(), write.begin(), write.end(),
+                  [](const Rows& a, const Rows& b) { return a.bytes == b.bytes; }))
+    detail::throw_shape("copy_sequences", "to", "of another layer", "of the layer that from is of");
+  for (std::size_t i = 0; i < write.size(); ++i)
+    std::copy_n(read[i].data, read[i].bytes, write[i].data);
+}
+
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -14,8 +14,10 @@
 #include "ssm/core/index.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/sequences.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/layers/states.hpp"
 #include "ssm/mpi/communicator.hpp"
 #include "ssm/mpi/handing.hpp"
 
@@ -118,21 +120,20 @@ class Grid {
 template <>
 inline constexpr bool holds_whole_time<Ranks> = false;
 
-/// A range of steps, or of anything else that is shared between ranks.
-struct Share {
-  Index begin;  ///< the first
-  Index count;  ///< how many
-};
-
-/// What one of `parts` gets of `total`, in order, so that the counts differ by at most one.
-[[nodiscard]] constexpr Share share_of(Index total, int part, int parts) noexcept {
-  const Index begin = total / parts * part + (std::min)(total % parts, Index{part});
-  return {begin, total / parts + (part < total % parts ? 1 : 0)};
-}
+/// The cpu of this rank.
+[[nodiscard]] inline const Cpu& local_cpu(const Ranks& backend) noexcept { return backend.local; }
+/// Across how many ranks time lies.
+[[nodiscard]] inline int time_ranks(const Ranks& backend) noexcept { return backend.time->size(); }
 /// The steps of a sequence of so many that this rank holds where they are shared evenly. Operations
 /// take any other pieces as well.
 [[nodiscard]] inline Share piece_of(const Ranks& backend, Index length) noexcept {
   return share_of(length, backend.time->rank(), backend.time->size());
+}
+/// The sequences of a batch of so many that this rank holds where they are shared evenly between
+/// the rows of a Grid.
+[[nodiscard]] inline Share sequences_of(const Ranks& backend, Index batch) noexcept {
+  const int row = backend.time->size();
+  return share_of(batch, backend.all->rank() / row, backend.all->size() / row);
 }
 
 /// Gives every tensor of `state` the values that it has on the rank where time ends, on all ranks
@@ -149,9 +150,31 @@ void pass_on(const Ranks& backend, State& state, bool reversed = false) {
     backend.time->broadcast(last, tensor.data(), tensor.size());
   });
 }
-/// Of one cpu, which has that state already.
+
+/// Gives every rank the states that all sequences of a batch have where their time ends, as pass_on
+/// does those of its own.
+/// @param own of the sequences of this rank, those of sequences_of
+/// @param all overwritten: of the whole batch; may be `own`, where that is the whole
+/// @throws MpiError
 template <class State>
-void pass_on(const Cpu&, State&, bool = false) noexcept {}
+void gather_states(const Ranks& backend, State& own, State& all) {
+  const int row = backend.time->size(), rows = backend.all->size() / row;
+  if (&own != &all) {
+    Index batch = 0;
+    tensors(all, [&](std::string_view, auto& tensor) { batch = tensor.extent(0); });
+    const Share here = sequences_of(backend, batch);
+    copy_sequences(own, 0, all, here.begin, here.count);
+  }
+  if (backend.all->size() == 1) return;
+  tensors(all, [&](std::string_view name, auto& tensor) {
+    const Index batch = tensor.extent(0), size = batch > 0 ? tensor.size() / batch : 0;
+    const int last = name.ends_with("x_back") ? 0 : row - 1;
+    for (int r = 0; r < rows; ++r) {
+      const Share its = share_of(batch, r, rows);
+      backend.all->broadcast(r * row + last, tensor.data() + its.begin * size, its.count * size);
+    }
+  });
+}
 
 ///@{
 /// The sum of a number over all ranks, and the largest, on every rank. @throws MpiError
@@ -216,9 +239,6 @@ void sum_over_ranks(const Ranks& backend, Model& gradients) {
   });
   if (!ranges.empty()) sum();
 }
-/// Of one cpu, whose gradients are those of the whole already.
-template <class Model>
-void sum_over_ranks(const Cpu&, Model&) noexcept {}
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm

@@ -10,6 +10,7 @@
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/embedding.hpp"
 #include "ssm/train/rename.hpp"
@@ -48,12 +49,12 @@ struct TextStreams {
   explicit TextStreams(Index batch)
       : positions(static_cast<std::size_t>(batch), 0), starts(positions) {}
 
-  /// What one step reads.
+  /// What one step reads, or a share of it.
   struct Batch {
-    Tensor<Token, 2> tokens;   ///< (batch, length)
-    Tensor<Token, 2> targets;  ///< (batch, length): the byte after each token
+    Tensor<Token, 2> tokens;   ///< (streams, bytes) of the share, all: (batch, length)
+    Tensor<Token, 2> targets;  ///< (streams, bytes): the byte after each token
     std::vector<bool> fresh;   ///< (batch): whether the state of the stream must be set to zero
-    std::vector<unsigned char> row;  ///< working memory of length + 1 bytes
+    std::vector<unsigned char> row;  ///< working memory of one byte more than a part
   };
 
   /// Reads the batch of step `step`. At step 0 every stream starts at a random place. A random
@@ -63,6 +64,14 @@ struct TextStreams {
   /// @throws DomainError unless the text has at least length + 1 bytes
   void read(std::span<const unsigned char> text, Index step, const StreamOptions& options,
             Batch& batch) {
+    const Share all{0, options.length};
+    read(text, step, options, {0, static_cast<Index>(positions.size())}, {&all, 1}, batch);
+  }
+  /// As above, a share of it: of the streams `own` the bytes in `parts`, of their next `length`,
+  /// one part after the other. All streams move on.
+  /// @throws DomainError as above
+  void read(std::span<const unsigned char> text, Index step, const StreamOptions& options,
+            const Share& own, std::span<const Share> parts, Batch& batch) {
     const auto size = static_cast<Index>(text.size());
     const Index length = options.length;
     if (length < 1 || size <= length)
@@ -70,10 +79,11 @@ struct TextStreams {
           "TextStreams", "text", std::to_string(size) + " bytes",
           "more than length, which is " + std::to_string(length) + " and at least 1");
     const auto streams = static_cast<Index>(positions.size());
-    batch.tokens.resize({streams, length});
-    batch.targets.resize({streams, length});
+    Index bytes = 0;
+    for (const Share& part : parts) bytes += part.count;
+    batch.tokens.resize({own.count, bytes});
+    batch.targets.resize({own.count, bytes});
     batch.fresh.assign(positions.size(), false);
-    batch.row.resize(static_cast<std::size_t>(length) + 1);
     for (Index b = 0; b < streams; ++b) {
       const auto stream = static_cast<std::size_t>(b);
       Index& position = positions[stream];
@@ -93,10 +103,18 @@ struct TextStreams {
       }
       batch.fresh[stream] = jump || wrap;
       if (jump || wrap) starts[stream] = step;
-      const std::uint64_t key = detail::mix(~draw_of(options.seed, starts[stream], b));
-      copy_renamed(text, static_cast<std::size_t>(position), key, options.rename, batch.row);
-      std::copy_n(batch.row.begin(), length, &batch.tokens(b, 0));
-      std::copy_n(batch.row.begin() + 1, length, &batch.targets(b, 0));
+      if (const Index row = b - own.begin; row >= 0 && row < own.count) {
+        const std::uint64_t key = detail::mix(~draw_of(options.seed, starts[stream], b));
+        Index at = row * bytes;
+        for (const Share& part : parts) {
+          batch.row.resize(static_cast<std::size_t>(part.count) + 1);
+          copy_renamed(text, static_cast<std::size_t>(position + part.begin), key, options.rename,
+                       batch.row);
+          std::copy_n(batch.row.begin(), part.count, batch.tokens.data() + at);
+          std::copy_n(batch.row.begin() + 1, part.count, batch.targets.data() + at);
+          at += part.count;
+        }
+      }
       position += length;
     }
   }

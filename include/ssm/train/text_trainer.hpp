@@ -11,6 +11,7 @@
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/layers/detail/two_directions.hpp"
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/in_pieces.hpp"
@@ -29,13 +30,18 @@ struct TextTrainerOptions {
   StreamOptions streams = {};   ///< how the text is read
   TrainerOptions trainer = {};  ///< schedule, optimizer, clipping and averaging
   double dropout = 0;           ///< probability that an element of what a layer adds is dropped
-  PieceOptions pieces = {.length = 0};  ///< a step longer than pieces.length is run in pieces, for
-                                        ///< the memory of one; length 0: never
+  PieceOptions pieces = {.length = 0};  ///< a step of which one process has more than pieces.length
+                                        ///< is run in pieces, for the memory of one; 0: never
 };
 
 /// Trains a language model on the bytes of a text, by truncated backpropagation through time: at
 /// every step each of `batch` streams reads on from the state in which it stopped. The gradient is
 /// exact within a step, which may be as long as the text: see options.pieces.
+///
+/// Over ranks every one makes the same trainer and the same calls, and reads its share of the text
+/// alone: of each stream the piece that it holds, in a Grid of the streams of its row. Weights,
+/// optimizer and states are the same on all ranks, those of one cpu to rounding (dropout drops
+/// others), so that one rank may save the run, and any number of them go on with it.
 ///
 /// `Model` is a LanguageModel, or a type with the same functions: make_state, tensors of its state,
 /// loss(backend, model, tokens, targets, state, gradients, options, scratch), and loss_in_pieces.
@@ -44,7 +50,7 @@ class TextTrainer {
  public:
   TextTrainerOptions options;     ///< all but the batch may be changed between steps
   Trainer<Model> trainer;         ///< weights and optimizer; its options follow those above
-  typename Model::State carried;  ///< the model's state of every stream
+  typename Model::State carried;  ///< the model's state of every stream, on every rank
   TextStreams streams;            ///< where each stream reads
 
   TextTrainer() = default;
@@ -65,27 +71,44 @@ class TextTrainer {
   /// and the streams whose state it made NaN or infinite start anew.
   /// @throws DomainError unless the text has at least length + 1 bytes, and for options out of
   /// range
-  TrainingReport step(const Cpu& backend, std::span<const unsigned char> text) {
+  template <class Backend>
+  TrainingReport step(const Backend& backend, std::span<const unsigned char> text) {
     trainer.options = check(options).trainer;
     if (const auto made = static_cast<Index>(streams.positions.size()); options.batch != made)
       detail::throw_domain("TextTrainer", "batch", std::to_string(options.batch),
                            std::to_string(made) + ", which it was made with");
     trainer.check();
-    streams.read(text, trainer.steps(), options.streams, batch_);
+    const Share own = sequences_of(backend, options.batch);
+    const Share piece = piece_of(backend, options.streams.length);
+    streams.read(text, trainer.steps(), options.streams, own, {&piece, 1}, batch_);
     for (std::size_t b = 0; b < batch_.fresh.size(); ++b)
       if (batch_.fresh[b]) reset_sequence(carried, static_cast<Index>(b));
+    const bool shared = own.count != options.batch;
+    if (shared) {
+      own_ = make_state(trainer.model, own.count);
+      copy_sequences(carried, own.begin, own_, 0, own.count);
+    }
+    typename Model::State& state = shared ? own_ : carried;
     LayerOptions<> how;
     how.dropout = {options.dropout,
                    options.streams.seed + static_cast<std::uint64_t>(trainer.steps())};
-    const bool whole =
-        options.pieces.length == 0 || options.pieces.length >= options.streams.length;
+    // Of the rank that has most of each stream.
+    const Index longest = share_of(options.streams.length, 0, time_ranks(backend)).count;
+    const bool whole = options.pieces.length == 0 || options.pieces.length >= longest;
     const TrainingReport report = trainer.step(backend, [&](const Model& model, Model& gradients) {
-      if (!whole)
-        return loss_in_pieces(backend, model, batch_.tokens.view(), batch_.targets.view(), carried,
-                              gradients, how, options.pieces, in_pieces_);
-      return loss(backend, model, batch_.tokens.view(), batch_.targets.view(), carried, gradients,
+      if (!whole) {
+        if constexpr (holds_whole_time<Backend>)
+          return loss_in_pieces(backend, model, batch_.tokens.view(), batch_.targets.view(), state,
+                                gradients, how, options.pieces, in_pieces_);
+        else
+          detail::throw_domain("TextTrainer", "pieces.length",
+                               std::to_string(options.pieces.length),
+                               "0 over ranks, each of which runs its piece as a whole");
+      }
+      return loss(backend, model, batch_.tokens.view(), batch_.targets.view(), state, gradients,
                   how, scratch_);
     });
+    gather_states(backend, state, carried);
     if (!report.finite) reset_spoiled();
     return report;
   }
@@ -123,6 +146,7 @@ class TextTrainer {
   }
 
   TextStreams::Batch batch_;
+  typename Model::State own_;  ///< of the streams of this rank, where others have some
   typename Model::Scratch scratch_;
   typename Model::PiecesScratch in_pieces_;
 };

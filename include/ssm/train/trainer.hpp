@@ -6,9 +6,9 @@
 #include <string_view>
 #include <utility>
 
-#include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/parameters.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/train/average.hpp"
 #include "ssm/train/clip.hpp"
 #include "ssm/train/groups.hpp"
@@ -44,6 +44,9 @@ struct TrainingReport {
 ///       trainer.step(ssm::cpu, [&](const auto& model, auto& gradients) {
 ///         return loss(ssm::cpu, model, inputs, labels, gradients, {}, scratch);
 ///       });
+///
+/// Over ranks, `loss` gives each rank the gradients of its own share, whose sum over ranks all of
+/// them step by: their weights are the same from the first step to the last.
 template <class Model>
 class Trainer {
  public:
@@ -92,20 +95,21 @@ class Trainer {
 
   /// One step. `loss(model, gradients)` must return the mean loss and overwrite the gradients.
   /// @throws DomainError for options out of range, and what `loss` throws
-  template <class Loss>
-  TrainingReport step(const Cpu& backend, Loss&& loss) {
+  template <class Backend, class Loss>
+  TrainingReport step(const Backend& backend, Loss&& loss) {
     check();
+    const Cpu& local = local_cpu(backend);
     TrainingReport report;
     report.learning_rate = options.schedule(optimizer.step);
     report.loss = loss(std::as_const(model), gradients_);
-    report.gradient_norm = clip_gradients(backend, gradients_, options.max_norm);
+    sum_over_ranks(backend, gradients_);
+    report.gradient_norm = clip_gradients(local, gradients_, options.max_norm);
     report.finite = std::isfinite(report.loss) && std::isfinite(report.gradient_norm);
     if (!report.finite) return report;
     AdamWOptions adamw = options.adamw;
     adamw.learning_rate = report.learning_rate;
-    optimizer_step(backend, model, gradients_, optimizer, adamw, groups);
-    if (options.average > 0)
-      update_average(backend, average, model, optimizer.step, options.average);
+    optimizer_step(local, model, gradients_, optimizer, adamw, groups);
+    if (options.average > 0) update_average(local, average, model, optimizer.step, options.average);
     return report;
   }
 
