@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <initializer_list>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -17,14 +18,16 @@ namespace job {
 
 constexpr int exit_interrupted = 130;
 
-/// The first Ctrl-C after `end_in_order_on_interrupt` sets this, the second one ends at once.
+/// The first Ctrl-C after `end_in_order_on_interrupt` sets this, the second one ends at once. So do
+/// the requests to end by which `kill`, mpirun and batch systems stop a program.
 inline volatile std::sig_atomic_t interrupted = 0;
 
 inline void end_in_order_on_interrupt() {
-  std::signal(SIGINT, [](int) {
-    interrupted = 1;
-    std::signal(SIGINT, SIG_DFL);
-  });
+  for (const int signal : {SIGINT, SIGTERM})
+    std::signal(signal, [](int which) {
+      interrupted = 1;
+      std::signal(which, SIG_DFL);
+    });
 }
 
 class Stopwatch {
@@ -79,17 +82,26 @@ inline void require_memory(double bytes, const std::string& what) {
 #endif
 }
 
-/// The whole of a program: runs it, and tells errors as one sentence under the name by which the
-/// program was called. Output that could not be written is an error.
+/// Runs what a program does. Output that could not be written is an error, and want of memory one
+/// with a sentence.
 template <class Run>
-int main(const char* called, const Run& run) {
-  std::string error;
+int in_words(const Run& run) {
   try {
     const int status = run();
     flush_output();
     return status;
   } catch (const std::bad_alloc&) {
-    error = "there is not enough memory for these sizes";
+    throw std::runtime_error("there is not enough memory for these sizes");
+  }
+}
+
+/// The whole of a program: runs it, and tells errors as one sentence under the name by which the
+/// program was called.
+template <class Run>
+int main(const char* called, const Run& run) {
+  std::string error;
+  try {
+    return in_words(run);
   } catch (const std::exception& thrown) {
     error = thrown.what();
   }

@@ -3,6 +3,10 @@
 //   mamba_lm train    --text book.txt --out model
 //   mamba_lm eval     --text book.txt --model model
 //   mamba_lm generate --model model --prompt "In the beginning"
+//
+// and with the text cut over processes, on one machine or many:
+//
+//   mpirun -n 4 mamba_lm train --text book.txt --out model --length 4096
 
 #include "ssm/models/mamba_lm.hpp"
 
@@ -20,6 +24,7 @@
 #include "ssm/models/text_generator.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
+#include "text_place.hpp"
 #include "text_run.hpp"
 #include "text_scoring.hpp"
 
@@ -27,9 +32,9 @@ namespace {
 
 using job::exit_interrupted;
 using job::format;
-using job::interrupted;
 using job::Stopwatch;
 using options::between;
+using text_place::Place;
 using text_scoring::bits_per_nat;
 using text_scoring::Bytes;
 using text_scoring::Text;
@@ -43,8 +48,8 @@ struct EvaluateArguments {
 };
 
 template <class Model>
-int evaluate(const EvaluateArguments& a, const Model& model) {
-  const ssm::Cpu cpu = ssm::cpu(a.threads);
+int evaluate(Place& place, const EvaluateArguments& a, const Model& model) {
+  place.use(a.threads, 0);
   const Text text(a.text, a.held_out);
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
@@ -58,14 +63,17 @@ int evaluate(const EvaluateArguments& a, const Model& model) {
   if (a.adapt > 0)
     learner = ssm::Trainer<Model>(model, {.schedule = {.peak = a.adapt, .final_fraction = 1},
                                           .adamw = {.beta2 = 0.999, .weight_decay = 0}});
-  const double bits = text_scoring::bits_per_byte<Model>(
-      cpu, model, a.adapt > 0 ? &learner : nullptr, prime, held_out,
-      [&](std::size_t done, double nats) {
-        progress.update(static_cast<std::int64_t>(done),
-                        format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
+  const double bits = place.bits_per_byte(
+      model, a.adapt > 0 ? &learner : nullptr, prime, held_out, [&](std::size_t done, double nats) {
+        if (place.first() && done > 0)
+          progress.update(
+              static_cast<std::int64_t>(done),
+              format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
+        return !place.interrupted();
       });
   progress.finish();
-  if (interrupted != 0) return exit_interrupted;
+  if (place.interrupted()) return exit_interrupted;
+  if (!place.first()) return 0;
   const auto read = static_cast<double>(prime.size() + held_out.size());
   std::printf("%.4f bits/byte over the last %zu of %zu bytes, %.0f bytes/s\n", bits,
               held_out.size(), text.bytes.size(), read / watch.seconds());
@@ -95,7 +103,9 @@ struct GenerateArguments {
 };
 
 template <class Model>
-int generate(const GenerateArguments& a, Model model) {
+int generate(const Place& place, const GenerateArguments& a, Model model) {
+  if (place.size() > 1)
+    throw std::runtime_error("generate writes a byte after the other: it runs without mpirun");
   if (model.config.vocab != 256)
     throw std::runtime_error(a.model + ": has a vocabulary of " +
                              std::to_string(model.config.vocab) +
@@ -108,7 +118,7 @@ int generate(const GenerateArguments& a, Model model) {
   std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
   const Stopwatch watch;
   std::size_t written = 0;
-  for (; written < a.bytes && interrupted == 0; ++written) {
+  for (; written < a.bytes && job::interrupted == 0; ++written) {
     std::putchar(writer.next());
     job::flush_output();
   }
@@ -116,7 +126,7 @@ int generate(const GenerateArguments& a, Model model) {
   job::flush_output();
   std::fprintf(stderr, "%zu bytes, %.0f bytes/s\n", written,
                static_cast<double>(written) / watch.seconds());
-  return interrupted != 0 ? exit_interrupted : 0;
+  return job::interrupted != 0 ? exit_interrupted : 0;
 }
 
 void add_generate(options::Command& app, GenerateArguments& a) {
@@ -138,7 +148,7 @@ void add_generate(options::Command& app, GenerateArguments& a) {
   add("--threads", a.threads, 0, 4096, "that read the prompt; 0: all");
 }
 
-int run(int argc, char** argv) {
+int run(int argc, char** argv, Place& place) {
   options::Command app("A byte-level language model: Mamba, attention, S4D, or layers of several");
   text_run::Arguments train_arguments;
   EvaluateArguments evaluate_arguments;
@@ -150,20 +160,20 @@ int run(int argc, char** argv) {
   text_run::add_options(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
-  if (const auto ended = app.parse(argc, argv)) return *ended;
+  if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
-      return evaluate(evaluate_arguments, model);
+      return evaluate(place, evaluate_arguments, model);
     });
   if (generate_command.parsed())
     return text_models::with_model(generate_arguments.model, [&](auto model) {
-      return generate(generate_arguments, std::move(model));
+      return generate(place, generate_arguments, std::move(model));
     });
-  return text_run::train_or_resume(app, argc, argv, train_arguments);
+  return text_run::train_or_resume(app, argc, argv, place, train_arguments);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return job::main(argv[0], [&] { return run(argc, argv); });
+  return text_place::main(argc, argv, [&](Place& place) { return run(argc, argv, place); });
 }

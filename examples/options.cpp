@@ -1,6 +1,7 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <ostream>
 #include <utility>
 #include <vector>
 
@@ -71,11 +72,12 @@ Option Command::flag(const char* name, bool& value, const char* what) {
   return Option(app_->add_flag(name, value, what));
 }
 
-std::optional<int> Command::parse(int argc, char** argv) {
+std::optional<int> Command::parse(int argc, char** argv, bool quiet) {
   try {
     app_->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app_->exit(error);
+    std::ostream nowhere(nullptr);
+    return quiet ? app_->exit(error, nowhere, nowhere) : app_->exit(error);
   }
   return std::nullopt;
 }

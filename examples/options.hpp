@@ -64,8 +64,8 @@ class Command {
   Option flag(const char* name, bool& value, const char* what);
 
   /// Reads a command line, again if wanted. Returns the status to end the program with: after an
-  /// error or --help, which it prints.
-  [[nodiscard]] std::optional<int> parse(int argc, char** argv);
+  /// error or --help, which it prints unless `quiet`.
+  [[nodiscard]] std::optional<int> parse(int argc, char** argv, bool quiet = false);
   /// Prints an error about an option, and returns the status to end the program with.
   [[nodiscard]] int refuse(const char* option, const char* sentence) const;
   /// Whether this command was given.

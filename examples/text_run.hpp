@@ -16,16 +16,18 @@
 #include "progress.hpp"
 #include "run.hpp"
 #include "ssm/io/training_checkpoint.hpp"
-#include "ssm/models/mamba_lm_memory.hpp"
 #include "ssm/train/text_trainer.hpp"
+#include "text_memory.hpp"
 #include "text_models.hpp"
+#include "text_place.hpp"
 #include "text_scoring.hpp"
 
-/// The command of mamba_lm that trains: a run over a text, which can stop and go on.
+/// The command of mamba_lm that trains: a run over a text, which can stop and go on. Over ranks all
+/// have the same run, and the first prints and saves.
 namespace text_run {
 
 using job::format;
-using job::interrupted;
+using text_place::Place;
 using text_scoring::bits_per_nat;
 using text_scoring::Bytes;
 using text_scoring::Text;
@@ -40,7 +42,7 @@ struct Arguments {
   ssm::TextTrainerOptions options;
   double held_out = 0.1;
   bool resume = false, overwrite = false, half = false;
-  int threads = 0;
+  int threads = 0, time_ranks = 0;
   double memory = 0;  ///< bytes; 0: as much as a step takes whole
   ssm::Index evaluate_every = 0, save_every = 500;
   std::size_t evaluate_bytes = 65536;
@@ -99,14 +101,14 @@ inline void read_notes(const std::map<std::string, std::string>& notes, Argument
 
 /// Bits per byte over the beginning of what is held out.
 template <class Model>
-void print_held_out(const ssm::Cpu& cpu, const Arguments& a, const Text& text,
-                    const Run<Model>& run) {
+void print_held_out(Place& place, const Arguments& a, const Text& text, const Run<Model>& run) {
   const Bytes held_out = text.held_out();
   const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
   if (part.empty()) return;
-  const double bits = text_scoring::bits_per_byte<Model>(cpu, run.trainer.best(), nullptr, {}, part,
-                                                         [](std::size_t, double) {});
-  if (interrupted != 0) return;
+  const double bits =
+      place.bits_per_byte(run.trainer.best(), nullptr, {}, part,
+                          [&](std::size_t, double) { return !place.interrupted(); });
+  if (place.interrupted() || !place.first()) return;
   std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
               static_cast<long long>(run.steps()), bits, part.size());
   std::fflush(stdout);
@@ -115,7 +117,7 @@ void print_held_out(const ssm::Cpu& cpu, const Arguments& a, const Text& text,
 /// Steps until the schedule ends or somebody interrupts. A step that is not finite is left out; too
 /// many of them in a row are an error.
 template <class Model>
-void train_on(const ssm::Cpu& cpu, const Arguments& a, const Text& text, Run<Model>& run,
+void train_on(Place& place, const Arguments& a, const Text& text, Run<Model>& run,
               const std::string& text_note) {
   constexpr int patience = 3;
   const ssm::Index first = run.steps(), last = run.options.trainer.schedule.steps;
@@ -124,8 +126,8 @@ void train_on(const ssm::Cpu& cpu, const Arguments& a, const Text& text, Run<Mod
   const job::Stopwatch watch;
   double smooth = 0, weight = 0;
   int spoiled = 0;
-  while (run.steps() < last && interrupted == 0) {
-    const ssm::TrainingReport report = run.step(cpu, text.training());
+  while (run.steps() < last && !place.interrupted()) {
+    const ssm::TrainingReport report = place.step(run, text.training());
     if (!report.finite) {
       progress.finish();
       const std::string what =
@@ -136,7 +138,7 @@ void train_on(const ssm::Cpu& cpu, const Arguments& a, const Text& text, Run<Mod
         throw std::runtime_error(what + format(", %d times in a row; go on from the last "
                                                "checkpoint with --resume and a lower --lr",
                                                patience));
-      std::fprintf(stderr, "%s; left out\n", what.c_str());
+      if (place.first()) std::fprintf(stderr, "%s; left out\n", what.c_str());
       continue;
     }
     spoiled = 0;
@@ -144,50 +146,22 @@ void train_on(const ssm::Cpu& cpu, const Arguments& a, const Text& text, Run<Mod
     weight = 0.98 * weight + 0.02;
     const auto read =
         static_cast<double>((run.steps() - first) * a.options.batch * a.options.streams.length);
-    progress.update(run.steps(),
-                    format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s", smooth / weight,
-                           report.gradient_norm, report.learning_rate, read / watch.seconds()));
+    if (place.first())
+      progress.update(run.steps(), format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s",
+                                          smooth / weight, report.gradient_norm,
+                                          report.learning_rate, read / watch.seconds()));
     if (due(a.evaluate_every)) {
       progress.finish();
-      print_held_out(cpu, a, text, run);
+      print_held_out(place, a, text, run);
     }
-    if (due(a.save_every)) save(a, run, text_note);
+    if (due(a.save_every) && place.first()) save(a, run, text_note);
   }
   progress.finish();
 }
 
-/// How steps are cut so that they fit --memory. Throws for a run that this machine has no memory
-/// for.
 template <class Model>
-ssm::PieceOptions pieces_of(const Arguments& a, const ssm::PieceOptions& had) {
-  ssm::TrainingMemory memory =
-      ssm::training_memory(a.sizes.mamba);  // of no kind of layer is more kept
-  Model blank;
-  configure(blank, text_models::config_of(blank, a.sizes));
-  memory.each_state = 0;
-  auto state = make_state(blank, 0);
-  tensors(state, [&](const auto&, const auto& tensor) {
-    double size = sizeof(*tensor.data());
-    for (std::size_t i = 1; i < tensor.extents().size(); ++i)
-      size *= static_cast<double>(tensor.extent(i));
-    memory.each_state += size;
-  });
-  const ssm::Index batch = a.options.batch, length = a.options.streams.length;
-  const ssm::PieceOptions pieces =
-      a.memory > 0 ? ssm::pieces_within(a.memory, memory, batch, length) : had;
-  const ssm::Index steps = pieces.length > 0 ? std::min(pieces.length, length) : length;
-  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch) +
-                          4 * memory.each_state * static_cast<double>(batch),
-                      format("training with %.3g bytes in each of %lld streams, %.3g at a time,",
-                             static_cast<double>(length), static_cast<long long>(batch),
-                             static_cast<double>(steps)));
-  if (steps < length)
-    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps));
-  return pieces;
-}
-
-template <class Model>
-int train(const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
+int train(Place& place, const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
+  place.use(a.threads, a.time_ranks);
   const Text text(a.text, a.held_out);
   const std::string text_note = describe(text);
   if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; text.split < least)
@@ -195,7 +169,8 @@ int train(const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
         format("%s: has %zu bytes to learn from, expected at least %zu, which "
                "is --length and one",
                a.text.c_str(), text.split, least));
-  const ssm::PieceOptions pieces = pieces_of<Model>(a, a.options.pieces);
+  const ssm::PieceOptions pieces =
+      text_memory::pieces_within<Model>(a.memory, a.sizes, a.options, place);
   if (from != nullptr && from->notes["text"] != text_note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   Run<Model> run = from != nullptr ? std::move(from->run)
@@ -203,16 +178,20 @@ int train(const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
                                          text_models::config_of(Model(), a.sizes), a.options);
   run.options = a.options;
   run.options.pieces = pieces;
-  std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
-              static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
-              text.held_out().size());
-  std::fflush(stdout);
-  save(a, run, text_note);  // what cannot be written fails now, not after hours
-
+  place.wait_for_all();  // all have read the files that the first is going to replace
+  if (place.first()) {
+    std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
+                static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
+                text.held_out().size());
+    std::fflush(stdout);
+    save(a, run, text_note);  // what cannot be written fails now, not after hours
+  }
   job::end_in_order_on_interrupt();
-  train_on(ssm::cpu(a.threads), a, text, run, text_note);
+  train_on(place, a, text, run, text_note);
+  const bool interrupted = place.interrupted();
+  if (!place.first()) return interrupted ? job::exit_interrupted : 0;
   save(a, run, text_note);
-  if (interrupted != 0) {
+  if (interrupted) {
     std::fprintf(stderr,
                  "stopped after step %lld; go on with: %s train --text %s --out %s --resume\n",
                  static_cast<long long>(run.steps()), job::quoted(a.called).c_str(),
@@ -268,6 +247,9 @@ inline void add_options(options::Command& app, Arguments& a) {
       "they are then learnt from context, not by heart");
   add("--seed", o.streams.seed, 0, 1.8e19);
   add("--threads", a.threads, 0, 4096, "0: all");
+  add("--time-ranks", a.time_ranks, 0, 1e6,
+      "under mpirun: over so many ranks each stream is cut, and groups of these share the streams; "
+      "0: cut over all");
   add("--eval-every", a.evaluate_every, 0, many, "steps between evaluations; 0: never");
   add("--eval-bytes", a.evaluate_bytes, 0, 1e15, "held-out bytes per evaluation");
   add("--save-every", a.save_every, 0, many, "steps between checkpoints; 0: only at the end");
@@ -276,13 +258,14 @@ inline void add_options(options::Command& app, Arguments& a) {
 }
 
 /// Begins a run, or goes on with one: its options first, then once more those that were given.
-inline int train_or_resume(options::Command& app, int argc, char** argv, Arguments& a) {
+inline int train_or_resume(options::Command& app, int argc, char** argv, Place& place,
+                           Arguments& a) {
   if (!a.resume) {
     const bool taken = std::filesystem::exists(a.checkpoint()) ||
                        std::filesystem::exists(std::filesystem::path(a.out) / "model.safetensors");
     require_new(a.out, taken, a.overwrite);
-    return a.sizes.mixed() ? train<text_models::MixedModel>(a, nullptr)
-                           : train<text_models::MambaModel>(a, nullptr);
+    return a.sizes.mixed() ? train<text_models::MixedModel>(place, a, nullptr)
+                           : train<text_models::MambaModel>(place, a, nullptr);
   }
   const auto go_on = [&]<class Model>(const Model&) {
     auto checkpoint = ssm::load_training<Model>(a.checkpoint());
@@ -290,12 +273,12 @@ inline int train_or_resume(options::Command& app, int argc, char** argv, Argumen
     a.options = had;
     read_notes(checkpoint.notes, a);
     const text_models::Sizes sizes = a.sizes;
-    if (const auto ended = app.parse(argc, argv)) return *ended;
+    if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
     if (a.sizes != sizes || a.options.batch != had.batch ||
         (a.options.trainer.average > 0) != (had.trainer.average > 0))
       throw std::runtime_error(
           "--resume keeps the kinds and the sizes of the model, --batch and whether --ema is on");
-    return train<Model>(a, &checkpoint);
+    return train<Model>(place, a, &checkpoint);
   };
   const ssm::SafetensorsReader file(a.checkpoint());
   const auto kinds = file.metadata().find("mixer");

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "job.hpp"
+#include "ssm/core/shares.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/models/language_model.hpp"
@@ -37,48 +38,54 @@ struct Text {
   [[nodiscard]] Bytes held_out() const { return all().subspan(split); }
 };
 
-/// Runs the model through `text` from `state` in pieces, each byte predicted from all that come
-/// before it. Calls `each(bytes, nats)` with how many are predicted so far and their loss together;
-/// returns that loss in the end. A learner takes the place of the model, and learns from each piece
-/// once that has been predicted.
-template <class Model, class Each>
-double read_through(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
-                    Bytes text, typename Model::State& state, Each&& each) {
-  const std::size_t piece = learner ? 256 : 1024;
+/// Runs the model through `text` from `state` in pieces of so many bytes, each byte predicted from
+/// all that come before it. Calls `each(bytes, nats)` with how many are predicted so far and their
+/// loss together, which says whether to go on; returns that loss in the end. A learner takes the
+/// place of the model, and learns from each piece once that has been predicted. Over ranks a piece
+/// is shared between them.
+template <class Backend, class Model, class Each>
+double read_through(const Backend& backend, const Model& model, ssm::Trainer<Model>* learner,
+                    Bytes text, std::size_t piece, typename Model::State& state, Each&& each) {
   typename Model::Scratch scratch;
   ssm::Tensor<ssm::Token, 2> tokens, targets;
   double total = 0;
-  for (std::size_t at = 0; at + 1 < text.size() && job::interrupted == 0; at += piece) {
+  bool goes_on = true;
+  for (std::size_t at = 0; at + 1 < text.size() && goes_on; at += piece) {
     const std::size_t count = std::min(piece, text.size() - 1 - at);
-    tokens.resize({1, static_cast<ssm::Index>(count)});
-    targets.resize({1, static_cast<ssm::Index>(count)});
-    std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at), count, tokens.begin());
-    std::copy_n(text.begin() + static_cast<std::ptrdiff_t>(at) + 1, count, targets.begin());
+    const ssm::Share own = piece_of(backend, static_cast<ssm::Index>(count));
+    tokens.resize({1, own.count});
+    targets.resize({1, own.count});
+    const unsigned char* from = text.data() + at + own.begin;
+    std::copy_n(from, own.count, tokens.begin());
+    std::copy_n(from + 1, own.count, targets.begin());
     const auto nats = [&](const Model& m, ssm::Maybe<Model> gradients) {
-      return loss(cpu, m, tokens, targets, state, gradients, {}, scratch);
+      return loss(backend, m, tokens, targets, state, gradients, {}, scratch);
     };
-    const double mean = learner ? learner->step(cpu, nats).loss : nats(model, {});
+    const double mean = learner ? learner->step(backend, nats).loss : nats(model, {});
+    pass_on(backend, state);
     total += mean * static_cast<double>(count);
-    each(at + count, total);
+    goes_on = each(at + count, total);
   }
   return total;
 }
 
 /// Bits per byte of `text` in one pass, the state carried from its first byte to its last. `prime`
-/// is read before it, and not counted. Without it nothing predicts the first byte, which then
-/// counts as 8 bits.
-template <class Model, class Each>
-double bits_per_byte(const ssm::Cpu& cpu, const Model& model, ssm::Trainer<Model>* learner,
-                     Bytes prime, Bytes text, Each&& each) {
+/// is read before it, and not counted: `each` is told of no bytes then. Without it nothing predicts
+/// the first byte, which then counts as 8 bits.
+template <class Backend, class Model, class Each>
+double bits_per_byte(const Backend& backend, const Model& model, ssm::Trainer<Model>* learner,
+                     Bytes prime, Bytes text, std::size_t piece, Each&& each) {
+  if (learner) piece = 256;  // what a step of learning sees
   auto state = make_state(model, 1);
   if (prime.empty()) {
-    const double nats = read_through(cpu, model, learner, text, state, each);
+    const double nats = read_through(backend, model, learner, text, piece, state, each);
     return (8 + nats * bits_per_nat) / static_cast<double>(text.size());
   }
-  read_through(cpu, model, learner, prime, state, [](std::size_t, double) {});
+  read_through(backend, model, learner, prime, piece, state,
+               [&](std::size_t, double) { return each(0, 0); });
   // The last byte of `prime` has not been read yet: it predicts the first one of `text`.
   const Bytes rest(prime.data() + prime.size() - 1, text.size() + 1);
-  const double nats = read_through(cpu, model, learner, rest, state, each);
+  const double nats = read_through(backend, model, learner, rest, piece, state, each);
   return nats * bits_per_nat / static_cast<double>(text.size());
 }
 
