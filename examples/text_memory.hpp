@@ -46,7 +46,7 @@ ssm::PieceOptions pieces_within(double bytes, const text_models::Sizes& sizes,
                   static_cast<double>(length), static_cast<long long>(batch),
                   static_cast<double>(steps)));
   if (steps < length && place.first())
-    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps));
+    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps * columns));
   return pieces;
 }
 

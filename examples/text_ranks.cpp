@@ -7,7 +7,6 @@
 #include <initializer_list>
 #include <optional>
 #include <stdexcept>
-#include <vector>
 
 #include "job.hpp"
 #include "text_place.hpp"
@@ -51,10 +50,7 @@ class OverRanks final : public text_place::PlaceOn<ssm::Ranks> {
   [[nodiscard]] int size() const override { return world_.size(); }
   [[nodiscard]] int time_ranks() const override { return size() / grid_->rows(); }
   [[nodiscard]] bool interrupted() override {
-    const int here = job::interrupted;
-    std::vector<int> all(static_cast<std::size_t>(size()));
-    world_.gather(&here, 1, all.data());
-    return *std::max_element(all.begin(), all.end()) != 0;
+    return largest_over_ranks(line(), job::interrupted) != 0;
   }
   void wait_for_all() override { world_.barrier(); }
 

@@ -14,6 +14,7 @@
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/copy_rows.hpp"
 #include "ssm/layers/cross_entropy.hpp"
+#include "ssm/layers/deal.hpp"
 #include "ssm/layers/decay.hpp"
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/embedding.hpp"

@@ -41,8 +41,8 @@ for how in "" "--prime 1 --adapt 0.001"; do
 done
 
 # Layers of every kind, in a grid.
-over 2 train --text "$text" --threads 1 --out "$folder/mixed" $small --layers 4 --steps 2 \
-  --mixer mamba,attention,mlp,s4d --window 20 --time-ranks 1
+over 4 train --text "$text" --threads 1 --out "$folder/mixed" $small --layers 4 --steps 2 \
+  --mixer mamba,attention,mlp,s4d --window 20 --time-ranks 2
 
 says "generate writes a byte after the other" over 2 generate --model "$model"
 says "is 2, expected a divisor of the number of ranks, which is 3" \

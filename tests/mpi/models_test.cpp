@@ -4,6 +4,7 @@
 #include "mpi/over_ranks.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
+#include "ssm/layers/deal.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"

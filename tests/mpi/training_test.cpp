@@ -12,7 +12,6 @@
 #include "ssm/models/language_model.hpp"
 #include "ssm/train/text_trainer.hpp"
 #include "ssm/train/trainer.hpp"
-#include "support/contains.hpp"
 #include "support/temp_directory.hpp"
 
 namespace training_test {
@@ -155,11 +154,18 @@ TEST_CASE("a step that is not finite is left out on every rank, and its streams 
   });
 }
 
-TEST_CASE("a step that ranks would have to run in pieces is refused") {
-  Run run = start(2, 2 * world().size());
-  run.options.pieces = {.length = 1};
-  CHECK_THROWS_WITH(run.step(ranks(world(), cpu(1)), some_text()),
-                    test::contains("pieces.length is 1, expected 0 over ranks"));
+TEST_CASE("steps in pieces, each across the ranks, are those of one cpu in one piece") {
+  const int size = world().size();
+  Grid grid(world(), size % 2 == 0 ? size / 2 : size);
+  for (const auto& backend : {ranks(world(), cpu(1)), ranks(grid, cpu(1))})
+    for (const Index length : {41, 7 * size}) {
+      INFO("length " << length << " over " << time_ranks(backend) << " of " << size);
+      Run whole = start(3, length), run = start(3, length);
+      run.options.pieces = {.length = 3, .states = 2};
+      const auto want = losses(cpu(1), whole, 4), got = losses(backend, run, 4);
+      check_losses(got, want, 1e-9);
+      check_same_run(run, whole, 1e-7);
+    }
 }
 
 }  // namespace training_test

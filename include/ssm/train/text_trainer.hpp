@@ -8,10 +8,12 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/shares.hpp"
+#include "ssm/layers/deal.hpp"
 #include "ssm/layers/detail/two_directions.hpp"
 #include "ssm/layers/dropout.hpp"
 #include "ssm/layers/in_pieces.hpp"
@@ -79,8 +81,11 @@ class TextTrainer {
                            std::to_string(made) + ", which it was made with");
     trainer.check();
     const Share own = sequences_of(backend, options.batch);
-    const Share piece = piece_of(backend, options.streams.length);
-    streams.read(text, trainer.steps(), options.streams, own, {&piece, 1}, batch_);
+    const Index length = options.streams.length;
+    const Index most = share_of(length, 0, time_ranks(backend)).count;  // of it in one process
+    const bool whole = options.pieces.length == 0 || options.pieces.length >= most;
+    parts_ = whole ? std::vector{piece_of(backend, length)} : deal(backend, length, options.pieces);
+    streams.read(text, trainer.steps(), options.streams, own, parts_, batch_);
     for (std::size_t b = 0; b < batch_.fresh.size(); ++b)
       if (batch_.fresh[b]) reset_sequence(carried, static_cast<Index>(b));
     const bool shared = own.count != options.batch;
@@ -92,19 +97,10 @@ class TextTrainer {
     LayerOptions<> how;
     how.dropout = {options.dropout,
                    options.streams.seed + static_cast<std::uint64_t>(trainer.steps())};
-    // Of the rank that has most of each stream.
-    const Index longest = share_of(options.streams.length, 0, time_ranks(backend)).count;
-    const bool whole = options.pieces.length == 0 || options.pieces.length >= longest;
     const TrainingReport report = trainer.step(backend, [&](const Model& model, Model& gradients) {
-      if (!whole) {
-        if constexpr (holds_whole_time<Backend>)
-          return loss_in_pieces(backend, model, batch_.tokens.view(), batch_.targets.view(), state,
-                                gradients, how, options.pieces, in_pieces_);
-        else
-          detail::throw_domain("TextTrainer", "pieces.length",
-                               std::to_string(options.pieces.length),
-                               "0 over ranks, each of which runs its piece as a whole");
-      }
+      if (!whole)
+        return loss_in_pieces(backend, model, batch_.tokens.view(), batch_.targets.view(), state,
+                              gradients, how, options.pieces, in_pieces_);
       return loss(backend, model, batch_.tokens.view(), batch_.targets.view(), state, gradients,
                   how, scratch_);
     });
@@ -145,6 +141,7 @@ class TextTrainer {
     }
   }
 
+  std::vector<Share> parts_;  ///< of each stream's next bytes, those that this process reads
   TextStreams::Batch batch_;
   typename Model::State own_;  ///< of the streams of this rank, where others have some
   typename Model::Scratch scratch_;
