@@ -30,7 +30,8 @@
 ///  - size(level), the number of tokens of a text;
 ///  - draw(engine, level, row, tokens, targets), which writes one text and what is to be answered:
 ///    the targets are filled with `unasked` before;
-///  - name(level), in words; and save(path, model).
+///  - name(level), in words; and save(path, model);
+///  - where a step of training is to see the model otherwise than it is, seen(model, seed).
 namespace token_task {
 
 using job::format;
@@ -181,7 +182,11 @@ int train(const Job& a, const Task& task, Run<Model> run) {
     const Index texts = std::max<Index>(1, t.tokens / task.size(level));
     draw(task, seed, level, texts, batch);
     const auto report = trainer.step(cpu, [&](const Model& model, Model& gradients) {
-      return loss(cpu, model, batch.tokens, batch.targets, {}, gradients, {}, scratch);
+      const auto on = [&](const Model& seen) {
+        return loss(cpu, seen, batch.tokens, batch.targets, {}, gradients, {}, scratch);
+      };
+      if constexpr (requires { task.seen(model, seed); }) return on(task.seen(model, seed));
+      return on(model);
     });
     if (!report.finite)
       throw std::runtime_error(
