@@ -151,11 +151,10 @@ plot::Series accuracy(const Arguments& a, Model model) {
 
 int evaluate(const Arguments& a) {
   job::end_in_order_on_interrupt();
-  plot::Plot picture{
-      "What followed this token the first time? Learnt on 256 tokens, asked after more",
-      "tokens of a text, 2 to the power of",
-      "texts answered rightly (%)",
-      {}};
+  plot::Plot picture{"What followed this token the first time, learnt on 256 tokens",
+                     "tokens of a text, 2 to the power of",
+                     "texts answered rightly (%)",
+                     {}};
   for (const std::string& path : a.models) {
     picture.series.push_back(accuracy(a, ssm::load<Model>(path)));
     if (job::interrupted != 0) return job::exit_interrupted;
