@@ -28,6 +28,7 @@
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/gated_mlp.hpp"
+#include "ssm/layers/deal.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/one_of.hpp"
