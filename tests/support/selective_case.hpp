@@ -17,7 +17,7 @@ namespace ssm::test {
 /// The sizes and options of a selective scan.
 struct SelectiveCaseSizes {
   Index batch = 1, length = 1, channels = 1, state = 1, groups = 1;
-  std::vector<Index> offsets;  // empty: no packing
+  std::vector<Index> offsets = {};  // empty: no packing
   bool constant_B = false, constant_C = false, gated = true, reversed = false;
   SelectiveScanOptions options{.softplus = true};
 
