@@ -166,7 +166,7 @@ int evaluate(const Arguments& a) {
 }
 
 int run(int argc, char** argv) {
-  options::Command app("Induction heads: what followed this token the last time?");
+  options::Command app("Induction heads: what followed this token the first time?");
   Arguments a;
   a.training.kind = "mamba";
   a.training.length = taught;
