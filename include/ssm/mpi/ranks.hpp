@@ -26,8 +26,9 @@ inline namespace SSM_DETAIL_ISA {
 
 /// Ranks as the places to compute: the first argument of an operation over host views whose time
 /// lies across ranks. Rank r holds the r-th contiguous piece of the dimension of time of every
-/// sequence, in memory as a sequence of its own; pieces may have any lengths, 0 among them. Every
-/// rank calls the same operations in the same order, on batches of the same size.
+/// sequence, in memory as a sequence of its own; pieces may have any lengths, 0 among them, and
+/// piece_of gives even ones. Every rank calls the same operations in the same order, on batches of
+/// the same size. ssm/mpi.hpp has a first program.
 ///
 ///     const auto backend = ssm::ranks(world);  // and every layer and model as on one cpu:
 ///     forward(backend, model, tokens_of_this_rank, state, logits_of_this_rank, {}, scratch);
