@@ -1,3 +1,4 @@
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -110,6 +111,7 @@ TEST_CASE("a text of any length runs in pieces that lie across the ranks, in the
     check_in_pieces(language_model(), {.length = 5, .states = 2}, length);
     check_in_pieces(windowed, {.length = 5}, length);
     check_in_pieces(all, {.length = 4, .states = 3}, length);
+    check_in_pieces(windowed, {.length = (std::numeric_limits<Index>::max)()}, length);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "ssm/core/detail/isa.hpp"
@@ -20,7 +21,9 @@ template <class Backend>
 [[nodiscard]] std::vector<Share> deal(const Backend& backend, Index length,
                                       const PieceOptions& pieces) {
   detail::check_cut("deal", pieces.length, pieces.states);
-  const detail::CutSequence cut{length, pieces.length * time_ranks(backend)};
+  // No piece is longer than the sequence, lest their product overflow.
+  const Index most = std::clamp(length, Index{1}, pieces.length);
+  const detail::CutSequence cut{length, most * time_ranks(backend)};
   std::vector<Share> shares;
   for (Index piece = 0; piece < cut.count(); ++piece) {
     const Share share = piece_of(backend, cut.size(piece));
