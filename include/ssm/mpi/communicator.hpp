@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <exception>
@@ -10,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -263,8 +265,8 @@ class Communicator {
 ///
 /// An exception that leaves `body` on any rank ends the whole job: the rank prints "rank 1 of 4: "
 /// and the exception's sentence, and every other rank is ended, as it would wait for this one for
-/// ever. A process that is killed from outside ends the job too, by mpirun, with its sentence.
-/// MPI is called from the calling thread alone.
+/// ever. Where all of them throw, rank 0 speaks for all. A process that is killed from outside ends
+/// the job too, by mpirun, with its sentence. MPI is called from the calling thread alone.
 template <class Body>
 int run_over_ranks(int& argc, char**& argv, Body&& body) {
   int provided = MPI_THREAD_SINGLE;
@@ -278,6 +280,8 @@ int run_over_ranks(int& argc, char**& argv, Body&& body) {
     int rank = 0, size = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
+    // Where all fail alike, as without a file, the first one speaks, and has ended the others.
+    if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(200));
     std::fprintf(stderr, "rank %d of %d: %s\n", rank, size, sentence);
     std::fflush(stderr);
     MPI_Abort(MPI_COMM_WORLD, 1);
