@@ -79,10 +79,10 @@ class Induction {
 
   [[nodiscard]] Index levels() const {  // 8 tokens, 16, 32, …
     Index count = 1;
-    while (8 << (count - 1) < length_) ++count;
+    while (Index{8} << (count - 1) < length_) ++count;
     return count;
   }
-  [[nodiscard]] Index size(Index level) const { return std::min<Index>(8 << level, length_); }
+  [[nodiscard]] Index size(Index level) const { return std::min(Index{8} << level, length_); }
   [[nodiscard]] std::string name(Index level) const {
     return job::format("%lld tokens", static_cast<long long>(size(level)));
   }

@@ -206,7 +206,7 @@ int main(int argc, char** argv) {
     const auto number = [&](int i, double otherwise) {
       return argc > i ? std::atof(argv[i]) : otherwise;
     };
-    return run(world, static_cast<Index>((std::max)(number(1, 65536), 1.0)),
+    return run(world, static_cast<Index>((std::max)(1.0, number(1, 65536))),
                static_cast<int>(number(2, 1)), number(3, 60), static_cast<Index>(number(4, 4096)));
   });
 }
