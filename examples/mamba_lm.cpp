@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -54,6 +55,9 @@ int evaluate(Place& place, const EvaluateArguments& a, const Model& model) {
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
   const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
+  place.wait_for_all(format("%zu %zu %zu %.17g, %lld parameters",
+                            std::hash<std::string>()(text.bytes), text.split, prime.size(), a.adapt,
+                            static_cast<long long>(parameter_count(model))));
   job::end_in_order_on_interrupt();
   Progress progress("byte", static_cast<std::int64_t>(held_out.size() - (prime.empty() ? 1 : 0)));
   const Stopwatch watch;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <functional>
 #include <stdexcept>
+#include <string>
 
 #include "job.hpp"
 #include "ssm/core/backend.hpp"
@@ -49,8 +50,8 @@ class Place : public Computes<MambaModel>, public Computes<MixedModel> {
   [[nodiscard]] virtual int time_ranks() const = 0;
   /// Whether somebody has told the job, in any of its processes, to stop: all have the same answer.
   [[nodiscard]] virtual bool interrupted() = 0;
-  /// Returns when all processes are here.
-  virtual void wait_for_all() = 0;
+  /// Returns when all processes are here. Throws in each of them unless all were given the same.
+  virtual void wait_for_all(const std::string& given) = 0;
 };
 
 /// A place on a backend.
@@ -98,7 +99,7 @@ class Alone final : public PlaceOn<ssm::Cpu> {
   [[nodiscard]] int size() const override { return 1; }
   [[nodiscard]] int time_ranks() const override { return 1; }
   [[nodiscard]] bool interrupted() override { return job::interrupted != 0; }
-  void wait_for_all() override {}
+  void wait_for_all(const std::string&) override {}
 
  private:
   [[nodiscard]] ssm::Cpu grid() override { return cpu_; }

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <optional>
 #include <stdexcept>
+#include <string>
 
 #include "job.hpp"
 #include "text_place.hpp"
@@ -52,7 +53,12 @@ class OverRanks final : public text_place::PlaceOn<ssm::Ranks> {
   [[nodiscard]] bool interrupted() override {
     return largest_over_ranks(line(), job::interrupted) != 0;
   }
-  void wait_for_all() override { world_.barrier(); }
+  void wait_for_all(const std::string& given) override {
+    const auto hash = static_cast<ssm::Index>(std::hash<std::string>()(given) >> 1);
+    const auto least = -largest_over_ranks(line(), -hash);  // no rank goes on before all are here
+    if (least != largest_over_ranks(line(), hash))
+      throw std::runtime_error("the ranks were not given the same options and files");
+  }
 
  private:
   [[nodiscard]] ssm::Ranks grid() override { return ssm::ranks(*grid_, cpu_); }

@@ -178,7 +178,12 @@ int train(Place& place, const Arguments& a, ssm::TrainingCheckpoint<Model>* from
                                          text_models::config_of(Model(), a.sizes), a.options);
   run.options = a.options;
   run.options.pieces = pieces;
-  place.wait_for_all();  // all have read the files that the first is going to replace
+  // All have read the files that the first is going to replace.
+  place.wait_for_all(text_note + ssm::detail::to_json(run.options).text() + a.sizes.kinds +
+                     format(" %lld parameters, step %lld, %d, %lld, %zu",
+                            static_cast<long long>(parameter_count(run.trainer.model)),
+                            static_cast<long long>(run.steps()), a.time_ranks,
+                            static_cast<long long>(a.evaluate_every), a.evaluate_bytes));
   if (place.first()) {
     std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
                 static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),

@@ -48,6 +48,10 @@ says "generate writes a byte after the other" over 2 generate --model "$model"
 says "is 2, expected a divisor of the number of ranks, which is 3" \
   over 3 $train --resume --time-ranks 2
 
+# Ranks that were given other options say so, and wait for no other.
+says "the ranks were not given the same options and files" \
+  "$launch" $flags 1 "$program" $train --resume --steps 13 : $flags 1 "$program" $train --resume
+
 # A rank that is asked to end lets all end in order; one that is killed ends all. From both
 # checkpoints other numbers of ranks go on.
 for signal in TERM KILL; do
