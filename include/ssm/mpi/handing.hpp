@@ -28,19 +28,19 @@ struct ScansOverRanks {
 /// What the parts of these scans take, in seconds. Measured for one machine; of processes on
 /// several, latency and byte are those of the network.
 struct ScanCosts {
-  using Measured = detail::MeasuredCosts;
   ///@{
   /// A number of the state, a step: of all channels at once, or of blocks of them.
-  double scan = Measured::scan, scan_backward = Measured::scan_backward;
-  double block = Measured::block, block_backward = Measured::block_backward;
+  double scan = detail::MeasuredCosts::scan, scan_backward = detail::MeasuredCosts::scan_backward;
+  double block = detail::MeasuredCosts::block,
+         block_backward = detail::MeasuredCosts::block_backward;
   ///@}
   ///@{
   /// The same of a summary.
-  double sum = Measured::sum, sum_backward = Measured::sum_backward;
+  double sum = detail::MeasuredCosts::sum, sum_backward = detail::MeasuredCosts::sum_backward;
   ///@}
-  double join = Measured::join;        ///< a number of the state: two summaries
-  double latency = Measured::latency;  ///< a message, however short
-  double byte = Measured::byte;        ///< each byte of a message
+  double join = detail::MeasuredCosts::join;        ///< a number of the state: two summaries
+  double latency = detail::MeasuredCosts::latency;  ///< a message, however short
+  double byte = detail::MeasuredCosts::byte;        ///< each byte of a message
 };
 
 /// How many rounds of messages give each of so many ranks the summary of all before it:
