@@ -96,12 +96,6 @@ class Scans {
   std::vector<ssm::SelectiveScanScratch<float>> layers_;
 };
 
-double largest(Communicator& world, double x) {
-  std::vector<double> all(static_cast<std::size_t>(world.size()));
-  world.gather(&x, 1, all.data());
-  return *std::max_element(all.begin(), all.end());
-}
-
 /// The least over repetitions of what the slowest rank takes, after one that allocates.
 template <class Body>
 double seconds(Communicator& world, int repetitions, const Body& body) {
@@ -112,7 +106,7 @@ double seconds(Communicator& world, int repetitions, const Body& body) {
     const auto begin = Clock::now();
     body();
     const std::chrono::duration<double> passed = Clock::now() - begin;
-    const double slowest = largest(world, passed.count());
+    const double slowest = world.largest_of_all(passed.count());
     if (i > 0) least = (std::min)(least, slowest);
   }
   return least;
@@ -152,8 +146,9 @@ double pass_seconds(const ssm::Ranks& backend, const Sizes& sizes, bool backward
 }
 
 /// The costs of the parts on this machine, with all ranks at work at once.
-ssm::ScanCosts measure(const ssm::Ranks& backend, const Sizes& sizes, Scans& scans) {
+ssm::ScanCosts measure(ssm::Ranks backend, const Sizes& sizes, Scans& scans) {
   Communicator& world = *backend.time;
+  backend.blocks = 8;
   const auto states = static_cast<double>(sizes.channels * sizes.state);
   const double numbers = states * static_cast<double>(sizes.steps);
   const auto layers = static_cast<double>(sizes.layers);
@@ -165,10 +160,11 @@ ssm::ScanCosts measure(const ssm::Ranks& backend, const Sizes& sizes, Scans& sca
     return seconds(world, sizes.repetitions, [&] { scans.alone(blocks, backward); }) /
            (numbers * layers);
   };
-  costs.block = alone(true, false);
-  costs.block_backward = alone(true, true);
   costs.scan = alone(false, false);
   costs.scan_backward = alone(false, true);
+  const double each = static_cast<double>(sizes.channels) / static_cast<double>(backend.blocks);
+  costs.block = each * (alone(true, false) / costs.scan - 1);
+  costs.block_backward = each * (alone(true, true) / costs.scan_backward - 1);
   const double rounds = pass_seconds(backend, none, false);
   costs.sum = (pass_seconds(backend, sizes, false) - rounds) / numbers;
   costs.sum_backward = (pass_seconds(backend, sizes, true) - rounds) / numbers;
@@ -180,10 +176,13 @@ ssm::ScanCosts measure(const ssm::Ranks& backend, const Sizes& sizes, Scans& sca
   return costs;
 }
 
-void predict(const ssm::ScanCosts& costs, Index ranks, const Sizes& sizes, Index blocks,
-             const char* network) {
-  ssm::ScansOverRanks scans{ranks, sizes.layers, blocks, 1000000 / ranks,
-                            sizes.channels * sizes.state};
+ssm::ScansOverRanks scans_of(const Sizes& sizes, Index ranks, Index steps) {
+  const Index blocks = ssm::chain_blocks(ranks, sizes.layers, sizes.channels);
+  return {ranks, sizes.layers, blocks, sizes.channels, steps, sizes.channels * sizes.state};
+}
+
+void predict(const ssm::ScanCosts& costs, Index ranks, const Sizes& sizes, const char* network) {
+  ssm::ScansOverRanks scans = scans_of(sizes, ranks, 1000000 / ranks);
   for (const bool backward : {false, true}) {
     scans.backward = backward;
     std::printf("predicted/%s/%s,%lld,%lld,,%.4g,%.4g\n", network,
@@ -196,7 +195,7 @@ void predict(const ssm::ScanCosts& costs, Index ranks, const Sizes& sizes, Index
 int run(Communicator& world, const Sizes& sizes) {
   if (world.size() < 2) return std::puts("ranks_model needs two ranks or more"), 1;
   auto backend = ssm::ranks(world, ssm::cpu(1));
-  const Index blocks = ssm::detail::ScanBlocks(backend, sizes.channels).count();
+  backend.layers = sizes.layers;
   Scans scans(sizes);
   const ssm::ScanCosts costs = measure(backend, sizes, scans);
   double measured[2][2];  // way, direction
@@ -210,15 +209,12 @@ int run(Communicator& world, const Sizes& sizes) {
               static_cast<long long>(sizes.layers), static_cast<long long>(sizes.channels),
               static_cast<long long>(sizes.state));
   std::printf(
-      "# ns: scan %.4f, backward %.4f, in blocks %.4f, backward %.4f, sum %.4f, backward %.4f, "
-      "join %.3f, byte %.3f; "
-      "latency %.2f us\n",
-      costs.scan * 1e9, costs.scan_backward * 1e9, costs.block * 1e9, costs.block_backward * 1e9,
-      costs.sum * 1e9, costs.sum_backward * 1e9, costs.join * 1e9, costs.byte * 1e9,
-      costs.latency * 1e6);
+      "# ns: scan %.4f, backward %.4f, sum %.4f, backward %.4f, join %.3f, byte %.3f; "
+      "latency %.2f us; a block as %.1f channels, backward %.1f\n",
+      costs.scan * 1e9, costs.scan_backward * 1e9, costs.sum * 1e9, costs.sum_backward * 1e9,
+      costs.join * 1e9, costs.byte * 1e9, costs.latency * 1e6, costs.block, costs.block_backward);
   std::printf("name,ranks,steps_of_a_rank,way,seconds,predicted_seconds\n");
-  ssm::ScansOverRanks here{world.size(), sizes.layers, blocks, sizes.steps,
-                           sizes.channels * sizes.state};
+  ssm::ScansOverRanks here = scans_of(sizes, world.size(), sizes.steps);
   for (const int way : {0, 1})
     for (const int direction : {0, 1}) {
       here.backward = direction == 1;
@@ -235,8 +231,8 @@ int run(Communicator& world, const Sizes& sizes) {
   network.latency = 30e-6;
   network.byte = 1e-9;
   for (const Index ranks : {8, 64, 1024}) {
-    predict(costs, ranks, sizes, blocks, "one_machine");
-    predict(network, ranks, sizes, blocks, "network");
+    predict(costs, ranks, sizes, "one_machine");
+    predict(network, ranks, sizes, "network");
   }
   return 0;
 }

@@ -2,14 +2,12 @@
 // rank needs and how much moves between ranks, at growing lengths, for layers of Mamba and for
 // attention with multilayer perceptrons of about as many weights.
 //
-//   mpirun -n 4 ranks [longest text] [threads of a rank] [most seconds] [steps of a piece]
+//   mpirun -n 4 ranks --longest 1000000
 //
-// Mamba hands on one state a layer. A text that is longer than `steps of a piece` on every rank
-// runs in pieces, each across all ranks, so that memory stays that of a piece. Attention sends the
-// keys and values of all that came before, and its time grows with the square of the length: it
-// ends where the next length would take more than `most seconds`.
-//
-//   mpirun -n 4 ranks 1000000
+// Mamba hands on one state a layer. A text that is longer than --piece on every rank runs in
+// pieces, each across all ranks, so that memory stays that of a piece. Attention sends the keys and
+// values of all that came before, and its time grows with the square of the length: it ends where
+// the next length would take more than --most-seconds.
 
 #if defined(__linux__)
 #include <malloc.h>
@@ -19,12 +17,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "job.hpp"
+#include "options.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/deal.hpp"
@@ -63,12 +61,6 @@ void trim_memory() {
 #if defined(__GLIBC__)
   malloc_trim(0);
 #endif
-}
-
-double largest(ssm::Communicator& world, double x) {
-  std::vector<double> all(static_cast<std::size_t>(world.size()));
-  world.gather(&x, 1, all.data());
-  return *std::max_element(all.begin(), all.end());
 }
 
 /// The tokens of this rank, of any text, and those that follow them.
@@ -112,26 +104,34 @@ struct Column {
   Cost gradient(const ssm::Ranks& backend, Index length, const ssm::PieceOptions& pieces) {
     ssm::Communicator& world = *backend.all;
     trim_memory();
-    const Text text(in_pieces ? deal(backend, length, pieces)
-                              : std::vector{piece_of(backend, length)});
     ssm::LanguageModel<Block> gradients;
     ssm::LanguageModelScratch<Block> whole;
     ssm::LanguageModelPiecesScratch<Block> piece;
-    Cost cost;
-    for (int pass = 0; pass == 0 || (pass == 1 && cost.seconds < 2); ++pass) {  // one allocates
-      world.barrier();
-      world.reset_traffic();
-      const job::Stopwatch watch;
+    const auto text_of = [&](Index steps) {
+      return Text(in_pieces ? deal(backend, steps, pieces) : std::vector{piece_of(backend, steps)});
+    };
+    const auto pass = [&](const Text& text) {
       if (in_pieces)
         loss_in_pieces(backend, model, text.tokens, text.targets, {}, gradients, {}, pieces, piece);
       else
         loss(backend, model, text.tokens, text.targets, {}, gradients, {}, whole);
-      const ssm::Traffic sent = world.traffic();
-      sum_over_ranks(backend, gradients);
-      cost.seconds = largest(world, watch.seconds());
-      cost.moved = largest(world, static_cast<double>(sent.bytes + sent.collective_bytes) / mebi);
-    }
-    cost.memory = largest(world, memory());
+    };
+    if (in_pieces)  // a first pass allocates
+      pass(text_of(std::min(length, pieces.length * world.size())));
+    else if (expected(length) < 2)
+      pass(text_of(length));
+    const Text text = text_of(length);
+    Cost cost;
+    world.barrier();
+    world.reset_traffic();
+    const job::Stopwatch watch;
+    pass(text);
+    const ssm::Traffic sent = world.traffic();
+    sum_over_ranks(backend, gradients);
+    cost.seconds = world.largest_of_all(watch.seconds());
+    cost.moved =
+        world.largest_of_all(static_cast<double>(sent.bytes + sent.collective_bytes) / mebi);
+    cost.memory = world.largest_of_all(memory());
     seconds = cost.seconds;
     tokens = static_cast<double>(length);
     return cost;
@@ -157,9 +157,15 @@ Column<MixedBlock> attention() {
   return {ssm::LanguageModel<MixedBlock>(config), false};
 }
 
-int run(ssm::Communicator& world, Index longest, int threads, double most_seconds, Index piece) {
-  const auto backend = ssm::ranks(world, ssm::cpu(threads));
-  const ssm::PieceOptions pieces{.length = piece};
+struct Options {
+  Index longest = 65536, piece = 4096;
+  int threads = 1;
+  double most_seconds = 60;
+};
+
+int run(ssm::Communicator& world, const Options& o) {
+  const auto backend = ssm::ranks(world, ssm::cpu(o.threads));
+  const ssm::PieceOptions pieces{.length = o.piece};
   auto left = mamba();
   auto right = attention();
   initialize(left.model, 1);
@@ -173,12 +179,12 @@ int run(ssm::Communicator& world, Index longest, int threads, double most_second
         "%d ranks of %d threads, pieces of %lld tokens\n%9s %-34s  attention and mlp, %lld "
         "weights\n"
         "%9s %10s %11s %11s  %10s %11s %11s\n",
-        world.size(), backend.local.thread_count(), static_cast<long long>(piece * world.size()),
+        world.size(), backend.local.thread_count(), static_cast<long long>(o.piece * world.size()),
         "", job::format("Mamba, %lld weights", weights(left)).c_str(), weights(right), "tokens",
         "seconds", "MiB a rank", "MiB moved", "seconds", "MiB a rank", "MiB moved");
   const auto print = [&](auto& column, Index length, const char* end) {
     const double expected = column.expected(length);
-    const bool too_long = !column.in_pieces && expected > most_seconds;
+    const bool too_long = !column.in_pieces && expected > o.most_seconds;
     if (speaks && !too_long && expected > 5)
       std::fprintf(stderr, "  %lld tokens of %s: about %.0f s\n", static_cast<long long>(length),
                    column.in_pieces ? "Mamba" : "attention", expected);
@@ -191,22 +197,33 @@ int run(ssm::Communicator& world, Index longest, int threads, double most_second
     }
     if (speaks) std::fflush(stdout);
   };
-  for (Index length = (std::min)(longest, Index{1024});; length = (std::min)(longest, 4 * length)) {
+  for (Index length = std::min<Index>(o.longest, 1024);; length = std::min(o.longest, 4 * length)) {
     if (speaks) std::printf("%9lld", static_cast<long long>(length));
     print(left, length, " ");
     print(right, length, "\n");
-    if (length >= longest) return 0;
+    if (length >= o.longest) return 0;
   }
+}
+
+int start(ssm::Communicator& world, int argc, char** argv) {
+  options::Command app("A gradient over processes: Mamba, and attention in a ring");
+  Options o;
+  app.add("--longest", o.longest, "text, tokens").check(options::between(1, 1e12)).show_default();
+  app.add("--threads", o.threads, "of a rank; 0: all")
+      .check(options::between(0, 4096))
+      .show_default();
+  app.add("--most-seconds", o.most_seconds, "of attention").check(options::positive).show_default();
+  app.add("--piece", o.piece, "tokens of each rank in a piece of Mamba's text")
+      .check(options::between(1, 1e9))
+      .show_default();
+  if (const auto ended = app.parse(argc, argv, world.rank() > 0)) return *ended;
+  return run(world, o);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   return ssm::run_over_ranks(argc, argv, [&](ssm::Communicator& world) {
-    const auto number = [&](int i, double otherwise) {
-      return argc > i ? std::atof(argv[i]) : otherwise;
-    };
-    return run(world, static_cast<Index>((std::max)(1.0, number(1, 65536))),
-               static_cast<int>(number(2, 1)), number(3, 60), static_cast<Index>(number(4, 4096)));
+    return job::in_words([&] { return start(world, argc, argv); });
   });
 }

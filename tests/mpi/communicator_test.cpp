@@ -11,7 +11,7 @@ using test::world;
 TEST_CASE("messages of any length arrive in order, and are counted") {
   const int rank = world().rank(), size = world().size();
   const int next = (rank + 1) % size, before = (rank + size - 1) % size;
-  const std::vector<Index> lengths{0, 1, 1000, 300000};
+  const std::vector<Index> lengths{0, 1, 255, 256, 257, 1000, 32768, 32769, 300000};
   world().reset_traffic();
   Index bytes = 0;
   for (const Index length : lengths) {  // nobody waits before all have sent
@@ -37,6 +37,14 @@ TEST_CASE("a message of another length than expected is an error that says so") 
                     "Communicator::receive: a message of rank " + before +
                         " has 8 bytes, expected 12; do all ranks run the same model on the same "
                         "batch?");
+  std::vector<char> packets(4096);  // two of them
+  Communicator other = world().split(0);
+  other.send((rank + 1) % size, packets.data(), 4096);
+  CHECK_THROWS_WITH(other.receive((rank + size - 1) % size, packets.data(), 2048),
+                    "Communicator::receive: a message of rank " + before +
+                        " has 2048 bytes and 1 parts more, expected 2048; do all ranks run the "
+                        "same model on the same batch?");
+  other.receive((rank + size - 1) % size, packets.data(), 2048);  // the other one
 }
 
 TEST_CASE("gathers, broadcasts and exchanges are what MPI says") {
@@ -48,6 +56,9 @@ TEST_CASE("gathers, broadcasts and exchanges are what MPI says") {
   }
   world().gather(&rank, 1, all.data());
   CHECK(all == ranks_in_order);
+  CHECK(world().of_all(rank) == ranks_in_order);
+  CHECK(world().sum_of_all(rank + 0.5) == size * size / 2.0);
+  CHECK(world().largest_of_all(-rank) == 0);
   int number = rank;
   world().broadcast(size - 1, &number, 1);
   CHECK(number == size - 1);

@@ -99,11 +99,29 @@ void spoil(State& state, int first) {
   });
 }
 
+/// Runs this rank's piece of a layer forward and backward from the states in `passed`, and sums the
+/// gradients of weights over ranks.
+template <class L>
+void run_piece(const Ranks& backend, const L& layer, const Tensor<typename L::value_type, 3>& u,
+               const Tensor<typename L::value_type, 3>& dy, const LayerLaws& laws,
+               const OptionsOf<L>& options, Passed<L>& passed) {
+  const auto maybe = [&](StateOf<L>& state) {
+    return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
+  };
+  passed.y = detail::unwritten<typename L::value_type>(u.extents());
+  passed.du = detail::unwritten<typename L::value_type>(u.extents());
+  ScratchOf<L> scratch;
+  forward(backend, layer, InputOf<L>(u), maybe(passed.after), OutputOf<L>(passed.y), options,
+          scratch);
+  backward(backend, layer, InputOf<L>(u), maybe(passed.dbefore), InputOf<L>(dy),
+           OutputOf<L>(passed.du), passed.gradients, options, scratch);
+  sum_over_ranks(backend, passed.gradients);
+}
+
 /// A layer over ranks gives what it gives on one cpu: outputs, states and every gradient.
 template <class L>
 void check_layer_over_ranks(const L& layer, const LayerLaws& laws, bool reversed = false,
                             Index blocks = 0, Handing handing = Handing::by_cost) {
-  using T = typename L::value_type;
   auto backend = ranks(world(), cpu(1));
   backend.blocks = blocks;
   backend.handing = handing;
@@ -119,18 +137,8 @@ void check_layer_over_ranks(const L& layer, const LayerLaws& laws, bool reversed
     Passed<L> passed{{}, {}, given.before, given.dafter, {}};
     if (laws.states) spoil(passed.after, first);
     if (laws.states) spoil(passed.dbefore, last);
-    const auto maybe = [&](StateOf<L>& state) {
-      return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
-    };
-    const auto u = steps_of(given.u, piece), dy = steps_of(given.dy, piece);
-    passed.y = detail::unwritten<T>(u.extents());
-    passed.du = detail::unwritten<T>(u.extents());
-    ScratchOf<L> scratch;
-    forward(backend, layer, InputOf<L>(u), maybe(passed.after), OutputOf<L>(passed.y), options,
-            scratch);
-    backward(backend, layer, InputOf<L>(u), maybe(passed.dbefore), InputOf<L>(dy),
-             OutputOf<L>(passed.du), passed.gradients, options, scratch);
-    sum_over_ranks(backend, passed.gradients);
+    run_piece(backend, layer, steps_of(given.u, piece), steps_of(given.dy, piece), laws, options,
+              passed);
     if (laws.states) {
       pass_on(backend, passed.after, reversed);
       pass_on(backend, passed.dbefore, !reversed);
@@ -162,7 +170,6 @@ void fill_row(State& state, Index row, double value) {
 template <class L>
 void check_packed_over_ranks(const L& layer, LayerLaws laws, bool reversed = false,
                              Index blocks = 0) {
-  using T = typename L::value_type;
   laws.batch = 1;
   auto backend = ranks(world(), cpu(1));
   backend.blocks = blocks;
@@ -176,8 +183,7 @@ void check_packed_over_ranks(const L& layer, LayerLaws laws, bool reversed = fal
     const std::vector<Index> own = offsets_of(
         backend, View<const Index, 1>(offsets.data(), {static_cast<Index>(offsets.size())}), piece);
     const Index count = static_cast<Index>(own.size()) - 1;
-    std::vector<Index> counts(static_cast<std::size_t>(world().size()));
-    world().gather(&count, 1, counts.data());
+    const std::vector<Index> counts = world().of_all(count);
     Index first = 0;  // of the whole's sequences, that this rank's first one is of
     for (int r = 0; r < rank; ++r) first += counts[static_cast<std::size_t>(r)] - 1;
     INFO(describe(lengths) << (reversed ? ", reversed" : "") << ", rank " << rank << ", sequences "
@@ -205,18 +211,8 @@ void check_packed_over_ranks(const L& layer, LayerLaws laws, bool reversed = fal
       if (comes_from_another) fill_row(passed.after, entry, nan);
       if (goes_on) fill_row(passed.dbefore, exit, nan);
     }
-    const auto maybe = [&](StateOf<L>& state) {
-      return laws.states ? Maybe<StateOf<L>>(state) : Maybe<StateOf<L>>();
-    };
-    const auto u = steps_of(given.u, piece), dy = steps_of(given.dy, piece);
-    passed.y = detail::unwritten<T>(u.extents());
-    passed.du = detail::unwritten<T>(u.extents());
-    ScratchOf<L> scratch;
-    forward(backend, layer, InputOf<L>(u), maybe(passed.after), OutputOf<L>(passed.y), options,
-            scratch);
-    backward(backend, layer, InputOf<L>(u), maybe(passed.dbefore), InputOf<L>(dy),
-             OutputOf<L>(passed.du), passed.gradients, options, scratch);
-    sum_over_ranks(backend, passed.gradients);
+    run_piece(backend, layer, steps_of(given.u, piece), steps_of(given.dy, piece), laws, options,
+              passed);
 
     want.y = steps_of(want.y, piece);
     want.du = steps_of(want.du, piece);

@@ -195,8 +195,12 @@ TEST_CASE("states pass in the way that costs less for as many layers as a stack 
   for (const Index layers : {1, 64}) {
     auto backend = for_layers(ranks(world(), cpu(1)), layers);
     backend.blocks = 2;
-    const Handing way = cheaper_handing(
-        {.ranks = size, .layers = layers, .blocks = 2, .steps = backend.steps, .states = 64 * 2});
+    const Handing way = cheaper_handing({.ranks = size,
+                                         .layers = layers,
+                                         .blocks = 2,
+                                         .channels = 64,
+                                         .steps = backend.steps,
+                                         .states = 64 * 2});
     if (layers == 1 && size == 4) CHECK(way == Handing::summaries);
     if (layers == 64) CHECK(way == Handing::chain);
     world().reset_traffic();

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -112,7 +113,7 @@ class Communicator {
     reap();
     const Index bytes = count * static_cast<Index>(sizeof(T));
     const auto* from = reinterpret_cast<const std::byte*>(data);
-    each_part(bytes, [&](Index begin, int part) {
+    each_part(bytes, part_of(bytes), [&](Index begin, int part, int parts_after) {
       Pending& sent = pending_.emplace_back();
       if (!spare_.empty()) {
         sent.bytes = std::move(spare_.back());
@@ -120,7 +121,7 @@ class Communicator {
       }
       sent.bytes.assign(from + begin, from + begin + part);
       check("Communicator::send",
-            MPI_Isend(sent.bytes.data(), part, MPI_BYTE, to, message_tag, comm_, &sent.request));
+            MPI_Isend(sent.bytes.data(), part, MPI_BYTE, to, parts_after, comm_, &sent.request));
     });
     ++traffic_.messages;
     traffic_.bytes += bytes;
@@ -133,16 +134,20 @@ class Communicator {
     static_assert(std::is_trivially_copyable_v<T>);
     constexpr std::string_view function = "Communicator::receive";
     reap();
-    each_part(count * static_cast<Index>(sizeof(T)), [&](Index begin, int part) {
+    const Index bytes = count * static_cast<Index>(sizeof(T));
+    each_part(bytes, part_of(bytes), [&](Index begin, int part, int parts_after) {
       MPI_Status status;
       check(function, MPI_Recv(reinterpret_cast<std::byte*>(data) + begin, part, MPI_BYTE, from,
-                               message_tag, comm_, &status));
+                               MPI_ANY_TAG, comm_, &status));
       int got = 0;
       check(function, MPI_Get_count(&status, MPI_BYTE, &got));
-      if (got != part)
+      const auto more = [](int parts) {
+        return parts > 0 ? " and " + std::to_string(parts) + " parts more" : std::string();
+      };
+      if (got != part || status.MPI_TAG != parts_after)
         detail::throw_mpi(function, "a message of rank " + std::to_string(from) + " has " +
-                                        std::to_string(got) + " bytes, expected " +
-                                        std::to_string(part) +
+                                        std::to_string(got) + " bytes" + more(status.MPI_TAG) +
+                                        ", expected " + std::to_string(part) + more(parts_after) +
                                         "; do all ranks run the same model on the same batch?");
     });
   }
@@ -157,11 +162,32 @@ class Communicator {
     traffic_.collective_bytes += bytes;
   }
 
+  ///@{
+  /// A number of every rank, in the order of ranks, their sum in this order, and the largest, on
+  /// every rank. @throws MpiError
+  template <class K>
+  [[nodiscard]] std::vector<K> of_all(K number) {
+    std::vector<K> all(static_cast<std::size_t>(size_));
+    gather(&number, 1, all.data());
+    return all;
+  }
+  template <class K>
+  [[nodiscard]] K sum_of_all(K number) {
+    const std::vector<K> all = of_all(number);
+    return std::accumulate(all.begin(), all.end(), K(0));
+  }
+  template <class K>
+  [[nodiscard]] K largest_of_all(K number) {
+    const std::vector<K> all = of_all(number);
+    return *std::max_element(all.begin(), all.end());
+  }
+  ///@}
+
   /// The numbers of rank `root` on every rank. @throws MpiError
   template <class T>
   void broadcast(int root, T* data, Index count) {
     static_assert(std::is_trivially_copyable_v<T>);
-    each_part(count * static_cast<Index>(sizeof(T)), [&](Index begin, int part) {
+    each_part(count * static_cast<Index>(sizeof(T)), most_bytes, [&](Index begin, int part, int) {
       check("Communicator::broadcast",
             MPI_Bcast(reinterpret_cast<std::byte*>(data) + begin, part, MPI_BYTE, root, comm_));
     });
@@ -193,8 +219,6 @@ class Communicator {
     MPI_Request request = MPI_REQUEST_NULL;
     std::vector<std::byte> bytes;
   };
-  static constexpr int message_tag = 0;
-
   Communicator() = default;
 
   static void check(std::string_view function, int code) { detail::check_mpi(function, code); }
@@ -214,14 +238,21 @@ class Communicator {
     spare_.swap(other.spare_);
   }
 
-  /// MPI counts bytes as int.
+  static constexpr Index most_bytes = Index{1} << 30;  ///< of a part: MPI counts them as int
+
+  /// The parts in which a message travels. One of the size of states goes in packets so small that
+  /// MPI hands them over at once: with larger ones the receiver would wait until the sender, busy
+  /// with its next block, calls MPI again.
+  [[nodiscard]] static Index part_of(Index bytes) noexcept {
+    return bytes <= Index{1} << 18 ? Index{1} << 11 : most_bytes;
+  }
+  /// body(begin, bytes, parts that follow)
   template <class Body>
-  static void each_part(Index bytes, const Body& body) {
-    constexpr Index most = Index{1} << 30;
+  static void each_part(Index bytes, Index size, const Body& body) {
     Index begin = 0;
     do {
-      const Index part = (std::min)(most, bytes - begin);
-      body(begin, static_cast<int>(part));
+      const Index part = (std::min)(size, bytes - begin), rest = bytes - begin - part;
+      body(begin, static_cast<int>(part), static_cast<int>((rest + size - 1) / size));
       begin += part;
     } while (begin < bytes);
   }

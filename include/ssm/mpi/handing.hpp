@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
 #include "ssm/core/index.hpp"
 #include "ssm/mpi/detail/measured_costs.hpp"
 
@@ -19,6 +22,7 @@ struct ScansOverRanks {
   Index ranks = 1;        ///< that share the time of the sequences
   Index layers = 1;       ///< each with one scan, one after the other
   Index blocks = 1;       ///< of channels, which the chain hands on one by one
+  Index channels = 1;     ///< of a layer
   Index steps = 0;        ///< of a rank's piece, on average
   Index states = 0;       ///< numbers in the states of a layer: sequences · channels · state
   Index bytes = 4;        ///< of each
@@ -29,8 +33,12 @@ struct ScansOverRanks {
 /// several, latency and byte are those of the network.
 struct ScanCosts {
   ///@{
-  /// A number of the state, a step: of all channels at once, or of blocks of them.
+  /// A number of the state, a step.
   double scan = detail::MeasuredCosts::scan, scan_backward = detail::MeasuredCosts::scan_backward;
+  ///@}
+  ///@{
+  /// A block of channels, where there are several, costs the scan of so many channels more: B and C
+  /// are read again, and their gradients summed.
   double block = detail::MeasuredCosts::block,
          block_backward = detail::MeasuredCosts::block_backward;
   ///@}
@@ -55,19 +63,35 @@ struct ScanCosts {
 /// · layers blocks to scan; the last begins when those before it have each scanned and sent one. It
 /// keeps that distance through all layers, so that it waits once a pass:
 ///
-///   blocks · layers · b + (ranks − 1) (b + message),   b = states · steps · block / blocks,
+///   blocks · layers · b + (ranks − 1) (b + message),
+///   b = states · steps · scan · (1 / blocks + block / channels),
 ///
-/// where a single block costs what a scan of all channels does.
+/// and a single block costs no more than its scan.
 [[nodiscard]] constexpr double chain_seconds(const ScansOverRanks& scans,
                                              const ScanCosts& costs = {}) noexcept {
-  const auto blocks = static_cast<double>(scans.blocks);
-  const double states = static_cast<double>(scans.states) / blocks;
-  const double each = scans.blocks == 1 ? (scans.backward ? costs.scan_backward : costs.scan)
-                                        : (scans.backward ? costs.block_backward : costs.block);
-  const double block = states * static_cast<double>(scans.steps) * each;
-  const double message = costs.latency + states * static_cast<double>(scans.bytes) * costs.byte;
+  const auto blocks = static_cast<double>(scans.blocks), states = static_cast<double>(scans.states);
+  const double scan = scans.backward ? costs.scan_backward : costs.scan;
+  const double more = scans.blocks == 1 ? 0 : scans.backward ? costs.block_backward : costs.block;
+  const double block = states * static_cast<double>(scans.steps) * scan *
+                       (1 / blocks + more / static_cast<double>(scans.channels));
+  const double message =
+      costs.latency + states / blocks * static_cast<double>(scans.bytes) * costs.byte;
   return blocks * static_cast<double>(scans.layers) * block +
          static_cast<double>(scans.ranks - 1) * (block + message);
+}
+
+/// In how many blocks of channels the chain of so many ranks costs least, forward and backward
+/// together: √((ranks − 1) channels / (layers · block)). At least two, so that a rank which is
+/// slower for a while holds up nobody at once; at most sixteen.
+[[nodiscard]] inline Index chain_blocks(Index ranks, Index layers, Index channels) noexcept {
+  using Costs = detail::MeasuredCosts;
+  if (ranks < 2) return 1;
+  constexpr double block =
+      (Costs::scan * Costs::block + Costs::scan_backward * Costs::block_backward) /
+      (Costs::scan + Costs::scan_backward);
+  const double blocks = std::sqrt(static_cast<double>(ranks - 1) * static_cast<double>(channels) /
+                                  (static_cast<double>((std::max<Index>)(layers, 1)) * block));
+  return static_cast<Index>(std::clamp(std::round(blocks), 2.0, 16.0));
 }
 
 /// The same by summaries, where every layer has its own rounds of messages:

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,10 +64,9 @@ struct Ranks {
   Communicator* all;   ///< these, and those that have other sequences of the same batch
   Cpu local;           ///< with which each computes its piece
   Index blocks = 0;  ///< of channels, which a selective scan hands on one by one, so that the next
-                     ///< rank begins when the first is done; 0: as many as have 64 channels, at
-                     ///< most 8
+                     ///< rank begins when the first is done; 0: chain_blocks
   Handing handing = Handing::by_cost;  ///< of the states of selective scans
-  Index layers = 1;    ///< by_cost: scans of a pass, one after the other; a Stack says so itself
+  Index layers = 1;    ///< scans of a pass, one after the other; a Stack says so itself
   Index steps = 4096;  ///< by_cost: of a rank's piece, roughly; the same on every rank
 };
 
@@ -180,14 +178,10 @@ void gather_states(const Ranks& backend, State& own, State& all) {
 ///@{
 /// The sum of a number over all ranks, and the largest, on every rank. @throws MpiError
 [[nodiscard]] inline Index sum_over_ranks(const Ranks& backend, Index number) {
-  std::vector<Index> all(static_cast<std::size_t>(backend.all->size()));
-  backend.all->gather(&number, 1, all.data());
-  return std::accumulate(all.begin(), all.end(), Index{0});
+  return backend.all->sum_of_all(number);
 }
 [[nodiscard]] inline Index largest_over_ranks(const Ranks& backend, Index number) {
-  std::vector<Index> all(static_cast<std::size_t>(backend.all->size()));
-  backend.all->gather(&number, 1, all.data());
-  return *std::max_element(all.begin(), all.end());
+  return backend.all->largest_of_all(number);
 }
 ///@}
 

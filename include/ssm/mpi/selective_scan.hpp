@@ -53,8 +53,7 @@ void add_share(const Cpu& backend, const View<const K, 4>& share, const View<K, 
 }
 
 /// Whether the states of a selective scan pass by summaries, those of packed sequences never: the
-/// same on every rank, and in both
-/// directions, as a scratch knows what blocks it is of.
+/// same on every rank, and in both directions, as a scratch knows what blocks it is of.
 template <class T, class K>
 [[nodiscard]] bool by_summaries(const Ranks& backend, const SelectiveScanInputs<T, K>& inputs,
                                 const SelectiveSizes& sizes,
@@ -63,8 +62,8 @@ template <class T, class K>
     return false;
   if (backend.handing != Handing::by_cost) return backend.handing == Handing::summaries;
   const ScanBlocks blocks(backend, sizes.channels, sizes.groups);
-  return cheaper_handing({backend.time->size(), backend.layers, blocks.count(), backend.steps,
-                          size_of(sizes.states()), sizeof(K)},
+  return cheaper_handing({backend.time->size(), backend.layers, blocks.count(), sizes.channels,
+                          backend.steps, size_of(sizes.states()), sizeof(K)},
                          options.keep) == Handing::summaries;
 }
 

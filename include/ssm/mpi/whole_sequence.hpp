@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <string_view>
 #include <type_traits>
-#include <vector>
 
 #include "ssm/conv/long_conv.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -22,20 +21,6 @@
 namespace ssm {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
-
-/// The numbers of all ranks, in their order.
-template <class K>
-[[nodiscard]] std::vector<K> numbers_of_all(Communicator& comm, K number) {
-  std::vector<K> all(static_cast<std::size_t>(comm.size()));
-  comm.gather(&number, 1, all.data());
-  return all;
-}
-template <class K>
-[[nodiscard]] K sum_of_all(Communicator& comm, K number) {
-  K sum = 0;
-  for (const K each : numbers_of_all(comm, number)) sum += each;
-  return sum;
-}
 
 /// Masks of this rank's own where there are several.
 [[nodiscard]] inline Dropout dropout_of(const Ranks& backend, const Dropout& options) noexcept {
@@ -70,7 +55,7 @@ void mean_over_time(const Ranks& backend, const MeanOverTimeInputs<T>& inputs,
                     MeanOverTimeScratch<T>& scratch) {
   detail::refuse_packed("mean_over_time", inputs.sequences);
   mean_over_time(backend.local, inputs, options, outputs, scratch);
-  const Index length = inputs.x.extent(1), all = detail::sum_of_all(*backend.time, length);
+  const Index length = inputs.x.extent(1), all = backend.time->sum_of_all(length);
   const T share = all > 0 ? static_cast<T>(length) / static_cast<T>(all) : T(0);
   const View<T, 2>& y = outputs.y;
   for (Index s = 0; s < y.extent(0); ++s)
@@ -92,7 +77,7 @@ void mean_over_time_backward(const Ranks& backend, const MeanOverTimeInputs<T>& 
   detail::check_mean_over_time(function, inputs);
   detail::check_rows(function, "the gradient of y", output_gradients.y,
                      detail::mean_extents(inputs));
-  const Index length = inputs.x.extent(1), all = detail::sum_of_all(*backend.time, length);
+  const Index length = inputs.x.extent(1), all = backend.time->sum_of_all(length);
   const T share = all > 0 ? static_cast<T>(length) / static_cast<T>(all) : T(0);
   Tensor<T, 2>& dy = scratch.dy;
   dy.resize(output_gradients.y.extents());
@@ -112,10 +97,8 @@ double cross_entropy(const Ranks& backend, const CrossEntropyInputs<T>& inputs,
                      CrossEntropyScratch<T>& scratch) {
   CrossEntropyOptions own = options;
   if (options.count == 0)
-    own.count =
-        detail::sum_of_all(*backend.all, detail::count_targets(inputs.targets, options.ignore));
-  return detail::sum_of_all(*backend.all,
-                            cross_entropy(backend.local, inputs, own, outputs, scratch));
+    own.count = backend.all->sum_of_all(detail::count_targets(inputs.targets, options.ignore));
+  return backend.all->sum_of_all(cross_entropy(backend.local, inputs, own, outputs, scratch));
 }
 
 /// dropout over ranks: every rank drops other elements, and with another number of ranks others are

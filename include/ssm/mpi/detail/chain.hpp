@@ -258,8 +258,10 @@ class ScanBlocks {
   ScanBlocks(const Ranks& backend, Index channels, Index groups = 1, bool whole = false) noexcept
       : unit_(groups > 1 ? channels / groups : vector), channels_(channels) {
     const Index units = (channels + unit_ - 1) / unit_;
-    Index wanted = backend.blocks > 0 ? backend.blocks : std::clamp<Index>(channels / 64, 1, 8);
-    if (whole || backend.time->size() == 1) wanted = 1;
+    const Index ranks = backend.time->size();
+    Index wanted =
+        backend.blocks > 0 ? backend.blocks : chain_blocks(ranks, backend.layers, channels);
+    if (whole || ranks == 1) wanted = 1;
     count_ = std::clamp<Index>(wanted, 1, (std::max<Index>)(units, 1));
   }
 

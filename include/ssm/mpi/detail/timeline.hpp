@@ -37,8 +37,7 @@ class Timeline {
         past_({batch}) {
     refuse_packed(function, sequences);
     const std::array<Index, 4> own{length, steps ? 1 : 0, before, after};
-    std::vector<std::array<Index, 4>> all(after_.size());
-    comm_.gather(&own, 1, all.data());
+    const std::vector<std::array<Index, 4>> all = comm_.of_all(own);
     for (int p = 0; p < count(); ++p) {
       const auto& [steps_there, given, slots, slots_after] = all[index(rank(p))];
       begin_[index(p) + 1] = begin_[index(p)] + steps_there;
