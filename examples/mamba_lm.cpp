@@ -3,6 +3,7 @@
 //   mamba_lm train    --text book.txt --out model
 //   mamba_lm eval     --text book.txt --model model
 //   mamba_lm generate --model model --prompt "In the beginning"
+//   mamba_lm tokenize --model folder-with-tokenizer.json < text
 //
 // and with the text cut over processes, on one machine or many:
 //
@@ -28,6 +29,7 @@
 #include "text_place.hpp"
 #include "text_run.hpp"
 #include "text_scoring.hpp"
+#include "text_tokens.hpp"
 
 namespace {
 
@@ -161,9 +163,15 @@ int run(int argc, char** argv, Place& place) {
   options::Command train_command = app.command("train", "learn from a text");
   options::Command evaluate_command = app.command("eval", "measure bits per byte");
   options::Command generate_command = app.command("generate", "write");
+  options::Command tokenize_command = app.command("tokenize", "text on standard input to tokens");
   text_run::add_options(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
+  text_tokens::Arguments tokenize_arguments;
+  tokenize_command.add("--model", tokenize_arguments.model, "directory, or its tokenizer.json")
+      .required();
+  tokenize_command.flag("--json", tokenize_arguments.json, "a JSON text a line, a list a line");
+  tokenize_command.flag("--plain", tokenize_arguments.plain, "no tokens around a text");
   if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
@@ -173,6 +181,8 @@ int run(int argc, char** argv, Place& place) {
     return text_models::with_model(generate_arguments.model, [&](auto model) {
       return generate(place, generate_arguments, std::move(model));
     });
+  if (tokenize_command.parsed())
+    return place.first() ? text_tokens::tokenize(tokenize_arguments) : 0;
   return text_run::train_or_resume(app, argc, argv, place, train_arguments);
 }
 

@@ -2,8 +2,9 @@
 
 /// @defgroup io io: files
 /// Files of any layer, model or training run, in the safetensors format; arrays as NumPy writes and
-/// reads them. ssm/io/inflate.hpp, which needs zlib, is not among these.
+/// reads them; tokenizers. ssm/io/inflate.hpp, which needs zlib, is not among these.
 
+#include "ssm/io/byte_pairs.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/config_json.hpp"
@@ -25,6 +26,10 @@
 #include "ssm/io/safetensors_reader.hpp"
 #include "ssm/io/safetensors_writer.hpp"
 #include "ssm/io/save_load.hpp"
+#include "ssm/io/split_words.hpp"
 #include "ssm/io/state_dict.hpp"
+#include "ssm/io/tokenizer.hpp"
 #include "ssm/io/training_checkpoint.hpp"
+#include "ssm/io/unicode.hpp"
+#include "ssm/io/unicode_tables.hpp"
 #include "ssm/io/zip.hpp"

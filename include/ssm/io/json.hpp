@@ -194,11 +194,11 @@ inline constexpr std::uint64_t longest_json = std::uint64_t{1} << 20;
 /// Parses text that belongs to `path`; `what` is "" for the file itself, or names the part of it.
 /// Infinity and NaN, which Python writes, are numbers. Throws FileError with line and column.
 inline Json parse_json(const std::filesystem::path& path, std::string_view text,
-                       const std::string& what = "") {
+                       const std::string& what = "", std::uint64_t longest = longest_json) {
   const std::string subject = what.empty() ? "" : what + " ";
-  if (text.size() > longest_json)
+  if (text.size() > longest)
     throw_file(path, subject + "has " + std::to_string(text.size()) + " bytes, expected at most " +
-                         std::to_string(longest_json));
+                         std::to_string(longest));
   JsonBuilder builder;
   const JsonFault fault = parse_json_events(text, builder, {.depth = 64, .non_finite = true});
   if (!fault) return std::move(builder.root);
