@@ -32,7 +32,12 @@ int tokenize(const Arguments& a) {
   const ssm::EncodeOptions options{.special = !a.plain};
   if (!a.json) {
     const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-    print(tokenizer.encode(text, options), "", " ", "");
+    const job::Stopwatch watch;
+    const std::vector<ssm::Token> tokens = tokenizer.encode(text, options);
+    const double seconds = watch.seconds();
+    print(tokens, "", " ", "");
+    std::fprintf(stderr, "%zu tokens, %.2f MB/s\n", tokens.size(),
+                 static_cast<double>(text.size()) / seconds / 1e6);
     return 0;
   }
   std::size_t number = 0;

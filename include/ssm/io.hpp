@@ -5,6 +5,7 @@
 /// reads them; tokenizers. ssm/io/inflate.hpp, which needs zlib, is not among these.
 
 #include "ssm/io/byte_pairs.hpp"
+#include "ssm/io/bytes.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/config_json.hpp"

@@ -6,6 +6,8 @@ package `tokenizers` gives for them to tests/golden/tokenizer/expected.json.
   make_tokenizer.py compare FILE N PROGRAM...   N random texts by `tokenizers` and by a program that
                                                 reads a JSON text a line and prints a list of tokens
                                                 a line: mamba_lm tokenize --json --model FILE
+  make_tokenizer.py speed FILE TEXT             what `tokenizers` reads in a second, as
+                                                mamba_lm tokenize --model FILE < TEXT says it
 
 Marks that this version of `tokenizers` does not know yet, as its Unicode is older, are left out.
 """
@@ -137,7 +139,18 @@ def compare(path, count, program):
     return wrong
 
 
+def speed(path, text_file):
+    tokenizer, text = Tokenizer.from_file(path), pathlib.Path(text_file).read_text()
+    begin = time.perf_counter()
+    count = len(tokenizer.encode(text).ids)
+    seconds = time.perf_counter() - begin
+    print(f"{count} tokens, {len(text.encode()) / seconds / 1e6:.2f} MB/s")
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["compare"]:
         sys.exit(compare(sys.argv[2], int(sys.argv[3]), sys.argv[4:]) > 0)
-    train()
+    elif sys.argv[1:2] == ["speed"]:
+        speed(*sys.argv[2:])
+    else:
+        train()

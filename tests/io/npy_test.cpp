@@ -190,6 +190,10 @@ TEST_CASE("an array that is not what was asked for is refused in one sentence") 
           "has 16777217 at element 1, expected a number that fits",
           [&] { return load_npy<std::uint16_t, 2>(name); });
   CHECK(load_npy<double, 2>(name)(0, 1) == 16777217);
+  const std::string long_one("\x01\x00\x00\x00\x00\x00\x20\x00", 8);  // 2^53 + 1
+  refuses(npy("{'descr': '<i8', 'fortran_order': False, 'shape': (1, 1), }", long_one),
+          "has 9007199254740993 at element 0, expected at most 2^53 in size",
+          [&] { return load_npy<double, 2>(name); });
   const std::string nan("\x00\x00\x00\x00\x00\x00\xc0\x7f", 8);
   refuses(npy("{'descr': '<f4', " + shape, nan), "has NaN at element 1, expected finite numbers",
           read);

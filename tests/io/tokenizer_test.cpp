@@ -194,10 +194,18 @@ TEST_CASE(
   refuses(of_bytes("", none + ", \"byte_fallback\": true"),
           "tokenizer.model.byte_fallback is true, expected false");
   refuses(of_bytes(", \"added_tokens\": [{\"id\": -1, \"content\": \"x\"}]", none),
-          "tokenizer.added_tokens.id is -1, expected whole numbers from 0 to 268435455");
+          "tokenizer.added_tokens.id is -1, expected whole numbers from 0 to 2097151");
   refuses(of_bytes(", \"post_processor\": {\"type\": \"BertProcessing\"}", none),
           "tokenizer.post_processor.type is \"BertProcessing\", expected \"ByteLevel\" or "
           "\"TemplateProcessing\"");
+  refuses(of_bytes(", \"added_tokens\": [{\"id\": 2097152, \"content\": \"x\"}]", none),
+          "tokenizer.added_tokens.id is 2097152, expected whole numbers from 0 to 2097151");
+  refuses(of_bytes(", \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": "
+                   "[{\"SpecialToken\": {\"id\": \"x\"}}, {\"Sequence\": {\"id\": \"A\"}}], "
+                   "\"special_tokens\": {\"x\": {\"ids\": [999]}}}",
+                   none),
+          "tokenizer.post_processor.special_tokens.x.ids is [999], expected tokens of the "
+          "vocabulary");
   refuses("{\"model\": {\"type\": \"Unigram\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"}}",
           "tokenizer.model.type is \"Unigram\", expected \"BPE\"");
   refuses(

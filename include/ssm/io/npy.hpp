@@ -23,6 +23,7 @@
 #include "ssm/core/phi.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/io/bytes.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/npy_header.hpp"
@@ -155,8 +156,8 @@ class NpyArray {
                              : std::same_as<Real<T>, Bfloat16>
                                  ? 8
                                  : std::numeric_limits<Number>::digits;
-      const auto number = static_cast<double>(x);
-      if (std::abs(number) > std::ldexp(1.0, digits))
+      constexpr std::int64_t most = std::int64_t{1} << digits;  // all up to it are exact
+      if (std::cmp_greater(x, most) || std::cmp_less(x, -most))
         fail_at(element, std::to_string(x), "at most 2^" + std::to_string(digits) + " in size");
       return T(Real<T>(static_cast<Number>(x)));
     } else if constexpr (is_complex<Source> && is_complex<T>) {

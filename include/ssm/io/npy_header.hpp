@@ -7,8 +7,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +18,7 @@
 #include "ssm/core/float16.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
+#include "ssm/io/bytes.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/safetensors_header.hpp"
 
@@ -26,30 +27,6 @@
 ///
 ///   {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
 namespace ssm::detail {
-
-/// Bytes to read: a part of a file, or memory.
-class Bytes {
- public:
-  explicit Bytes(InputFile file)
-      : file_(std::make_shared<InputFile>(std::move(file))), size_(file_->size()) {}
-  explicit Bytes(std::string memory) : memory_(std::move(memory)), size_(memory_.size()) {}
-  Bytes(std::shared_ptr<InputFile> file, std::uint64_t begin, std::uint64_t size)
-      : file_(std::move(file)), begin_(begin), size_(size) {}
-
-  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
-  /// Reads `count` bytes from byte `at` on; all of them must be there.
-  void read(char* to, std::size_t count, std::uint64_t at) const {
-    if (file_)
-      file_->read(to, count, begin_ + at);
-    else
-      std::copy_n(memory_.data() + at, count, to);
-  }
-
- private:
-  std::shared_ptr<InputFile> file_;
-  std::string memory_;
-  std::uint64_t begin_ = 0, size_ = 0;
-};
 
 struct NpyHeader {
   std::string dtype;          ///< as in the file: '<f4'

@@ -17,6 +17,7 @@
 #include "ssm/core/index.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/io/bytes.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/npy.hpp"

@@ -227,9 +227,9 @@ class Tokenizer {
     return *found;
   }
   static Token token(const detail::JsonObject& in, std::string_view field, const Json& json) {
-    constexpr std::uint64_t most = (1U << 28) - 1;
+    constexpr std::uint64_t most = (1U << 21) - 1;  // a small file takes no large memory
     const auto* id = json.as<std::uint64_t>();
-    if (id == nullptr || *id > most) in.fail(field, "whole numbers from 0 to 268435455");
+    if (id == nullptr || *id > most) in.fail(field, "whole numbers from 0 to 2097151");
     return static_cast<Token>(*id);
   }
 
@@ -380,8 +380,13 @@ class Tokenizer {
         continue;
       }
       const auto special = tokens.object(text(part.object("SpecialToken"), "id"));
-      for (const Json& id : list(special, "ids"))
-        (after ? after_ : before_).push_back(token(special, "ids", id));
+      for (const Json& id : list(special, "ids")) {
+        const auto own = token(special, "ids", id);
+        if (static_cast<std::size_t>(own) >= texts_.size() ||
+            !texts_[static_cast<std::size_t>(own)].known)
+          special.fail("ids", "tokens of the vocabulary");
+        (after ? after_ : before_).push_back(own);
+      }
     }
     if (!after) processor.fail("single", "a list with a Sequence");
   }

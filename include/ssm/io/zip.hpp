@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "ssm/core/error.hpp"
+#include "ssm/io/bytes.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
-#include "ssm/io/npy_header.hpp"
 
 /// Archives in the zip format, as .npz files are: entries with their bytes stored or deflated, and
 /// a directory at the end, in 32 or in 64 bits (PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3).
