@@ -1,5 +1,8 @@
 #include "ssm/layers/mamba.hpp"
 
+#include <string>
+#include <string_view>
+
 #include "ssm/layers/mamba_step.hpp"
 #include "support/catch.hpp"
 #include "support/layer_laws.hpp"
@@ -31,6 +34,29 @@ TEST_CASE("Mamba keeps the laws of layers") {
   test::check_layer_laws(draw<double>({.width = 5, .state = 16}, 2), {.rates = false});
   test::check_layer_laws(draw<double>({.width = 3, .state = 2, .conv_width = 1}, 3),
                          {.rates = false});
+}
+
+TEST_CASE("Mamba with biases and norms of dt, B and C keeps the laws of layers") {
+  MambaConfig config = small;
+  config.bias = true;
+  config.conv_bias = false;
+  test::check_layer_laws(draw<double>(config, 8), {.rates = false});
+  config.projection_epsilon = 1e-6;
+  test::check_layer_laws(draw<double>(config, 9), {.rates = false});
+}
+
+TEST_CASE("Mamba has the biases that its configuration says, and no others") {
+  const auto names = [](const MambaConfig& config) {
+    std::string text;
+    parameters(Mamba<float>(config), [&](std::string_view name, const auto&, const auto&, bool) {
+      if (name.ends_with("bias")) text += std::string(name) + " ";
+    });
+    return text;
+  };
+  CHECK(names({.width = 4}) == "conv1d.bias dt_proj.bias ");
+  CHECK(names({.width = 4, .conv_bias = false}) == "dt_proj.bias ");
+  CHECK(names({.width = 4, .bias = true}) ==
+        "in_proj.bias conv1d.bias dt_proj.bias out_proj.bias ");
 }
 
 TEST_CASE("Mamba in float steps and splits as it does in double") {

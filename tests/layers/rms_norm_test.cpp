@@ -71,6 +71,25 @@ TEST_CASE("rms_norm has the gradients of finite differences") {
   }
 }
 
+TEST_CASE("rms_norm without a weight is rms_norm with a weight of 1") {
+  Random random(4);
+  const auto x = random.normal<double, 2>({5, 7}), dy = random.normal<double, 2>({5, 7});
+  Tensor<double, 1> ones({7}), dones({7});
+  ones.fill(1);
+  Tensor<double, 2> y({5, 7}), want(y), dx(y), want_dx(y);
+  RmsNormScratch<double> scratch;
+  rms_norm(cpu, {x, ones}, {}, {want}, scratch);
+  rms_norm_backward(cpu, {x, ones}, {}, {dy}, {want_dx, dones}, scratch);
+  rms_norm(cpu, {x}, {}, {y}, scratch);
+  rms_norm_backward(cpu, {x}, {}, {dy}, {dx}, scratch);
+  CHECK(test::same_bits(y, want));
+  CHECK(test::same_bits(dx, want_dx));
+  rms_norm_step(RmsNormInputs<double>{x}, {}, y);
+  CHECK(test::same_bits(y, want));
+  CHECK_THROWS_WITH(rms_norm_backward(cpu, {x}, {}, {dy}, {dx, dones}, scratch),
+                    "rms_norm_backward: weight is absent, expected (width), as its gradient is");
+}
+
 TEST_CASE("rms_norm's bits do not depend on the number of threads") {
   Random random(3);
   const auto x = random.normal<float, 2>({333, 48});
@@ -117,7 +136,6 @@ TEST_CASE("rms_norm names the argument that it refuses") {
     CHECK_THAT(test::last_words([&] { rms_norm_step(inputs, options, out); }),
                test::contains("rms_norm_step: " + sentence));
   };
-  refuses({x}, {}, y, "weight is absent, expected (3)");
   refuses({x, short_weight}, {}, y, "weight is (2), expected (3)");
   refuses({x, weight}, {}, {}, "y is absent, expected (2, 3)");
   refuses({x, weight}, {.epsilon = -1}, y, "epsilon is -1.000000, expected 0 or more");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
@@ -12,6 +13,7 @@
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/elementwise.hpp"
+#include "ssm/core/fields.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/decay.hpp"
 #include "ssm/layers/detail/initial_draws.hpp"
@@ -19,6 +21,7 @@
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
+#include "ssm/layers/rms_norm.hpp"
 #include "ssm/scan/selective_scan.hpp"
 
 namespace ssm {
@@ -29,11 +32,16 @@ class MambaStepper;
 
 /// Sizes of a Mamba block.
 struct MambaConfig {
-  Index width = 0;       ///< of the sequences that it reads and writes
-  Index inner = 0;       ///< channels of the scan; 0: 2 · width
-  Index state = 16;      ///< states of each channel
-  Index conv_width = 4;  ///< taps of the convolution
-  Index dt_rank = 0;     ///< rank of the map from channels to step sizes; 0: ⌈width/16⌉
+  Index width = 0;        ///< of the sequences that it reads and writes
+  Index inner = 0;        ///< channels of the scan; 0: 2 · width
+  Index state = 16;       ///< states of each channel
+  Index conv_width = 4;   ///< taps of the convolution
+  Index dt_rank = 0;      ///< rank of the map from channels to step sizes; 0: ⌈width/16⌉
+  bool bias = false;      ///< whether in_proj and out_proj have biases
+  bool conv_bias = true;  ///< whether the convolution has a bias
+  /// ε of the norms of dt, B and C, each divided by its root mean square before it is used, as in
+  /// FalconMamba (Zuo et al. 2024); 0: no norms
+  double projection_epsilon = 0;
 
   /// The number of channels of the scan.
   [[nodiscard]] constexpr Index channels() const noexcept { return inner > 0 ? inner : 2 * width; }
@@ -43,6 +51,8 @@ struct MambaConfig {
   }
   /// The number of columns of [dt, B, C], to which the convolved input is projected.
   [[nodiscard]] constexpr Index projections() const noexcept { return rank() + 2 * state; }
+  /// Whether dt, B and C go through norms.
+  [[nodiscard]] constexpr bool normalizes() const noexcept { return projection_epsilon != 0; }
   friend bool operator==(const MambaConfig&, const MambaConfig&) = default;
 };
 
@@ -54,6 +64,9 @@ void fields(MambaConfig& c, Visit&& visit) {
   visit("state", c.state);
   visit("conv_width", c.conv_width);
   visit("dt_rank", c.dt_rank);
+  visit("bias", c.bias, Field::optional);
+  visit("conv_bias", c.conv_bias, Field::optional);
+  visit("projection_epsilon", c.projection_epsilon, Field::optional);
 }
 
 /// What a Mamba block carries from one step to the next: the last inputs of the convolution and
@@ -78,6 +91,7 @@ struct MambaScratch {
   TensorIn<T, 2, Space> projected;   ///< (rows, 2 · channels): [x, z]
   TensorIn<T, 2, Space> u;           ///< (rows, channels): silu(conv(x))
   TensorIn<T, 2, Space> parameters;  ///< (rows, dt_rank + 2 · state): [dt, B, C]
+  TensorIn<T, 2, Space> normed;      ///< the same after their norms, where there are any
   TensorIn<T, 2, Space> delta;       ///< (rows, channels): before bias and softplus
   TensorIn<T, 2, Space> A;           ///< (channels, state)
   TensorIn<T, 2, Space> y;           ///< (rows, channels): gated output of the scan
@@ -87,6 +101,7 @@ struct MambaScratch {
 
   TensorIn<T, 2, Space> dprojected, du, dparameters, ddelta, dy;  ///< gradients of the above
   LinearScratch<T, Space> linear;
+  std::array<RmsNormScratch<T, Space>, 3> norms;  ///< of dt, B and C
   CausalConvScratch<T, Space> conv;
   SelectiveScanScratch<T, T, Space> scan;
   DecayScratch<T, Space> decay;
@@ -114,6 +129,9 @@ void hand_over_room(MambaScratch<T, Space>& from, MambaScratch<T, Space>& to) {
 ///   delta = dt_proj · dt,  y = scan(u, softplus(delta + dt_bias), −exp(A_log), B, C, D) · silu(z),
 ///   output = out_proj · y.
 ///
+/// Where the configuration has a projection_epsilon, dt, B and C are each divided by the root of
+/// their mean square first. in_proj and out_proj may have biases, the convolution may have none.
+///
 /// `Matrix` is the type of the projections, such as Tensor<T, 2>.
 template <class T, class Matrix = Tensor<T, 2>>
 struct Mamba {
@@ -129,14 +147,16 @@ struct Mamba {
 
   Config config;                      ///< sizes and fixed choices
   Matrix in_proj;                     ///< (2 · channels, width): rows [x, z]
+  TensorIn<T, 1, space> in_bias;      ///< (2 · channels), where config.bias
   TensorIn<T, 2, space> conv_weight;  ///< (channels, conv_width)
-  TensorIn<T, 1, space> conv_bias;    ///< (channels)
+  TensorIn<T, 1, space> conv_bias;    ///< (channels), where config.conv_bias
   Matrix x_proj;                      ///< (dt_rank + 2 · state, channels): rows [dt, B, C]
   Matrix dt_proj;                     ///< (channels, dt_rank)
   TensorIn<T, 1, space> dt_bias;      ///< (channels)
   TensorIn<T, 2, space> A_log;        ///< (channels, state): A = −exp(A_log)
   TensorIn<T, 1, space> D;            ///< (channels)
   Matrix out_proj;                    ///< (width, channels)
+  TensorIn<T, 1, space> out_bias;     ///< (width), where config.bias
 
   Mamba() = default;
   /// A layer of this configuration, its parameters zero. @throws ShapeError for sizes that are
@@ -144,20 +164,22 @@ struct Mamba {
   explicit Mamba(const Config& c) : config(c) { resize_parameters(*this); }
 };
 
-/// The parameters of a Mamba block, under the names of state-spaces/mamba. Weight decay applies to
-/// matrices other than A_log.
+/// The parameters of a Mamba block, under the names of state-spaces/mamba; biases that the
+/// configuration leaves out are not among them. Weight decay applies to matrices other than A_log.
 template <class T, class Matrix, class Visit>
 void parameters(Mamba<T, Matrix>& layer, Visit&& visit) {
   const MambaConfig& c = layer.config;
   visit("in_proj.weight", layer.in_proj, shape(2 * c.channels(), c.width), true);
+  if (c.bias) visit("in_proj.bias", layer.in_bias, shape(2 * c.channels()), false);
   visit("conv1d.weight", layer.conv_weight, shape(c.channels(), c.conv_width), true);
-  visit("conv1d.bias", layer.conv_bias, shape(c.channels()), false);
+  if (c.conv_bias) visit("conv1d.bias", layer.conv_bias, shape(c.channels()), false);
   visit("x_proj.weight", layer.x_proj, shape(c.projections(), c.channels()), true);
   visit("dt_proj.weight", layer.dt_proj, shape(c.channels(), c.rank()), true);
   visit("dt_proj.bias", layer.dt_bias, shape(c.channels()), false);
   visit("A_log", layer.A_log, shape(c.channels(), c.state), false);
   visit("D", layer.D, shape(c.channels()), false);
   visit("out_proj.weight", layer.out_proj, shape(c.width, c.channels()), true);
+  if (c.bias) visit("out_proj.bias", layer.out_bias, shape(c.width), false);
 }
 
 /// The state of so many sequences before their first step, all zero.
@@ -170,8 +192,9 @@ template <class T, class Matrix>
 
 /// Draws the weights as the reference implementation does (Gu & Dao 2023, section 3.6; the
 /// published code): A = −(1 … state), D = 1, step sizes log-uniform in [1e-3, 1e-1], dt_proj
-/// uniform in ±1/√dt_rank, the other maps uniform in ±1/√(number of their inputs), and out_proj
-/// divided by √depth. The same seed gives the same weights on every machine.
+/// uniform in ±1/√dt_rank, the other maps uniform in ±1/√(number of their inputs), out_proj divided
+/// by √depth, and biases of in_proj and out_proj 0. The same seed gives the same weights on every
+/// machine.
 /// @param depth how many such blocks the model has
 template <class T>
 void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
@@ -182,7 +205,7 @@ void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
   };
   draws.uniform(layer.in_proj, inverse_root(c.width));
   draws.uniform(layer.conv_weight, inverse_root(c.conv_width));
-  draws.uniform(layer.conv_bias, inverse_root(c.conv_width));
+  if (c.conv_bias) draws.uniform(layer.conv_bias, inverse_root(c.conv_width));
   draws.uniform(layer.x_proj, inverse_root(c.channels()));
   draws.uniform(layer.dt_proj, inverse_root(c.rank()));
   for (T& x : layer.dt_bias) {
@@ -194,11 +217,19 @@ void initialize(Mamba<T>& layer, std::uint64_t seed, Index depth = 1) {
       layer.A_log(i, n) = static_cast<T>(std::log(static_cast<double>(n + 1)));
   layer.D.fill(T(1));
   draws.uniform(layer.out_proj, inverse_root(c.channels()) * inverse_root(depth));
+  layer.in_bias.fill(T(0));
+  layer.out_bias.fill(T(0));
 }
 
 }  // namespace SSM_DETAIL_ISA
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
+
+/// A parameter that the configuration may leave out, as operations see it.
+template <class AnyTensor>
+[[nodiscard]] auto optional_view(bool there, AnyTensor& tensor) {
+  return there ? tensor.view() : decltype(tensor.view()){};
+}
 
 /// The arrays of a block as its operations see them: columns of (batch · length, …) matrices.
 template <class T, class Space>
@@ -223,9 +254,19 @@ struct MambaArrays {
   [[nodiscard]] View<U, 3, Space> channels(U* data) const {
     return sequences(data, c.channels());
   }
+  /// dt, B and C.
+  template <class U>
+  [[nodiscard]] std::array<View<U, 2, Space>, 3> parts(U* parameters) const {
+    return View<U, 2, Space>(parameters, {batch * length, c.projections()})
+        .split(1, {c.rank(), c.state, c.state});
+  }
   template <class U>
   [[nodiscard]] View<U, 2, Space> dt(U* parameters) const {
-    return View<U, 2, Space>(parameters, {batch * length, c.projections()}).slice(1, 0, c.rank());
+    return parts(parameters)[0];
+  }
+  /// [dt, B, C] as dt_proj and the scan read them.
+  [[nodiscard]] const T* parameters(const MambaScratch<T, Space>& scratch) const {
+    return c.normalizes() ? scratch.normed.data() : scratch.parameters.data();
   }
   /// B (part 1) or C (part 2), one group.
   template <class U>
@@ -243,7 +284,7 @@ struct MambaArrays {
     CausalConvInputs<T, Space> in;
     in.x = x(scratch.projected.data());
     in.weight = layer.conv_weight;
-    in.bias = layer.conv_bias;
+    in.bias = optional_view(c.conv_bias, layer.conv_bias);
     if (before) in.initial_state = before->conv;
     in.sequences = sequences;
     return in;
@@ -256,8 +297,8 @@ struct MambaArrays {
     in.u = channels(scratch.u.data());
     in.delta = channels(scratch.delta.data());
     in.A = scratch.A;
-    in.B = coefficient(scratch.parameters.data(), 1);
-    in.C = coefficient(scratch.parameters.data(), 2);
+    in.B = coefficient(parameters(scratch), 1);
+    in.C = coefficient(parameters(scratch), 2);
     in.D = layer.D;
     in.delta_bias = layer.dt_bias;
     in.z = z(scratch.projected.data());
@@ -323,20 +364,31 @@ void forward(const Backend& backend, const Mamba<T, Matrix>& layer,
     before = w.before;
   }
 
-  linear(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.projected}, w.linear);
+  linear(backend,
+         detail::product<T, Space>(x, layer.in_proj, detail::optional_view(c.bias, layer.in_bias)),
+         {}, {w.projected}, w.linear);
   causal_conv(backend, arrays.conv_inputs(layer, w, before, options.sequences), {.silu = true},
               {arrays.channels(w.u.data()), state ? state->conv.view() : View<T, 3, Space>()},
               w.conv);
   linear(backend, detail::product<T, Space>(w.u, layer.x_proj), {}, {w.parameters}, w.linear);
-  linear(backend,
-         detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj),
-         {}, {w.delta}, w.linear);
+  if (c.normalizes()) {
+    resize(backend, w.normed, w.parameters.extents());
+    const auto from = arrays.parts(std::as_const(w.parameters).data());
+    const auto to = arrays.parts(w.normed.data());
+    for (std::size_t i = 0; i < w.norms.size(); ++i)
+      rms_norm(backend, {from[i]}, {.epsilon = c.projection_epsilon}, {to[i]}, w.norms[i]);
+  }
+  linear(backend, detail::product<T, Space>(arrays.dt(arrays.parameters(w)), layer.dt_proj), {},
+         {w.delta}, w.linear);
   decay(backend, {layer.A_log}, {}, {w.A}, w.decay);
   selective_scan(backend, arrays.scan_inputs(layer, w, before, options.sequences),
                  {.softplus = true, .hold = Hold::simplified, .keep = options.keep},
                  {arrays.channels(w.y.data()), state ? state->scan.view() : View<T, 3, Space>()},
                  w.scan);
-  linear(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {y}, w.linear);
+  linear(
+      backend,
+      detail::product<T, Space>(w.y, layer.out_proj, detail::optional_view(c.bias, layer.out_bias)),
+      {}, {y}, w.linear);
 }
 
 /// The gradients of a Mamba block, of every weight and of the input, overwritten. Cost: about twice
@@ -377,7 +429,8 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   resize(backend, w.dy, {rows, c.channels()});
 
   linear_backward(backend, detail::product<T, Space>(w.y, layer.out_proj), {}, {dy},
-                  {w.dy, gradients.out_proj, {}}, w.linear);
+                  {w.dy, gradients.out_proj, detail::optional_view(c.bias, gradients.out_bias)},
+                  w.linear);
   SelectiveScanOutputGradients<T, T, Space> scan_outputs;
   scan_outputs.y = arrays.channels(std::as_const(w.dy).data());
   SelectiveScanInputGradients<T, T, Space> scan_inputs;
@@ -398,10 +451,16 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
                           w.scan);
   decay_backward(backend, {layer.A_log}, {}, {gradients.A_log}, {gradients.A_log}, w.decay);
 
-  linear_backward(
-      backend,
-      detail::product<T, Space>(arrays.dt(std::as_const(w.parameters).data()), layer.dt_proj), {},
-      {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}}, w.linear);
+  linear_backward(backend,
+                  detail::product<T, Space>(arrays.dt(arrays.parameters(w)), layer.dt_proj), {},
+                  {w.ddelta}, {arrays.dt(w.dparameters.data()), gradients.dt_proj, {}}, w.linear);
+  if (c.normalizes()) {
+    const auto from = arrays.parts(std::as_const(w.parameters).data());
+    const auto to = arrays.parts(w.dparameters.data());
+    for (std::size_t i = 0; i < w.norms.size(); ++i)
+      rms_norm_backward(backend, {from[i]}, {.epsilon = c.projection_epsilon}, {to[i]}, {to[i]},
+                        w.norms[i]);
+  }
   linear_backward(backend, detail::product<T, Space>(w.u, layer.x_proj),
                   {.write = Write::accumulate}, {w.dparameters}, {w.du, gradients.x_proj, {}},
                   w.linear);
@@ -410,7 +469,7 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   CausalConvInputGradients<T, Space> conv_inputs;
   conv_inputs.x = arrays.x(w.dprojected.data());
   conv_inputs.weight = gradients.conv_weight;
-  conv_inputs.bias = gradients.conv_bias;
+  conv_inputs.bias = detail::optional_view(c.conv_bias, gradients.conv_bias);
   if (dstate) {
     conv_outputs.final_state = dstate->conv;
     conv_inputs.initial_state = dstate->conv;
@@ -418,7 +477,8 @@ void backward(const Backend& backend, const Mamba<T, Matrix>& layer,
   causal_conv_backward(backend, arrays.conv_inputs(layer, w, before, options.sequences),
                        {.silu = true}, conv_outputs, conv_inputs, w.conv);
   linear_backward(backend, detail::product<T, Space>(x, layer.in_proj), {}, {w.dprojected},
-                  {dx, gradients.in_proj, {}}, w.linear);
+                  {dx, gradients.in_proj, detail::optional_view(c.bias, gradients.in_bias)},
+                  w.linear);
 }
 
 #if SSM_HAS_LIBRARY

@@ -16,6 +16,7 @@
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/linear.hpp"
 #include "ssm/layers/mamba.hpp"
+#include "ssm/layers/rms_norm.hpp"
 #include "ssm/scan/selective_scan_step.hpp"
 
 namespace ssm {
@@ -78,10 +79,16 @@ class MambaStepper {
     const auto one_group = [&](const View<T, 2>& rows) {
       return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
     };
-    linear_step(detail::product<T, Host>(input, layer.in_proj), {}, projected_.view());
-    causal_conv_step(CausalConvStepInputs<T>{x, layer.conv_weight, layer.conv_bias}, {.silu = true},
-                     state.conv, u_);
+    linear_step(detail::product<T, Host>(input, layer.in_proj,
+                                         detail::optional_view(c.bias, layer.in_bias)),
+                {}, projected_.view());
+    causal_conv_step(CausalConvStepInputs<T>{x, layer.conv_weight,
+                                             detail::optional_view(c.conv_bias, layer.conv_bias)},
+                     {.silu = true}, state.conv, u_);
     linear_step(detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
+    if (c.normalizes())
+      for (const View<T, 2>& part : {dt, B, C})
+        rms_norm_step(RmsNormInputs<T>{part}, {.epsilon = c.projection_epsilon}, part);
     linear_step(detail::product<T, Host>(dt, layer.dt_proj), {}, delta_.view());
     SelectiveScanStepInputs<T> in;
     in.u = u_;
@@ -93,7 +100,9 @@ class MambaStepper {
     in.delta_bias = layer.dt_bias;
     in.z = z;
     selective_scan_step(in, {.softplus = true, .hold = Hold::simplified}, state.scan, y_);
-    linear_step(detail::product<T, Host>(y_, layer.out_proj), {}, output);
+    linear_step(
+        detail::product<T, Host>(y_, layer.out_proj, detail::optional_view(c.bias, layer.out_bias)),
+        {}, output);
   }
 
   const Mamba<T, Matrix>* layer_ = nullptr;

@@ -16,12 +16,15 @@ namespace ssm {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// One row of rms_norm; returns the inverse root mean square.
+/// One row of rms_norm, whose weight may be null; returns the inverse root mean square.
 template <class T>
 T rms_norm_row(const T* x, const T* weight, Index width, T epsilon, T* y) noexcept {
   const auto row = array(x, width);
   const T inverse_rms = T(1) / std::sqrt(row.square().sum() / static_cast<T>(width) + epsilon);
-  array(y, width) = row * inverse_rms * array(weight, width);
+  if (weight != nullptr)
+    array(y, width) = row * inverse_rms * array(weight, width);
+  else
+    array(y, width) = row * inverse_rms;
   return inverse_rms;
 }
 
@@ -29,8 +32,8 @@ T rms_norm_row(const T* x, const T* weight, Index width, T epsilon, T* y) noexce
 }  // namespace detail
 inline namespace SSM_DETAIL_ISA {
 
-/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4). The
-/// scratch keeps 1/r for rms_norm_backward.
+/// y = w x / r with r = √(mean x² + ε), for every row (Zhang & Sennrich 2019, equation 4); w = 1
+/// where it is absent. The scratch keeps 1/r for rms_norm_backward.
 /// @throws ShapeError for extents that do not fit, elements of a row that are not adjacent, and a y
 ///   that overlaps a part of x; DomainError for an ε that is negative or NaN
 template <class T>
@@ -80,24 +83,30 @@ void rms_norm_backward(const Cpu& backend, const RmsNormInputs<T>& inputs,
   const Index width = x.extent(1);
   const detail::Pieces pieces(x.extent(0), 16);
   scratch.partials.resize({(std::max)(scratch.partials.size(), pieces.pieces * width)});
-  const auto w = detail::array(inputs.weight.data(), width);
   const T* inverse_rms = scratch.inverse_rms.data();
+  // g, a row of w dy, is an expression: nothing is stored.
+  const auto run_row = [&](Index i, const auto& g) {
+    const T scale = inverse_rms[i];
+    const auto row = detail::array(x.data() + i * x.stride(0), width);
+    const T mean = scale * (g * row).sum() / static_cast<T>(width);
+    auto dx_row = detail::array(din.x.data() + i * din.x.stride(0), width);
+    const auto gradient = scale * (g - row * (scale * mean));
+    if (options.write == Write::accumulate)
+      dx_row += gradient;
+    else
+      dx_row = gradient;
+  };
   parallel_for(for_elements(backend, x.size(), 0.8), pieces.pieces, [&](Index piece) {
     auto dw = detail::array(scratch.partials.data() + piece * width, width);
     dw.setZero();
     for (Index i = pieces.begin(piece); i < pieces.end(piece); ++i) {
-      const T scale = inverse_rms[i];
-      const auto row = detail::array(x.data() + i * x.stride(0), width);
       const auto dy_row = detail::array(dy.data() + i * dy.stride(0), width);
-      const T mean = scale * (w * dy_row * row).sum() / static_cast<T>(width);
-      dw += dy_row * row * scale;
+      dw += dy_row * detail::array(x.data() + i * x.stride(0), width) * inverse_rms[i];
       if (!din.x) continue;
-      auto dx_row = detail::array(din.x.data() + i * din.x.stride(0), width);
-      const auto gradient = scale * (w * dy_row - row * (scale * mean));
-      if (options.write == Write::accumulate)
-        dx_row += gradient;
+      if (inputs.weight)
+        run_row(i, detail::array(inputs.weight.data(), width) * dy_row);
       else
-        dx_row = gradient;
+        run_row(i, dy_row);
     }
   });
   if (!din.weight) return;

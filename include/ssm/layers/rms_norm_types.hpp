@@ -16,7 +16,7 @@ namespace ssm {
 template <class T, class Space = Host>
 struct RmsNormInputs {
   View<const T, 2, Space> x;            ///< (rows, width), elements of a row adjacent
-  View<const T, 1, Space> weight = {};  ///< (width), adjacent
+  View<const T, 1, Space> weight = {};  ///< (width), adjacent; absent: 1
 };
 
 /// How rms_norm is to run.
@@ -43,7 +43,7 @@ template <class T, class Space = Host>
 struct RmsNormInputGradients {
   View<T, 2, Space> x = {};       ///< (rows, width), overwritten or added to as the options say;
                                   ///< may be the memory of x or of the gradient of y
-  View<T, 1, Space> weight = {};  ///< (width), overwritten
+  View<T, 1, Space> weight = {};  ///< (width), overwritten; absent where the weight is
 };
 
 /// Scratch memory of rms_norm and rms_norm_backward, with what the first leaves for the second. It
@@ -65,7 +65,7 @@ void check_rms_norm(std::string_view function, const RmsNormInputs<T, Space>& in
                     const RmsNormOptions& options) {
   check_given(function, "x", in.x, "(rows, width)");
   check_adjacent(function, "x", in.x);
-  check_rows(function, "weight", in.weight, std::array<Index, 1>{in.x.extent(1)});
+  if (in.weight) check_rows(function, "weight", in.weight, std::array<Index, 1>{in.x.extent(1)});
   if (!(options.epsilon >= 0))
     throw_domain(function, "epsilon", std::to_string(options.epsilon), "0 or more");
 }
@@ -90,6 +90,7 @@ void check_rms_norm_gradients(std::string_view function, const RmsNormInputs<T, 
     check_no_overlap(function, name, view, "weight", in.weight);
   };
   check("the gradient of x", din.x, in.x.extents());
+  if (din.weight && !in.weight) throw_absent(function, "weight", "(width), as its gradient is");
   check("the gradient of weight", din.weight, in.weight.extents());
   check_same_or_apart(function, "the gradient of x", din.x, "x", in.x);
   check_same_or_apart(function, "the gradient of x", din.x, "the gradient of y", dout.y);

@@ -34,8 +34,10 @@ template <class T = float>
   const auto real = [](Index x) { return static_cast<double>(x); };
   const double channels = real(block.channels()), width = real(config.width),
                state = real(config.state), layers = real(config.layers);
-  // Of each layer: x, z, u, delta, y and states now and then; its input, before and after the norm.
-  const double kept = (6 + state / 16) * channels + 2 * width + real(block.rank()) + 2 * state;
+  // Of each layer: x, z, u, delta, y and states now and then; its input, before and after the norm;
+  // dt, B and C, before and after theirs.
+  const double kept = (6 + state / 16) * channels + 2 * width +
+                      (block.normalizes() ? 2 : 1) * real(block.projections());
   // Of the layer at work: the gradients of these. Of the model: embedding, stream, logits.
   const double shared = 11 * channels + 6 * width + 3 * real(config.vocab);
   return {sizeof(T) * 6 * count, sizeof(T) * (layers * kept + shared),
