@@ -88,7 +88,9 @@ TEST_CASE("the language model has the gradients of finite differences, with drop
   LayerOptions<> options;
   options.dropout = {GENERATE(0.0, 0.3), 5};
   Random random(1);
-  auto model = draw_model<double>(random, tiny<double>());
+  auto config = tiny<double>();
+  config.tied = options.dropout.probability == 0;
+  auto model = draw_model<double>(random, config);
   const auto initial = draw_state(random, model, 2);
   const auto tokens = draw_tokens(random, 11, 2, 7), targets = draw_tokens(random, 11, 2, 7);
   MambaLM<double>::Scratch scratch;
@@ -139,7 +141,9 @@ TEMPLATE_TEST_CASE("a prompt in chunks, or a token at a time, is the prompt in o
                    double) {
   using T = TestType;
   Random random(2);
-  const auto model = draw_model<T>(random, tiny<T>());
+  auto config = tiny<T>();
+  config.tied = GENERATE(true, false);
+  const auto model = draw_model<T>(random, config);
   const Index vocab = model.config.vocab;
   const auto initial = draw_state(random, model, 2);
   const auto tokens = draw_tokens(random, vocab, 2, 30);
@@ -368,6 +372,25 @@ TEST_CASE("parameters have the published names, once each, and the published cou
                                                prefix + "mixer.A_log", prefix + "mixer.D",
                                                prefix + "mixer.conv1d.bias",
                                                prefix + "mixer.dt_proj.bias"});
+}
+
+TEST_CASE("a head of its own is a parameter, drawn after all that a tied model has") {
+  auto config = tiny<double>();
+  MambaLM<double> tied(config);
+  config.tied = false;
+  MambaLM<double> untied(config);
+  initialize(tied, 1);
+  initialize(untied, 1);
+  CHECK(tied.head.size() == 0);
+  CHECK(parameter_count(untied) == parameter_count(tied) + 11 * 6);
+  CHECK(test::same_bits(tied.embedding, untied.embedding));
+  CHECK(std::any_of(untied.head.begin(), untied.head.end(), [](double x) { return x != 0; }));
+  untied.head.resize({10, 6});
+  MambaLM<double>::Scratch scratch;
+  Tensor<Token, 2> tokens({1, 1});
+  Tensor<double, 3> logits({1, 1, 11});
+  CHECK_THROWS_WITH(forward(cpu, untied, tokens, {}, logits, {}, scratch),
+                    "forward of LanguageModel: head is (10, 6), expected (11, 6)");
 }
 
 TEST_CASE("a wrong token or state is refused and leaves the state as it was") {

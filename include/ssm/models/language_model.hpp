@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -32,6 +33,7 @@ struct LanguageModelConfig {
   Index vocab = 256;                 ///< number of tokens in the vocabulary
   StackConfig<Layer> backbone = {};  ///< of the layers
   double epsilon = 1e-5;             ///< ε of the norm before the head
+  bool tied = true;                  ///< whether the head has the weights of the embedding
 
   /// The number of channels that it reads and writes.
   [[nodiscard]] Index width() const noexcept { return backbone.width(); }
@@ -44,6 +46,7 @@ void fields(LanguageModelConfig<Layer>& c, Visit&& visit) {
   visit("vocab", c.vocab);
   visit("backbone", c.backbone);
   visit("epsilon", c.epsilon);
+  visit("tied", c.tied, Field::optional);
 }
 
 /// What a forward pass of a language model leaves for backward, and room for both; rows = batch ·
@@ -68,10 +71,10 @@ struct LanguageModelScratch {
   /// @endcond
 };
 
-/// A language model made of layers of any kind, whose head has the weights of the embedding. It
-/// holds its weights, or the gradient of a loss with respect to them.
+/// A language model made of layers of any kind, whose head has the weights of the embedding or its
+/// own. It holds its weights, or the gradient of a loss with respect to them.
 ///
-///   x = embedding(tokens);  x ← layer(x) for each layer;  logits = rms_norm(x) · embeddingᵀ.
+///   x = embedding(tokens);  x ← layer(x) for each layer;  logits = rms_norm(x) · headᵀ.
 template <class Layer>
 struct LanguageModel {
   ///@{
@@ -86,9 +89,10 @@ struct LanguageModel {
   ///@}
 
   Config config;                             ///< sizes and fixed choices
-  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width), of the embedding and of the head
+  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width); of the head too, where it is tied
   Stack<Layer> backbone;                     ///< the layers
   TensorIn<value_type, 1, space> norm;       ///< (width)
+  TensorIn<value_type, 2, space> head;       ///< (vocab, width), where it is not tied
 
   LanguageModel() = default;
   /// A layer of this configuration, its parameters zero. @throws DomainError without a vocabulary
@@ -103,13 +107,14 @@ struct LanguageModel {
 };
 
 /// Calls visit(name, tensor, extents, decay) for every parameter, with the names of
-/// state-spaces/mamba; see ssm/core/parameters.hpp.
+/// state-spaces/mamba; see ssm/core/parameters.hpp. A tied head is none.
 template <class Layer, class Visit>
 void parameters(LanguageModel<Layer>& model, Visit&& visit) {
   const auto& c = model.config;
   visit("backbone.embedding.weight", model.embedding, shape(c.vocab, c.width()), true);
   parameters(model.backbone, within("backbone.", visit));
   visit("backbone.norm_f.weight", model.norm, shape(c.width()), false);
+  if (!c.tied) visit("lm_head.weight", model.head, shape(c.vocab, c.width()), true);
 }
 
 /// Sets the configuration of a model, and allocates no parameter.
@@ -126,20 +131,28 @@ template <class Layer>
 }
 
 /// Initializes the embedding with normal numbers of standard deviation 0.02, the weight of the norm
-/// with 1, and the layers by their own `initialize`. The same seed gives the same weights on every
-/// machine.
+/// with 1, a head of its own uniformly in ±1/√width, and the layers by their own `initialize`. The
+/// same seed gives the same weights on every machine.
 template <class Layer>
 void initialize(LanguageModel<Layer>& model, std::uint64_t seed) {
   using T = typename Layer::value_type;
   detail::InitialDraws draws(seed);
   for (T& x : model.embedding) x = static_cast<T>(0.02 * draws.normal());
   model.norm.fill(T(1));
+  if (!model.config.tied)
+    draws.uniform(model.head, 1 / std::sqrt(static_cast<double>(model.config.width())));
   initialize(model.backbone, seed);
 }
 
 }  // namespace SSM_DETAIL_ISA
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
+
+/// The weights of the head of a model, or of its gradients.
+template <class Model>
+[[nodiscard]] auto& head_of(Model& model) noexcept {
+  return model.config.tied ? model.embedding : model.head;
+}
 
 /// From tokens to what the head reads, in scratch.normed.
 template <class Backend, class Layer>
@@ -151,6 +164,7 @@ void run_backbone(std::string_view function, const Backend& backend,
   const Index batch = tokens.extent(0), length = tokens.extent(1), width = model.config.width();
   check_sequences(function, options.sequences, batch, length);
   check_shape(function, "embedding", model.embedding, shape(model.config.vocab, width));
+  check_shape(function, "head", head_of(model), shape(model.config.vocab, width));
   const std::array<Index, 3> extents{batch, length, width};
   resize(backend, w.embedded, extents);
   resize(backend, w.stream, extents);
@@ -188,7 +202,7 @@ void forward(const Backend& backend, const LanguageModel<Layer>& model,
   const auto rows = logits ? detail::merge_rows(function, "logits", logits) : View<T, 2, Space>();
   detail::run_backbone(function, backend, model, tokens, state, options, scratch);
   if (rows)
-    linear(backend, detail::product<T, Space>(scratch.normed, model.embedding), {}, {rows},
+    linear(backend, detail::product<T, Space>(scratch.normed, detail::head_of(model)), {}, {rows},
            scratch.linear);
 }
 
@@ -217,15 +231,16 @@ void backward(const Backend& backend, const LanguageModel<Layer>& model,
   resize(backend, w.dnormed, {batch * length, width});
   resize(backend, w.dstream, extents);
   resize(backend, w.dembedded, extents);
-  linear_backward(backend, detail::product<T, Space>(w.normed, model.embedding), {},
+  linear_backward(backend, detail::product<T, Space>(w.normed, detail::head_of(model)), {},
                   {detail::merge_rows(function, "dlogits", dlogits)},
-                  {w.dnormed, gradients.embedding, {}}, w.linear);
+                  {w.dnormed, detail::head_of(gradients), {}}, w.linear);
   rms_norm_backward(
       backend, {detail::merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
       {.epsilon = model.config.epsilon}, {w.dnormed},
       {detail::merge_rows(function, "dstream", w.dstream.view()), gradients.norm}, w.norm);
   backward(backend, model.backbone, std::as_const(w.embedded), dstate, std::as_const(w.dstream),
            w.dembedded, gradients.backbone, options, w.backbone);
+  if (!model.config.tied) gradients.embedding.fill(T(0));
   embedding_backward(backend, {tokens, model.embedding}, {}, {w.dembedded}, {gradients.embedding},
                      w.embedding);
 }
@@ -257,8 +272,8 @@ double loss(const Backend& backend, const LanguageModel<Layer>& model,
   kept.keep = static_cast<bool>(gradients);
   detail::run_backbone(function, backend, model, tokens, state, kept, scratch);
   resize(backend, scratch.logits, {tokens.size(), model.config.vocab});
-  linear(backend, detail::product<T, Space>(scratch.normed, model.embedding), {}, {scratch.logits},
-         scratch.linear);
+  linear(backend, detail::product<T, Space>(scratch.normed, detail::head_of(model)), {},
+         {scratch.logits}, scratch.linear);
   const View<T, 2, Space> dlogits = gradients ? scratch.logits.view() : View<T, 2, Space>();
   const double nats =
       cross_entropy(backend, {scratch.logits, targets}, rule, {dlogits}, scratch.loss);
@@ -316,6 +331,7 @@ class LanguageModelStepper {
   void check_model(std::string_view function, const LanguageModel<Layer>& model) const {
     const Index width = embedded_.extent(1);
     detail::check_shape(function, "embedding", model.embedding, shape(vocab_, width));
+    detail::check_shape(function, "head", detail::head_of(model), shape(vocab_, width));
     detail::check_shape(function, "norm", model.norm, shape(width));
   }
 
@@ -336,7 +352,7 @@ class LanguageModelStepper {
     step(backbone_, embedded_, state, stream_);
     rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = model_->config.epsilon},
                   embedded_.view());
-    linear_step(detail::product<T, Host>(embedded_, model_->embedding), {}, logits);
+    linear_step(detail::product<T, Host>(embedded_, detail::head_of(*model_)), {}, logits);
   }
 
   const LanguageModel<Layer>* model_;

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
@@ -21,18 +22,30 @@ using MambaLM = LanguageModel<Residual<Mamba<T>>>;
 /// The sizes of a Mamba language model whose blocks are all alike, by the names that its files and
 /// papers use.
 struct MambaLMConfig {
-  Index vocab = 256;           ///< number of tokens in the vocabulary
-  Index width = 0;             ///< of the residual stream
-  Index layers = 0;            ///< number of blocks
-  Index state = 16;            ///< states of each channel
-  Index conv_width = 4;        ///< taps of each convolution
-  Index expand = 2;            ///< inner channels of a block per channel of the stream
-  Index dt_rank = 0;           ///< 0: ⌈width/16⌉
-  double norm_epsilon = 1e-5;  ///< ε of every norm
+  Index vocab = 256;              ///< number of tokens in the vocabulary
+  Index width = 0;                ///< of the residual stream
+  Index layers = 0;               ///< number of blocks
+  Index state = 16;               ///< states of each channel
+  Index conv_width = 4;           ///< taps of each convolution
+  Index expand = 2;               ///< inner channels of a block per channel of the stream
+  Index dt_rank = 0;              ///< 0: ⌈width/16⌉
+  double norm_epsilon = 1e-5;     ///< ε of every norm of the stream
+  Index inner = 0;                ///< inner channels of a block; 0: expand · width
+  bool bias = false;              ///< whether in_proj and out_proj have biases
+  bool conv_bias = true;          ///< whether the convolutions have biases
+  double projection_epsilon = 0;  ///< ε of the norms of dt, B and C of FalconMamba; 0: no norms
+  bool tied = true;               ///< whether the head has the weights of the embedding
 
   /// The configuration of one block.
   [[nodiscard]] MambaConfig block() const noexcept {
-    return {width, expand * width, state, conv_width, dt_rank > 0 ? dt_rank : (width + 15) / 16};
+    return {width,
+            inner > 0 ? inner : expand * width,
+            state,
+            conv_width,
+            dt_rank > 0 ? dt_rank : (width + 15) / 16,
+            bias,
+            conv_bias,
+            projection_epsilon};
   }
   friend bool operator==(const MambaLMConfig&, const MambaLMConfig&) = default;
 };
@@ -55,11 +68,14 @@ template <class T = float>
   check("conv_width", config.conv_width, 1);
   check("expand", config.expand, 1);
   check("dt_rank", config.dt_rank, 0);
-  if (!(config.norm_epsilon >= 0))
-    detail::throw_domain(function, "norm_epsilon", std::to_string(config.norm_epsilon),
-                         "at least 0");
-  return {
-      config.vocab, {config.layers, {config.block(), config.norm_epsilon}}, config.norm_epsilon};
+  check("inner", config.inner, 0);
+  for (const auto& [name, value] : {std::pair("norm_epsilon", config.norm_epsilon),
+                                    {"projection_epsilon", config.projection_epsilon}})
+    if (!(value >= 0)) detail::throw_domain(function, name, std::to_string(value), "at least 0");
+  return {config.vocab,
+          {config.layers, {config.block(), config.norm_epsilon}},
+          config.norm_epsilon,
+          config.tied};
 }
 
 /// The configuration of a Mamba language model of `layers` blocks, all alike.
@@ -71,8 +87,7 @@ template <class T = float>
 }
 
 /// The sizes of a model, as its files store them.
-/// @throws DomainError for blocks that differ, and for channels that are not a multiple of the
-/// width
+/// @throws DomainError for blocks that differ
 template <class T>
 [[nodiscard]] MambaLMConfig published_config(
     const LanguageModelConfig<Residual<Mamba<T>>>& config) {
@@ -81,19 +96,23 @@ template <class T>
   MambaLMConfig result{.vocab = config.vocab,
                        .width = config.width(),
                        .layers = static_cast<Index>(blocks.size()),
-                       .norm_epsilon = config.epsilon};
+                       .norm_epsilon = config.epsilon,
+                       .tied = config.tied};
   if (blocks.empty()) return result;
   const MambaConfig& block = blocks.front().mixer;
   for (const auto& other : blocks)
     if (!(other == blocks.front()) || other.epsilon != config.epsilon)
       detail::throw_domain(function, "layers", "unlike each other", "blocks of one configuration");
-  if (block.channels() % config.width() != 0)
-    detail::throw_domain(function, "inner", std::to_string(block.channels()),
-                         "a multiple of the width " + std::to_string(config.width()));
   result.state = block.state;
   result.conv_width = block.conv_width;
-  result.expand = block.channels() / config.width();
+  if (block.channels() % config.width() == 0)
+    result.expand = block.channels() / config.width();
+  else
+    result.inner = block.channels();
   result.dt_rank = block.rank() == (config.width() + 15) / 16 ? 0 : block.rank();
+  result.bias = block.bias;
+  result.conv_bias = block.conv_bias;
+  result.projection_epsilon = block.projection_epsilon;
   return result;
 }
 
