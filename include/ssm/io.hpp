@@ -23,6 +23,7 @@
 #include "ssm/io/published_s4d.hpp"
 #include "ssm/io/published_s5.hpp"
 #include "ssm/io/safetensors.hpp"
+#include "ssm/io/safetensors_folder.hpp"
 #include "ssm/io/safetensors_header.hpp"
 #include "ssm/io/safetensors_reader.hpp"
 #include "ssm/io/safetensors_writer.hpp"

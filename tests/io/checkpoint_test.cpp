@@ -1,5 +1,8 @@
 #include "ssm/io/checkpoint.hpp"
 
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <string>
@@ -116,12 +119,13 @@ TEST_CASE("files have the names and shapes of state-spaces/mamba") {
 TEST_CASE("matrices are stored narrow on request, all else exactly") {
   const TempDirectory directory;
   const auto weights = some_weights();
-  ssm::save_mamba_lm(directory.path(), weights, ssm::DType::F16);
+  ssm::save_mamba_lm(directory.path(), weights, {.matrices = ssm::DType::F16});
   const auto loaded = ssm::load_mamba_lm(directory.path());
   CHECK(ssm::test::relative_error(loaded.embedding, weights.embedding) < 0x1p-11);
   CHECK_FALSE(same_bits(loaded.embedding, weights.embedding));
   CHECK(same_bits(loaded.backbone.layers[1].mixer.A_log, weights.backbone.layers[1].mixer.A_log));
-  CHECK(same_bits(loaded.backbone.layers[1].mixer.dt_bias, weights.backbone.layers[1].mixer.dt_bias));
+  CHECK(
+      same_bits(loaded.backbone.layers[1].mixer.dt_bias, weights.backbone.layers[1].mixer.dt_bias));
 }
 
 TEST_CASE("the -hf names and config give the same model, and so does a tied head that is stored") {
@@ -248,11 +252,12 @@ TEST_CASE("a config that is wrong in any field is refused by that field") {
          {Json(0), Json(-1), Json(1.5), Json("x"), Json(), Json(true),
           Json(std::numeric_limits<double>::infinity()), Json(Json::Array{1}), Json(UINT64_MAX)})
       CHECK_THAT(with(field, value), contains(field.substr(field.find('/') + 1)));
+    if (field == "pad_vocab_size_multiple") continue;  // a vocabulary may be written unpadded
     // Sizes that are numbers but not those of the file, up to ones that no memory can hold.
     CHECK_FALSE(with(field, 37).empty());
     CHECK_FALSE(with(field, 0x7fffffff).empty());
   }
-  CHECK_THAT(with("ssm_cfg/layer", "Mamba2"), contains("Mamba1"));
+  CHECK_THAT(with("ssm_cfg/layer", 2), contains("ssm_cfg.layer is 2, expected a string"));
   CHECK_THAT(with("rms_norm", false), contains("rms_norm"));
   CHECK_THAT(with("attn_layer_idx", Json::Array{1}), contains("attn_layer_idx"));
   CHECK_THAT(with("norm_epsilon", -1), contains("norm_epsilon"));
@@ -276,10 +281,10 @@ TEST_CASE("a field that would make another model is refused by name") {
   const double infinity = std::numeric_limits<double>::infinity();
   const Json original = config_of(directory);
   for (const auto& [field, value, same] :
-       {std::tuple<std::string, Json, Json>{"tie_embeddings", false, true},
+       {std::tuple<std::string, Json, Json>{"tie_embeddings", 3, true},
         {"d_intermediate", 12, 0},
-        {"ssm_cfg/bias", true, false},
-        {"ssm_cfg/conv_bias", false, true},
+        {"ssm_cfg/bias", "no", false},
+        {"ssm_cfg/conv_bias", Json(), true},
         {"ssm_cfg/dt_limit", Json::Array{0.001, 0.1}, Json::Array{0.0, infinity}},
         {"ssm_cfg/dt_limit", 3, Json::Array{0, infinity}}}) {
     INFO(field);
@@ -289,12 +294,14 @@ TEST_CASE("a field that would make another model is refused by name") {
   }
   const Json hf = save_hf(directory, some_weights());
   for (const auto& [field, value, same] :
-       {std::tuple<std::string, Json, Json>{"tie_word_embeddings", false, true},
-        {"use_bias", true, false},
-        {"use_conv_bias", false, true},
+       {std::tuple<std::string, Json, Json>{"tie_word_embeddings", 1, true},
+        {"use_bias", 0, false},
+        {"use_conv_bias", "yes", true},
         {"hidden_act", "gelu", "silu"},
-        {"intermediate_size", 24, 12.0},
-        {"model_type", "falcon_mamba", "mamba"},
+        {"intermediate_size", 12.5, 12},
+        {"model_type", "mamba3", "mamba"},
+        {"model_type", 3, "mamba"},
+        {"quantization_config", Json::Object{{"quant_method", "fp8"}}, Json()},
         {"time_step_limit", Json::Array{0.001, 0.1}, Json::Array{0.0, infinity}}}) {
     INFO(field);
     CHECK_THAT(complaint_with(directory, hf, field, value), contains(field));
@@ -313,15 +320,28 @@ TEST_CASE("where a config has fields of both kinds, its model_type decides") {
   CHECK_THAT(complaint_with(directory, hf, "state_size", 8), contains("x_proj"));
 }
 
-TEST_CASE("a Mamba-2 config gets a sentence, though Python wrote Infinity into it") {
+TEST_CASE("a kind of model that is not here is refused by its name, with those that are") {
   const TempDirectory directory;
   ssm::save_mamba_lm(directory.path(), some_weights());
-  directory.write("config.json", R"({"model_type": "mamba2", "hidden_size": 6,
-      "num_hidden_layers": 2, "vocab_size": 11, "time_step_limit": [0.0, Infinity]})");
-  CHECK_THAT(complaint(directory.path()), contains("Mamba-2 is not supported"));
+  const std::string can =
+      ", a kind of model that cannot be read; those that can are Mamba of state-spaces/mamba, "
+      "\"mamba\" and \"falcon_mamba\"";
+  for (const std::string type : {"mamba2", "jamba", "zamba", "bamba", "nemotron_h", "falcon_h1",
+                                 "granitemoehybrid", "llama", "caduceus"}) {
+    directory.write("config.json", R"({"model_type": ")" + type + R"(", "hidden_size": 6,
+        "num_hidden_layers": 2, "vocab_size": 11, "time_step_limit": [0.0, Infinity]})");
+    CHECK_THAT(complaint(directory.path()),
+               contains("config.model_type is \"" + type + "\"" + can));
+  }
   directory.write("config.json", R"({"d_model": 6, "n_layer": 2, "vocab_size": 11,
       "ssm_cfg": {"layer": "Mamba2", "dt_limit": [0.0, Infinity]}})");
-  CHECK_THAT(complaint(directory.path()), contains("Mamba-2 is not supported"));
+  CHECK_THAT(complaint(directory.path()), contains("config.ssm_cfg.layer is \"Mamba2\"" + can));
+  directory.write("config.json", R"({"architectures": ["JambaForCausalLM"], "hidden_size": 6})");
+  CHECK_THAT(complaint(directory.path()), contains("architectures is \"JambaForCausalLM\"" + can));
+  for (const char* names : {"3", "[]", "[1]", "[\"MambaForCausalLM\", \"x\"]"}) {
+    directory.write("config.json", "{\"architectures\": " + std::string(names) + "}");
+    CHECK_THAT(complaint(directory.path()), contains("config.architectures is"));
+  }
 }
 
 TEST_CASE("a model without the config beside it is what its file says of itself") {
@@ -362,8 +382,6 @@ TEST_CASE("a folder whose weights are in another form says what to do") {
   directory.write("config.json", "{}");
   directory.write("pytorch_model.bin", "");
   CHECK_THAT(complaint(directory.path()), contains("pytorch_model.bin") && contains("convert"));
-  directory.write("model.safetensors.index.json", "{}");
-  CHECK_THAT(complaint(directory.path()), contains("several files") && contains("join"));
 }
 
 TEST_CASE("counts in messages are whole numbers") {
@@ -378,6 +396,170 @@ TEST_CASE("a model that is not there is refused by its path") {
   const TempDirectory directory;
   CHECK_THAT(complaint(directory / "nowhere"), contains("nowhere: no such file"));
   CHECK_THAT(complaint(directory.path()), contains("model.safetensors: no such file"));
+}
+
+namespace {
+
+/// Sizes of every kind that files have words for.
+std::vector<MambaLMConfig> variants() {
+  std::vector<MambaLMConfig> all(6, small);
+  all[0].bias = true;
+  all[1].conv_bias = false;
+  all[2].tied = false;
+  all[3].projection_epsilon = 1e-5;
+  all[4].inner = 9;
+  all[5] = {.vocab = 11,
+            .width = 6,
+            .layers = 1,
+            .norm_epsilon = 0.1,
+            .bias = true,
+            .conv_bias = false,
+            .projection_epsilon = 1e-6,
+            .tied = false};
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a model of every kind comes back with its bits from either layout") {
+  const TempDirectory directory;
+  for (const MambaLMConfig& config : variants()) {
+    const auto weights = some_weights(config);
+    ssm::save_mamba_lm(directory.path(), weights);
+    CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+    ssm::save_mamba_lm(directory.path(), weights, {.layout = ssm::MambaLayout::hf});
+    CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+    std::filesystem::remove(directory / "config.json");
+    CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+
+    const bool original = config.projection_epsilon == 0 && config.inner == 0;
+    if (original)
+      ssm::save_mamba_lm(directory.path(), weights, {.layout = ssm::MambaLayout::original});
+    else
+      CHECK_THROWS_WITH(
+          ssm::save_mamba_lm(directory.path(), weights, {.layout = ssm::MambaLayout::original}),
+          contains("save_mamba_lm: layout is original, expected hf for a model with"));
+    CHECK(ssm::SafetensorsReader(directory / "model.safetensors")
+              .contains(original ? "backbone.embedding.weight" : "backbone.embeddings.weight"));
+    CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+  }
+}
+
+TEST_CASE("a weight that the config leaves out, or that it asks for, is refused by its name") {
+  const TempDirectory directory;
+  for (const MambaLMConfig& config : variants()) {
+    if (config.projection_epsilon != 0 || config.inner != 0) continue;
+    ssm::save_mamba_lm(directory / "with", some_weights(config));
+    ssm::save_mamba_lm(directory / "without", some_weights());
+    std::filesystem::rename(directory / "with/config.json", directory / "config.json");
+    std::filesystem::rename(directory / "without/config.json", directory / "with/config.json");
+    std::filesystem::rename(directory / "config.json", directory / "without/config.json");
+    const char* name = config.bias        ? "backbone.layers.0.mixer.in_proj.bias"
+                       : config.conv_bias ? "lm_head.weight"
+                                          : "backbone.layers.0.mixer.conv1d.bias";
+    CHECK_THAT(complaint(directory / "with"), contains(name));
+    CHECK_THAT(complaint(directory / "without"), contains(name) || contains("too few"));
+  }
+}
+
+TEST_CASE("names come with backbone., with model., or with neither") {
+  const TempDirectory directory;
+  auto config = small;
+  config.tied = false;
+  const auto weights = some_weights(config);
+  ssm::save_mamba_lm(directory.path(), weights);
+  for (const std::string prefix : {"model.", ""}) {
+    save_changed(directory / "model.safetensors", weights, [&](const std::string& name) {
+      if (!name.starts_with("backbone.")) return name;
+      return prefix + (name == "backbone.embedding.weight" ? "embeddings.weight" : name.substr(9));
+    });
+    CHECK(same_weights(ssm::load_mamba_lm(directory.path()), weights));
+  }
+  ssm::SafetensorsWriter twice;
+  ssm::parameters(weights, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    const std::string name(view);
+    twice.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
+  });
+  twice.add("embeddings.weight", weights.embedding);
+  twice.save(directory / "model.safetensors");
+  CHECK_THAT(complaint(directory.path()), contains("left over: \"embeddings.weight\""));
+}
+
+TEST_CASE("a vocabulary is as long as its config says, or padded to the multiple that it says") {
+  const TempDirectory directory;
+  auto config = small;
+  config.vocab = 12;
+  const auto weights = some_weights(config);
+  ssm::save_mamba_lm(directory.path(), weights);
+  const Json original = config_of(directory);
+  CHECK(complaint_with(directory, original, "pad_vocab_size_multiple", 4).empty());
+  Json short_by_one = original;
+  short_by_one["vocab_size"] = 11;
+  CHECK(complaint_with(directory, short_by_one, "pad_vocab_size_multiple", 4).empty());
+  CHECK(complaint_with(directory, short_by_one, "pad_vocab_size_multiple", 12).empty());
+  CHECK_THAT(complaint_with(directory, short_by_one, "pad_vocab_size_multiple", 5),
+             contains("embedding"));
+  // Written as it is, though the default would pad it.
+  CHECK(complaint_with(directory, original, "pad_vocab_size_multiple", 8).empty());
+  ssm::save_mamba_lm(directory.path(), weights, {.layout = ssm::MambaLayout::hf});
+  Json hf = config_of(directory);
+  CHECK_THAT(complaint_with(directory, hf, "vocab_size", 11), contains("embeddings.weight"));
+  hf["pad_vocab_size_multiple"] = 4;
+  CHECK(complaint_with(directory, hf, "vocab_size", 11).empty());
+}
+
+TEST_CASE(
+    "tensors that are no weights and that nobody asks for do not matter, whatever their type") {
+  const TempDirectory directory;
+  const auto weights = some_weights();
+  ssm::save_mamba_lm(directory.path(), weights);
+  const auto with = [&](const std::string& name, const std::string& dtype, std::size_t bytes) {
+    // A file with one more tensor, which the writer would not write: its header changed by hand.
+    ssm::save_mamba_lm(directory.path(), weights);
+    const std::string file = ssm::test::read_bytes(directory / "model.safetensors");
+    std::uint64_t length = 0;
+    std::memcpy(&length, file.data(), 8);
+    const std::size_t header = static_cast<std::size_t>(length);
+    const std::size_t end = file.size() - 8 - header;
+    std::string text = file.substr(8, header);
+    text.erase(text.find_last_of('}'));
+    text += ", \"" + name + "\": {\"dtype\": \"" + dtype +
+            "\", \"shape\": [1], \"data_offsets\": [" + std::to_string(end) + ", " +
+            std::to_string(end + bytes) + "]}}";
+    length = text.size();
+    directory.write("model.safetensors", std::string(reinterpret_cast<const char*>(&length), 8) +
+                                             text + file.substr(8 + header) +
+                                             std::string(bytes, '\0'));
+    return complaint(directory.path());
+  };
+  CHECK(with("backbone.position_ids", "I64", 8).empty());
+  CHECK(with("other.scale", "F8_E8M0", 1).empty());
+  CHECK(with("other.blocks", "F4", 3).empty());
+  CHECK(with("mask", "BOOL", 1).empty());
+  const auto names = [](const std::string& name) {
+    return contains("tensors left over: \"" + name + "\"");
+  };
+  for (const std::string name :
+       {"backbone.layers.2.mixer.D", "lm_head.bias", "backbone.layers.0.mixer.dt_layernorm.weight"})
+    for (const auto& [dtype, bytes] :
+         {std::pair<std::string, std::size_t>{"F8_E4M3", 1}, {"I8", 1}, {"BF16", 2}, {"F64", 8}})
+      CHECK_THAT(with(name, dtype, bytes), names(name));
+  CHECK_THAT(with("scale", "F32", 4), names("scale"));
+}
+
+TEST_CASE("a tied head that is stored may be there, one that differs says what its config says") {
+  const TempDirectory directory;
+  const auto weights = some_weights();
+  ssm::save_mamba_lm(directory.path(), weights, {.layout = ssm::MambaLayout::hf});
+  Tensor<float, 2> head = weights.embedding;
+  save_changed(directory / "model.safetensors", weights, keep, &head);
+  CHECK(complaint(directory.path()).empty());
+  head(0, 0) += 1;
+  save_changed(directory / "model.safetensors", weights, keep, &head);
+  CHECK_THAT(complaint(directory.path()), contains("lm_head.weight") && contains("tied head"));
+  const Json hf = config_of(directory);
+  CHECK(complaint_with(directory, hf, "tie_word_embeddings", false).empty());
+  CHECK(same_bits(ssm::load_mamba_lm(directory.path()).head, head));
 }
 
 }  // namespace checkpoint_test

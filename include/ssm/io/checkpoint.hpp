@@ -19,19 +19,35 @@
 #include "ssm/io/model_config.hpp"
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
+#include "ssm/io/safetensors_folder.hpp"
 #include "ssm/models/mamba_lm.hpp"
 
 /// @file
-/// Language models in the files of state-spaces/mamba: a folder with model.safetensors and
-/// config.json.
+/// Language models in the files of state-spaces/mamba and of transformers: a folder with
+/// config.json and model.safetensors, or several files of tensors and an index of them.
 
 namespace ssm {
+
+/// Whose names and configuration the files of a Mamba language model have.
+enum class MambaLayout {
+  original,  ///< those of state-spaces/mamba
+  hf         ///< those of transformers, as published with `-hf`
+};
+
+/// How a Mamba language model is to be written.
+struct MambaFileOptions {
+  std::optional<DType> matrices = {};  ///< element type of all matrices but A_log in the file:
+                                       ///< F16 and BF16 halve the file of a float model; absent:
+                                       ///< that of the model, as for all other parameters
+  std::optional<MambaLayout> layout =
+      {};  ///< absent: the original where it has words for the model
+};
+
 namespace detail {
 
-/// Throws FileError when `sets` times what a config describes is more than the file can hold,
-/// before memory is taken for it. No dtype that is read has less than two bytes.
-inline void check_parameter_count(const SafetensorsReader& file, const MambaLMConfig& config,
-                                  int sets) {
+/// Throws FileError when what a config describes is more than the files can hold, before memory is
+/// taken for it. No dtype that is read has less than two bytes.
+inline void check_parameter_count(const SafetensorsFolder& file, const MambaLMConfig& config) {
   double bytes = 0;
   for (const auto& [name, entry] : file.tensors())
     bytes += static_cast<double>(entry.end - entry.begin);
@@ -40,47 +56,24 @@ inline void check_parameter_count(const SafetensorsReader& file, const MambaLMCo
     return std::string(text,
                        std::to_chars(text, text + sizeof(text), x, std::chars_format::fixed).ptr);
   };
-  const double layers = sets * static_cast<double>(config.layers);
-  if (10 * layers > static_cast<double>(file.tensors().size()))
+  const double a_layer = 9 + (config.conv_bias ? 1 : 0) + (config.bias ? 2 : 0);
+  if (a_layer * static_cast<double>(config.layers) > static_cast<double>(file.tensors().size()))
     throw_file(file.path(), "has " + std::to_string(file.tensors().size()) +
                                 " tensors, too few for the " + std::to_string(config.layers) +
                                 " layers of its config");
-  const double count = sets * parameters_of(config);
+  const double count = parameters_of(config);
   if (2 * count > bytes)
     throw_file(file.path(), "has " + whole(bytes) + " bytes of tensors, too few for the " +
                                 whole(count) + " parameters of its config");
 }
 
-/// Fills weights from the tensors named `prefix` + their own name.
-template <class T>
-void read_weights(const SafetensorsReader& file, const std::string& prefix, MambaLM<T>& weights) {
-  parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
-    file.read_into(prefix + std::string(name), shape_in_file(name, tensor.extents()),
-                   tensor.data());
-  });
-}
-
-/// Throws FileError for an output head that is not the embedding.
-template <class T>
-void check_tied_head(const SafetensorsReader& file, const MambaLM<T>& weights) {
-  const auto head = file.read<T>("lm_head.weight", weights.embedding.extents());
-  if (!std::equal(head.begin(), head.end(), weights.embedding.begin()))
-    throw_file(file.path(),
-               "tensor \"lm_head.weight\" differs from the embedding, expected a tied head");
-}
-
-/// Throws FileError with what to do for a folder that has a model in another form than one
-/// safetensors file.
+/// Throws FileError with what to do for a folder that has a model in another form than safetensors
+/// files.
 inline void check_model_file(const std::filesystem::path& folder) {
   const auto has = [&](const char* name) {
     return type_of(folder / name) != std::filesystem::file_type::not_found;
   };
-  if (has("model.safetensors")) return;
-  if (has("model.safetensors.index.json"))
-    throw_file(folder,
-               "has its weights in several files (model.safetensors.index.json), which are "
-               "not read yet; join them into one model.safetensors, in Python with "
-               "model.save_pretrained(folder, max_shard_size=\"1TB\")");
+  if (has("model.safetensors") || has("model.safetensors.index.json")) return;
   if (has("pytorch_model.bin") || has("pytorch_model.bin.index.json"))
     throw_file(folder,
                "has its weights in pytorch_model.bin, which is not read; convert it to "
@@ -89,15 +82,90 @@ inline void check_model_file(const std::filesystem::path& folder) {
 }
 
 /// The config beside a model, or the one that its file carries where there is none beside it.
-inline MambaLMConfig read_config_of(const SafetensorsReader& file) {
+inline MambaLMConfig read_config_of(const SafetensorsFolder& file, Index rows) {
   const std::filesystem::path path = file.path().parent_path() / "config.json";
   const auto own = file.metadata().find("config");
   if (own != file.metadata().end() && type_of(path) == std::filesystem::file_type::not_found) {
     const Json json = parse_json(file.path(), own->second, "config");
-    return read_config(JsonObject(file.path(), "config", json));
+    return read_config(JsonObject(file.path(), "config", json), rows);
   }
   const Json json = parse_json(path, read_file(path, longest_json));
-  return read_config(JsonObject(path, "config", json));
+  return read_config(JsonObject(path, "config", json), rows);
+}
+
+/// A Mamba language model in its files, all checked but the weights, none of which is read yet.
+struct MambaFiles {
+  SafetensorsFolder tensors;
+  std::string prefix = "backbone.";                     ///< of all names but that of the head
+  std::string embedding = "backbone.embedding.weight";  ///< the name of the embedding
+  MambaLMConfig config = {};
+  bool tied_head = false;  ///< whether there is a head that must be the embedding
+
+  /// Opens a folder, a file, or an index. Throws FileError.
+  static MambaFiles open(const std::filesystem::path& path) {
+    const bool directory = type_of(path) == std::filesystem::file_type::directory;
+    if (directory) check_model_file(path);
+    const FolderHold hold(directory ? path : path.parent_path(), true);
+    MambaFiles files{.tensors = SafetensorsFolder(path)};
+    files.find_embedding();
+    const auto found = files.tensors.tensors().find(files.embedding);
+    const bool table = found != files.tensors.tensors().end() && found->second.shape.size() == 2;
+    files.config = read_config_of(files.tensors, table ? found->second.shape[0] : 0);
+    check_parameter_count(files.tensors, files.config);
+    files.check_names();
+    return files;
+  }
+
+  /// The name in the files of a parameter of MambaLM.
+  [[nodiscard]] std::string name_of(std::string_view parameter) const {
+    constexpr std::string_view own = "backbone.";
+    if (!parameter.starts_with(own)) return std::string(parameter);
+    if (parameter == "backbone.embedding.weight") return embedding;
+    return prefix + std::string(parameter.substr(own.size()));
+  }
+
+ private:
+  void find_embedding() {
+    for (const char* before : {"backbone.", "model.", ""})
+      for (const char* name : {"embedding.weight", "embeddings.weight"})
+        if (tensors.contains(std::string(before) + name)) {
+          prefix = before;
+          embedding = prefix + name;
+          return;
+        }
+  }
+  void check_names() {
+    MambaLM<float> blank;
+    configure(blank, mamba_lm_config<float>(config));
+    NamesInFile names(tensors);
+    parameters(blank, [&](std::string_view name, const auto&, const auto&, bool) {
+      names.expect(name_of(name));
+    });
+    tied_head = config.tied && tensors.contains("lm_head.weight");
+    if (tied_head) names.expect("lm_head.weight");
+    names.expect_buffers();
+    names.check();
+  }
+};
+
+/// Throws FileError for an output head that is not the embedding.
+template <class T>
+void check_tied_head(const SafetensorsFolder& file, const MambaLM<T>& weights) {
+  const auto head = file.read<T>("lm_head.weight", weights.embedding.extents());
+  if (!std::equal(head.begin(), head.end(), weights.embedding.begin()))
+    throw_file(file.path(),
+               "tensor \"lm_head.weight\" differs from the embedding, expected a tied head, as its "
+               "config says");
+}
+
+/// The layout in which a model is written. Throws DomainError for one that has no words for it.
+inline MambaLayout layout_of(const MambaLMConfig& config, std::optional<MambaLayout> asked) {
+  const char* why = config.block().normalizes() ? "norms of dt, B and C"
+                    : config.inner > 0          ? "channels that are no multiple of its width"
+                                                : nullptr;
+  if (asked == MambaLayout::original && why != nullptr)
+    throw_domain("save_mamba_lm", "layout", "original", std::string("hf for a model with ") + why);
+  return asked.value_or(why != nullptr ? MambaLayout::hf : MambaLayout::original);
 }
 
 /// Adds model.safetensors and config.json to a commit.
@@ -107,15 +175,21 @@ inline MambaLMConfig read_config_of(const SafetensorsReader& file) {
 /// config, nor weights without one.
 template <class T>
 void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const MambaLM<T>& weights,
-                  DType matrices) {
-  const std::string config = to_json(published_config(weights.config)).text(2) + "\n";
+                  const MambaFileOptions& options) {
+  const MambaLMConfig sizes = published_config(weights.config);
+  const bool hf = layout_of(sizes, options.layout) == MambaLayout::hf;
+  const Json json =
+      hf ? hf_config(sizes, sizeof(T) == 4 ? "float32" : "float64") : original_config(sizes);
+  const std::string config = json.text(2) + "\n";
   SafetensorsWriter file;
   file.metadata = {{"format", "pt"}, {"config", config}};
   parameters(weights, [&](std::string_view name, const auto& tensor, const auto&, bool) {
     const bool matrix =
         std::remove_cvref_t<decltype(tensor)>::rank == 2 && !name.ends_with(".A_log");
-    file.add(std::string(name), shape_in_file(name, tensor.extents()), tensor.data(),
-             matrix ? matrices : dtype_of<T>());
+    const bool renamed = hf && name == "backbone.embedding.weight";
+    file.add(renamed ? "backbone.embeddings.weight" : std::string(name),
+             shape_in_file(name, tensor.extents()), tensor.data(),
+             matrix ? options.matrices.value_or(dtype_of<T>()) : dtype_of<T>());
   });
   file.save(commit, folder / "model.safetensors");
   const std::filesystem::path path = folder / "config.json";
@@ -129,61 +203,54 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const Mam
 
 }  // namespace detail
 
-/// Loads a Mamba language model from a folder with model.safetensors and config.json, or from a
-/// safetensors file with config.json beside it. Without config.json it uses the configuration that
-/// save_mamba_lm puts into the safetensors file. It reads the names and configurations of
-/// state-spaces/mamba and of its `-hf` form. Elements of F16, BF16, F32 and F64 are converted to T.
+/// Loads a Mamba language model as published: from a folder with config.json and model.safetensors,
+/// or several files of tensors beside model.safetensors.index.json, or from one of these files with
+/// config.json beside it. Without config.json it uses the configuration that save_mamba_lm puts
+/// into the safetensors file.
 ///
-/// The sizes are checked against the file before memory is allocated for them.
+/// The `model_type` or the `architectures` of the config say what it is: Mamba of
+/// state-spaces/mamba, or Mamba or FalconMamba of transformers, with or without biases, the head
+/// tied or not, the vocabulary as long as the config says or padded to its multiple, names with
+/// `backbone.`, `model.` or neither before them. Elements of F16, BF16, F32 and F64 are converted
+/// to T; buffers of other types that are no weights of the model are passed over.
+///
+/// Names and sizes are checked against the files before memory is allocated for them.
 /// @throws FileError when something is missing, superfluous, of another shape, not finite, or asks
-///   for a feature that this model does not have
+///   for a kind of model or a feature that is not here
 template <class T = float>
 [[nodiscard]] MambaLM<T> load_mamba_lm(const std::filesystem::path& path) {
-  const bool directory = detail::type_of(path) == std::filesystem::file_type::directory;
-  if (directory) detail::check_model_file(path);
-  const std::filesystem::path model = directory ? path / "model.safetensors" : path;
-  std::optional<detail::FolderHold> hold(std::in_place, model.parent_path(), true);
-  const SafetensorsReader file(model);
-  const MambaLMConfig config = detail::read_config_of(file);
-  hold.reset();  // both are of one save; nobody need wait for the rest
-  detail::check_parameter_count(file, config, 1);
-  MambaLM<T> weights(mamba_lm_config<T>(config));
-  const auto in_file = [&](std::string_view name) {
-    const std::string other = "backbone.embeddings.weight";
-    return name == "backbone.embedding.weight" && file.contains(other) ? other : std::string(name);
-  };
-  detail::NamesInFile names(file);
-  parameters(weights,
-             [&](std::string_view name, auto&, const auto&, bool) { names.expect(in_file(name)); });
-  const bool head = file.contains("lm_head.weight") && names.expect("lm_head.weight");
-  names.check();
+  const auto files = detail::MambaFiles::open(path);
+  MambaLM<T> weights(mamba_lm_config<T>(files.config));
   parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
-    file.read_into(in_file(name), detail::shape_in_file(name, tensor.extents()), tensor.data());
+    files.tensors.read_into(files.name_of(name), detail::shape_in_file(name, tensor.extents()),
+                            tensor.data());
   });
-  if (head) detail::check_tied_head(file, weights);
+  if (files.tied_head) detail::check_tied_head(files.tensors, weights);
   return weights;
 }
 
 /// Saves a Mamba language model as model.safetensors and config.json in the folder `directory`,
 /// which is made if it does not exist. If the program is killed at any moment, the folder holds the
-/// model before or the new one.
-/// @param matrices the element type of all matrices but A_log in the file; F16 and BF16 halve the
-///   file of a float model. Other parameters keep their type
-/// @throws FileError
+/// model before or the new one. The hf layout is for transformers; the original has no words for
+/// norms of dt, B and C, nor for channels that are no multiple of the width.
+/// @throws FileError; DomainError for a layout that has no words for the model, and for blocks that
+///   differ
 template <class T>
 void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& weights,
-                   DType matrices = detail::dtype_of<T>()) {
+                   const MambaFileOptions& options = {}) {
   detail::make_folder(directory);
   detail::Commit commit;
-  detail::add_mamba_lm(commit, directory, weights, matrices);
+  detail::add_mamba_lm(commit, directory, weights, options);
   commit.finish();
 }
 
 #if SSM_HAS_LIBRARY
 SSM_INSTANCE MambaLM<float> load_mamba_lm<float>(const std::filesystem::path&);
-SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<float>&, DType);
+SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<float>&,
+                                const MambaFileOptions&);
 SSM_INSTANCE MambaLM<double> load_mamba_lm<double>(const std::filesystem::path&);
-SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<double>&, DType);
+SSM_INSTANCE void save_mamba_lm(const std::filesystem::path&, const MambaLM<double>&,
+                                const MambaFileOptions&);
 #endif
 
 }  // namespace ssm

@@ -23,6 +23,8 @@ class JsonObject {
   }
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// What messages call it.
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] const Json::Object& fields() const { return *object_.as<Json::Object>(); }
   [[nodiscard]] bool contains(std::string_view field) const {
     return object_.find(field) != nullptr;
@@ -56,6 +58,18 @@ class JsonObject {
   [[nodiscard]] std::uint64_t bits(std::string_view field) const {
     const auto* value = at(field).as<std::uint64_t>();
     if (value == nullptr) fail(field, "a whole number from 0 to 2^64 - 1");
+    return *value;
+  }
+  /// A word.
+  [[nodiscard]] const std::string& text(std::string_view field) const {
+    const auto* value = at(field).as<std::string>();
+    if (value == nullptr) fail(field, "a string");
+    return *value;
+  }
+  [[nodiscard]] bool flag(std::string_view field, bool otherwise) const {
+    if (!contains(field)) return otherwise;
+    const auto* value = at(field).as<bool>();
+    if (value == nullptr) fail(field, "true or false");
     return *value;
   }
   /// Any finite number from 0.

@@ -21,33 +21,70 @@ inline void require_no_limits(const JsonObject& json, std::string_view field) {
     json.fail(field, "[0.0, Infinity]");
 }
 
-/// Throws for what says that it is a Mamba-2 model.
-inline void refuse_mamba_2(const JsonObject& json, std::string_view field, const char* two,
-                           const char* one) {
-  if (json.contains(field) && json.at(field) == Json(two))
-    throw_file(json.path(), "Mamba-2 is not supported: config." + std::string(field) + " is " +
-                                in_quotes(two) + ", expected " + in_quotes(one));
+/// The kinds of configs that are read.
+enum class PublishedKind { original, mamba, falcon_mamba };
+
+/// Throws FileError for a kind of model that is not here.
+[[noreturn]] inline void refuse_kind(const JsonObject& json, std::string_view field,
+                                     std::string_view kind) {
+  throw_file(json.path(), json.name() + "." + std::string(field) + " is " + in_quotes(kind) +
+                              ", a kind of model that cannot be read; those that can are Mamba of "
+                              "state-spaces/mamba, \"mamba\" and \"falcon_mamba\"");
+}
+
+/// What kind of config it is by its `model_type`, or by its `architectures` where it has none, or
+/// by its fields where it has neither.
+inline PublishedKind kind_of(const JsonObject& json) {
+  const bool original = json.contains("d_model");
+  if (json.contains("model_type")) {
+    const std::string& type = json.text("model_type");
+    if (type == "falcon_mamba") return PublishedKind::falcon_mamba;
+    if (type != "mamba") refuse_kind(json, "model_type", type);
+    // Published -hf configs carry the fields of state-spaces/mamba as well, as they were before
+    // conversion; these do not count.
+    return original && !json.contains("hidden_size") ? PublishedKind::original
+                                                     : PublishedKind::mamba;
+  }
+  if (json.contains("architectures") && !(json.at("architectures") == Json())) {
+    const auto* names = json.at("architectures").as<Json::Array>();
+    if (names == nullptr || names->size() != 1 || (*names)[0].as<std::string>() == nullptr)
+      json.fail("architectures", "a list of one name");
+    const std::string& name = *(*names)[0].as<std::string>();
+    if (name == "FalconMambaForCausalLM" || name == "FalconMambaModel")
+      return PublishedKind::falcon_mamba;
+    if (name != "MambaForCausalLM" && name != "MambaModel" && name != "MambaLMHeadModel")
+      refuse_kind(json, "architectures", name);
+  }
+  return original ? PublishedKind::original : PublishedKind::mamba;
+}
+
+/// The number of tokens that a model has where its file has `rows` of them: vocab_size, or that
+/// filled up to a multiple.
+inline Index read_vocab(const JsonObject& json, Index multiple, Index rows) {
+  const Index size = json.size("vocab_size"), of = json.size("pad_vocab_size_multiple", multiple);
+  const Index padded = (size + of - 1) / of * of;
+  if (rows == size || rows == padded) return rows;
+  return multiple == 1 ? size : padded;
 }
 
 /// The fields of state-spaces/mamba.
-inline MambaLMConfig read_original_config(const JsonObject& json) {
+inline MambaLMConfig read_original_config(const JsonObject& json, Index rows) {
   json.require("rms_norm", true);
   json.require("d_intermediate", 0);
   json.require("attn_layer_idx", Json::Array{});
-  json.require("tie_embeddings", true);
   MambaLMConfig config;
-  const Index multiple = json.size("pad_vocab_size_multiple", 8);
-  config.vocab = (json.size("vocab_size") + multiple - 1) / multiple * multiple;
+  config.vocab = read_vocab(json, 8, rows);
   config.width = json.size("d_model");
   config.layers = json.size("n_layer");
   config.norm_epsilon = json.number("norm_epsilon", config.norm_epsilon);
+  config.tied = json.flag("tie_embeddings", true);
   if (json.contains("ssm_cfg")) {
     const JsonObject ssm = json.object("ssm_cfg");
-    refuse_mamba_2(ssm, "layer", "Mamba2", "Mamba1");
-    ssm.require("layer", "Mamba1");
-    ssm.require("bias", false);
-    ssm.require("conv_bias", true);
+    if (ssm.contains("layer") && ssm.text("layer") != "Mamba1")
+      refuse_kind(ssm, "layer", ssm.text("layer"));
     require_no_limits(ssm, "dt_limit");
+    config.bias = ssm.flag("bias", false);
+    config.conv_bias = ssm.flag("conv_bias", true);
     config.state = ssm.size("d_state", config.state);
     config.conv_width = ssm.size("d_conv", config.conv_width);
     config.expand = ssm.size("expand", config.expand);
@@ -56,43 +93,53 @@ inline MambaLMConfig read_original_config(const JsonObject& json) {
   return config;
 }
 
-/// The fields of the `-hf` checkpoints. Published ones carry those of state-spaces/mamba as well,
-/// as they were before conversion; these do not count.
-inline MambaLMConfig read_hf_config(const JsonObject& json) {
-  json.require("model_type", "mamba");
+/// The fields of transformers, for Mamba and for FalconMamba.
+inline MambaLMConfig read_hf_config(const JsonObject& json, PublishedKind kind, Index rows) {
   json.require("hidden_act", "silu");
-  json.require("use_bias", false);
-  json.require("use_conv_bias", true);
-  json.require("tie_word_embeddings", true);
   require_no_limits(json, "time_step_limit");
+  if (json.contains("quantization_config") && !(json.at("quantization_config") == Json()))
+    json.fail("quantization_config", "none: its weights in fewer bits are not read");
   MambaLMConfig config;
-  config.vocab = json.size("vocab_size");
+  config.vocab = read_vocab(json, 1, rows);
   config.width = json.size("hidden_size");
   config.layers = json.size("num_hidden_layers");
   config.state = json.size("state_size", config.state);
   config.conv_width = json.size("conv_kernel", config.conv_width);
-  config.expand = json.size("expand", config.expand);
-  json.require("intermediate_size", config.expand * config.width);
+  if (!json.contains("intermediate_size"))
+    config.expand = json.size("expand", config.expand);
+  else if (const Index inner = json.size("intermediate_size"); inner % config.width == 0)
+    config.expand = inner / config.width;
+  else
+    config.inner = inner;
   config.dt_rank = json.size_or_auto("time_step_rank");
   config.norm_epsilon = json.number("layer_norm_epsilon", config.norm_epsilon);
+  config.bias = json.flag("use_bias", false);
+  config.conv_bias = json.flag("use_conv_bias", true);
+  config.tied = json.flag("tie_word_embeddings", true);
+  if (kind == PublishedKind::falcon_mamba) {
+    config.projection_epsilon = json.number("mixer_rms_eps", 1e-6);
+    if (config.projection_epsilon == 0) json.fail("mixer_rms_eps", "a number above 0");
+  }
   return config;
 }
 
-/// The config of a language model: of the `-hf` form where it has a `model_type`, else of
-/// state-spaces/mamba where it has a `d_model`.
-inline MambaLMConfig read_config(const JsonObject& json) {
-  refuse_mamba_2(json, "model_type", "mamba2", "mamba");
-  const bool original = !json.contains("model_type") && json.contains("d_model");
-  return original ? read_original_config(json) : read_hf_config(json);
+/// The config of a language model whose file has an embedding of so many rows.
+inline MambaLMConfig read_config(const JsonObject& json, Index rows) {
+  const PublishedKind kind = kind_of(json);
+  return kind == PublishedKind::original ? read_original_config(json, rows)
+                                         : read_hf_config(json, kind, rows);
 }
 
-/// The fields of state-spaces/mamba.
-inline Json to_json(const MambaLMConfig& config) {
+/// The fields of state-spaces/mamba, of a model without norms of dt, B and C.
+inline Json original_config(const MambaLMConfig& config) {
   Json ssm = Json::Object{{"layer", "Mamba1"},
                           {"d_state", config.state},
                           {"d_conv", config.conv_width},
                           {"expand", config.expand}};
+  // The original reader refuses fields that it does not know, so these only when they matter.
   if (config.dt_rank > 0) ssm["dt_rank"] = config.dt_rank;
+  if (config.bias) ssm["bias"] = true;
+  if (!config.conv_bias) ssm["conv_bias"] = false;
   Json json = Json::Object{{"d_model", config.width},
                            {"n_layer", config.layers},
                            {"vocab_size", config.vocab},
@@ -100,10 +147,35 @@ inline Json to_json(const MambaLMConfig& config) {
                            {"rms_norm", true},
                            {"residual_in_fp32", true},
                            {"pad_vocab_size_multiple", 1},
-                           {"tie_embeddings", true}};
-  // The original reader refuses fields that it does not know, so this one only when it matters.
+                           {"tie_embeddings", config.tied}};
   if (config.norm_epsilon != MambaLMConfig{}.norm_epsilon)
     json["norm_epsilon"] = config.norm_epsilon;
+  return json;
+}
+
+/// The fields of transformers; a model with norms of dt, B and C is a FalconMamba.
+inline Json hf_config(const MambaLMConfig& config, const char* dtype) {
+  const MambaConfig block = config.block();
+  Json json = Json::Object{
+      {"architectures",
+       Json::Array{block.normalizes() ? "FalconMambaForCausalLM" : "MambaForCausalLM"}},
+      {"model_type", block.normalizes() ? "falcon_mamba" : "mamba"},
+      {"vocab_size", config.vocab},
+      {"hidden_size", config.width},
+      {"num_hidden_layers", config.layers},
+      {"state_size", config.state},
+      {"conv_kernel", config.conv_width},
+      {"expand", config.expand},
+      {"intermediate_size", block.channels()},
+      {"time_step_rank", block.rank()},
+      {"layer_norm_epsilon", config.norm_epsilon},
+      {"hidden_act", "silu"},
+      {"use_bias", config.bias},
+      {"use_conv_bias", config.conv_bias},
+      {"residual_in_fp32", true},
+      {"tie_word_embeddings", config.tied},
+      {"torch_dtype", dtype}};
+  if (block.normalizes()) json["mixer_rms_eps"] = config.projection_epsilon;
   return json;
 }
 
@@ -111,11 +183,12 @@ inline Json to_json(const MambaLMConfig& config) {
 inline double parameters_of(const MambaLMConfig& config) {
   const MambaConfig s = config.block();
   const auto width = static_cast<double>(s.width), inner = static_cast<double>(s.channels());
-  const auto row = 2 * width + static_cast<double>(s.conv_width) + 1 +
+  const auto row = 2 * width + static_cast<double>(s.conv_width) + (s.conv_bias ? 1 : 0) +
                    2 * static_cast<double>(s.rank()) + 2 * static_cast<double>(s.state) + 1 +
                    static_cast<double>(s.state) + 1 + width;
-  return static_cast<double>(config.vocab) * width + width +
-         static_cast<double>(config.layers) * (inner * row + width);
+  const double biases = s.bias ? 2 * inner + width : 0;
+  return static_cast<double>(config.vocab) * width * (config.tied ? 1 : 2) + width +
+         static_cast<double>(config.layers) * (inner * row + width + biases);
 }
 
 }  // namespace ssm::detail

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -8,7 +10,7 @@
 
 #include "ssm/core/index.hpp"
 #include "ssm/io/file.hpp"
-#include "ssm/io/safetensors_reader.hpp"
+#include "ssm/io/safetensors_header.hpp"
 
 namespace ssm::detail {
 
@@ -30,31 +32,45 @@ std::vector<Index> shape_in_file(std::string_view name, const Extents& extents) 
 /// left over.
 class NamesInFile {
  public:
-  explicit NamesInFile(const SafetensorsReader& file) : file_(file) {}
+  /// Of a SafetensorsReader or a SafetensorsFolder, which must outlive it.
+  template <class File>
+  explicit NamesInFile(const File& file) : path_(file.path()), tensors_(file.tensors()) {}
 
   /// Counts a name as expected. Returns whether it is there.
   bool expect(const std::string& name) {
-    const bool there = file_.contains(name);
+    const bool there = tensors_.count(name) != 0;
     (there ? found_ : missing_).insert(name);
     return there;
   }
 
+  /// Counts tensors as expected that are no weights, by their element type and the last word of
+  /// their name: buffers that other code keeps beside the weights, which nobody asks for.
+  void expect_buffers() {
+    for (const auto& [name, entry] : tensors_) {
+      const bool real = entry.dtype == DType::F16 || entry.dtype == DType::BF16 ||
+                        entry.dtype == DType::F32 || entry.dtype == DType::F64;
+      const std::string last = name.substr(name.rfind('.') + 1);
+      if (!real && last != "weight" && last != "bias" && last != "A_log" && last != "D")
+        found_.insert(name);
+    }
+  }
+
   /// Throws FileError with the first few names when any is missing, whatever else there is.
   void check_missing() const {
-    if (!missing_.empty()) throw_file(file_.path(), "missing tensors: " + list(missing_));
+    if (!missing_.empty()) throw_file(path_, "missing tensors: " + list(missing_));
   }
 
   /// Throws FileError with the first few names when any is missing or left over.
   void check() const {
     std::vector<std::string> left_over;
-    for (const auto& [name, entry] : file_.tensors())
+    for (const auto& [name, entry] : tensors_)
       if (found_.count(name) == 0) left_over.push_back(name);
     if (missing_.empty() && left_over.empty()) return;
     std::string text;
     if (!missing_.empty()) text = "missing tensors: " + list(missing_);
     if (!left_over.empty())
       text += (text.empty() ? "tensors left over: " : "; left over: ") + list(left_over);
-    throw_file(file_.path(), text);
+    throw_file(path_, text);
   }
 
  private:
@@ -71,7 +87,8 @@ class NamesInFile {
     return text;
   }
 
-  const SafetensorsReader& file_;
+  const std::filesystem::path& path_;
+  const std::map<std::string, SafetensorsEntry>& tensors_;
   std::set<std::string> found_, missing_;
 };
 

@@ -149,7 +149,7 @@ void add_training(Commit& commit, const std::filesystem::path& path, const TextT
 }
 
 /// Adds the model of a run to a commit, in the form in which it is loaded: that of
-/// state-spaces/mamba where there is one.
+/// save_mamba_lm where there is one.
 template <class Model>
 void add_trained(Commit& commit, const std::filesystem::path& folder, const Model& model,
                  DType matrices) {
@@ -161,7 +161,7 @@ void add_trained(Commit& commit, const std::filesystem::path& folder, const Mode
 template <class T>
 void add_trained(Commit& commit, const std::filesystem::path& folder, const MambaLM<T>& model,
                  DType matrices) {
-  add_mamba_lm(commit, folder, model, matrices);
+  add_mamba_lm(commit, folder, model, {.matrices = matrices});
 }
 
 }  // namespace detail
