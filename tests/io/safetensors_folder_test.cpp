@@ -1,8 +1,11 @@
 #include "ssm/io/safetensors_folder.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -169,6 +172,41 @@ TEST_CASE("a model cut anywhere into several files is the model") {
                     contains(index_name) && contains("left over: \"backbone.layers.2.mixer.D\""));
   std::filesystem::remove(directory / "config.json");
   CHECK_THROWS_WITH(ssm::load_mamba_lm(directory.path()), contains("config.json: no such file"));
+}
+
+TEST_CASE("an index or a config with any byte changed gives the model or a FileError") {
+  const std::filesystem::path golden = SSM_SOURCE_DIR "/tests/golden/mamba_variants/sharded";
+  const TempDirectory directory;
+  std::filesystem::copy(golden, directory.path());
+  ssm::test::Random random(6);
+  const std::string likely = "\"{}[]:,.0123456789-e\\/ \xff\n";
+  int read = 0, refused = 0;
+  for (const char* name : {index_name, "config.json"}) {
+    const std::string good = ssm::test::read_bytes(golden / name);
+    const auto last = static_cast<Index>(good.size()) - 1;
+    for (int round = 0; round < 400; ++round) {
+      std::string bad = good;
+      for (Index changes = random.integer(1, 3); changes > 0; --changes) {
+        const auto at = static_cast<std::size_t>(random.integer(0, last));
+        const auto pick =
+            static_cast<std::size_t>(random.integer(0, static_cast<Index>(likely.size()) - 1));
+        if (changes == 3)
+          bad.erase(at, 20);
+        else if (at < bad.size())
+          bad[at] = likely[pick];
+      }
+      directory.write(name, bad);
+      try {
+        (void)ssm::load_mamba_lm(directory.path());
+        ++read;
+      } catch (const FileError&) {
+        ++refused;
+      }
+    }
+    directory.write(name, good);
+  }
+  CHECK(read > 0);
+  CHECK(refused > 400);
 }
 
 }  // namespace safetensors_folder_test
