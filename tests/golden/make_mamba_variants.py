@@ -40,7 +40,7 @@ LARGE = len(sys.argv) > 1
 SIZES = (dict(vocab_size=50280, hidden_size=768, state_size=16, num_hidden_layers=24,
               time_step_rank=48, initializer_range=0.02)
          if LARGE else
-         dict(vocab_size=24, hidden_size=8, state_size=4, num_hidden_layers=2, time_step_rank=1,
+         dict(vocab_size=24, hidden_size=8, state_size=4, num_hidden_layers=2, time_step_rank=2,
               initializer_range=0.5))
 RESIZED, UNPADDED = (50277, 50277) if LARGE else (29, 21)
 INNER = 1100 if LARGE else 20
@@ -90,8 +90,8 @@ def save_original(model, folder):
     save_file(weights, folder / "model.safetensors", metadata=dict(format="pt"))
     config = dict(d_model=SIZES["hidden_size"], d_intermediate=0,
                   n_layer=SIZES["num_hidden_layers"], vocab_size=UNPADDED,
-                  ssm_cfg=dict(layer="Mamba1", d_state=SIZES["state_size"], bias=True,
-                               conv_bias=False),
+                  ssm_cfg=dict(layer="Mamba1", d_state=SIZES["state_size"],
+                               dt_rank=SIZES["time_step_rank"], bias=True, conv_bias=False),
                   attn_layer_idx=[], attn_cfg={}, rms_norm=True, residual_in_fp32=True,
                   fused_add_norm=True, pad_vocab_size_multiple=8, tie_embeddings=True)
     (folder / "config.json").write_text(json.dumps(config, indent=4))

@@ -8,9 +8,12 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/fields.hpp"
+#include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
@@ -93,6 +96,8 @@ inline MambaLMConfig read_config_of(const SafetensorsFolder& file, Index rows) {
   return read_config(JsonObject(path, "config", json), rows);
 }
 
+inline namespace SSM_DETAIL_ISA {
+
 /// A Mamba language model in its files, all checked but the weights, none of which is read yet.
 struct MambaFiles {
   SafetensorsFolder tensors;
@@ -147,6 +152,8 @@ struct MambaFiles {
     names.check();
   }
 };
+
+}  // namespace SSM_DETAIL_ISA
 
 /// Throws FileError for an output head that is not the embedding.
 template <class T>
