@@ -28,16 +28,18 @@ struct ByteMatrix {
 
 template <>
 struct ssm::detail::LinearProduct<float, ByteMatrix> {
-  static void run(const Cpu&, const View<const float, 2>& x, const ByteMatrix& weight,
-                  const View<float, 2>& y, Write write) {
-    for (Index i = 0; i < y.extent(0); ++i) run_row(&x(i, 0), weight, &y(i, 0), write);
+  static void run(const Cpu& backend, const View<const float, 2>& x, const ByteMatrix& weight,
+                  const View<float, 2>& y, Write write, LinearScratch<float>&) {
+    run_few(backend, x, weight, y, write);
   }
-  static void run_row(const float* x, const ByteMatrix& weight, float* y, Write write) noexcept {
-    for (Index o = 0; o < weight.extent(0); ++o) {
-      float sum = 0;
-      for (Index k = 0; k < weight.extent(1); ++k) sum += weight.numbers(o, k) * x[k];
-      y[o] = weight.scale * sum + (write == Write::accumulate ? y[o] : 0);
-    }
+  static void run_few(const Cpu&, const View<const float, 2>& x, const ByteMatrix& weight,
+                      const View<float, 2>& y, Write write) noexcept {
+    for (Index i = 0; i < y.extent(0); ++i)
+      for (Index o = 0; o < weight.extent(0); ++o) {
+        float sum = 0;
+        for (Index k = 0; k < weight.extent(1); ++k) sum += weight.numbers(o, k) * x(i, k);
+        y(i, o) = weight.scale * sum + (write == Write::accumulate ? y(i, o) : 0);
+      }
   }
 };
 

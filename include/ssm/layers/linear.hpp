@@ -1,15 +1,27 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/eigen.hpp"
+#include "ssm/core/parallel.hpp"
+#include "ssm/layers/detail/matrix_rows.hpp"
+#include "ssm/layers/detail/rows_product.hpp"
+#include "ssm/layers/detail/stored_product.hpp"
 #include "ssm/layers/linear_types.hpp"
 #include "ssm/layers/matmul.hpp"
+#include "ssm/layers/stored_matrix.hpp"
 
 namespace ssm {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
+
+/// So many rows are multiplied by a pass over the matrix, rather than as a product of two matrices.
+inline constexpr Index few_rows = 16;
 
 /// Products with the matrix of a linear map, for each way W to keep one. A specialization makes
 /// `linear` and `linear_step` work with another.
@@ -18,14 +30,52 @@ struct LinearProduct;
 
 template <class T>
 struct LinearProduct<T, View<const T, 2>> {
-  /// y (rows, out) ← or += x (rows, in) · weightᵀ
+  /// y (rows, out) ← or += x (rows, in) · weightᵀ, for many rows
   static void run(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& weight,
-                  const View<T, 2>& y, Write write) {
+                  const View<T, 2>& y, Write write, LinearScratch<T>&) {
     multiply<T>(backend, x, transposed(weight), y, write);
   }
-  /// The same for one row, on the calling thread, with nothing allocated.
-  static void run_row(const T* x, const View<const T, 2>& weight, T* y, Write write) noexcept {
-    multiply_vector<T>(weight, x, y, write);
+  /// The same for a few rows, with nothing allocated. Each row is what it is alone.
+  static void run_few(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& weight,
+                      const View<T, 2>& y, Write write) noexcept {
+    const auto size = static_cast<Index>(sizeof(T));
+    const PlainRows<T> rows{reinterpret_cast<const std::byte*>(weight.data()),
+                            size * weight.stride(0)};
+    multiply_rows(backend, rows, weight.extent(0), weight.extent(1),
+                  static_cast<double>(size * weight.size()), x.data(), x.stride(0), x.extent(0),
+                  y.data(), y.stride(0), write);
+  }
+};
+
+template <>
+struct LinearProduct<float, StoredMatrixView> {
+  /// Unpacks a few hundred rows at a time, for a product of matrices.
+  static void run(const Cpu& backend, const View<const float, 2>& x, const StoredMatrixView& weight,
+                  const View<float, 2>& y, Write write, LinearScratch<float>& scratch) {
+    const Index out = weight.extent(0), in = weight.extent(1);
+    const Cpu threads = for_work(backend, 0.02 * static_cast<double>(y.size() * in));
+    const Pieces pieces(out, 192, out);
+    const Index whole = (in + 127) / 128 * 128, room = whole * (out / pieces.pieces + 1);
+    const Index at_once = (std::min)(pieces.pieces, Index{threads.thread_count()});
+    scratch.partials.resize({(std::max)(scratch.partials.size(), at_once * room)});
+    parallel_for(threads, at_once, [&](Index thread) {
+      float* const unpacked = scratch.partials.data() + thread * room;
+      for (Index i = thread; i < pieces.pieces; i += at_once) {
+        unpack_rows(weight, pieces.begin(i), pieces.size(i), unpacked, whole);
+        multiply_piece<float>(x, View<const float, 2>(unpacked, {in, pieces.size(i)}, {1, whole}),
+                              y.slice(1, pieces.begin(i), pieces.size(i)), write);
+      }
+    });
+  }
+  static void run_few(const Cpu& backend, const View<const float, 2>& x,
+                      const StoredMatrixView& weight, const View<float, 2>& y,
+                      Write write) noexcept {
+    const Index out = weight.extent(0), in = weight.extent(1);
+    const Index bytes = out * (row_bytes(weight.format, in) + scale_bytes(weight.format, in));
+    with_rows(weight, [&](const auto& rows) noexcept {
+      multiply_rows(backend, rows, out, in, static_cast<double>(bytes), x.data(), x.stride(0),
+                    x.extent(0), y.data(), y.stride(0), write);
+    });
   }
 };
 
@@ -40,12 +90,16 @@ inline namespace SSM_DETAIL_ISA {
 ///   in the memory of an input
 template <class T, class W = View<const T, 2>>
 void linear(const Cpu& backend, const LinearInputs<T, Host, W>& inputs,
-            const LinearOptions& options, const LinearOutputs<T>& outputs, LinearScratch<T>&) {
+            const LinearOptions& options, const LinearOutputs<T>& outputs,
+            LinearScratch<T>& scratch) {
   const auto& [x, weight, bias] = inputs;
   const auto& y = outputs.y;
   detail::check_linear("linear", inputs);
   detail::check_linear_output("linear", inputs, y);
-  detail::LinearProduct<T, W>::run(backend, x, weight, y, options.write);
+  if (y.extent(0) <= detail::few_rows)
+    detail::LinearProduct<T, W>::run_few(backend, x, weight, y, options.write);
+  else
+    detail::LinearProduct<T, W>::run(backend, x, weight, y, options.write, scratch);
   if (!bias) return;
   const Index out = y.extent(1);
   const detail::Pieces rows(y.extent(0), 64);
@@ -81,31 +135,39 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
   });
 }
 
-/// `linear` for a few rows on the calling thread, without allocation. Each row is computed by
-/// itself. Arguments for which `linear` would throw end the program with the message of that
-/// exception.
+/// `linear` for a few rows, without allocation once the threads of the backend run. Each row is
+/// computed as if alone. Arguments for which `linear` would throw end the program with the message
+/// of that exception.
 template <class T, class W>
-void linear_step(const LinearInputs<T, Host, W>& inputs, const LinearOptions& options,
-                 const std::type_identity_t<View<T, 2>>& y) noexcept {
+void linear_step(const Cpu& backend, const LinearInputs<T, Host, W>& inputs,
+                 const LinearOptions& options, const std::type_identity_t<View<T, 2>>& y) noexcept {
   detail::check_or_terminate([&] {
     detail::check_linear("linear_step", inputs);
     detail::check_linear_output("linear_step", inputs, y);
   });
-  for (Index i = 0; i < y.extent(0); ++i) {
-    T* row = y.data() + i * y.stride(0);
-    detail::LinearProduct<T, W>::run_row(inputs.x.data() + i * inputs.x.stride(0), inputs.weight,
-                                         row, options.write);
-    if (inputs.bias) detail::array(row, y.extent(1)) += as_eigen(inputs.bias).array();
-  }
+  detail::LinearProduct<T, W>::run_few(backend, inputs.x, inputs.weight, y, options.write);
+  if (!inputs.bias) return;
+  for (Index i = 0; i < y.extent(0); ++i)
+    detail::array(y.data() + i * y.stride(0), y.extent(1)) += as_eigen(inputs.bias).array();
+}
+/// The same on the calling thread.
+template <class T, class W>
+void linear_step(const LinearInputs<T, Host, W>& inputs, const LinearOptions& options,
+                 const std::type_identity_t<View<T, 2>>& y) noexcept {
+  linear_step(Cpu{1}, inputs, options, y);
 }
 
 #if SSM_HAS_LIBRARY
 SSM_INSTANCE_OPERATION(linear, Linear, float)
 SSM_INSTANCE_OPERATION(linear, Linear, double)
-SSM_INSTANCE void linear_step(const LinearInputs<float>&, const LinearOptions&,
+SSM_INSTANCE void linear_step(const Cpu&, const LinearInputs<float>&, const LinearOptions&,
                               const View<float, 2>&) noexcept;
-SSM_INSTANCE void linear_step(const LinearInputs<double>&, const LinearOptions&,
+SSM_INSTANCE void linear_step(const Cpu&, const LinearInputs<double>&, const LinearOptions&,
                               const View<double, 2>&) noexcept;
+SSM_INSTANCE void linear(const Cpu&, const LinearInputs<float, Host, StoredMatrixView>&,
+                         const LinearOptions&, const LinearOutputs<float>&, LinearScratch<float>&);
+SSM_INSTANCE void linear_step(const Cpu&, const LinearInputs<float, Host, StoredMatrixView>&,
+                              const LinearOptions&, const View<float, 2>&) noexcept;
 #endif
 
 }  // namespace SSM_DETAIL_ISA
