@@ -18,6 +18,7 @@
 #include "ssm/io/npy.hpp"
 #include "ssm/io/npy_header.hpp"
 #include "ssm/io/npz.hpp"
+#include "ssm/io/open_mamba_lm.hpp"
 #include "ssm/io/published_modes.hpp"
 #include "ssm/io/published_s4.hpp"
 #include "ssm/io/published_s4d.hpp"

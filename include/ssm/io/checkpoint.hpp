@@ -1,18 +1,24 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/large_memory.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
+#include "ssm/core/float16.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/commit.hpp"
@@ -23,6 +29,9 @@
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/io/safetensors_folder.hpp"
+#include "ssm/layers/detail/stored_product.hpp"
+#include "ssm/layers/store_matrix.hpp"
+#include "ssm/layers/stored_matrix.hpp"
 #include "ssm/models/mamba_lm.hpp"
 
 /// @file
@@ -48,8 +57,11 @@ struct MambaFileOptions {
 
 namespace detail {
 
+/// What follows the name of a matrix in blocks of few bits, where its factors are.
+inline constexpr std::string_view scales_suffix = ".scales";
+
 /// Throws FileError when what a config describes is more than the files can hold, before memory is
-/// taken for it. No dtype that is read has less than two bytes.
+/// taken for it. A number has two bytes or more, half a byte or more in blocks of few bits.
 inline void check_parameter_count(const SafetensorsFolder& file, const MambaLMConfig& config) {
   double bytes = 0;
   for (const auto& [name, entry] : file.tensors())
@@ -65,7 +77,9 @@ inline void check_parameter_count(const SafetensorsFolder& file, const MambaLMCo
                                 " tensors, too few for the " + std::to_string(config.layers) +
                                 " layers of its config");
   const double count = parameters_of(config);
-  if (2 * count > bytes)
+  bool blocks = false;
+  for (const auto& [name, entry] : file.tensors()) blocks = blocks || name.ends_with(scales_suffix);
+  if ((blocks ? 0.5 : 2) * count > bytes)
     throw_file(file.path(), "has " + whole(bytes) + " bytes of tensors, too few for the " +
                                 whole(count) + " parameters of its config");
 }
@@ -129,6 +143,53 @@ struct MambaFiles {
     return prefix + std::string(parameter.substr(own.size()));
   }
 
+  /// The format of a matrix in blocks of few bits, if it is one.
+  [[nodiscard]] std::optional<MatrixFormat> blocks_of(const std::string& name) const {
+    if (!tensors.contains(name + std::string(scales_suffix))) return std::nullopt;
+    const SafetensorsEntry& entry = tensors.entry(name);
+    if (entry.dtype == DType::I8) return MatrixFormat::q8;
+    if (entry.dtype == DType::U8) return MatrixFormat::q4;
+    throw_file(tensors.path(), "tensor " + in_quotes(name) + " is of dtype " +
+                                   in_quotes(entry.dtype_name) + ", expected I8 or U8 as " +
+                                   in_quotes(name + std::string(scales_suffix)) + " is there");
+  }
+  /// A matrix in blocks of few bits, read.
+  [[nodiscard]] StoredMatrix read_blocks(const std::string& name, MatrixFormat format,
+                                         const std::array<Index, 2>& extents) const {
+    const Index row = row_bytes(format, extents[1]), scales = scale_bytes(format, extents[1]);
+    tensors.file_of(name).check(name, {extents[0], row});
+    const std::string of_scales = name + std::string(scales_suffix);
+    const auto factors = tensors.read<Bfloat16, 2>(of_scales, {extents[0], scales / 2});
+    const auto memory = allocate_large(extents[0] * (row + scales));
+    std::byte* const numbers = memory.get();
+    if (format == MatrixFormat::q8)
+      tensors.read_into(name, {extents[0], row}, reinterpret_cast<std::int8_t*>(numbers));
+    else
+      tensors.read_into(name, {extents[0], row}, reinterpret_cast<std::uint8_t*>(numbers));
+    std::byte* const behind = numbers + extents[0] * row;
+    if (factors.size() > 0)
+      std::memcpy(behind, factors.data(), static_cast<std::size_t>(2 * factors.size()));
+    return StoredMatrix({format, extents, numbers, behind}, memory);
+  }
+  /// Fills a parameter of a model, whatever type its numbers have in the files.
+  template <class T, std::size_t Rank>
+  void read(std::string_view parameter, Tensor<T, Rank>& to) const {
+    const std::string name = name_of(parameter);
+    if constexpr (Rank == 2)
+      if (const auto format = blocks_of(name)) {
+        const StoredMatrix matrix = read_blocks(name, *format, to.extents());
+        const Index in = to.extent(1);
+        std::vector<float> row(static_cast<std::size_t>(in));
+        for (Index r = 0; r < to.extent(0); ++r) {
+          read_row(matrix.view(), r, row.data());
+          std::transform(row.begin(), row.end(), to.data() + r * in,
+                         [](float x) { return static_cast<T>(x); });
+        }
+        return;
+      }
+    tensors.read_into(name, shape_in_file(parameter, to.extents()), to.data());
+  }
+
  private:
   void find_embedding() {
     for (const char* before : {"backbone.", "model.", ""})
@@ -144,7 +205,10 @@ struct MambaFiles {
     configure(blank, mamba_lm_config<float>(config));
     NamesInFile names(tensors);
     parameters(blank, [&](std::string_view name, const auto&, const auto&, bool) {
-      names.expect(name_of(name));
+      const std::string in_files = name_of(name);
+      names.expect(in_files);
+      if (tensors.contains(in_files + std::string(scales_suffix)))
+        names.expect(in_files + std::string(scales_suffix));
     });
     tied_head = config.tied && tensors.contains("lm_head.weight");
     if (tied_head) names.expect("lm_head.weight");
@@ -165,6 +229,42 @@ void check_tied_head(const SafetensorsFolder& file, const MambaLM<T>& weights) {
                "config says");
 }
 
+/// Adds a parameter to a file, matrices with elements of the type `matrices`.
+template <class T, std::size_t Rank>
+void add_parameter(SafetensorsWriter& file, const std::string& name, std::vector<Index> shape,
+                   const Tensor<T, Rank>& tensor, std::optional<DType> matrices) {
+  const bool matrix = Rank == 2 && !name.ends_with(".A_log");
+  file.add(name, std::move(shape), tensor.data(),
+           matrix ? matrices.value_or(dtype_of<T>()) : dtype_of<T>());
+}
+/// A stored matrix is written as it is stored.
+inline void add_parameter(SafetensorsWriter& file, const std::string& name,
+                          std::vector<Index> shape, const StoredMatrix& matrix,
+                          std::optional<DType>) {
+  const StoredMatrixView m = matrix.view();
+  const Index row = row_bytes(m.format, shape[1]), scales = scale_bytes(m.format, shape[1]);
+  const auto as = [&]<class T>(const T*) {
+    shape[1] = row / static_cast<Index>(sizeof(T));
+    file.add(name, shape, reinterpret_cast<const T*>(m.numbers));
+  };
+  switch (m.format) {
+    case MatrixFormat::f32:
+      return as(static_cast<const float*>(nullptr));
+    case MatrixFormat::f16:
+      return as(static_cast<const Half*>(nullptr));
+    case MatrixFormat::bf16:
+      return as(static_cast<const Bfloat16*>(nullptr));
+    case MatrixFormat::q8:
+      as(static_cast<const std::int8_t*>(nullptr));
+      break;
+    case MatrixFormat::q4:
+      as(static_cast<const std::uint8_t*>(nullptr));
+      break;
+  }
+  file.add(name + std::string(scales_suffix), {shape[0], scales / 2},
+           reinterpret_cast<const Bfloat16*>(m.scales));
+}
+
 /// The layout in which a model is written. Throws DomainError for one that has no words for it.
 inline MambaLayout layout_of(const MambaLMConfig& config, std::optional<MambaLayout> asked) {
   const char* why = config.block().normalizes() ? "norms of dt, B and C"
@@ -180,8 +280,9 @@ inline MambaLayout layout_of(const MambaLMConfig& config, std::optional<MambaLay
 /// The file carries its config, and a config.json that says another thing is let go before the
 /// file takes its place: whatever happens in between, no folder has new weights under an old
 /// config, nor weights without one.
-template <class T>
-void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const MambaLM<T>& weights,
+template <class T, class Matrix>
+void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
+                  const LanguageModel<Residual<Mamba<T, Matrix>>>& weights,
                   const MambaFileOptions& options) {
   const MambaLMConfig sizes = published_config(weights.config);
   const bool hf = layout_of(sizes, options.layout) == MambaLayout::hf;
@@ -191,12 +292,9 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder, const Mam
   SafetensorsWriter file;
   file.metadata = {{"format", "pt"}, {"config", config}};
   parameters(weights, [&](std::string_view name, const auto& tensor, const auto&, bool) {
-    const bool matrix =
-        std::remove_cvref_t<decltype(tensor)>::rank == 2 && !name.ends_with(".A_log");
     const bool renamed = hf && name == "backbone.embedding.weight";
-    file.add(renamed ? "backbone.embeddings.weight" : std::string(name),
-             shape_in_file(name, tensor.extents()), tensor.data(),
-             matrix ? options.matrices.value_or(dtype_of<T>()) : dtype_of<T>());
+    add_parameter(file, renamed ? "backbone.embeddings.weight" : std::string(name),
+                  shape_in_file(name, tensor.extents()), tensor, options.matrices);
   });
   file.save(commit, folder / "model.safetensors");
   const std::filesystem::path path = folder / "config.json";
@@ -229,8 +327,7 @@ template <class T = float>
   const auto files = detail::MambaFiles::open(path);
   MambaLM<T> weights(mamba_lm_config<T>(files.config));
   parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
-    files.tensors.read_into(files.name_of(name), detail::shape_in_file(name, tensor.extents()),
-                            tensor.data());
+    files.read(name, tensor);
   });
   if (files.tied_head) detail::check_tied_head(files.tensors, weights);
   return weights;
@@ -240,10 +337,15 @@ template <class T = float>
 /// which is made if it does not exist. If the program is killed at any moment, the folder holds the
 /// model before or the new one. The hf layout is for transformers; the original has no words for
 /// norms of dt, B and C, nor for channels that are no multiple of the width.
+///
+/// Stored matrices are written as they are stored: one in blocks of few bits as a tensor of I8, or
+/// of U8 for two numbers a byte, and its factors as a tensor of BF16 whose name has ".scales"
+/// behind it.
 /// @throws FileError; DomainError for a layout that has no words for the model, and for blocks that
 ///   differ
-template <class T>
-void save_mamba_lm(const std::filesystem::path& directory, const MambaLM<T>& weights,
+template <class T, class Matrix>
+void save_mamba_lm(const std::filesystem::path& directory,
+                   const LanguageModel<Residual<Mamba<T, Matrix>>>& weights,
                    const MambaFileOptions& options = {}) {
   detail::make_folder(directory);
   detail::Commit commit;

@@ -11,6 +11,7 @@
 #include <ctime>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -20,6 +21,7 @@
 #include <io.h>
 #else
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #endif
 
@@ -139,6 +141,14 @@ class Descriptor {
     }
   }
   int close() noexcept { return ::close(std::exchange(number_, -1)); }
+  /// The first `size` bytes as memory that is read only, or null.
+  [[nodiscard]] const std::byte* map(std::size_t size) const noexcept {
+    void* const memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, number_, 0);
+    return memory == MAP_FAILED ? nullptr : static_cast<const std::byte*>(memory);
+  }
+  static void unmap(const std::byte* memory, std::size_t size) noexcept {
+    (void)::munmap(const_cast<std::byte*>(memory), size);
+  }
 #endif
 
  private:
@@ -194,6 +204,23 @@ class InputFile {
       at += static_cast<std::uint64_t>(got);
       count -= static_cast<std::size_t>(got);
     }
+  }
+
+  /// All of the file as memory, whose pages are read when they are first looked at, and which every
+  /// process that maps the file shares. It outlives this object. A file that is made shorter in
+  /// place meanwhile ends the program, as no file is that a Commit replaces.
+  [[nodiscard]] std::shared_ptr<const std::byte> map() const {
+    const auto size = static_cast<std::size_t>(size_);
+    if (size == 0) return nullptr;
+#if defined(_WIN32)
+    std::shared_ptr<std::byte> memory(new std::byte[size], std::default_delete<std::byte[]>());
+    read(reinterpret_cast<char*>(memory.get()), size, 0);
+    return memory;
+#else
+    const std::byte* const memory = file_.map(size);
+    if (memory == nullptr) throw_system(path_, "cannot be mapped into memory", errno);
+    return {memory, [size](const std::byte* p) { Descriptor::unmap(p, size); }};
+#endif
   }
 
   /// All of a file of at most `limit` bytes.

@@ -4,10 +4,12 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,6 +81,14 @@ class SafetensorsReader {
     const auto found = header_.tensors.find(name);
     if (found == header_.tensors.end()) fail("has no tensor " + detail::in_quotes(name));
     return found->second;
+  }
+
+  /// The memory of all tensors, mapped from the file: where entry.begin and entry.end count from.
+  /// It outlives the reader, and its pages are read when they are first looked at.
+  /// @throws FileError where the system cannot map the file
+  [[nodiscard]] std::shared_ptr<const std::byte> map() const {
+    const std::shared_ptr<const std::byte> whole = file_.map();
+    return {whole, whole.get() + data_};
   }
 
   /// Reads a tensor of the given shape. Elements of F16, BF16, F32 and F64 are converted to float,

@@ -54,7 +54,13 @@ class AttentionStepper {
   friend void step(AttentionStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    AttentionState<T>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output);
+    stepper.advance(Cpu{1}, input, state, output);
+  }
+  /// The same with the products cut over the threads of a backend.
+  friend void step(const Cpu& backend, AttentionStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, AttentionState<T>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, state, output);
   }
 
  private:
@@ -63,7 +69,7 @@ class AttentionStepper {
     return {heads.data(), {heads.extent(0), heads.extent(1) * heads.extent(2)}};
   }
 
-  void advance(const View<const T, 2>& input, AttentionState<T>& state,
+  void advance(const Cpu& backend, const View<const T, 2>& input, AttentionState<T>& state,
                const View<T, 2>& output) noexcept {
     const Attention<T, Matrix>& layer = *layer_;
     const AttentionConfig& c = layer.config;
@@ -73,9 +79,9 @@ class AttentionStepper {
       detail::check_step_call(function, layer, batch, input, output);
       detail::check_attention_state<T, Host>(function, c, batch, "state", state);
     });
-    linear_step(detail::product<T, Host>(input, layer.q_proj), {}, rows(q_));
-    linear_step(detail::product<T, Host>(input, layer.k_proj), {}, rows(k_));
-    linear_step(detail::product<T, Host>(input, layer.v_proj), {}, rows(v_));
+    linear_step(backend, detail::product<T, Host>(input, layer.q_proj), {}, rows(q_));
+    linear_step(backend, detail::product<T, Host>(input, layer.k_proj), {}, rows(k_));
+    linear_step(backend, detail::product<T, Host>(input, layer.v_proj), {}, rows(v_));
     if (c.rotary > 0) {
       const RotaryOptions options{.base = c.rotary};
       rotary_step(RotaryStepInputs<T>{q_, state.steps}, options, q_.view());
@@ -83,7 +89,7 @@ class AttentionStepper {
     }
     causal_attention_step(CausalAttentionStepInputs<T>{q_, k_, v_}, {.window = c.window},
                           {state.k.view(), state.v.view(), state.steps.view()}, y_.view());
-    linear_step(detail::product<T, Host>(rows(y_), layer.o_proj), {}, output);
+    linear_step(backend, detail::product<T, Host>(rows(y_), layer.o_proj), {}, output);
   }
 
   const Attention<T, Matrix>* layer_ = nullptr;

@@ -11,19 +11,20 @@
 
 namespace ssm {
 
-/// What embedding reads.
-template <class T, class Space = Host>
+/// What embedding reads. W is the type of its table: a view of T, or another type of matrix with
+/// extents (vocab, width).
+template <class T, class Space = Host, class W = View<const T, 2, Space>>
 struct EmbeddingInputs {
-  View<const Token, 2, Space> tokens;   ///< (batch, length), each in [0, vocab)
-  View<const T, 2, Space> weight = {};  ///< (vocab, width), elements of a row adjacent; backward
-                                        ///< reads only its extents
+  View<const Token, 2, Space> tokens;  ///< (batch, length), each in [0, vocab)
+  W weight = {};                       ///< (vocab, width), elements of a row adjacent; backward
+                                       ///< reads only its extents
 };
 
-/// What embedding_step reads.
-template <class T, class Space = Host>
+/// What embedding_step reads; W as for embedding.
+template <class T, class Space = Host, class W = View<const T, 2, Space>>
 struct EmbeddingStepInputs {
-  View<const Token, 1, Space> tokens;   ///< (batch)
-  View<const T, 2, Space> weight = {};  ///< (vocab, width)
+  View<const Token, 1, Space> tokens;  ///< (batch)
+  W weight = {};                       ///< (vocab, width)
 };
 
 /// There is nothing to choose.
@@ -54,11 +55,12 @@ struct EmbeddingScratch {};
 
 namespace detail {
 
-template <class T, class Space>
-void check_embedding(std::string_view function, const EmbeddingInputs<T, Space>& in) {
+template <class T, class Space, class W>
+void check_embedding(std::string_view function, const EmbeddingInputs<T, Space, W>& in) {
   check_given(function, "tokens", in.tokens, "(batch, length)");
-  check_given(function, "weight", in.weight, "(vocab, width)");
-  check_adjacent(function, "weight", in.weight);
+  if (!in.weight) throw_absent(function, "weight", "(vocab, width)");
+  if constexpr (std::is_same_v<W, View<const T, 2, Space>>)
+    check_adjacent(function, "weight", in.weight);
   if constexpr (std::is_same_v<Space, Host>)
     check_tokens(function, "tokens", in.tokens, in.weight.extent(0));
 }

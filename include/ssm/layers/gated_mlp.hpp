@@ -238,19 +238,26 @@ class GatedMlpStepper {
   /// @param input, output (batch, width), rows contiguous
   friend void step(GatedMlpStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    GatedMlpState&, const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, output);
+    stepper.advance(Cpu{1}, input, output);
+  }
+  /// The same with the products cut over the threads of a backend.
+  friend void step(const Cpu& backend, GatedMlpStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, GatedMlpState&,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, output);
   }
 
  private:
-  void advance(const View<const T, 2>& input, const View<T, 2>& output) noexcept {
+  void advance(const Cpu& backend, const View<const T, 2>& input,
+               const View<T, 2>& output) noexcept {
     const GatedMlp<T, Matrix>& layer = *layer_;
     detail::check_or_terminate([&] {
       detail::check_step_call("step of GatedMlp", layer, gate_.extent(0), input, output);
     });
-    linear_step(detail::product<T, Host>(input, layer.gate_proj), {}, gate_.view());
-    linear_step(detail::product<T, Host>(input, layer.up_proj), {}, up_.view());
+    linear_step(backend, detail::product<T, Host>(input, layer.gate_proj), {}, gate_.view());
+    linear_step(backend, detail::product<T, Host>(input, layer.up_proj), {}, up_.view());
     swiglu_step(SwigluInputs<T>{gate_, up_}, {}, mixed_);
-    linear_step(detail::product<T, Host>(mixed_, layer.down_proj), {}, output);
+    linear_step(backend, detail::product<T, Host>(mixed_, layer.down_proj), {}, output);
   }
 
   const GatedMlp<T, Matrix>* layer_ = nullptr;

@@ -78,15 +78,18 @@ template <class Config>
 ///  - parameters(layer, visit), as ssm/core/parameters.hpp describes;
 ///  - forward (backend, layer, input, state, output, options, scratch);
 ///  - backward(backend, layer, input, dstate, doutput, dinput, gradients, options, scratch);
-///  - step(stepper, input, state, output) noexcept, with input and output (batch, width).
+///  - step(stepper, input, state, output) noexcept, with input and output (batch, width). One whose
+///    step is large may have step(backend, stepper, input, state, output) too, which stacks and
+///    models call.
 ///
 /// forward reads `state` as the state before the first step and overwrites it with the state after
 /// the last. When it is absent, sequences start from zero. The state of a layer that also runs from
-/// the end has a part for that pass, which is read as the state beyond the last step and overwritten
-/// with that after the first. backward reads `dstate` as the gradient with respect to the state that
-/// forward left, and overwrites it with that of the state that forward read. When it is absent, the
-/// former is zero and the latter is not computed. backward overwrites dinput and gradients. It must
-/// follow a forward pass with the same layer, input, options and scratch, and with options.keep.
+/// the end has a part for that pass, which is read as the state beyond the last step and
+/// overwritten with that after the first. backward reads `dstate` as the gradient with respect to
+/// the state that forward left, and overwrites it with that of the state that forward read. When it
+/// is absent, the former is zero and the latter is not computed. backward overwrites dinput and
+/// gradients. It must follow a forward pass with the same layer, input, options and scratch, and
+/// with options.keep.
 template <class L>
 concept SequenceLayer =
     std::copyable<L> && std::default_initializable<typename L::Scratch> &&
@@ -116,6 +119,16 @@ inline namespace SSM_DETAIL_ISA {
 template <class Scratch>
 void hand_over(Scratch& from, Scratch& to) {
   if constexpr (requires { hand_over_room(from, to); }) hand_over_room(from, to);
+}
+
+/// A step on the threads of a backend, where the stepper has that; else on the calling thread.
+template <class Stepper, class Input, class State, class Output>
+void step_on(const Cpu& backend, Stepper& stepper, const Input& input, State& state,
+             Output&& output) noexcept {
+  if constexpr (requires { step(backend, stepper, input, state, output); })
+    step(backend, stepper, input, state, output);
+  else
+    step(stepper, input, state, output);
 }
 
 /// Throws DomainError for a rate that is no rate.

@@ -143,6 +143,7 @@ struct Mamba {
   using State = MambaState<T, space>;
   using Scratch = MambaScratch<T, space>;
   using Stepper = MambaStepper<T, Matrix>;
+  using Matrices = Matrix;
   ///@}
 
   Config config;                      ///< sizes and fixed choices

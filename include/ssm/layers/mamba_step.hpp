@@ -59,11 +59,18 @@ class MambaStepper {
   /// @param input, output (batch, width), rows contiguous
   friend void step(MambaStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    MambaState<T>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output);
+    stepper.advance(Cpu{1}, input, state, output);
+  }
+  /// The same with the products cut over the threads of a backend. The bits do not depend on their
+  /// number. Nothing is allocated once the threads run.
+  friend void step(const Cpu& backend, MambaStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, MambaState<T>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, state, output);
   }
 
  private:
-  void advance(const View<const T, 2>& input, MambaState<T>& state,
+  void advance(const Cpu& backend, const View<const T, 2>& input, MambaState<T>& state,
                const View<T, 2>& output) noexcept {
     const Mamba<T, Matrix>& layer = *layer_;
     const MambaConfig& c = layer.config;
@@ -79,17 +86,18 @@ class MambaStepper {
     const auto one_group = [&](const View<T, 2>& rows) {
       return View<const T, 3>(rows.data(), {batch, 1, c.state}, {rows.stride(0), c.state, 1});
     };
-    linear_step(detail::product<T, Host>(input, layer.in_proj,
+    linear_step(backend,
+                detail::product<T, Host>(input, layer.in_proj,
                                          detail::optional_view(c.bias, layer.in_bias)),
                 {}, projected_.view());
     causal_conv_step(CausalConvStepInputs<T>{x, layer.conv_weight,
                                              detail::optional_view(c.conv_bias, layer.conv_bias)},
                      {.silu = true}, state.conv, u_);
-    linear_step(detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
+    linear_step(backend, detail::product<T, Host>(u_, layer.x_proj), {}, parameters_.view());
     if (c.normalizes())
       for (const View<T, 2>& part : {dt, B, C})
         rms_norm_step(RmsNormInputs<T>{part}, {.epsilon = c.projection_epsilon}, part);
-    linear_step(detail::product<T, Host>(dt, layer.dt_proj), {}, delta_.view());
+    linear_step(backend, detail::product<T, Host>(dt, layer.dt_proj), {}, delta_.view());
     SelectiveScanStepInputs<T> in;
     in.u = u_;
     in.delta = delta_;
@@ -101,6 +109,7 @@ class MambaStepper {
     in.z = z;
     selective_scan_step(in, {.softplus = true, .hold = Hold::simplified}, state.scan, y_);
     linear_step(
+        backend,
         detail::product<T, Host>(y_, layer.out_proj, detail::optional_view(c.bias, layer.out_bias)),
         {}, output);
   }
@@ -115,13 +124,15 @@ class MambaStepper {
 SSM_INSTANCE MambaStepper<float, Tensor<float, 2>>::MambaStepper(const Mamba<float>&, Index,
                                                                  const LayerOptions<>&);
 SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::update(const Mamba<float>&);
-SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::advance(const View<const float, 2>&,
+SSM_INSTANCE void MambaStepper<float, Tensor<float, 2>>::advance(const Cpu&,
+                                                                 const View<const float, 2>&,
                                                                  MambaState<float>&,
                                                                  const View<float, 2>&) noexcept;
 SSM_INSTANCE MambaStepper<double, Tensor<double, 2>>::MambaStepper(const Mamba<double>&, Index,
                                                                    const LayerOptions<>&);
 SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::update(const Mamba<double>&);
-SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::advance(const View<const double, 2>&,
+SSM_INSTANCE void MambaStepper<double, Tensor<double, 2>>::advance(const Cpu&,
+                                                                   const View<const double, 2>&,
                                                                    MambaState<double>&,
                                                                    const View<double, 2>&) noexcept;
 #endif

@@ -46,7 +46,7 @@ struct MeanOverTimeScratch {};
 
 template <class T>
 struct MeanOverTimeScratch<T, Host> {
-  Tensor<T, 3> shares;  ///< (pieces, sequences, width), where time lies in several
+  Tensor<T, 3> shares;   ///< (pieces, sequences, width), where time lies in several
   Tensor<T, 2> sum, dy;  ///< (sequences, width)
 };
 

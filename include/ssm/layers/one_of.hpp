@@ -236,13 +236,20 @@ class OneOfStepper {
   friend void step(OneOfStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    OneOfState<First, Rest...>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output);
+    stepper.advance(Cpu{1}, input, state, output);
+  }
+  /// The same on the threads of a backend, as far as the layer uses them.
+  friend void step(const Cpu& backend, OneOfStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input,
+                   OneOfState<First, Rest...>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, state, output);
   }
 
  private:
   using Kinds = std::variant<StepperOf<First>, StepperOf<Rest>...>;
 
-  void advance(const View<const T, 2>& input, OneOfState<First, Rest...>& state,
+  void advance(const Cpu& backend, const View<const T, 2>& input, OneOfState<First, Rest...>& state,
                const View<T, 2>& output) noexcept {
     detail::check_or_terminate([&] {
       if (state.kind.index() != kind_.index())
@@ -250,7 +257,8 @@ class OneOfStepper {
                             "one made by make_state");
     });
     detail::with_index(kind_, [&](auto index) {
-      step(*std::get_if<index>(&kind_), input, *std::get_if<index>(&state.kind), output);
+      detail::step_on(backend, *std::get_if<index>(&kind_), input, *std::get_if<index>(&state.kind),
+                      output);
     });
   }
 

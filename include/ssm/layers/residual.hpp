@@ -11,6 +11,7 @@
 #include "ssm/core/fields.hpp"
 #include "ssm/layers/add.hpp"
 #include "ssm/layers/copy_rows.hpp"
+#include "ssm/layers/detail/product.hpp"
 #include "ssm/layers/detail/rows.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/rms_norm.hpp"
@@ -80,6 +81,7 @@ struct Residual {
   using State = typename Layer::State;
   using Scratch = ResidualScratch<Layer>;
   using Stepper = ResidualStepper<Layer>;
+  using Matrices = detail::MatrixOf<Layer>;
   ///@}
 
   Config config;                        ///< sizes and fixed choices
@@ -213,11 +215,17 @@ class ResidualStepper {
   /// @param input, output (batch, width), rows contiguous; may be the same memory
   friend void step(ResidualStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    StateOf<Layer>& state, const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output);
+    stepper.advance(Cpu{1}, input, state, output);
+  }
+  /// The same on the threads of a backend, as far as the layer inside uses them.
+  friend void step(const Cpu& backend, ResidualStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, StateOf<Layer>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, state, output);
   }
 
  private:
-  void advance(const View<const T, 2>& input, StateOf<Layer>& state,
+  void advance(const Cpu& backend, const View<const T, 2>& input, StateOf<Layer>& state,
                const View<T, 2>& output) noexcept {
     detail::check_or_terminate([&] {
       detail::check_shape("step of Residual", "input", input, normed_.extents());
@@ -225,7 +233,7 @@ class ResidualStepper {
     });
     rms_norm_step(RmsNormInputs<T>{input, layer_->norm}, {.epsilon = layer_->config.epsilon},
                   normed_);
-    step(mixer_, normed_, state, mixed_);
+    detail::step_on(backend, mixer_, normed_, state, mixed_);
     add_step(AddInputs<T>{input, mixed_}, {}, output);
   }
 

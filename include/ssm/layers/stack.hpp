@@ -283,11 +283,17 @@ class StackStepper {
   friend void step(StackStepper& stepper, const std::type_identity_t<View<const T, 2>>& input,
                    StackState<Layer>& state,
                    const std::type_identity_t<View<T, 2>>& output) noexcept {
-    stepper.advance(input, state, output);
+    stepper.advance(Cpu{1}, input, state, output);
+  }
+  /// The same on the threads of a backend, as far as the layers use them.
+  friend void step(const Cpu& backend, StackStepper& stepper,
+                   const std::type_identity_t<View<const T, 2>>& input, StackState<Layer>& state,
+                   const std::type_identity_t<View<T, 2>>& output) noexcept {
+    stepper.advance(backend, input, state, output);
   }
 
  private:
-  void advance(const View<const T, 2>& input, StackState<Layer>& state,
+  void advance(const Cpu& backend, const View<const T, 2>& input, StackState<Layer>& state,
                const View<T, 2>& output) noexcept {
     detail::check_or_terminate([&] {
       constexpr std::string_view function = "step of Stack";
@@ -300,7 +306,7 @@ class StackStepper {
     View<const T, 2> x = input;
     for (std::size_t i = 0; i < steppers_.size(); ++i) {
       const View<T, 2> y = i + 1 < steppers_.size() ? rows_[i % 2].view() : output;
-      step(steppers_[i], x, state.layers[i], y);
+      detail::step_on(backend, steppers_[i], x, state.layers[i], y);
       x = y;
     }
     if (steppers_.empty())

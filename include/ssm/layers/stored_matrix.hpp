@@ -94,6 +94,8 @@ class StoredMatrix {
   [[nodiscard]] const Extents& extents() const noexcept { return view_.extents; }
   /// The length of dimension `i`.
   [[nodiscard]] Index extent(std::size_t i) const noexcept { return view_.extents[i]; }
+  /// The memory of its numbers.
+  [[nodiscard]] const std::byte* data() const noexcept { return view_.numbers; }
   /// The number of elements.
   [[nodiscard]] Index size() const noexcept { return view_.extents[0] * view_.extents[1]; }
   /// How its numbers are kept.

@@ -88,11 +88,11 @@ struct LanguageModel {
   using Stepper = LanguageModelStepper<Layer>;
   ///@}
 
-  Config config;                             ///< sizes and fixed choices
-  TensorIn<value_type, 2, space> embedding;  ///< (vocab, width); of the head too, where it is tied
-  Stack<Layer> backbone;                     ///< the layers
-  TensorIn<value_type, 1, space> norm;       ///< (width)
-  TensorIn<value_type, 2, space> head;       ///< (vocab, width), where it is not tied
+  Config config;                        ///< sizes and fixed choices
+  detail::MatrixOf<Layer> embedding;    ///< (vocab, width); of the head too, where it is tied
+  Stack<Layer> backbone;                ///< the layers
+  TensorIn<value_type, 1, space> norm;  ///< (width)
+  detail::MatrixOf<Layer> head;         ///< (vocab, width), where it is not tied
 
   LanguageModel() = default;
   /// A layer of this configuration, its parameters zero. @throws DomainError without a vocabulary
@@ -169,7 +169,11 @@ void run_backbone(std::string_view function, const Backend& backend,
   resize(backend, w.embedded, extents);
   resize(backend, w.stream, extents);
   resize(backend, w.normed, {batch * length, width});
-  embedding(backend, {tokens, model.embedding}, {}, {w.embedded}, w.embedding);
+  using T = typename Layer::value_type;
+  using Space = typename Layer::space;
+  using Table = MatrixView<MatrixOf<Layer>>;
+  embedding(backend, EmbeddingInputs<T, Space, Table>{tokens, model.embedding.view()}, {},
+            {w.embedded}, w.embedding);
   forward(backend, model.backbone, std::as_const(w.embedded), state, w.stream, options, w.backbone);
   rms_norm(backend, {merge_rows(function, "stream", std::as_const(w.stream).view()), model.norm},
            {.epsilon = model.config.epsilon}, {w.normed}, w.norm);
@@ -322,7 +326,14 @@ class LanguageModelStepper {
   friend void step(LanguageModelStepper& stepper, const View<const Token, 1>& tokens,
                    StackState<Layer>& state,
                    const std::type_identity_t<View<T, 2>>& logits) noexcept {
-    stepper.advance(tokens, state, logits);
+    stepper.advance(Cpu{1}, tokens, state, logits);
+  }
+  /// The same with every large product cut over the threads of a backend: the bits do not depend on
+  /// their number. Nothing is allocated once the threads run.
+  friend void step(const Cpu& backend, LanguageModelStepper& stepper,
+                   const View<const Token, 1>& tokens, StackState<Layer>& state,
+                   const std::type_identity_t<View<T, 2>>& logits) noexcept {
+    stepper.advance(backend, tokens, state, logits);
   }
 
  private:
@@ -335,9 +346,9 @@ class LanguageModelStepper {
     detail::check_shape(function, "norm", model.norm, shape(width));
   }
 
-  void advance(const View<const Token, 1>& tokens, StackState<Layer>& state,
+  void advance(const Cpu& backend, const View<const Token, 1>& tokens, StackState<Layer>& state,
                const View<T, 2>& logits) noexcept {
-    const Index batch = embedded_.extent(0), width = embedded_.extent(1);
+    const Index batch = embedded_.extent(0);
     detail::check_or_terminate([&] {
       constexpr std::string_view function = "step of LanguageModel";
       check_model(function, *model_);
@@ -347,12 +358,12 @@ class LanguageModelStepper {
                            View<const Token, 2>(tokens.data(), {batch, 1}, {tokens.stride(0), 1}),
                            vocab_);
     });
-    for (Index b = 0; b < batch; ++b)
-      std::copy_n(&model_->embedding(Index{tokens(b)}, 0), width, &embedded_(b, 0));
-    step(backbone_, embedded_, state, stream_);
+    const auto table = std::as_const(model_->embedding).view();
+    for (Index b = 0; b < batch; ++b) detail::read_row(table, Index{tokens(b)}, &embedded_(b, 0));
+    step(backend, backbone_, embedded_, state, stream_);
     rms_norm_step(RmsNormInputs<T>{stream_, model_->norm}, {.epsilon = model_->config.epsilon},
                   embedded_.view());
-    linear_step(detail::product<T, Host>(embedded_, detail::head_of(*model_)), {}, logits);
+    linear_step(backend, detail::product<T, Host>(embedded_, detail::head_of(*model_)), {}, logits);
   }
 
   const LanguageModel<Layer>* model_;

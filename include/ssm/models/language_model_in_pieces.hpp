@@ -40,8 +40,8 @@ struct LanguageModelPiecesScratch {
 /// Over ranks every piece lies across all of them: a rank has at most pieces.length steps of each,
 /// so that all compute at once and the memory of a rank stays that of its part of a piece, whatever
 /// the length. `tokens` and `targets` are its steps of the first piece, then of the second and so
-/// on; see ssm/layers/deal.hpp. The loss is that of all ranks, gradients are those of the rank's own
-/// steps, as in `loss`; the state is passed on between pieces.
+/// on; see ssm/layers/deal.hpp. The loss is that of all ranks, gradients are those of the rank's
+/// own steps, as in `loss`; the state is passed on between pieces.
 ///
 /// Cost: that of `loss`, and one forward pass of the layers more, or k of them where cuts are
 /// nested k deep; without gradients that of `loss`. Memory: what `loss` needs for a piece, a second

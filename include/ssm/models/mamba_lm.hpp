@@ -88,9 +88,9 @@ template <class T = float>
 
 /// The sizes of a model, as its files store them.
 /// @throws DomainError for blocks that differ
-template <class T>
+template <class T, class Matrix>
 [[nodiscard]] MambaLMConfig published_config(
-    const LanguageModelConfig<Residual<Mamba<T>>>& config) {
+    const LanguageModelConfig<Residual<Mamba<T, Matrix>>>& config) {
   constexpr std::string_view function = "published_config";
   const auto& blocks = config.backbone.layers;
   MambaLMConfig result{.vocab = config.vocab,
@@ -139,7 +139,7 @@ SSM_INSTANCE LanguageModelStepper<Residual<Mamba<float>>>::LanguageModelStepper(
     const MambaLM<float>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::update(const MambaLM<float>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float>>>::advance(
-    const View<const Token, 1>&, StackState<Residual<Mamba<float>>>&,
+    const Cpu&, const View<const Token, 1>&, StackState<Residual<Mamba<float>>>&,
     const View<float, 2>&) noexcept;
 SSM_INSTANCE MambaLM<float>::Config mamba_lm_config<float>(const MambaLMConfig&);
 SSM_INSTANCE MambaLMConfig published_config(const MambaLM<float>::Config&);
@@ -165,7 +165,7 @@ SSM_INSTANCE LanguageModelStepper<Residual<Mamba<double>>>::LanguageModelStepper
     const MambaLM<double>&, Index, const LayerOptions<>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::update(const MambaLM<double>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<double>>>::advance(
-    const View<const Token, 1>&, StackState<Residual<Mamba<double>>>&,
+    const Cpu&, const View<const Token, 1>&, StackState<Residual<Mamba<double>>>&,
     const View<double, 2>&) noexcept;
 SSM_INSTANCE MambaLM<double>::Config mamba_lm_config<double>(const MambaLMConfig&);
 SSM_INSTANCE MambaLMConfig published_config(const MambaLM<double>::Config&);

@@ -74,8 +74,8 @@ void rms_norm_backward(const Ranks& backend, const RmsNormInputs<T>& inputs,
 }
 
 /// As on the cpu, of what this rank holds. @throws as on the cpu
-template <class T>
-void embedding(const Ranks& backend, const EmbeddingInputs<T>& inputs,
+template <class T, class W = View<const T, 2>>
+void embedding(const Ranks& backend, const EmbeddingInputs<T, Host, W>& inputs,
                const EmbeddingOptions& options,
                const std::type_identity_t<EmbeddingOutputs<T>>& outputs,
                EmbeddingScratch<T>& scratch) {

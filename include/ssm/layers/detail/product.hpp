@@ -3,11 +3,25 @@
 #include <utility>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/linear_types.hpp"
 
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
+
+/// The type of the large matrices of a layer: what it names `Matrix`, else a tensor.
+template <class Layer>
+struct LargeMatrix {
+  using type = TensorIn<typename Layer::value_type, 2, typename Layer::space>;
+};
+template <class Layer>
+requires requires { typename Layer::Matrices; }
+struct LargeMatrix<Layer> {
+  using type = typename Layer::Matrices;
+};
+template <class Layer>
+using MatrixOf = typename LargeMatrix<Layer>::type;
 
 /// How a matrix of a layer is seen by the product that reads it.
 template <class Matrix>

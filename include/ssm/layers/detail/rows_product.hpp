@@ -92,8 +92,8 @@ struct UnpackedRows {
   static constexpr int chunk = 4 * static_cast<int>(lanes<T>);
 };
 
-/// Elements [begin, end) of a row, and zero up to a whole chunk.
-template <class Rows, class T>
+/// Elements [begin, end) of a row, and where `padded` zero up to a whole chunk.
+template <class Rows, bool padded, class T>
 void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexcept {
   constexpr int vectors = Rows::chunk / static_cast<int>(lanes<T>);
   Index k = begin;
@@ -106,7 +106,10 @@ void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexce
       const Index count = end - k - U * lanes<T>;
       const Vec<T> part =
           count > 0 ? row.template load<U>(k, (std::min)(count, lanes<T>)) : Vec<T>(T(0));
-      part.store(to + k - begin + U * lanes<T>);
+      if (padded)
+        part.store(to + k - begin + U * lanes<T>);
+      else if (count > 0)
+        part.store(to + k - begin + U * lanes<T>, count);
     });
 }
 
@@ -153,7 +156,7 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
       const Index rows = (std::min)(Index{panel_rows}, last - r);
       std::array<typename UnpackedRows<T>::Row, panel_rows> unpacked;
       for (Index i = 0; i < rows; ++i) {
-        unpack<Rows>(matrix.row(r + i), k, end, panel[i]);
+        unpack<Rows, true>(matrix.row(r + i), k, end, panel[i]);
         unpacked[static_cast<std::size_t>(i)] = {panel[i]};
       }
       if (rows == panel_rows) {

@@ -36,7 +36,14 @@ inline void unpack_rows(const StoredMatrixView& matrix, Index first, Index count
                         Index stride) noexcept {
   with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
     for (Index i = 0; i < count; ++i)
-      unpack<Rows>(rows.row(first + i), 0, matrix.extents[1], to + i * stride);
+      unpack<Rows, true>(rows.row(first + i), 0, matrix.extents[1], to + i * stride);
+  });
+}
+
+/// Row `row` as floats.
+inline void read_row(const StoredMatrixView& matrix, Index row, float* to) noexcept {
+  with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
+    unpack<Rows, false>(rows.row(row), 0, matrix.extents[1], to);
   });
 }
 
