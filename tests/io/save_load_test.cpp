@@ -151,6 +151,20 @@ TEST_CASE("a layer comes back from its file with its configuration and its bits"
   check_round_trip<ssm::S5<double>>({.width = 3, .state = 4, .bidirectional = true});
 }
 
+TEST_CASE("configurations of Mamba written before it had choices are those of the first one") {
+  const auto config = [](const char* text) {
+    return ssm::config_from_json<ssm::LanguageModelConfig<Mamba<float>>>(
+        ssm::detail::parse_json("old", text), "old");
+  };
+  const auto old = config(R"({"vocab": 16, "epsilon": 1e-05, "backbone": {"channels": 6, "layers":
+      [{"width": 6, "inner": 0, "state": 16, "conv_width": 4, "dt_rank": 0}]}})");
+  CHECK(old == ssm::LanguageModelConfig<Mamba<float>>{16, {1, {.width = 6}}});
+  const ssm::MambaConfig all{
+      .width = 6, .bias = true, .conv_bias = false, .projection_epsilon = 1e-6};
+  check_round_trip<Mamba<float>>(all);
+  check_round_trip<ssm::LanguageModel<Residual<Mamba<float>>>>({16, {1, {all, 1e-5}}, 1e-5, false});
+}
+
 TEST_CASE("so do layers of layers, stacks of mixed kinds, and models") {
   using Block = Residual<Mamba<float>>;
   using Mixed = ssm::OneOf<Block, Mamba<float>>;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +9,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -60,30 +61,6 @@ namespace detail {
 /// What follows the name of a matrix in blocks of few bits, where its factors are.
 inline constexpr std::string_view scales_suffix = ".scales";
 
-/// Throws FileError when what a config describes is more than the files can hold, before memory is
-/// taken for it. A number has two bytes or more, half a byte or more in blocks of few bits.
-inline void check_parameter_count(const SafetensorsFolder& file, const MambaLMConfig& config) {
-  double bytes = 0;
-  for (const auto& [name, entry] : file.tensors())
-    bytes += static_cast<double>(entry.end - entry.begin);
-  const auto whole = [](double x) {
-    char text[400];
-    return std::string(text,
-                       std::to_chars(text, text + sizeof(text), x, std::chars_format::fixed).ptr);
-  };
-  const double a_layer = 9 + (config.conv_bias ? 1 : 0) + (config.bias ? 2 : 0);
-  if (a_layer * static_cast<double>(config.layers) > static_cast<double>(file.tensors().size()))
-    throw_file(file.path(), "has " + std::to_string(file.tensors().size()) +
-                                " tensors, too few for the " + std::to_string(config.layers) +
-                                " layers of its config");
-  const double count = parameters_of(config);
-  bool blocks = false;
-  for (const auto& [name, entry] : file.tensors()) blocks = blocks || name.ends_with(scales_suffix);
-  if ((blocks ? 0.5 : 2) * count > bytes)
-    throw_file(file.path(), "has " + whole(bytes) + " bytes of tensors, too few for the " +
-                                whole(count) + " parameters of its config");
-}
-
 /// Throws FileError with what to do for a folder that has a model in another form than safetensors
 /// files.
 inline void check_model_file(const std::filesystem::path& folder) {
@@ -92,10 +69,12 @@ inline void check_model_file(const std::filesystem::path& folder) {
   };
   if (has("model.safetensors") || has("model.safetensors.index.json")) return;
   if (has("pytorch_model.bin") || has("pytorch_model.bin.index.json"))
-    throw_file(folder,
-               "has its weights in pytorch_model.bin, which is not read; convert it to "
-               "model.safetensors, in Python with safetensors.torch.save_file(torch.load("
-               "\"pytorch_model.bin\", weights_only=True), \"model.safetensors\")");
+    throw_file(
+        folder,
+        "has its weights in pytorch_model.bin, which is not read; convert it to "
+        "model.safetensors, in Python with safetensors.torch.save_file({n: w.clone() for n, w "
+        "in torch.load(\"pytorch_model.bin\", weights_only=True).items()}, "
+        "\"model.safetensors\")");
 }
 
 /// The config beside a model, or the one that its file carries where there is none beside it.
@@ -130,8 +109,7 @@ struct MambaFiles {
     const auto found = files.tensors.tensors().find(files.embedding);
     const bool table = found != files.tensors.tensors().end() && found->second.shape.size() == 2;
     files.config = read_config_of(files.tensors, table ? found->second.shape[0] : 0);
-    check_parameter_count(files.tensors, files.config);
-    files.check_names();
+    files.check_parameters();
     return files;
   }
 
@@ -153,11 +131,22 @@ struct MambaFiles {
                                    in_quotes(entry.dtype_name) + ", expected I8 or U8 as " +
                                    in_quotes(name + std::string(scales_suffix)) + " is there");
   }
+  /// Throws FileError unless a matrix in blocks of few bits and its factors are of the right shapes
+  /// and types.
+  void check_blocks(const std::string& name, MatrixFormat format,
+                    const std::array<Index, 2>& extents) const {
+    const std::string of_scales = name + std::string(scales_suffix);
+    tensors.file_of(name).check(name, {extents[0], row_bytes(format, extents[1])});
+    const SafetensorsReader& file = tensors.file_of(of_scales);
+    file.check(of_scales, {extents[0], scale_bytes(format, extents[1]) / 2});
+    if (file.entry(of_scales).dtype != DType::BF16)
+      throw_file(file.path(), "tensor " + in_quotes(of_scales) + " is of dtype " +
+                                  in_quotes(file.entry(of_scales).dtype_name) + ", expected BF16");
+  }
   /// A matrix in blocks of few bits, read.
   [[nodiscard]] StoredMatrix read_blocks(const std::string& name, MatrixFormat format,
                                          const std::array<Index, 2>& extents) const {
     const Index row = row_bytes(format, extents[1]), scales = scale_bytes(format, extents[1]);
-    tensors.file_of(name).check(name, {extents[0], row});
     const std::string of_scales = name + std::string(scales_suffix);
     const auto factors = tensors.read<Bfloat16, 2>(of_scales, {extents[0], scales / 2});
     const auto memory = allocate_large(extents[0] * (row + scales));
@@ -200,7 +189,13 @@ struct MambaFiles {
           return;
         }
   }
-  void check_names() {
+  /// Holds every name, shape and element type against the files, which takes no memory yet.
+  void check_parameters() {
+    const std::size_t count = tensors.tensors().size();
+    // Each has nine or more; of a few that are missing the names say more than their number.
+    if (4 * static_cast<std::size_t>(config.layers) > count)
+      throw_file(tensors.path(), "has " + std::to_string(count) + " tensors, too few for the " +
+                                     std::to_string(config.layers) + " layers of its config");
     MambaLM<float> blank;
     configure(blank, mamba_lm_config<float>(config));
     NamesInFile names(tensors);
@@ -214,6 +209,12 @@ struct MambaFiles {
     if (tied_head) names.expect("lm_head.weight");
     names.expect_buffers();
     names.check();
+    parameters(blank, [&](std::string_view name, const auto&, const auto& extents, bool) {
+      const std::string full = name_of(name);
+      if constexpr (std::tuple_size_v<std::remove_cvref_t<decltype(extents)>> == 2)
+        if (const auto format = blocks_of(full)) return check_blocks(full, *format, extents);
+      tensors.file_of(full).check<float>(full, shape_in_file(name, extents));
+    });
   }
 };
 

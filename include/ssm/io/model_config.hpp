@@ -179,16 +179,4 @@ inline Json hf_config(const MambaLMConfig& config, const char* dtype) {
   return json;
 }
 
-/// The number of parameters, as a double, which no config can overflow.
-inline double parameters_of(const MambaLMConfig& config) {
-  const MambaConfig s = config.block();
-  const auto width = static_cast<double>(s.width), inner = static_cast<double>(s.channels());
-  const auto row = 2 * width + static_cast<double>(s.conv_width) + (s.conv_bias ? 1 : 0) +
-                   2 * static_cast<double>(s.rank()) + 2 * static_cast<double>(s.state) + 1 +
-                   static_cast<double>(s.state) + 1 + width;
-  const double biases = s.bias ? 2 * inner + width : 0;
-  return static_cast<double>(config.vocab) * width * (config.tied ? 1 : 2) + width +
-         static_cast<double>(config.layers) * (inner * row + width + biases);
-}
-
 }  // namespace ssm::detail
