@@ -1,7 +1,8 @@
 #pragma once
 
 /// @defgroup models models: language models and classifiers
-/// Whole models made of layers: language models, sequence classifiers, sampling, text generation.
+/// Whole models made of layers: language models, sequence classifiers, sampling, text generation in
+/// one stream or many.
 
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/language_model_in_pieces.hpp"
@@ -11,3 +12,4 @@
 #include "ssm/models/sequence_classifier.hpp"
 #include "ssm/models/sequence_classifier_in_pieces.hpp"
 #include "ssm/models/text_generator.hpp"
+#include "ssm/models/token_streams.hpp"

@@ -63,6 +63,9 @@ class Sampler {
     }
   }
 
+  /// The number of tokens that it was made for.
+  [[nodiscard]] Index vocab() const noexcept { return static_cast<Index>(candidates_.size()); }
+
   /// Counts `token` as a recent one without drawing it; for the tokens of a prompt.
   /// @throws DomainError for a token outside the vocabulary
   void observe(Token token) {
