@@ -4,6 +4,7 @@
 //   mamba_lm eval     --text book.txt --model model
 //   mamba_lm generate --model model --prompt "In the beginning"
 //   mamba_lm tokenize --model folder-with-tokenizer.json < text
+//   mamba_lm serve    --model model
 //
 // and with the text cut over processes, on one machine or many:
 //
@@ -23,6 +24,7 @@
 #include "job.hpp"
 #include "options.hpp"
 #include "progress.hpp"
+#include "serve.hpp"
 #include "ssm/models/text_generator.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
@@ -164,6 +166,7 @@ int run(int argc, char** argv, Place& place) {
   options::Command evaluate_command = app.command("eval", "measure bits per byte");
   options::Command generate_command = app.command("generate", "write");
   options::Command tokenize_command = app.command("tokenize", "text on standard input to tokens");
+  options::Command serve_command = app.command("serve", "answer calls for completions over HTTP");
   text_run::add_options(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
   add_generate(generate_command, generate_arguments);
@@ -172,6 +175,8 @@ int run(int argc, char** argv, Place& place) {
       .required();
   tokenize_command.flag("--json", tokenize_arguments.json, "a JSON text a line, a list a line");
   tokenize_command.flag("--plain", tokenize_arguments.plain, "no tokens around a text");
+  serve::Arguments serve_arguments;
+  serve::add_options(serve_command, serve_arguments);
   if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
@@ -181,6 +186,13 @@ int run(int argc, char** argv, Place& place) {
     return text_models::with_model(generate_arguments.model, [&](auto model) {
       return generate(place, generate_arguments, std::move(model));
     });
+  if (serve_command.parsed()) {
+    if (place.size() > 1) throw std::runtime_error("serve runs without mpirun");
+    serve::require_http();
+    return text_models::with_model(serve_arguments.model, [&](auto model) {
+      return serve::run(serve_arguments, std::move(model));
+    });
+  }
   if (tokenize_command.parsed())
     return place.first() ? text_tokens::tokenize(tokenize_arguments) : 0;
   return text_run::train_or_resume(app, argc, argv, place, train_arguments);

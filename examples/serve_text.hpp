@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/index.hpp"
+#include "ssm/io/tokenizer.hpp"
+
+/// Text of `mamba_lm serve`: words and tokens, chats, and where an answer stops.
+namespace serve {
+
+/// How messages become the text that a model goes on with.
+enum class ChatForm { none, plain, chatml, zephyr };
+
+struct Message {
+  std::string role, content;
+};
+/// A chat as a prompt, and the texts at which its answer ends.
+struct Chat {
+  std::string prompt;
+  std::vector<std::string> stops;
+  bool skip_blanks = false;  ///< whether the answer begins after blanks
+};
+
+/// What a model calls its tokens.
+class Words {
+ public:
+  /// Reads the tokenizer.json of the model's folder. Where there is none, a token is a byte.
+  /// @param form "auto": what tokenizer_config.json asks for, if it is known here
+  /// @throws FileError, and std::runtime_error for words that do not fit the model
+  Words(const std::filesystem::path& model, ssm::Index vocab, const std::string& form);
+
+  /// The tokens of a text; of an empty one, those with which any text begins.
+  [[nodiscard]] std::vector<ssm::Token> encode(const std::string& text) const;
+  /// The bytes of a token; none of those that are no text.
+  [[nodiscard]] std::string decode(ssm::Token token) const;
+  /// Whether a token ends a text.
+  [[nodiscard]] bool ends(ssm::Token token) const;
+
+  /// The number of tokens of the model.
+  [[nodiscard]] ssm::Index vocab() const noexcept { return vocab_; }
+  [[nodiscard]] ChatForm form() const noexcept { return form_; }
+  /// Why there is no form.
+  [[nodiscard]] const std::string& why_no_form() const noexcept { return why_no_form_; }
+  /// A chat in that form. What the messages hold of the marks of the form is left out.
+  [[nodiscard]] Chat chat(const std::vector<Message>& messages) const;
+
+ private:
+  void find_ends(const std::filesystem::path& folder);
+  void find_form(const std::filesystem::path& folder, const std::string& wanted);
+
+  ssm::Index vocab_;
+  std::optional<ssm::Tokenizer> tokenizer_;  // none: bytes
+  std::vector<ssm::Token> ends_;
+  std::string end_text_;  // of the first of them
+  ChatForm form_ = ChatForm::plain;
+  std::string why_no_form_;
+};
+
+/// Finds the end of a text that comes piece by piece: the place where the first of some texts is
+/// complete. What may be a part of one is held back, so that nothing of it is ever shown.
+class StopFinder {
+ public:
+  StopFinder(std::vector<std::string> stops, bool skip_blanks)
+      : stops_(std::move(stops)), skip_blanks_(skip_blanks) {}
+  /// What can be shown after one more piece.
+  [[nodiscard]] std::string take(std::string_view piece);
+  /// What was held back, once nothing more comes.
+  [[nodiscard]] std::string finish();
+  /// Whether one of the texts has come; nothing is shown from there on.
+  [[nodiscard]] bool found() const noexcept { return found_; }
+
+ private:
+  std::string without_blanks(std::string shown);
+
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool skip_blanks_, found_ = false;
+};
+
+}  // namespace serve
