@@ -332,6 +332,7 @@ void HttpServer::answer_call(bool chat, const httplib::Request& request,
     if (fits) body.append(bytes, size);
     return fits;
   });
+  connection->allow(0, options_.idle);  // for a refusal
   if (!fits)
     throw Refusal(413,
                   "the body is longer than " + std::to_string(options_.limits.body) + " bytes");
