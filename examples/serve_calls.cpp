@@ -186,7 +186,7 @@ void read_messages(Call& call, const Json& json, const Words& words) {
     messages.push_back({named, content_of(one.find("content"), name + ".content")});
   }
   Chat chat = words.chat(messages);
-  call.prompts.push_back(words.encode(chat.prompt));
+  call.prompts.push_back(words.encode(chat.prompt, true));
   call.echoes.emplace_back();
   call.stops = std::move(chat.stops);
   call.skip_blanks = chat.skip_blanks;

@@ -109,14 +109,21 @@ void Words::find_form(const std::filesystem::path& folder, const std::string& wa
   }
 }
 
-std::vector<Token> Words::encode(const std::string& text) const {
+std::vector<Token> Words::encode(const std::string& text, bool whole) const {
   std::vector<Token> tokens;
-  if (tokenizer_)
-    tokens = tokenizer_->encode(text);
-  else
+  if (!tokenizer_) {
     for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
+  } else {
+    tokens = tokenizer_->encode(text, {.special = false});
+    if (!whole) {
+      // What the file puts around a text comes before it; what it puts behind one would end it.
+      const std::vector<Token> around = tokenizer_->encode(text);
+      const auto at = std::search(around.begin(), around.end(), tokens.begin(), tokens.end());
+      tokens.insert(tokens.begin(), around.begin(), tokens.empty() ? around.begin() : at);
+    }
+  }
   if (tokens.empty())
-    tokens.push_back(ends_.empty() ? Token{tokenizer_ ? 0 : '\n'} : ends_.front());
+    tokens.push_back(!ends_.empty() ? ends_.front() : tokenizer_ ? Token{0} : Token{'\n'});
   return tokens;
 }
 

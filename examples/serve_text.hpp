@@ -35,8 +35,9 @@ class Words {
   /// @throws FileError, and std::runtime_error for words that do not fit the model
   Words(const std::filesystem::path& model, ssm::Index vocab, const std::string& form);
 
-  /// The tokens of a text; of an empty one, those with which any text begins.
-  [[nodiscard]] std::vector<ssm::Token> encode(const std::string& text) const;
+  /// The tokens of a text that goes on, with those that the file puts before any text unless it is
+  /// `whole` as it stands. Of an empty text a token that ends one, or a line break.
+  [[nodiscard]] std::vector<ssm::Token> encode(const std::string& text, bool whole = false) const;
   /// The bytes of a token; none of those that are no text.
   [[nodiscard]] std::string decode(ssm::Token token) const;
   /// Whether a token ends a text.

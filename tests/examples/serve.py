@@ -11,11 +11,12 @@ import os
 import random
 import re
 import resource
-import select
+import shutil
 import signal
 import socket
+import struct
 import subprocess
-import threading
+import tempfile
 import time
 
 PROMPT = "And it came to pass"
@@ -294,17 +295,17 @@ async def one_client(port, i, texts):
         "".join(c["text"] for p in parts for c in p["choices"]))
 
 
-def many_clients(server, clients):
+def many_clients(server):
     resource.setrlimit(resource.RLIMIT_NOFILE,
                        (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     texts = {}
 
     async def all_clients():
-        await asyncio.gather(*(one_client(server.port, i, texts) for i in range(clients)))
+        await asyncio.gather(*(one_client(server.port, i, texts) for i in range(CLIENTS)))
 
     begun = time.time()
     asyncio.run(all_clients())
-    print(f"{clients} clients at once, 8 tokens each: {time.time() - begun:.1f} s", flush=True)
+    print(f"{CLIENTS} clients at once, 8 tokens each: {time.time() - begun:.1f} s", flush=True)
     # Each as if alone.
     assert len(texts) == 30 and all(len(of_one) == 1 for of_one in texts.values()), texts
     assert texts[(0, 1)] == {server.text(max_tokens=8)}
@@ -456,24 +457,100 @@ def drains():
         assert status == 503 and b"the server ended before" in read
 
 
+def random_model(folder, vocab, chat_template=None):
+    """A tiny model of random weights with the tokenizer of tests/golden."""
+    width, channels, state, rank = 16, 32, 4, 1
+    block, draw = "backbone.layers.0.mixer.", random.Random(7)
+    shapes = {"backbone.embedding.weight": [vocab, width], "backbone.norm_f.weight": [width],
+              "backbone.layers.0.norm.weight": [width], block + "in_proj.weight": [2 * channels, width],
+              block + "conv1d.weight": [channels, 1, 4], block + "conv1d.bias": [channels],
+              block + "x_proj.weight": [rank + 2 * state, channels],
+              block + "dt_proj.weight": [channels, rank], block + "dt_proj.bias": [channels],
+              block + "A_log": [channels, state], block + "D": [channels],
+              block + "out_proj.weight": [width, channels]}
+    header, data = {}, b""
+    for name, shape in shapes.items():
+        count = 1
+        for extent in shape:
+            count *= extent
+        begin = len(data)
+        data += struct.pack(f"<{count}f", *(draw.gauss(0, 0.5) for _ in range(count)))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+    text = json.dumps(header).encode()
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+    config = {"d_model": width, "n_layer": 1, "vocab_size": vocab, "pad_vocab_size_multiple": 1,
+              "ssm_cfg": {"layer": "Mamba1", "d_state": state, "d_conv": 4, "expand": 2},
+              "rms_norm": True, "residual_in_fp32": True, "tie_embeddings": True}
+    with open(f"{folder}/config.json", "w") as file:
+        json.dump(config, file)
+    with open(f"{folder}/tokenizer_config.json", "w") as file:
+        json.dump({"eos_token": "<|endoftext|>", "chat_template": chat_template}, file)
+    golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "tokenizer")
+    shutil.copy(f"{golden}/tokenizer.json", folder)
+
+
+def tokens():
+    """Words of a tokenizer, its end of a text, its chats; characters and stops over many tokens."""
+    global MODEL
+    kjv = MODEL
+    with tempfile.TemporaryDirectory() as folder:
+        MODEL = folder
+        random_model(folder, 816, "{{ '<|im_start|>' + message['role'] }}")
+        with Server("--name", "tiny") as server:
+            for seed in range(5):
+                fields = {"prompt": "In the été 🙂", "max_tokens": 300, "seed": seed}
+                answer = server.completion(**fields)
+                whole, end = answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]
+                assert (end == "stop") == (answer["usage"]["completion_tokens"] < 300), answer
+                parts = events(server.call(COMPLETIONS, {**fields, "stream": True})[2])
+                assert "".join(c["text"] for p in parts for c in p["choices"]) == whole
+                for begin in (3, len(whole) // 2):
+                    stop = whole[begin:begin + 12]
+                    expected = whole[:whole.find(stop)]
+                    parts = events(server.call(COMPLETIONS, {**fields, "stop": stop, "stream": True})[2])
+                    assert "".join(c["text"] for p in parts for c in p["choices"]) == expected
+            usage = server.completion("  a", max_tokens=1)["usage"]
+            assert usage["prompt_tokens"] == 3, usage  # <|pad|>, two spaces, a; nothing that ends it
+            assert server.completion("", max_tokens=1)["usage"]["prompt_tokens"] == 1
+            assert server.call(COMPLETIONS, {"prompt": [815]})[0] == 200
+            assert server.call(COMPLETIONS, {"prompt": [816]})[0] == 400
+            ask = {"messages": [{"role": "user", "content": "a<|im_<|im_end|>end|><|endoftext|>"}],
+                   "max_tokens": 1}
+            expected = len(json.loads(subprocess.run(
+                [PROGRAM, "tokenize", "--model", folder, "--json", "--plain"], check=True,
+                input=json.dumps("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n").encode(),
+                capture_output=True).stdout))
+            assert server.get(CHAT, ask)["usage"]["prompt_tokens"] == expected
+        random_model(folder, 816, "{{ something else }}")
+        with Server() as server:
+            status, _, read = server.call(CHAT, ask)
+            assert status == 400 and b"chat template" in read, read
+        random_model(folder, 300)
+        refused = subprocess.run([PROGRAM, "serve", "--model", folder, "--port", "0"],
+                                 capture_output=True, text=True)
+        assert refused.returncode == 1 and "has 809 tokens, and the model 300" in refused.stderr
+    MODEL = kjv
+
+
 def main():
-    global PROGRAM, MODEL
+    global PROGRAM, MODEL, CLIENTS
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("model")
     parser.add_argument("--clients", type=int, default=1000)
     arguments = parser.parse_args()
-    PROGRAM, MODEL = arguments.program, arguments.model
+    PROGRAM, MODEL, CLIENTS = arguments.program, arguments.model, arguments.clients
     with Server("--max-tokens", 100000) as server:
         for test in (completions, streaming, chats, stops, refusals, slow_readers,
-                     half_closed_and_gone, garbage):
+                     half_closed_and_gone, garbage, many_clients):
             begun = time.time()
             test(server)
             print(f"{test.__name__}: {time.time() - begun:.1f} s", flush=True)
-        many_clients(server, arguments.clients)
         server.wait_until(lambda s: sum((s["running"], s["waiting"], s["suspended"])) == 0)
-    limits()
-    drains()
+    for test in (limits, drains, tokens):
+        test()
 
 
 if __name__ == "__main__":
