@@ -1,5 +1,6 @@
 #include "ssm/models/sampling.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -188,6 +189,35 @@ TEST_CASE("a seed gives the same tokens again, a copy goes on alike, another see
   CHECK(tokens(c) != first);
   Sampler copy = a;
   CHECK(tokens(copy) == tokens(a));
+}
+
+TEST_CASE("a sampler knows its last tokens, and goes on after numbers that another drew") {
+  const auto logits = logits_of({0.4, 0.3, 0.2, 0.1});
+  for (const double penalty : {1.0, 1.5}) {
+    const SamplingOptions options{.repetition_penalty = penalty, .repetition_window = 3, .seed = 5};
+    Sampler first(4, options), second(4, options);
+    CHECK(first.recent().empty());
+    std::vector<Token> drawn;
+    for (int i = 0; i < 20; ++i) {
+      drawn.push_back(draw(first, logits));
+      const std::size_t count = std::min<std::size_t>(drawn.size(), 3);
+      CHECK(first.recent() ==
+            std::vector<Token>(drawn.end() - static_cast<int>(count), drawn.end()));
+    }
+    CHECK(first.drawn() == 20);
+    for (const Token token : first.recent()) second.observe(token);
+    second.skip(first.drawn());
+    for (int i = 0; i < 20; ++i) CHECK(draw(second, logits) == draw(first, logits));
+    CHECK(second.drawn() == first.drawn());
+  }
+}
+
+TEST_CASE("tokens behind those that a tokenizer knows are never drawn") {
+  const auto counts = frequencies({.tokens = 2}, logits_of({0.1, 0.1, 0.7, 0.1}), 200);
+  CHECK(counts[0] > 50);
+  CHECK(counts[1] > 50);
+  CHECK(counts[0] + counts[1] == 200);
+  CHECK_THROWS_AS(Sampler(4, {.tokens = 5}), ssm::DomainError);
 }
 
 TEST_CASE("logits that are not numbers are refused, and the sampler goes on as before") {

@@ -46,6 +46,42 @@ TEST_CASE("a generator writes the same after a prompt in one piece as after one 
   CHECK(whole.write(40) == parts.write(40));
 }
 
+TEST_CASE("a generator that goes on from the state of another writes what that one would have") {
+  const SamplingOptions sampling{.min_p = 0.01, .repetition_penalty = 1.3, .seed = 7};
+  TextGenerator whole(model_of(1), sampling), first(model_of(1), sampling),
+      second(model_of(1), sampling);
+  whole.read("a prompt");
+  const std::string all = whole.write(40);
+  first.read("a prompt");
+  CHECK(first.write(20) == all.substr(0, 20));
+  second.read("something else");
+  const auto go_on = [&] {
+    second.resume(first.state(), first.logits(), first.sampler().recent(), first.sampler().drawn());
+  };
+  go_on();
+  CHECK(second.write(20) == all.substr(20));
+  go_on();
+  CHECK(second.write(20) == all.substr(20));
+  second.reset();
+  CHECK_THROWS_AS(second.next(), DomainError);
+  second.read("a prompt");
+  CHECK(second.write(40) == all);
+}
+
+TEST_CASE("a generator refuses a state that is not of its model, and has not changed") {
+  TextGenerator writer(model_of(1), {.seed = 7}), same(model_of(1), {.seed = 7}),
+      other(model_of(1, 300), {.seed = 7});
+  MambaLM<float> wide(mamba_lm_config(256, 2, {.width = 16, .state = 4}));
+  const TextGenerator wider(wide);
+  writer.read("ab");
+  same.read("ab");
+  CHECK_THROWS_AS(writer.resume(wider.state(), wider.logits()), ShapeError);
+  CHECK_THROWS_AS(writer.resume(other.state(), other.logits()), ShapeError);
+  CHECK_THROWS_AS(writer.resume(same.state(), same.logits(), {256}), DomainError);
+  CHECK_THROWS_AS(writer.resume(make_state(wide, 0), same.logits()), DomainError);
+  CHECK(writer.write(20) == same.write(20));
+}
+
 TEST_CASE("a generator refuses to write before it has read, and words that are no bytes") {
   TextGenerator writer(model_of(2));
   CHECK_THROWS_AS(writer.next(), DomainError);

@@ -27,6 +27,8 @@ struct SamplingOptions {
                                   ///< l·penalty else (Keskar et al. 2019, section 4.1)
   Index repetition_window = 64;   ///< how many of the last tokens count as recent
   std::uint64_t seed = 0;         ///< of the random numbers
+  Index tokens = 0;  ///< only the first so many tokens: those that a tokenizer knows, where the
+                     ///< vocabulary was padded; 0: all
 };
 
 /// Draws tokens from logits. It applies the repetition penalty, then the temperature, then top-k,
@@ -56,11 +58,28 @@ class Sampler {
           "finite, at least 1");
     check("repetition_window", static_cast<double>(options.repetition_window),
           options.repetition_window >= 0, "at least 0");
+    check("tokens", static_cast<double>(options.tokens),
+          options.tokens >= 0 && options.tokens <= vocab, "at most the vocabulary");
     candidates_.resize(static_cast<std::size_t>(vocab));
-    if (options.repetition_penalty > 1) {
-      recent_.resize(static_cast<std::size_t>(options.repetition_window));
-      occurrences_.resize(static_cast<std::size_t>(vocab));
-    }
+    recent_.resize(static_cast<std::size_t>(options.repetition_window));
+    if (options.repetition_penalty > 1) occurrences_.resize(static_cast<std::size_t>(vocab));
+  }
+
+  /// How tokens are drawn.
+  [[nodiscard]] const SamplingOptions& options() const noexcept { return options_; }
+  /// The last tokens, as many as the window has, the oldest first.
+  [[nodiscard]] std::vector<Token> recent() const {
+    std::vector<Token> tokens((std::min)(observed_, recent_.size()));
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = recent_[(observed_ - tokens.size() + i) % recent_.size()];
+    return tokens;
+  }
+  /// How many random numbers were drawn: one for each token, none at temperature 0.
+  [[nodiscard]] std::uint64_t drawn() const noexcept { return drawn_; }
+  /// Goes on as if so many random numbers had been drawn already. Cost: O(numbers).
+  void skip(std::uint64_t numbers) {
+    engine_.discard(numbers);
+    drawn_ += numbers;
   }
 
   /// The number of tokens that it was made for.
@@ -73,9 +92,11 @@ class Sampler {
       detail::throw_domain("Sampler", "token", std::to_string(token), "below vocab");
     if (recent_.empty()) return;
     Token& oldest = recent_[observed_ % recent_.size()];
-    if (observed_ >= recent_.size()) --occurrences_[static_cast<std::size_t>(oldest)];
+    if (!occurrences_.empty()) {
+      if (observed_ >= recent_.size()) --occurrences_[static_cast<std::size_t>(oldest)];
+      ++occurrences_[static_cast<std::size_t>(token)];
+    }
     oldest = token;
-    ++occurrences_[static_cast<std::size_t>(token)];
     ++observed_;
   }
 
@@ -111,7 +132,9 @@ class Sampler {
       if (std::isnan(logit) || logit == std::numeric_limits<double>::infinity())
         detail::throw_domain("Sampler", "logit " + std::to_string(i), std::to_string(logit),
                              "a number or -infinity");
-      if (!recent_.empty() && occurrences_[token] > 0)
+      if (options_.tokens > 0 && i >= options_.tokens)
+        logit = -std::numeric_limits<double>::infinity();
+      if (!occurrences_.empty() && occurrences_[token] > 0)
         logit =
             logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
       candidates_[token] = {logit, static_cast<Token>(i)};
@@ -154,6 +177,7 @@ class Sampler {
     // nth_element and partition leave their parts in an order of the library's own choice.
     if (end != candidates_.end()) std::sort(begin, end);
 
+    ++drawn_;
     const double uniform = static_cast<double>(engine_() >> 11) * 0x1.0p-53;
     double rest = uniform * total();
     for (auto c = begin; c != end; ++c) {
@@ -166,9 +190,10 @@ class Sampler {
   SamplingOptions options_;
   std::mt19937_64 engine_;
   std::vector<Candidate> candidates_;
-  std::vector<Token> recent_;              ///< ring of the last tokens; empty without a penalty
-  std::vector<std::int32_t> occurrences_;  ///< (vocab), of each token in the ring
+  std::vector<Token> recent_;              ///< ring of the last tokens
+  std::vector<std::int32_t> occurrences_;  ///< (vocab), of each token in the ring, for a penalty
   std::size_t observed_ = 0;
+  std::uint64_t drawn_ = 0;
 };
 
 }  // namespace SSM_DETAIL_ISA

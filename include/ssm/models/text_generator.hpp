@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/layer.hpp"
+#include "ssm/layers/states.hpp"
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/models/sampling.hpp"
@@ -59,6 +61,41 @@ class TextGenerator {
   [[nodiscard]] const StackState<Layer>& state() const noexcept { return state_; }
   /// The logits (1, vocab) of the next token.
   [[nodiscard]] View<const T, 2> logits() const noexcept { return logits_.view(); }
+
+  /// How tokens are drawn, and which were the last.
+  [[nodiscard]] const Sampler& sampler() const noexcept { return sampler_; }
+  /// Whether anything was read, so that there is a next token.
+  [[nodiscard]] bool started() const noexcept { return started_; }
+
+  /// Forgets all that was read and written, random numbers drawn too.
+  void reset() {
+    check_model();
+    state_ = make_state(*model_, 1);
+    sampler_ = Sampler(model_->config.vocab, sampler_.options());
+    logits_.fill(T(0));
+    started_ = false;
+  }
+
+  /// Goes on from where another generator of the same model was, in place of all that was read and
+  /// written: given what that one had, the tokens are the same.
+  /// @param state of one sequence
+  /// @param logits (1, vocab), of the next token
+  /// @param recent the last tokens, the oldest first, for the repetition penalty
+  /// @param drawn how many random numbers were drawn
+  /// @throws ShapeError for a state of another model and for logits of another vocabulary,
+  ///   DomainError for a token outside the vocabulary; nothing has changed then
+  void resume(StackState<Layer> state, const View<const T, 2>& logits,
+              const std::vector<Token>& recent = {}, std::uint64_t drawn = 0) {
+    check_model();
+    detail::check_shape("TextGenerator::resume", "logits", logits, logits_.extents());
+    Sampler sampler(model_->config.vocab, sampler_.options());
+    for (const Token token : recent) sampler.observe(token);
+    sampler.skip(drawn);
+    copy_sequences(state, 0, state_, 0, 1);
+    sampler_ = std::move(sampler);
+    for (Index i = 0; i < logits.extent(1); ++i) logits_(0, i) = logits(0, i);
+    started_ = true;
+  }
 
   /// Reads a text byte by byte, as the continuation of what was read and written so far.
   /// @throws DomainError for a vocabulary other than bytes
