@@ -31,6 +31,8 @@
 #include "ssm/io/save_load.hpp"
 #include "ssm/io/split_words.hpp"
 #include "ssm/io/state_dict.hpp"
+#include "ssm/io/state_file.hpp"
+#include "ssm/io/state_tensors.hpp"
 #include "ssm/io/tokenizer.hpp"
 #include "ssm/io/training_checkpoint.hpp"
 #include "ssm/io/unicode.hpp"

@@ -1,13 +1,9 @@
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <stdexcept>
 #include <string>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -17,6 +13,7 @@
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/io/save_load.hpp"
+#include "ssm/io/state_tensors.hpp"
 #include "ssm/models/mamba_lm.hpp"
 #include "ssm/train/text_trainer.hpp"
 
@@ -109,18 +106,6 @@ template <class Model>
 
 namespace detail {
 
-/// A tensor of a state in a file: a complex number is two, in a last extent of their own.
-template <class T, std::size_t Rank, class Use>
-void as_real(const Tensor<T, Rank>& tensor, const Use& use) {
-  std::vector<Index> extents(tensor.extents().begin(), tensor.extents().end());
-  if constexpr (requires { typename T::value_type; }) {
-    extents.push_back(2);
-    use(extents, reinterpret_cast<const typename T::value_type*>(tensor.data()));
-  } else {
-    use(extents, tensor.data());
-  }
-}
-
 template <class Model>
 void add_training(Commit& commit, const std::filesystem::path& path, const TextTrainer<Model>& run,
                   const std::map<std::string, std::string>& notes) {
@@ -137,11 +122,7 @@ void add_training(Commit& commit, const std::filesystem::path& path, const TextT
     add_parameters(file, prefix, model);
   });
   auto carried = run.carried;  // listed as what may change
-  tensors(carried, [&](std::string_view name, const auto& tensor) {
-    as_real(tensor, [&](const std::vector<Index>& extents, const auto* data) {
-      file.add("carried." + std::string(name), extents, data);
-    });
-  });
+  add_state(file, "carried.", carried);
   const std::vector<Index> streams{static_cast<Index>(run.streams.positions.size())};
   file.add("streams.positions", streams, run.streams.positions.data());
   file.add("streams.starts", streams, run.streams.starts.data());
@@ -223,14 +204,9 @@ template <class Model>
     for (const char* prefix : {"weights.", "first_moment.", "second_moment."})
       detail::check_file(file, prefix, blank, expected);
     if (options.trainer.average > 0) detail::check_file(file, "average.", blank, expected);
-    expected.check_missing();
     auto carried = make_state(blank, 0);
-    tensors(carried, [&](std::string_view name, const auto& tensor) {
-      detail::as_real(tensor, [&](std::vector<Index> extents, const auto*) {
-        extents[0] = batch;
-        file.check("carried." + std::string(name), extents);
-      });
-    });
+    detail::check_state(file, "carried.", carried, batch, expected);
+    expected.check_missing();
   }
   TrainingCheckpoint<Model> checkpoint;
   TextTrainer<Model>& trainer = checkpoint.run;
@@ -248,16 +224,7 @@ template <class Model>
     detail::fill(file, prefix, part);
   });
   if (!(options.trainer.average > 0)) trainer.trainer.average = trainer.trainer.model;
-  tensors(trainer.carried, [&](std::string_view name, auto& tensor) {
-    detail::as_real(tensor, [&](const std::vector<Index>& extents, const auto* data) {
-      using Real = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-      file.read_into("carried." + std::string(name), extents, const_cast<Real*>(data));
-      if constexpr (std::is_integral_v<Real>)  // a number of steps
-        if (std::any_of(tensor.begin(), tensor.end(),
-                        [&](Real x) { return x < 0 || x > (Index{1} << 48); }))
-          detail::throw_file(path, "carried." + std::string(name) + " is no number of steps");
-    });
-  });
+  detail::read_state(file, "carried.", trainer.carried);
   return checkpoint;
 }
 
