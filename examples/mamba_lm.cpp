@@ -1,4 +1,5 @@
-// A language model of bytes, from any text file to a model that writes:
+// Language models, from any text file to a model of its bytes that writes, and published ones with
+// their tokenizers:
 //
 //   mamba_lm train    --text book.txt --out model
 //   mamba_lm eval     --text book.txt --model model
@@ -21,17 +22,18 @@
 #include <string>
 #include <utility>
 
+#include "generate.hpp"
 #include "job.hpp"
 #include "options.hpp"
 #include "progress.hpp"
 #include "serve.hpp"
-#include "ssm/models/text_generator.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
 #include "text_place.hpp"
 #include "text_run.hpp"
 #include "text_scoring.hpp"
 #include "text_tokens.hpp"
+#include "writing_model.hpp"
 
 namespace {
 
@@ -103,73 +105,62 @@ void add_evaluate(options::Command& app, EvaluateArguments& a) {
   add("--threads", a.threads, 4096, "0: all");
 }
 
-struct GenerateArguments {
-  std::string model, prompt = "\n";
-  std::size_t bytes = 1000;
-  ssm::SamplingOptions sampling;
-  int threads = 0;
-};
-
-template <class Model>
-int generate(const Place& place, const GenerateArguments& a, Model model) {
-  if (place.size() > 1)
-    throw std::runtime_error("generate writes a byte after the other: it runs without mpirun");
-  if (model.config.vocab != 256)
-    throw std::runtime_error(a.model + ": has a vocabulary of " +
-                             std::to_string(model.config.vocab) +
-                             ", expected 256, as there is no tokenizer: a token is a byte");
-  if (a.prompt.empty()) throw std::runtime_error("--prompt is empty, expected at least one byte");
-  ssm::TextGenerator writer(std::move(model), a.sampling, ssm::cpu(a.threads));
-  writer.read(a.prompt);
-
-  job::end_in_order_on_interrupt();
-  std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
-  const Stopwatch watch;
-  std::size_t written = 0;
-  for (; written < a.bytes && job::interrupted == 0; ++written) {
-    std::putchar(writer.next());
-    job::flush_output();
-  }
-  std::putchar('\n');
-  job::flush_output();
-  std::fprintf(stderr, "%zu bytes, %.0f bytes/s\n", written,
-               static_cast<double>(written) / watch.seconds());
-  return job::interrupted != 0 ? exit_interrupted : 0;
-}
-
-void add_generate(options::Command& app, GenerateArguments& a) {
+void add_generate(options::Command& app, generate::Arguments& a, int& threads) {
   const auto add = [&](const char* name, auto& value, double least, double most,
                        const char* what = "") {
-    app.add(name, value, what).check(between(least, most)).show_default();
+    return app.add(name, value, what).check(between(least, most));
+  };
+  const auto shown = [&](const char* name, auto& value, double least, double most,
+                         const char* what = "") {
+    add(name, value, least, most, what).show_default();
   };
   auto& s = a.sampling;
   app.add("--model", a.model, "directory or safetensors file").required();
-  app.add("--prompt", a.prompt, "text to go on from; a line break when not given");
-  add("--bytes", a.bytes, 0, 1e15, "how many to write");
-  add("--temperature", s.temperature, 0, 1e9, "0: always the likeliest");
-  add("--top-k", s.top_k, 0, 1e9, "0: all");
-  add("--top-p", s.top_p, 1e-9, 1);
-  add("--min-p", s.min_p, 0, 1);
-  add("--repetition-penalty", s.repetition_penalty, 1, 1e9);
-  add("--repetition-window", s.repetition_window, 0, 1e6);
-  add("--seed", s.seed, 0, 1.8e19);
-  add("--threads", a.threads, 0, 4096, "that read the prompt; 0: all");
+  app.add("--tokenizer", a.tokenizer,
+          "a tokenizer.json; when not given that in the model's directory, or bytes");
+  auto prompt = app.add("--prompt", a.prompt, "text to go on from");
+  auto file = app.add("--prompt-file", a.prompt_file,
+                      "file with that text; -, and when nothing is given: standard input");
+  app.add("--prompts", a.prompts,
+          "file of many prompts, a JSON text a line, each written on from alone")
+      .excludes(prompt)
+      .excludes(file);
+  prompt.excludes(file);
+  shown("--batch", a.batch, 1, 4096, "of so many of these at once");
+  app.flag("--no-echo", a.no_echo, "do not print the prompt");
+  app.flag("--json", a.json, "a JSON object a line: text and token, at the end reason and counts");
+  add("--tokens,--bytes", a.tokens, 0, 1e15,
+      "how many to write at most; when not given 256, or 1000 of bytes");
+  app.add("--stop", a.stops, "text to end before; may be given several times");
+  app.flag("--past-end", a.past_ends, "go on after a token that ends a text");
+  app.add("--state", a.state, "file with a state to go on from");
+  app.add("--save-state", a.save_state, "file to save the state to at the end");
+  app.flag("--overwrite", a.overwrite, "replace a state that is there");
+  shown("--temperature", s.temperature, 0, 1e9, "0: always the likeliest");
+  shown("--top-k", s.top_k, 0, 1e9, "0: all");
+  shown("--top-p", s.top_p, 1e-9, 1);
+  shown("--min-p", s.min_p, 0, 1, "only those so likely beside the likeliest");
+  add("--repetition-penalty", a.repetition_penalty, 1, 1e9, "when not given 1.2, or 1 of bytes");
+  shown("--repetition-window", s.repetition_window, 0, 1e6);
+  shown("--seed", s.seed, 0, 1.8e19);
+  shown("--threads", threads, 0, 4096, "that read the prompt; 0: all");
 }
 
 int run(int argc, char** argv, Place& place) {
-  options::Command app("A byte-level language model: Mamba, attention, S4D, or layers of several");
+  options::Command app("Language models: Mamba, attention, S4D, or layers of several");
   text_run::Arguments train_arguments;
   EvaluateArguments evaluate_arguments;
-  GenerateArguments generate_arguments;
+  generate::Arguments generate_arguments;
+  int generate_threads = 0;
   train_arguments.called = argv[0];
   options::Command train_command = app.command("train", "learn from a text");
   options::Command evaluate_command = app.command("eval", "measure bits per byte");
-  options::Command generate_command = app.command("generate", "write");
+  options::Command generate_command = app.command("generate", "write after a prompt");
   options::Command tokenize_command = app.command("tokenize", "text on standard input to tokens");
   options::Command serve_command = app.command("serve", "answer calls for completions over HTTP");
   text_run::add_options(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
-  add_generate(generate_command, generate_arguments);
+  add_generate(generate_command, generate_arguments, generate_threads);
   text_tokens::Arguments tokenize_arguments;
   tokenize_command.add("--model", tokenize_arguments.model, "directory, or its tokenizer.json")
       .required();
@@ -182,10 +173,16 @@ int run(int argc, char** argv, Place& place) {
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
       return evaluate(place, evaluate_arguments, model);
     });
-  if (generate_command.parsed())
+  if (generate_command.parsed()) {
+    if (place.size() > 1)
+      throw std::runtime_error("generate writes a token after the other: it runs without mpirun");
+    const generate::Writing writing(generate_arguments);
     return text_models::with_model(generate_arguments.model, [&](auto model) {
-      return generate(place, generate_arguments, std::move(model));
+      const ssm::SamplingOptions sampling = writing.sampling(model.config.vocab);
+      return writing.run(
+          *generate::writing_model(std::move(model), sampling, ssm::cpu(generate_threads)));
     });
+  }
   if (serve_command.parsed()) {
     if (place.size() > 1) throw std::runtime_error("serve runs without mpirun");
     serve::require_http();

@@ -1,6 +1,7 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <ostream>
 #include <utility>
 #include <vector>
@@ -67,6 +68,9 @@ template Option Command::add(const char*, float&, const char*);
 template Option Command::add(const char*, double&, const char*);
 template Option Command::add(const char*, std::string&, const char*);
 template Option Command::add(const char*, std::vector<std::string>&, const char*);
+template Option Command::add(const char*, std::optional<std::string>&, const char*);
+template Option Command::add(const char*, std::optional<double>&, const char*);
+template Option Command::add(const char*, std::optional<long long>&, const char*);
 
 Option Command::flag(const char* name, bool& value, const char* what) {
   return Option(app_->add_flag(name, value, what));

@@ -44,7 +44,7 @@ done
 over 4 train --text "$text" --threads 1 --out "$folder/mixed" $small --layers 4 --steps 2 \
   --mixer mamba,attention,mlp,s4d --window 20 --time-ranks 2
 
-says "generate writes a byte after the other" over 2 generate --model "$model"
+says "generate writes a token after the other" over 2 generate --model "$model"
 says "is 2, expected a divisor of the number of ranks, which is 3" \
   over 3 $train --resume --time-ranks 2
 

@@ -62,6 +62,11 @@ class Tokenizer {
     return found != tokens_.end() ? std::optional<Token>(found->second) : std::nullopt;
   }
 
+  /// Whether a token is of this tokenizer: its numbers may have gaps.
+  [[nodiscard]] bool knows(Token token) const noexcept {
+    return token >= 0 && token < vocab() && texts_[static_cast<std::size_t>(token)].known;
+  }
+
   /// The tokens of a text. What is no UTF-8 is read as U+FFFD. Special tokens within the text are
   /// found, as `tokenizers` does: take them out of text that strangers wrote.
   ///
@@ -91,7 +96,7 @@ class Tokenizer {
     std::string bytes;
     for (const Token token : tokens) {
       const auto at = static_cast<std::size_t>(token);
-      if (token < 0 || at >= texts_.size() || !texts_[at].known)
+      if (!knows(token))
         detail::throw_domain("Tokenizer::decode", "a token", std::to_string(token),
                              "one of the vocabulary");
       if (options.special || !texts_[at].special) bytes += texts_[at].bytes;
