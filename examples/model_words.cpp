@@ -9,6 +9,7 @@
 #include "ssm/io/json.hpp"
 #include "ssm/io/json_object.hpp"
 
+namespace generate {
 namespace {
 
 namespace fs = std::filesystem;
@@ -82,7 +83,7 @@ void ModelWords::check(ssm::Index vocab) const {
 }
 
 std::vector<Token> ModelWords::encode(std::string_view text, bool begins) const {
-  if (tokenizer_) return tokenizer_->encode(text, {.special = begins});
+  if (tokenizer_) return tokenizer_->encode(text, {.special = begins, .ends = false});
   std::vector<Token> tokens(text.size());
   std::transform(text.begin(), text.end(), tokens.begin(),
                  [](char c) { return static_cast<Token>(static_cast<unsigned char>(c)); });
@@ -97,3 +98,5 @@ std::string ModelWords::decode(Token token) const {
 bool ModelWords::ends(Token token) const {
   return std::find(ends_.begin(), ends_.end(), token) != ends_.end();
 }
+
+}  // namespace generate

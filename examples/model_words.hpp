@@ -8,6 +8,8 @@
 
 #include "ssm/io/tokenizer.hpp"
 
+namespace generate {
+
 /// What the tokens of a model are: those of the tokenizer.json in its folder, or bytes.
 class ModelWords {
  public:
@@ -38,3 +40,5 @@ class ModelWords {
   std::unique_ptr<ssm::Tokenizer> tokenizer_;
   std::vector<ssm::Token> ends_;
 };
+
+}  // namespace generate

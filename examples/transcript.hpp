@@ -9,6 +9,8 @@
 #include "ssm/io/tokenizer.hpp"
 #include "ssm/models/stop_strings.hpp"
 
+namespace generate {
+
 /// The text that comes of tokens, whole characters at a time, up to a stop, the end of the text or
 /// a number of tokens.
 class Transcript {
@@ -59,3 +61,5 @@ class Transcript {
   std::string open_, reason_;
   std::int64_t tokens_ = 0;
 };
+
+}  // namespace generate

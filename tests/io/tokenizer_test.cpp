@@ -51,6 +51,12 @@ TEST_CASE("texts have the tokens that the Python package gives, and come back fr
   CHECK(tokenizer.vocab() == 809);
   CHECK(tokenizer.find("<|pad|>") == 800);
   CHECK(!tokenizer.find("<|pa"));
+  CHECK(tokenizer.encode("a") == std::vector<Token>{800, tokenizer.find("a").value(), 0});
+  CHECK(tokenizer.encode("a", {.ends = false}) ==
+        std::vector<Token>{800, tokenizer.find("a").value()});
+  CHECK(tokenizer.knows(808));
+  CHECK_FALSE(tokenizer.knows(809));
+  CHECK_FALSE(tokenizer.knows(-1));
   const Json expected = read_json(golden / "expected.json");
   REQUIRE(expected.as<Json::Array>()->size() > 100);
   for (const Json& row : *expected.as<Json::Array>()) {

@@ -36,6 +36,7 @@ namespace ssm {
 /// How text becomes tokens.
 struct EncodeOptions {
   bool special = true;  ///< whether tokens that the file puts around every text are put there
+  bool ends = true;     ///< whether those after it are among them; not where text will follow
 };
 /// How tokens become text.
 struct DecodeOptions {
@@ -84,7 +85,7 @@ class Tokenizer {
     raw_.split(
         text, [&](Token token) { tokens.push_back(token); },
         [&](std::string_view piece) { encode_piece(piece, words, tokens); });
-    if (options.special) tokens.insert(tokens.end(), after_.begin(), after_.end());
+    if (options.special && options.ends) tokens.insert(tokens.end(), after_.begin(), after_.end());
     return tokens;
   }
 
