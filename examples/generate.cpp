@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ssm/io/json.hpp"
+#include "ssm/io/json_object.hpp"
 #include "ssm/io/state_file.hpp"
 
 namespace generate {
@@ -57,6 +58,30 @@ Json::Object ending(const Transcript& text, std::size_t prompt) {
   fields.emplace_back("prompt_tokens", static_cast<std::uint64_t>(prompt));
   fields.emplace_back("tokens", text.tokens());
   return fields;
+}
+
+/// The bytes of a character that a text was cut in, kept with its state: what goes on from there
+/// has it whole.
+Notes note_of(const std::string& cut) {
+  Json::Array bytes;
+  for (const char byte : cut)
+    bytes.emplace_back(static_cast<int>(static_cast<unsigned char>(byte)));
+  return {{"cut", Json(std::move(bytes)).text()}};
+}
+std::string cut_of(const Notes& notes, const std::string& path) {
+  std::string cut;
+  const auto note = notes.find("cut");
+  if (note == notes.end()) return cut;
+  const Json json = ssm::detail::parse_json(path, note->second, "cut", 32);
+  const auto* bytes = json.as<Json::Array>();
+  for (const Json& byte : bytes != nullptr ? *bytes : Json::Array{json}) {
+    const auto* value = byte.as<std::uint64_t>();
+    if (value == nullptr || *value > 255 || cut.size() == 3)
+      throw std::runtime_error(path + ": cut is " + ssm::detail::JsonObject::describe(json) +
+                               ", expected at most three bytes");
+    cut += static_cast<char>(static_cast<unsigned char>(*value));
+  }
+  return cut;
 }
 
 }  // namespace
@@ -125,23 +150,29 @@ ssm::SamplingOptions Writing::sampling(ssm::Index vocab) const {
   return sampling;
 }
 
-Transcript Writing::transcript() const {
+Transcript Writing::transcript(const std::string& cut) const {
   return {words_,
           {.stops = ssm::StopStrings(a_.stops),
            .tokens = a_.tokens.value_or(words_.bytes() ? 1000 : 256),
            .past_ends = a_.past_ends,
-           .as_bytes = words_.bytes() && !a_.json && a_.prompts.empty()}};
+           .as_bytes = words_.bytes() && !a_.json && a_.prompts.empty(),
+           .goes_on = !a_.save_state.empty()},
+          cut};
 }
 
 int Writing::run(WritingModel& model) const {
-  if (!a_.state.empty()) model.load(a_.state);
+  std::string cut;
+  if (!a_.state.empty()) cut = cut_of(model.load(a_.state), a_.state);
   job::end_in_order_on_interrupt();
-  return a_.prompts.empty() ? write_one(model) : write_all(model);
+  return a_.prompts.empty() ? write_one(model, cut) : write_all(model, cut);
 }
 
-int Writing::write_one(WritingModel& model) const {
+int Writing::write_one(WritingModel& model, const std::string& cut) const {
+  const std::vector<Token>& prompt = prompts_[0];
+  Transcript text = transcript(prompt.empty() ? cut : "");
   const auto save = [&] {
-    if (!a_.save_state.empty() && model.started()) model.save(a_.save_state);
+    if (!a_.save_state.empty() && model.started())
+      model.save(a_.save_state, note_of(words_.bytes() && !a_.json ? "" : text.cut()));
   };
 #if defined(SIGPIPE)
   if (!a_.save_state.empty()) std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error
@@ -155,7 +186,6 @@ int Writing::write_one(WritingModel& model) const {
       throw;
     }
   };
-  Transcript text = transcript();
   const auto show_text = [&](const std::string& shown, std::optional<Token> token) {
     if (!a_.json) return show(shown);
     Json::Object line{{"text", shown}};
@@ -164,7 +194,6 @@ int Writing::write_one(WritingModel& model) const {
   };
   if (!a_.json && !a_.no_echo) show(echo_);
 
-  const std::vector<Token>& prompt = prompts_[0];
   const Stopwatch reading;
   const std::size_t read = read_prompt(model, prompt);
   const double read_seconds = reading.seconds();
@@ -205,7 +234,7 @@ int Writing::write_one(WritingModel& model) const {
   return job::interrupted != 0 ? exit_interrupted : 0;
 }
 
-int Writing::write_all(WritingModel& model) const {
+int Writing::write_all(WritingModel& model, const std::string& cut) const {
   struct Row {
     std::size_t number;  // of the prompt
     Transcript transcript;
@@ -237,7 +266,8 @@ int Writing::write_all(WritingModel& model) const {
       read_seconds += reading.seconds();
       if (job::interrupted != 0) break;
       model.add_row();
-      rows.push_back({begun++, transcript(), {}});
+      rows.push_back({begun, transcript(prompts_[begun].empty() ? cut : ""), {}});
+      ++begun;
     }
     const auto drop_ended = [&] {
       for (std::size_t i = rows.size(); i-- > 0;)

@@ -40,11 +40,11 @@ class Writing {
   int run(WritingModel& model) const;
 
  private:
-  [[nodiscard]] Transcript transcript() const;
+  [[nodiscard]] Transcript transcript(const std::string& cut) const;
   void read_prompts();
   void check_save_path() const;
-  int write_one(WritingModel& model) const;
-  int write_all(WritingModel& model) const;
+  int write_one(WritingModel& model, const std::string& cut) const;
+  int write_all(WritingModel& model, const std::string& cut) const;
 
   Arguments a_;
   ModelWords words_;

@@ -131,7 +131,7 @@ void add_generate(options::Command& app, generate::Arguments& a, int& threads) {
   app.flag("--json", a.json, "a JSON object a line: text and token, at the end reason and counts");
   add("--tokens,--bytes", a.tokens, 0, 1e15,
       "how many to write at most; when not given 256, or 1000 of bytes");
-  app.add("--stop", a.stops, "text to end before; may be given several times");
+  app.add("--stop", a.stops, "text to end before; may be given several times").one_at_a_time();
   app.flag("--past-end", a.past_ends, "go on after a token that ends a text");
   app.add("--state", a.state, "file with a state to go on from");
   app.add("--save-state", a.save_state, "file to save the state to at the end");

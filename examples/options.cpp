@@ -46,6 +46,7 @@ Option& Option::bytes() {
   return check(positive);
 }
 Option& Option::show_default() { return option_->capture_default_str(), *this; }
+Option& Option::one_at_a_time() { return option_->allow_extra_args(false), *this; }
 Option& Option::excludes(const Option& other) { return option_->excludes(other.option_), *this; }
 
 Command::Command(const char* description) : app_(std::make_shared<CLI::App>(description)) {}

@@ -46,6 +46,8 @@ class Option {
   /// Tells the value that it has now by --help.
   Option& show_default();
   Option& excludes(const Option& other);
+  /// Of several values: one each time that it is given, whatever it looks like.
+  Option& one_at_a_time();
 
  private:
   CLI::Option* option_;

@@ -20,9 +20,13 @@ class Transcript {
     std::int64_t tokens = 0;
     bool past_ends = false;  ///< whether a token that ends a text is one like any other
     bool as_bytes = false;   ///< whether bytes that are no UTF-8 stay as they are
+    bool goes_on = false;    ///< whether another transcript goes on where this one is cut
   };
 
-  Transcript(const ModelWords& words, Limits limits) : words_(&words), limits_(std::move(limits)) {
+  /// @param cut bytes of a character that was cut before
+  Transcript(const ModelWords& words, Limits limits, std::string_view cut = {})
+      : words_(&words), limits_(std::move(limits)) {
+    (void)utf8_.take(cut);
     if (limits_.tokens == 0) reason_ = "length";
   }
 
@@ -37,8 +41,9 @@ class Transcript {
   /// Ends the text. Returns what was held back.
   [[nodiscard]] std::string finish(const char* reason) {
     reason_ = reason;
-    const std::string shown = show(limits_.stops.finish()), cut = utf8_.finish();
-    return shown + (limits_.as_bytes ? std::exchange(open_, {}) : cut);
+    const std::string shown = show(limits_.stops.finish());
+    if (limits_.as_bytes) return shown + std::exchange(open_, {});
+    return limits_.goes_on ? shown : shown + utf8_.finish();
   }
 
   /// Why the text has ended, "" before.
@@ -46,6 +51,8 @@ class Transcript {
   /// The stop that ended it, "" for none.
   [[nodiscard]] const std::string& stop() const { return limits_.stops.found(); }
   [[nodiscard]] std::int64_t tokens() const { return tokens_; }
+  /// The bytes of a character that is not whole.
+  [[nodiscard]] const std::string& cut() const { return utf8_.open(); }
 
  private:
   [[nodiscard]] std::string show(std::string_view bytes) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -23,6 +24,8 @@ namespace generate {
 using ssm::Index;
 using ssm::Token;
 
+using Notes = std::map<std::string, std::string>;
+
 class WritingModel {
  public:
   virtual ~WritingModel() = default;
@@ -34,8 +37,9 @@ class WritingModel {
   /// Whether there is text so far.
   [[nodiscard]] virtual bool started() const = 0;
 
-  virtual void save(const std::filesystem::path& path) const = 0;
-  virtual void load(const std::filesystem::path& path) = 0;
+  /// Of the state, with further texts by name.
+  virtual void save(const std::filesystem::path& path, const Notes& notes) const = 0;
+  virtual Notes load(const std::filesystem::path& path) = 0;
   /// The text so far is what `rewind` goes back to.
   virtual void mark() = 0;
   virtual void rewind() = 0;
@@ -62,8 +66,10 @@ class WritingModelOf final : public WritingModel {
   Token next() override { return writer_.next(); }
   [[nodiscard]] bool started() const override { return writer_.started(); }
 
-  void save(const std::filesystem::path& path) const override { save_state(path, writer_); }
-  void load(const std::filesystem::path& path) override { load_state(path, writer_); }
+  void save(const std::filesystem::path& path, const Notes& notes) const override {
+    save_state(path, writer_, notes);
+  }
+  Notes load(const std::filesystem::path& path) override { return load_state(path, writer_); }
   void mark() override {
     marked_.emplace(Mark{writer_.state(), ssm::Tensor<T, 2>(writer_.logits().extents()),
                          writer_.sampler().recent(), writer_.sampler().drawn()});

@@ -52,6 +52,8 @@ stopped=$(writes --prompt "$prompt" --no-echo --stop xyzxyz --stop "$end" --json
 case $stopped in *'"reason": "stop", "stop": "'"$end"'"'*) ;; *) fails "$stopped" ;; esac
 [ "$(echo "$stopped" | grep -c '"token"')" -le 15 ] || fails "more than up to the stop: $stopped"
 
+same "$(writes --prompt "$prompt" --tokens 40 --stop '[e,a]' --stop=--e)" "$text"
+
 # Many prompts at once are each as alone, of a model with layers of every kind too.
 mixed=$folder/mixed
 "$program" train --text "$0" --out "$mixed" --batch 2 --mixer mamba,attention,mlp,s4d --width 16 \

@@ -163,6 +163,17 @@ TEST_CASE("a transcript shows whole characters, and ends before a stop over seve
   CHECK(written("\xf0\x9f\x91\xa9", {words, limits({}, 2)}) == "\xef\xbf\xbd|length");
   CHECK(written("", {words, limits({}, 0)}) == "|length");
 
+  auto halves = limits({}, 2);
+  halves.goes_on = true;
+  const auto tokens = words.encode("\xf0\x9f\x91\xa9!", false);
+  REQUIRE(tokens.size() == 5);
+  Transcript before(words, halves);
+  std::string both = before.take(tokens[0]) + before.take(tokens[1]);
+  CHECK(both.empty());
+  Transcript after(words, limits({}), before.cut());
+  for (std::size_t i = 2; i < tokens.size(); ++i) both += after.take(tokens[i]);
+  CHECK(both == "\xf0\x9f\x91\xa9!");
+
   const ModelWords bytes("nowhere", "");
   auto raw = limits({}, 5);
   raw.as_bytes = true;

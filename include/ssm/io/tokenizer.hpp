@@ -462,6 +462,8 @@ class Utf8Stream {
     open_.erase(0, end);
     return shown;
   }
+  /// The bytes of a character whose rest has not come; none between characters.
+  [[nodiscard]] const std::string& open() const noexcept { return open_; }
   /// What is left at the end: one U+FFFD where a character was cut.
   [[nodiscard]] std::string finish() {
     const std::string shown = detail::to_utf8(open_);
