@@ -226,7 +226,9 @@ int Writing::write_one(WritingModel& model, const std::string& cut) const {
   if (read < prompt.size())
     std::fprintf(stderr, "interrupted after %zu of %zu %s of the prompt\n", read, prompt.size(),
                  unit);
-  if (text.tokens() > 0) std::fprintf(stderr, "first after %.3f s; ", first_seconds);
+  if (text.tokens() > 0)
+    std::fprintf(stderr, "first %s after %.3f s; ", words_.bytes() ? "byte" : "token",
+                 first_seconds);
   std::fprintf(stderr, "prompt: %zu %s, %.0f %s/s; written: %lld %s, %.0f %s/s\n", read, unit,
                rate(static_cast<double>(read), read_seconds), unit,
                static_cast<long long>(text.tokens()), unit,

@@ -26,7 +26,7 @@ printf '%s' "$prompt" >"$folder/prompt"
 # The prompt comes from three places, is printed first, and the times follow.
 text=$(writes --prompt "$prompt" --bytes 40)
 case $text in "$prompt"*) ;; *) fails "the text is $text" ;; esac
-grep -q "first after .* s; prompt: 16 bytes, .* bytes/s; written: 40 bytes, .* bytes/s" \
+grep -q "first byte after .* s; prompt: 16 bytes, .* bytes/s; written: 40 bytes, .* bytes/s" \
   "$folder/log" || fails "no times: $(cat "$folder/log")"
 same "$(writes --prompt-file "$folder/prompt" --tokens 40)" "$text"
 same "$(printf '%s' "$prompt" | writes --tokens 40)" "$text"
