@@ -30,7 +30,7 @@ std::string read_text(const std::string& path) {
 /// Reads a prompt in pieces, between which the program may be asked to end. Returns how much it has
 /// read.
 std::size_t read_prompt(WritingModel& model, const std::vector<Token>& prompt) {
-  constexpr std::size_t piece = 4096;
+  constexpr std::size_t piece = 2048;
   std::size_t at = 0;
   while (at < prompt.size() && job::interrupted == 0) {
     const std::size_t now = std::min(piece, prompt.size() - at);
@@ -133,8 +133,7 @@ void Writing::read_prompts() {
     prompts_.push_back(words_.encode(*prompt, begins));
     if (begins && prompts_.back().empty())
       throw std::runtime_error(path + ": " + line +
-                               " is an empty prompt, expected at least one of "
-                               "the model's " +
+                               " is an empty prompt, expected at least one of the model's " +
                                words_.unit());
     at = end + 1;
   }
@@ -258,7 +257,7 @@ int Writing::write_all(WritingModel& model, const std::string& cut) const {
     }
   };
   const Stopwatch watch;
-  model.mark();
+  if (model.started()) model.mark();
   while (job::interrupted == 0) {
     while (rows.size() < static_cast<std::size_t>(a_.batch) && begun < prompts_.size() &&
            job::interrupted == 0) {

@@ -255,14 +255,23 @@ TEST_CASE("a text goes on from a state in a file, and so does each of many promp
   a.no_echo = a.past_ends = true;
   a.prompt = "The first";
   const std::string all = printed(a);
-  a.tokens = 20;
   a.save_state = (folder / "state").string();
-  const std::string first = printed(a);
-  a.prompt.reset();
-  a.state = a.save_state;
-  const std::string second = printed(a);
-  CHECK(first.substr(0, first.size() - 1) + second == all);
+  a.overwrite = true;
+  std::size_t cuts = 0;  // within a character
+  for (const int split : {1, 5, 6, 7, 8, 9, 10, 11, 12, 20}) {
+    a.prompt = "The first";
+    a.state.clear();
+    a.tokens = split;
+    const std::string first = printed(a);
+    a.prompt.reset();
+    a.state = a.save_state;
+    a.tokens = 40 - split;
+    cuts += ssm::SafetensorsReader(a.state).metadata().at("cut") != "[]" ? 1 : 0;
+    CHECK(first.substr(0, first.size() - 1) + printed(a) == all);
+  }
+  CHECK(cuts > 0);
 
+  a.tokens = 20;
   a.prompt = "and then";
   a.save_state.clear();
   const std::string more = printed(a);
@@ -271,6 +280,14 @@ TEST_CASE("a text goes on from a state in a file, and so does each of many promp
   const auto lines = lines_of(printed(a));
   CHECK(text_in(lines.at(0)) + "\n" == more);
   CHECK(text_in(lines.at(2)) + "\n" == more);
+
+  const auto model = random_model({});
+  model->load(a.state);
+  a.state = (folder / "spoiled").string();
+  for (const char* cut : {"[256]", "[1,2,3,4]", "\"a\"", "[", "{}"}) {
+    model->save(a.state, {{"cut", cut}});
+    CHECK_THROWS_WITH(printed(a), contains("spoiled: cut is "));
+  }
 }
 
 TEST_CASE("a state is not replaced unasked, nor is what is none, and this is said at once") {
