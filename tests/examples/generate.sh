@@ -76,7 +76,8 @@ done
 model=$2
 
 # Who is asked to end writes what there is, and saves the state; so does who is not read any more.
-rm -f "$state"
+rm -f "$state" "$folder/log"
+: >"$folder/output"
 "$program" generate --model "$model" --prompt "$prompt" --tokens 1000000000 --threads 1 \
   --save-state "$state" >"$folder/output" 2>"$folder/log" &
 job=$!
