@@ -13,7 +13,7 @@ inline namespace SSM_DETAIL_ISA {
 /// The type of the large matrices of a layer: what it names `Matrix`, else a tensor.
 template <class Layer>
 struct LargeMatrix {
-  using type = TensorIn<typename Layer::value_type, 2, typename Layer::space>;
+  using type = ssm::TensorIn<typename Layer::value_type, 2, typename Layer::space>;
 };
 template <class Layer>
 requires requires { typename Layer::Matrices; }
