@@ -10,6 +10,7 @@
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
 #include "ssm/layers/attention_weights.hpp"
+#include "ssm/layers/both_ways.hpp"
 #include "ssm/layers/causal_attention.hpp"
 #include "ssm/layers/causal_conv.hpp"
 #include "ssm/layers/copy_rows.hpp"

@@ -18,7 +18,7 @@ namespace ssm::test {
 namespace detail {
 
 /// Whether a tensor of a state is of the pass against time.
-inline bool runs_back(std::string_view name) { return name.ends_with("x_back"); }
+inline bool runs_back(std::string_view name) { return name.ends_with("_back"); }
 
 /// to ← from, of one of the two directions.
 template <class State>

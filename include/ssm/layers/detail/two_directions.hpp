@@ -37,7 +37,7 @@ void check_direction_states(std::string_view function, std::string_view argument
 template <class State>
 void check_runs_with_time(std::string_view function, std::string_view argument, State& state) {
   tensors(state, [&](std::string_view name, auto&) {
-    if (name.ends_with("x_back"))
+    if (name.ends_with("_back"))
       throw_domain(function, argument, "bidirectional",
                    "one direction, as what is to come is not known");
   });
