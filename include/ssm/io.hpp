@@ -13,6 +13,7 @@
 #include "ssm/io/json.hpp"
 #include "ssm/io/json_object.hpp"
 #include "ssm/io/json_text.hpp"
+#include "ssm/io/matrix_blocks.hpp"
 #include "ssm/io/model_config.hpp"
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/npy.hpp"

@@ -51,6 +51,8 @@
 #include "ssm/layers/states.hpp"
 #include "ssm/layers/step_by_forward.hpp"
 #include "ssm/layers/step_sizes.hpp"
+#include "ssm/layers/store_matrix.hpp"
+#include "ssm/layers/stored_matrix.hpp"
 #include "ssm/layers/streamer.hpp"
 #include "ssm/layers/swiglu.hpp"
 #include "ssm/layers/tokens.hpp"

@@ -12,5 +12,6 @@
 #include "ssm/models/sequence_classifier.hpp"
 #include "ssm/models/sequence_classifier_in_pieces.hpp"
 #include "ssm/models/stop_strings.hpp"
+#include "ssm/models/stored_mamba_lm.hpp"
 #include "ssm/models/text_generator.hpp"
 #include "ssm/models/token_streams.hpp"

@@ -19,6 +19,8 @@ Every weight is random, biases and norms too, so that none can be left out unsee
     sharded       several files of bfloat16 beside an index
     half          float16, saved without the head: no `backbone.` in the names
     original      names and config of state-spaces/mamba, written here, the vocabulary padded
+    caduceus      names and config of Caduceus, written here: two MambaMixers a block, one over the
+                  sequence from its end, as the published code, which needs a GPU, adds them up
 
 With a folder as its argument it makes all of them at the size of mamba-130m in there; then
 
@@ -47,8 +49,8 @@ INNER = 1100 if LARGE else 20
 SHARD = "100MB" if LARGE else "2KB"
 
 
-def make(model_class, config):
-    torch.manual_seed(2025)
+def make(model_class, config, seed=2025):
+    torch.manual_seed(seed)
     model = model_class(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -97,6 +99,46 @@ def save_original(model, folder):
     (folder / "config.json").write_text(json.dumps(config, indent=4))
 
 
+def save_caduceus(folder):
+    config = MambaConfig(**SIZES)
+    ahead = make(MambaForCausalLM, config)
+    back = make(MambaForCausalLM, config, seed=7)
+    weights = {}
+    model = ahead.backbone
+    for i, (block, other) in enumerate(zip(model.layers, back.backbone.layers)):
+        other.mixer.in_proj, other.mixer.out_proj = block.mixer.in_proj, block.mixer.out_proj
+        prefix = f"caduceus.backbone.layers.{i}."
+        weights[prefix + "norm.weight"] = block.norm.weight
+        for name, weight in block.mixer.named_parameters():
+            weights[prefix + "mixer.mamba_fwd." + name] = weight
+        for name, weight in other.mixer.named_parameters():
+            if not name.startswith(("in_proj", "out_proj")):  # save_pretrained keeps one of two
+                weights[prefix + "mixer.mamba_rev." + name] = weight
+    weights["caduceus.backbone.embeddings.word_embeddings.weight"] = model.embeddings.weight
+    weights["caduceus.backbone.norm_f.weight"] = model.norm_f.weight
+
+    tokens = torch.randint(SIZES["vocab_size"], (2, 13))
+    with torch.no_grad():
+        x = model.embeddings(tokens)
+        for block, other in zip(model.layers, back.backbone.layers):
+            u = block.norm(x)
+            x = x + block.mixer(u) + other.mixer(u.flip(1)).flip(1)
+        logits = model.norm_f(x) @ model.embeddings.weight.T
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file(dict(tokens=tokens, logits=logits.contiguous()), folder / "expected.safetensors")
+    save_file({name: weight.detach().contiguous() for name, weight in weights.items()},
+              folder / "model.safetensors", metadata=dict(format="pt"))
+    config = dict(architectures=["CaduceusForMaskedLM"], model_type="caduceus",
+                  bidirectional=True, bidirectional_strategy="add", bidirectional_weight_tie=True,
+                  d_model=SIZES["hidden_size"], n_layer=SIZES["num_hidden_layers"],
+                  vocab_size=SIZES["vocab_size"], norm_epsilon=1e-5, pad_vocab_size_multiple=8,
+                  rcps=False, residual_in_fp32=False, rms_norm=True, fused_add_norm=True,
+                  ssm_cfg=dict(d_state=SIZES["state_size"], d_conv=4, expand=2,
+                               dt_rank=SIZES["time_step_rank"], bias=False, conv_bias=True))
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
 def main():
     torch.set_num_threads(1)
     root = pathlib.Path(sys.argv[1]) if LARGE else pathlib.Path(__file__).with_name("mamba_variants")
@@ -120,6 +162,7 @@ def main():
 
     save_original(make(MambaForCausalLM, MambaConfig(use_bias=True, use_conv_bias=False, **SIZES)),
                   root / "original")
+    save_caduceus(root / "caduceus")
     for path in sorted(root.rglob("*.*")):
         print(f"{path.relative_to(root)}: {path.stat().st_size:,} bytes")
 

@@ -325,9 +325,9 @@ TEST_CASE("a kind of model that is not here is refused by its name, with those t
   ssm::save_mamba_lm(directory.path(), some_weights());
   const std::string can =
       ", a kind of model that cannot be read; those that can are Mamba of state-spaces/mamba, "
-      "\"mamba\" and \"falcon_mamba\"";
+      "\"mamba\", \"falcon_mamba\" and \"caduceus\"";
   for (const std::string type : {"mamba2", "jamba", "zamba", "bamba", "nemotron_h", "falcon_h1",
-                                 "granitemoehybrid", "llama", "caduceus"}) {
+                                 "granitemoehybrid", "llama"}) {
     directory.write("config.json", R"({"model_type": ")" + type + R"(", "hidden_size": 6,
         "num_hidden_layers": 2, "vocab_size": 11, "time_step_limit": [0.0, Infinity]})");
     CHECK_THAT(complaint(directory.path()),
@@ -567,6 +567,76 @@ TEST_CASE("a tied head that is stored may be there, one that differs says what i
   const Json hf = config_of(directory);
   CHECK(complaint_with(directory, hf, "tie_word_embeddings", false).empty());
   CHECK(same_bits(ssm::load_mamba_lm(directory.path()).head, head));
+}
+
+namespace {
+
+/// A model of both directions in the files of Caduceus; what both share is stored of one alone.
+Json save_caduceus(const TempDirectory& directory, const ssm::BothWaysMambaLM<float>& weights) {
+  ssm::SafetensorsWriter file;
+  ssm::parameters(weights, [&](std::string_view view, const auto& tensor, const auto&, bool) {
+    std::string name(view);
+    const auto replace = [&](const std::string& from, const std::string& to) {
+      if (const auto at = name.find(from); at != name.npos) name.replace(at, from.size(), to);
+    };
+    if (name.ends_with("back.in_proj.weight") || name.ends_with("ahead.out_proj.weight")) return;
+    replace("backbone.", "caduceus.backbone.");
+    replace("embedding.weight", "embeddings.word_embeddings.weight");
+    replace(".ahead.", ".mamba_fwd.");
+    replace(".back.", ".mamba_rev.");
+    file.add(name, ssm::detail::shape_in_file(name, tensor.extents()), tensor.data());
+  });
+  file.save(directory / "model.safetensors");
+  return ssm::detail::parse_json(directory.path(), R"({"model_type": "caduceus", "d_model": 6,
+      "architectures": ["CaduceusForMaskedLM"], "n_layer": 2, "vocab_size": 16, "rms_norm": true,
+      "ssm_cfg": {"d_state": 3, "d_conv": 4, "expand": 2, "dt_rank": "auto", "conv_bias": true,
+      "bias": false, "use_fast_path": true}, "pad_vocab_size_multiple": 8, "norm_epsilon": 1e-05,
+      "bidirectional": true, "bidirectional_strategy": "add", "bidirectional_weight_tie": true,
+      "rcps": false, "complement_map": {"0": 0}, "initializer_cfg": {"n_residuals_per_layer": 1}})");
+}
+
+}  // namespace
+
+TEST_CASE("a model of both directions is opened by a call of its own, as each call says") {
+  const TempDirectory directory;
+  ssm::BothWaysMambaLM<float> weights(
+      ssm::both_ways_mamba_lm_config<float>({.vocab = 16, .width = 6, .layers = 2, .state = 3}));
+  ssm::initialize(weights, 3);
+  for (auto& layer : weights.backbone.layers) {
+    layer.mixer.back.in_proj = layer.mixer.ahead.in_proj;
+    layer.mixer.back.out_proj = layer.mixer.ahead.out_proj;
+  }
+  const Json config = save_caduceus(directory, weights);
+  const auto complaint_of = [&](const std::string& field, const Json& value) -> std::string {
+    Json changed = config;
+    changed[field] = value;
+    directory.write("config.json", changed.text());
+    try {
+      const auto loaded = ssm::load_both_ways_mamba_lm(directory.path());
+      ssm::parameters(weights, [&](std::string_view name, const auto& tensor, const auto&, bool) {
+        ssm::parameters(loaded, [&](std::string_view its, const auto& other, const auto&, bool) {
+          if (name == its) CHECK(std::equal(tensor.begin(), tensor.end(), other.begin()));
+        });
+      });
+      return "";
+    } catch (const FileError& error) {
+      return error.what();
+    }
+  };
+  CHECK(complaint_of("bidirectional_strategy", "add").empty());
+  CHECK(complaint_of("bidirectional_strategy", Json()).empty());
+  CHECK_THAT(complaint_of("bidirectional_strategy", "ew_multiply"), contains("strategy is"));
+  CHECK_THAT(complaint_of("rcps", true), contains("config.rcps is true, expected false"));
+  CHECK_THAT(complaint_of("bidirectional", false), contains("config.bidirectional is false"));
+  CHECK_THAT(
+      complaint_of("bidirectional_weight_tie", false),
+      contains("missing tensors: \"caduceus.backbone.layers.0.mixer.mamba_fwd.out_proj.weight\""));
+  directory.write("config.json", config.text());
+  CHECK_THAT(complaint(directory.path()),
+             contains("is a model of both directions, which load_both_ways_mamba_lm opens"));
+  ssm::save_mamba_lm(directory / "one", some_weights());
+  CHECK_THROWS_WITH(ssm::load_both_ways_mamba_lm(directory / "one"),
+                    contains("is a model of one direction, which load_mamba_lm opens"));
 }
 
 }  // namespace checkpoint_test

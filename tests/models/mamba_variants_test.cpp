@@ -111,6 +111,17 @@ TEST_CASE("published forms are what their configurations say") {
   CHECK(config("original").vocab == 24);
 }
 
+TEST_CASE("logits of a model of both directions equal those of transformers' mixers") {
+  const std::filesystem::path folder = SSM_SOURCE_DIR "/tests/golden/mamba_variants/caduceus";
+  const Golden golden(folder);
+  const auto model = load_both_ways_mamba_lm(folder);
+  BothWaysMambaLM<float>::Scratch scratch;
+  Tensor<float, 3> logits(golden.logits.extents());
+  forward(cpu(2), model, golden.tokens, {}, logits, {}, scratch);
+  CHECK(test::relative_error(logits, golden.logits) <=
+        64 * static_cast<double>(std::numeric_limits<float>::epsilon()));
+}
+
 // Of the size of mamba-130m, in the folder of golden/make_mamba_variants.py that is named.
 TEST_CASE("logits of large models in every published form equal those of transformers",
           "[.][large]") {

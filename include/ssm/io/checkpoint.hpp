@@ -1,10 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -12,26 +9,22 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
-#include "ssm/core/detail/large_memory.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
-#include "ssm/core/float16.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/commit.hpp"
 #include "ssm/io/file.hpp"
 #include "ssm/io/json.hpp"
 #include "ssm/io/json_object.hpp"
+#include "ssm/io/matrix_blocks.hpp"
 #include "ssm/io/model_config.hpp"
 #include "ssm/io/names_in_file.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/io/safetensors_folder.hpp"
-#include "ssm/layers/detail/stored_product.hpp"
-#include "ssm/layers/store_matrix.hpp"
 #include "ssm/layers/stored_matrix.hpp"
 #include "ssm/models/mamba_lm.hpp"
 
@@ -58,9 +51,6 @@ struct MambaFileOptions {
 
 namespace detail {
 
-/// What follows the name of a matrix in blocks of few bits, where its factors are.
-inline constexpr std::string_view scales_suffix = ".scales";
-
 /// Throws FileError with what to do for a folder that has a model in another form than safetensors
 /// files.
 inline void check_model_file(const std::filesystem::path& folder) {
@@ -78,7 +68,7 @@ inline void check_model_file(const std::filesystem::path& folder) {
 }
 
 /// The config beside a model, or the one that its file carries where there is none beside it.
-inline MambaLMConfig read_config_of(const SafetensorsFolder& file, Index rows) {
+inline PublishedConfig read_config_of(const SafetensorsFolder& file, Index rows) {
   const std::filesystem::path path = file.path().parent_path() / "config.json";
   const auto own = file.metadata().find("config");
   if (own != file.metadata().end() && type_of(path) == std::filesystem::file_type::not_found) {
@@ -91,180 +81,140 @@ inline MambaLMConfig read_config_of(const SafetensorsFolder& file, Index rows) {
 
 inline namespace SSM_DETAIL_ISA {
 
-/// A Mamba language model in its files, all checked but the weights, none of which is read yet.
-struct MambaFiles {
-  SafetensorsFolder tensors;
-  std::string prefix = "backbone.";                     ///< of all names but that of the head
-  std::string embedding = "backbone.embedding.weight";  ///< the name of the embedding
-  MambaLMConfig config = {};
-  bool tied_head = false;  ///< whether there is a head that must be the embedding
+/// A Mamba language model in its files, none of whose weights is read yet.
+class MambaFiles {
+ public:
+  /// Opens a folder, a file, or an index, and reads the config. Throws FileError.
+  explicit MambaFiles(const std::filesystem::path& path) : MambaFiles(path, hold(path)) {}
 
-  /// Opens a folder, a file, or an index. Throws FileError.
-  static MambaFiles open(const std::filesystem::path& path) {
-    const bool directory = type_of(path) == std::filesystem::file_type::directory;
-    if (directory) check_model_file(path);
-    const FolderHold hold(directory ? path : path.parent_path(), true);
-    MambaFiles files{.tensors = SafetensorsFolder(path)};
-    files.find_embedding();
-    const auto found = files.tensors.tensors().find(files.embedding);
-    const bool table = found != files.tensors.tensors().end() && found->second.shape.size() == 2;
-    files.config = read_config_of(files.tensors, table ? found->second.shape[0] : 0);
-    files.check_parameters();
-    return files;
+  [[nodiscard]] const SafetensorsFolder& tensors() const noexcept { return tensors_; }
+  [[nodiscard]] const PublishedConfig& config() const noexcept { return config_; }
+  /// The name of the embedding.
+  [[nodiscard]] const std::string& embedding() const noexcept { return embedding_; }
+  /// Whether there is a head that must be the embedding.
+  [[nodiscard]] bool has_tied_head() const {
+    return config_.sizes.tied && tensors_.contains("lm_head.weight");
   }
 
-  /// The name in the files of a parameter of MambaLM.
+  /// The name in the files of a parameter of a model of ours.
   [[nodiscard]] std::string name_of(std::string_view parameter) const {
-    constexpr std::string_view own = "backbone.";
+    constexpr std::string_view own = "backbone.", ahead = ".ahead.", back = ".back.";
     if (!parameter.starts_with(own)) return std::string(parameter);
-    if (parameter == "backbone.embedding.weight") return embedding;
-    return prefix + std::string(parameter.substr(own.size()));
+    if (parameter == "backbone.embedding.weight") return embedding_;
+    std::string name = prefix_ + std::string(parameter.substr(own.size()));
+    if (!config_.both_ways()) return name;
+    const std::size_t at = name.find(ahead), from = at != name.npos ? at : name.find(back);
+    if (from == name.npos) return name;
+    const std::string before = name.substr(0, from),
+                      after = name.substr(from + (at != name.npos ? ahead : back).size());
+    const auto of = [&](bool first) {
+      return before + (first ? ".mamba_fwd." : ".mamba_rev.") + after;
+    };
+    // What both directions share may be stored once, under either name.
+    const bool shared =
+        config_.shared && (after.starts_with("in_proj.") || after.starts_with("out_proj."));
+    const std::string mine = of(at != name.npos);
+    return shared && !tensors_.contains(mine) && tensors_.contains(of(at == name.npos))
+               ? of(at == name.npos)
+               : mine;
   }
 
-  /// The format of a matrix in blocks of few bits, if it is one.
-  [[nodiscard]] std::optional<MatrixFormat> blocks_of(const std::string& name) const {
-    if (!tensors.contains(name + std::string(scales_suffix))) return std::nullopt;
-    const SafetensorsEntry& entry = tensors.entry(name);
-    if (entry.dtype == DType::I8) return MatrixFormat::q8;
-    if (entry.dtype == DType::U8) return MatrixFormat::q4;
-    throw_file(tensors.path(), "tensor " + in_quotes(name) + " is of dtype " +
-                                   in_quotes(entry.dtype_name) + ", expected I8 or U8 as " +
-                                   in_quotes(name + std::string(scales_suffix)) + " is there");
-  }
-  /// Throws FileError unless a matrix in blocks of few bits and its factors are of the right shapes
-  /// and types.
-  void check_blocks(const std::string& name, MatrixFormat format,
-                    const std::array<Index, 2>& extents) const {
-    const std::string of_scales = name + std::string(scales_suffix);
-    tensors.file_of(name).check(name, {extents[0], row_bytes(format, extents[1])});
-    const SafetensorsReader& file = tensors.file_of(of_scales);
-    file.check(of_scales, {extents[0], scale_bytes(format, extents[1]) / 2});
-    if (file.entry(of_scales).dtype != DType::BF16)
-      throw_file(file.path(), "tensor " + in_quotes(of_scales) + " is of dtype " +
-                                  in_quotes(file.entry(of_scales).dtype_name) + ", expected BF16");
-  }
-  /// A matrix in blocks of few bits, read.
-  [[nodiscard]] StoredMatrix read_blocks(const std::string& name, MatrixFormat format,
-                                         const std::array<Index, 2>& extents) const {
-    const Index row = row_bytes(format, extents[1]), scales = scale_bytes(format, extents[1]);
-    const std::string of_scales = name + std::string(scales_suffix);
-    const auto factors = tensors.read<Bfloat16, 2>(of_scales, {extents[0], scales / 2});
-    const auto memory = allocate_large(extents[0] * (row + scales));
-    std::byte* const numbers = memory.get();
-    if (format == MatrixFormat::q8)
-      tensors.read_into(name, {extents[0], row}, reinterpret_cast<std::int8_t*>(numbers));
-    else
-      tensors.read_into(name, {extents[0], row}, reinterpret_cast<std::uint8_t*>(numbers));
-    std::byte* const behind = numbers + extents[0] * row;
-    if (factors.size() > 0)
-      std::memcpy(behind, factors.data(), static_cast<std::size_t>(2 * factors.size()));
-    return StoredMatrix({format, extents, numbers, behind}, memory);
-  }
-  /// Fills a parameter of a model, whatever type its numbers have in the files.
-  template <class T, std::size_t Rank>
-  void read(std::string_view parameter, Tensor<T, Rank>& to) const {
-    const std::string name = name_of(parameter);
-    if constexpr (Rank == 2)
-      if (const auto format = blocks_of(name)) {
-        const StoredMatrix matrix = read_blocks(name, *format, to.extents());
-        const Index in = to.extent(1);
-        std::vector<float> row(static_cast<std::size_t>(in));
-        for (Index r = 0; r < to.extent(0); ++r) {
-          read_row(matrix.view(), r, row.data());
-          std::transform(row.begin(), row.end(), to.data() + r * in,
-                         [](float x) { return static_cast<T>(x); });
-        }
-        return;
-      }
-    tensors.read_into(name, shape_in_file(parameter, to.extents()), to.data());
-  }
-
- private:
-  void find_embedding() {
-    for (const char* before : {"backbone.", "model.", ""})
-      for (const char* name : {"embedding.weight", "embeddings.weight"})
-        if (tensors.contains(std::string(before) + name)) {
-          prefix = before;
-          embedding = prefix + name;
-          return;
-        }
-  }
-  /// Holds every name, shape and element type against the files, which takes no memory yet.
-  void check_parameters() {
-    const std::size_t count = tensors.tensors().size();
-    // Each has nine or more; of a few that are missing the names say more than their number.
-    if (4 * static_cast<std::size_t>(config.layers) > count)
-      throw_file(tensors.path(), "has " + std::to_string(count) + " tensors, too few for the " +
-                                     std::to_string(config.layers) + " layers of its config");
-    MambaLM<float> blank;
-    configure(blank, mamba_lm_config<float>(config));
-    NamesInFile names(tensors);
+  /// Holds every name, shape and element type against the files, which takes no memory yet. Throws
+  /// FileError.
+  template <class Model>
+  void check(const typename Model::Config& config) const {
+    Model blank;
+    configure(blank, config);
+    NamesInFile names(tensors_);
     parameters(blank, [&](std::string_view name, const auto&, const auto&, bool) {
-      const std::string in_files = name_of(name);
-      names.expect(in_files);
-      if (tensors.contains(in_files + std::string(scales_suffix)))
-        names.expect(in_files + std::string(scales_suffix));
+      const std::string full = name_of(name);
+      names.expect(full);
+      if (tensors_.contains(scales_of(full))) names.expect(scales_of(full));
     });
-    tied_head = config.tied && tensors.contains("lm_head.weight");
-    if (tied_head) names.expect("lm_head.weight");
+    if (has_tied_head()) names.expect("lm_head.weight");
     names.expect_buffers();
     names.check();
     parameters(blank, [&](std::string_view name, const auto&, const auto& extents, bool) {
       const std::string full = name_of(name);
       if constexpr (std::tuple_size_v<std::remove_cvref_t<decltype(extents)>> == 2)
-        if (const auto format = blocks_of(full)) return check_blocks(full, *format, extents);
-      tensors.file_of(full).check<float>(full, shape_in_file(name, extents));
+        if (const auto format = blocks_of(tensors_, full))
+          return check_blocks(tensors_, full, *format, extents);
+      tensors_.file_of(full).check<float>(full, shape_in_file(name, extents));
     });
   }
+
+  /// Reads one parameter of a model, whatever type its numbers have in the files. Throws FileError.
+  template <class T, std::size_t Rank>
+  void read(std::string_view parameter, Tensor<T, Rank>& to) const {
+    const std::string name = name_of(parameter);
+    if constexpr (Rank == 2)
+      if (const auto format = blocks_of(tensors_, name))
+        return unpack_into(read_blocks(tensors_, name, *format, to.extents()), to);
+    tensors_.read_into(name, shape_in_file(parameter, to.extents()), to.data());
+  }
+
+  /// Reads all weights of a model. Throws FileError, also for an output head that is to be the
+  /// embedding and is not.
+  template <class Model>
+  void read(Model& model) const {
+    using T = typename Model::value_type;
+    parameters(model,
+               [&](std::string_view name, auto& tensor, const auto&, bool) { read(name, tensor); });
+    if (!has_tied_head()) return;
+    const auto head = tensors_.read<T>("lm_head.weight", model.embedding.extents());
+    if (!std::equal(head.begin(), head.end(), model.embedding.begin()))
+      throw_file(tensors_.path(),
+                 "tensor \"lm_head.weight\" differs from the embedding, expected a tied head, as "
+                 "its config says");
+  }
+
+  /// Throws FileError for a model that another function opens.
+  void check_directions(bool both_ways, const char* other) const {
+    if (config_.both_ways() != both_ways)
+      throw_file(tensors_.path(), std::string("is a model of ") +
+                                      (both_ways ? "one direction" : "both directions") +
+                                      ", which " + other + " opens");
+  }
+
+ private:
+  static FolderHold hold(const std::filesystem::path& path) {
+    const bool directory = type_of(path) == std::filesystem::file_type::directory;
+    if (directory) check_model_file(path);
+    return FolderHold(directory ? path : path.parent_path(), true);
+  }
+  MambaFiles(const std::filesystem::path& path, const FolderHold&) : tensors_(path) {
+    find_embedding();
+    const auto found = tensors_.tensors().find(embedding_);
+    const bool table = found != tensors_.tensors().end() && found->second.shape.size() == 2;
+    config_ = read_config_of(tensors_, table ? found->second.shape[0] : 0);
+    check_layer_count();
+  }
+  void check_layer_count() const {
+    const std::size_t count = tensors_.tensors().size();
+    const auto layers = static_cast<std::size_t>(config_.sizes.layers);
+    // Each has nine or more; of a few that are missing the names say more than their number.
+    if (4 * layers > count)
+      throw_file(tensors_.path(), "has " + std::to_string(count) + " tensors, too few for the " +
+                                      std::to_string(layers) + " layers of its config");
+  }
+  void find_embedding() {
+    for (const char* before : {"backbone.", "model.", "caduceus.backbone.", ""})
+      for (const char* name :
+           {"embedding.weight", "embeddings.weight", "embeddings.word_embeddings.weight"})
+        if (tensors_.contains(std::string(before) + name)) {
+          prefix_ = before;
+          embedding_ = prefix_ + name;
+          return;
+        }
+  }
+
+  SafetensorsFolder tensors_;
+  std::string prefix_ = "backbone.";  // of all names but that of the head
+  std::string embedding_ = "backbone.embedding.weight";
+  PublishedConfig config_;
 };
 
 }  // namespace SSM_DETAIL_ISA
-
-/// Throws FileError for an output head that is not the embedding.
-template <class T>
-void check_tied_head(const SafetensorsFolder& file, const MambaLM<T>& weights) {
-  const auto head = file.read<T>("lm_head.weight", weights.embedding.extents());
-  if (!std::equal(head.begin(), head.end(), weights.embedding.begin()))
-    throw_file(file.path(),
-               "tensor \"lm_head.weight\" differs from the embedding, expected a tied head, as its "
-               "config says");
-}
-
-/// Adds a parameter to a file, matrices with elements of the type `matrices`.
-template <class T, std::size_t Rank>
-void add_parameter(SafetensorsWriter& file, const std::string& name, std::vector<Index> shape,
-                   const Tensor<T, Rank>& tensor, std::optional<DType> matrices) {
-  const bool matrix = Rank == 2 && !name.ends_with(".A_log");
-  file.add(name, std::move(shape), tensor.data(),
-           matrix ? matrices.value_or(dtype_of<T>()) : dtype_of<T>());
-}
-/// A stored matrix is written as it is stored.
-inline void add_parameter(SafetensorsWriter& file, const std::string& name,
-                          std::vector<Index> shape, const StoredMatrix& matrix,
-                          std::optional<DType>) {
-  const StoredMatrixView m = matrix.view();
-  const Index row = row_bytes(m.format, shape[1]), scales = scale_bytes(m.format, shape[1]);
-  const auto as = [&]<class T>(const T*) {
-    shape[1] = row / static_cast<Index>(sizeof(T));
-    file.add(name, shape, reinterpret_cast<const T*>(m.numbers));
-  };
-  switch (m.format) {
-    case MatrixFormat::f32:
-      return as(static_cast<const float*>(nullptr));
-    case MatrixFormat::f16:
-      return as(static_cast<const Half*>(nullptr));
-    case MatrixFormat::bf16:
-      return as(static_cast<const Bfloat16*>(nullptr));
-    case MatrixFormat::q8:
-      as(static_cast<const std::int8_t*>(nullptr));
-      break;
-    case MatrixFormat::q4:
-      as(static_cast<const std::uint8_t*>(nullptr));
-      break;
-  }
-  file.add(name + std::string(scales_suffix), {shape[0], scales / 2},
-           reinterpret_cast<const Bfloat16*>(m.scales));
-}
 
 /// The layout in which a model is written. Throws DomainError for one that has no words for it.
 inline MambaLayout layout_of(const MambaLMConfig& config, std::optional<MambaLayout> asked) {
@@ -293,9 +243,16 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
   SafetensorsWriter file;
   file.metadata = {{"format", "pt"}, {"config", config}};
   parameters(weights, [&](std::string_view name, const auto& tensor, const auto&, bool) {
+    using AnyTensor = std::remove_cvref_t<decltype(tensor)>;
     const bool renamed = hf && name == "backbone.embedding.weight";
-    add_parameter(file, renamed ? "backbone.embeddings.weight" : std::string(name),
-                  shape_in_file(name, tensor.extents()), tensor, options.matrices);
+    const std::string full = renamed ? "backbone.embeddings.weight" : std::string(name);
+    if constexpr (std::is_same_v<AnyTensor, StoredMatrix>) {
+      add_matrix(file, full, tensor);
+    } else {
+      const bool matrix = AnyTensor::rank == 2 && !name.ends_with(".A_log");
+      file.add(full, shape_in_file(name, tensor.extents()), tensor.data(),
+               matrix ? options.matrices.value_or(dtype_of<T>()) : dtype_of<T>());
+    }
   });
   file.save(commit, folder / "model.safetensors");
   const std::filesystem::path path = folder / "config.json";
@@ -325,23 +282,44 @@ void add_mamba_lm(Commit& commit, const std::filesystem::path& folder,
 ///   for a kind of model or a feature that is not here
 template <class T = float>
 [[nodiscard]] MambaLM<T> load_mamba_lm(const std::filesystem::path& path) {
-  const auto files = detail::MambaFiles::open(path);
-  MambaLM<T> weights(mamba_lm_config<T>(files.config));
-  parameters(weights, [&](std::string_view name, auto& tensor, const auto&, bool) {
-    files.read(name, tensor);
-  });
-  if (files.tied_head) detail::check_tied_head(files.tensors, weights);
+  const detail::MambaFiles files(path);
+  files.check_directions(false, "load_both_ways_mamba_lm");
+  files.check<MambaLM<T>>(mamba_lm_config<T>(files.config().sizes));
+  MambaLM<T> weights(mamba_lm_config<T>(files.config().sizes));
+  files.read(weights);
+  return weights;
+}
+
+/// Loads a Mamba language model whose blocks run in both directions as published: Caduceus without
+/// its symmetry of complements (`rcps`), by the rules of load_mamba_lm. Where the two directions
+/// share in_proj and out_proj, each gets them as its own.
+/// @throws FileError as load_mamba_lm
+template <class T = float>
+[[nodiscard]] BothWaysMambaLM<T> load_both_ways_mamba_lm(const std::filesystem::path& path) {
+  const detail::MambaFiles files(path);
+  files.check_directions(true, "load_mamba_lm");
+  files.check<BothWaysMambaLM<T>>(both_ways_mamba_lm_config<T>(files.config().sizes));
+  BothWaysMambaLM<T> weights(both_ways_mamba_lm_config<T>(files.config().sizes));
+  files.read(weights);
+  if (files.config().shared)
+    for (const auto& layer : weights.backbone.layers) {
+      const auto& [ahead, back] = std::tie(layer.mixer.ahead, layer.mixer.back);
+      const auto same = [](const auto& a, const auto& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end());
+      };
+      if (!same(ahead.in_proj, back.in_proj) || !same(ahead.out_proj, back.out_proj))
+        detail::throw_file(files.tensors().path(),
+                           "has in_proj and out_proj of its own for each direction, expected the "
+                           "same ones, as its config says");
+    }
   return weights;
 }
 
 /// Saves a Mamba language model as model.safetensors and config.json in the folder `directory`,
 /// which is made if it does not exist. If the program is killed at any moment, the folder holds the
 /// model before or the new one. The hf layout is for transformers; the original has no words for
-/// norms of dt, B and C, nor for channels that are no multiple of the width.
-///
-/// Stored matrices are written as they are stored: one in blocks of few bits as a tensor of I8, or
-/// of U8 for two numbers a byte, and its factors as a tensor of BF16 whose name has ".scales"
-/// behind it.
+/// norms of dt, B and C, nor for channels that are no multiple of the width. Stored matrices are
+/// written as they are stored, those in blocks of few bits as ssm/io/matrix_blocks.hpp says.
 /// @throws FileError; DomainError for a layout that has no words for the model, and for blocks that
 ///   differ
 template <class T, class Matrix>

@@ -22,14 +22,14 @@ inline void require_no_limits(const JsonObject& json, std::string_view field) {
 }
 
 /// The kinds of configs that are read.
-enum class PublishedKind { original, mamba, falcon_mamba };
+enum class PublishedKind { original, mamba, falcon_mamba, caduceus };
 
 /// Throws FileError for a kind of model that is not here.
 [[noreturn]] inline void refuse_kind(const JsonObject& json, std::string_view field,
                                      std::string_view kind) {
   throw_file(json.path(), json.name() + "." + std::string(field) + " is " + in_quotes(kind) +
                               ", a kind of model that cannot be read; those that can are Mamba of "
-                              "state-spaces/mamba, \"mamba\" and \"falcon_mamba\"");
+                              "state-spaces/mamba, \"mamba\", \"falcon_mamba\" and \"caduceus\"");
 }
 
 /// What kind of config it is by its `model_type`, or by its `architectures` where it has none, or
@@ -39,6 +39,7 @@ inline PublishedKind kind_of(const JsonObject& json) {
   if (json.contains("model_type")) {
     const std::string& type = json.text("model_type");
     if (type == "falcon_mamba") return PublishedKind::falcon_mamba;
+    if (type == "caduceus") return PublishedKind::caduceus;
     if (type != "mamba") refuse_kind(json, "model_type", type);
     // Published -hf configs carry the fields of state-spaces/mamba as well, as they were before
     // conversion; these do not count.
@@ -52,6 +53,7 @@ inline PublishedKind kind_of(const JsonObject& json) {
     const std::string& name = *(*names)[0].as<std::string>();
     if (name == "FalconMambaForCausalLM" || name == "FalconMambaModel")
       return PublishedKind::falcon_mamba;
+    if (name == "CaduceusForMaskedLM" || name == "Caduceus") return PublishedKind::caduceus;
     if (name != "MambaForCausalLM" && name != "MambaModel" && name != "MambaLMHeadModel")
       refuse_kind(json, "architectures", name);
   }
@@ -78,7 +80,7 @@ inline MambaLMConfig read_original_config(const JsonObject& json, Index rows) {
   config.layers = json.size("n_layer");
   config.norm_epsilon = json.number("norm_epsilon", config.norm_epsilon);
   config.tied = json.flag("tie_embeddings", true);
-  if (json.contains("ssm_cfg")) {
+  if (json.contains("ssm_cfg") && !(json.at("ssm_cfg") == Json())) {
     const JsonObject ssm = json.object("ssm_cfg");
     if (ssm.contains("layer") && ssm.text("layer") != "Mamba1")
       refuse_kind(ssm, "layer", ssm.text("layer"));
@@ -123,11 +125,33 @@ inline MambaLMConfig read_hf_config(const JsonObject& json, PublishedKind kind, 
   return config;
 }
 
+/// What a config says of a language model.
+struct PublishedConfig {
+  PublishedKind kind = PublishedKind::original;
+  MambaLMConfig sizes = {};
+  bool shared = false;  ///< of both directions: whether they share in_proj and out_proj
+
+  /// Whether its blocks run in both directions.
+  [[nodiscard]] bool both_ways() const noexcept { return kind == PublishedKind::caduceus; }
+};
+
 /// The config of a language model whose file has an embedding of so many rows.
-inline MambaLMConfig read_config(const JsonObject& json, Index rows) {
-  const PublishedKind kind = kind_of(json);
-  return kind == PublishedKind::original ? read_original_config(json, rows)
-                                         : read_hf_config(json, kind, rows);
+inline PublishedConfig read_config(const JsonObject& json, Index rows) {
+  PublishedConfig config{.kind = kind_of(json)};
+  if (config.kind == PublishedKind::original) {
+    config.sizes = read_original_config(json, rows);
+  } else if (config.both_ways()) {  // fields of state-spaces/mamba and a few more
+    json.require("bidirectional", true);
+    json.require("rcps", false);
+    if (json.contains("bidirectional_strategy") && !(json.at("bidirectional_strategy") == Json()))
+      json.require("bidirectional_strategy", "add");
+    config.sizes = read_original_config(json, rows);
+    config.sizes.tied = json.flag("tie_word_embeddings", true);
+    config.shared = json.flag("bidirectional_weight_tie", true);
+  } else {
+    config.sizes = read_hf_config(json, config.kind, rows);
+  }
+  return config;
 }
 
 /// The fields of state-spaces/mamba, of a model without norms of dt, B and C.

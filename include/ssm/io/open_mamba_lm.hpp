@@ -17,6 +17,7 @@
 #include "ssm/core/detail/large_memory.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/checkpoint.hpp"
+#include "ssm/io/matrix_blocks.hpp"
 #include "ssm/io/safetensors.hpp"
 #include "ssm/layers/store_matrix.hpp"
 #include "ssm/layers/stored_matrix.hpp"
@@ -42,8 +43,8 @@ class MatrixOpener {
   [[nodiscard]] StoredMatrix operator()(std::string_view parameter,
                                         const std::array<Index, 2>& extents) {
     const std::string name = files_.name_of(parameter);
-    const auto blocks = files_.blocks_of(name);
-    const DType dtype = files_.tensors.entry(name).dtype;
+    const auto blocks = blocks_of(files_.tensors(), name);
+    const DType dtype = files_.tensors().entry(name).dtype;
     const std::optional<MatrixFormat> format = blocks ? blocks : plain_format(dtype);
     if (!format || (options_.format && *options_.format != *format)) {
       Tensor<float, 2> numbers(extents);
@@ -52,10 +53,10 @@ class MatrixOpener {
     }
     const Index row = row_bytes(*format, extents[1]), scales = scale_bytes(*format, extents[1]);
     StoredMatrixView view{*format, extents, mapped(name), nullptr};
-    std::shared_ptr<const void> owner = mappings_.at(&files_.tensors.file_of(name));
+    std::shared_ptr<const void> owner = mappings_.at(&files_.tensors().file_of(name));
     if (scales > 0) {
-      const std::string of_scales = name + std::string(scales_suffix);
-      const SafetensorsReader& file = files_.tensors.file_of(of_scales);
+      const std::string of_scales = scales_of(name);
+      const SafetensorsReader& file = files_.tensors().file_of(of_scales);
       view.scales = mapped(of_scales);
       owner = std::make_shared<std::array<std::shared_ptr<const void>, 2>>(
           std::array<std::shared_ptr<const void>, 2>{owner, mappings_.at(&file)});
@@ -79,7 +80,7 @@ class MatrixOpener {
     return std::nullopt;
   }
   [[nodiscard]] const std::byte* mapped(const std::string& name) {
-    const SafetensorsReader& file = files_.tensors.file_of(name);
+    const SafetensorsReader& file = files_.tensors().file_of(name);
     auto& mapping = mappings_[&file];
     if (!mapping) mapping = file.map();
     return mapping.get() + file.entry(name).begin;
@@ -106,8 +107,11 @@ class MatrixOpener {
 [[nodiscard]] inline StoredMambaLM open_mamba_lm(const std::filesystem::path& path,
                                                  const OpenOptions& options = {},
                                                  const Cpu& backend = cpu) {
-  const auto files = detail::MambaFiles::open(path);
-  StoredMambaLM model(detail::stored_config(mamba_lm_config<float>(files.config)));
+  const detail::MambaFiles files(path);
+  files.check_directions(false, "load_both_ways_mamba_lm");
+  const auto config = mamba_lm_config<float>(files.config().sizes);
+  files.check<MambaLM<float>>(config);
+  StoredMambaLM model(detail::stored_config(config));
   detail::MatrixOpener open(files, backend, options);
   parameters(model, [&]<class AnyTensor>(std::string_view name, AnyTensor& tensor,
                                          const auto& extents, bool) {

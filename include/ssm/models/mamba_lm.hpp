@@ -7,6 +7,7 @@
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/layers/both_ways.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/mamba_step.hpp"
 #include "ssm/layers/residual.hpp"
@@ -18,6 +19,11 @@ inline namespace SSM_DETAIL_ISA {
 /// The language model of Mamba (Gu & Dao 2023, section 3.4).
 template <class T>
 using MambaLM = LanguageModel<Residual<Mamba<T>>>;
+
+/// A Mamba language model whose blocks run in both directions, which fills gaps in a text that it
+/// reads from both ends (Schiff et al. 2024, Caduceus).
+template <class T>
+using BothWaysMambaLM = LanguageModel<Residual<BothWays<Mamba<T>>>>;
 
 /// The sizes of a Mamba language model whose blocks are all alike, by the names that its files and
 /// papers use.
@@ -84,6 +90,18 @@ template <class T = float>
                                                           const MambaConfig& block,
                                                           double epsilon = 1e-5) {
   return {vocab, {layers, {block, epsilon}}, epsilon};
+}
+
+/// The configuration of the language model of both directions with these sizes.
+/// @throws DomainError for sizes that make no model
+template <class T = float>
+[[nodiscard]] typename BothWaysMambaLM<T>::Config both_ways_mamba_lm_config(
+    const MambaLMConfig& config) {
+  (void)mamba_lm_config<T>(config);  // checks
+  return {config.vocab,
+          {config.layers, {{config.block()}, config.norm_epsilon}},
+          config.norm_epsilon,
+          config.tied};
 }
 
 /// The sizes of a model, as its files store them.
