@@ -24,7 +24,7 @@ Every weight is random, biases and norms too, so that none can be left out unsee
 
 With a folder as its argument it makes all of them at the size of mamba-130m in there; then
 
-    SSM_GOLDEN_MAMBA=that/folder build/tests/ssm_test_models_plain "[large]"
+    SSM_GOLDEN_MAMBA=that/folder build/tests/models/ssm_test_models_plain "[large]"
 
 holds the library against them.
 """
