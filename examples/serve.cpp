@@ -78,6 +78,7 @@ int run(const Arguments& a, Streams& streams) {
                http.most_running);
   job::end_in_order_on_interrupt();
   serve_http(queue, words, http);
+  queue.stop();
   const StreamQueue::Counts counts = queue.counts();
   std::fprintf(stderr, "ended: %llu answers, %llu tokens\n",
                static_cast<unsigned long long>(counts.answered),

@@ -144,6 +144,7 @@ class HttpServer final : public httplib::Server {
  public:
   HttpServer(StreamQueue& queue, const Words& words, const HttpOptions& options)
       : queue_(queue), words_(words), options_(options) {
+    set_keep_alive_max_count(1000);  // what clients are told
     set_routes();
   }
   ~HttpServer() override {

@@ -11,13 +11,15 @@ namespace serve {
 StreamQueue::StreamQueue(Streams& streams, const Words& words, const QueueLimits& limits)
     : streams_(streams), words_(words), limits_(limits), thread_([this] { run(); }) {}
 
-StreamQueue::~StreamQueue() {
+StreamQueue::~StreamQueue() { stop(); }
+
+void StreamQueue::stop() {
   {
     const std::lock_guard lock(mutex_);
     refuses_ = ends_all_ = stops_ = true;
   }
-  woken_.notify_all();
-  thread_.join();
+  woken_.notify_one();
+  if (thread_.joinable()) thread_.join();
 }
 
 std::shared_ptr<Answer> StreamQueue::submit(Call call) {

@@ -120,6 +120,8 @@ class StreamQueue {
   void refuse_new();
   /// Ends all that runs and waits.
   void end_all();
+  /// That, and waits until it is done. Only `counts` may follow.
+  void stop();
   [[nodiscard]] Counts counts() const;
 
  private:
