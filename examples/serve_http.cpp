@@ -23,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -53,7 +54,7 @@ class Connection final : public httplib::Stream {
   bool wait_for_request(double limit, const GivenUp& given_up) {
     const auto until = Clock::now() + seconds(limit);
     while (Clock::now() < until && !given_up())
-      if (wait(POLLIN, std::chrono::milliseconds(200))) return true;
+      if (!held_.empty() || wait(POLLIN, std::chrono::milliseconds(200))) return true;
     return false;
   }
   /// From here on, so many bytes may be read, and until then.
@@ -89,12 +90,19 @@ class Connection final : public httplib::Stream {
   bool is_readable() const { return true; }
   bool is_writable() const { return !failed_; }
   ssize_t read(char* bytes, size_t size) {
-    size = std::min(size, budget_);
-    const auto left = std::min<Clock::duration>(idle_, deadline_ - Clock::now());
-    if (size == 0 || !wait(POLLIN, left)) return -1;
-    const ssize_t got = recv(file_, bytes, size, 0);
-    if (got > 0) budget_ -= static_cast<std::size_t>(got);
-    return got;
+    if (held_.empty()) {  // the library reads byte by byte
+      const auto left = std::min<Clock::duration>(idle_, deadline_ - Clock::now());
+      if (budget_ == 0 || !wait(POLLIN, left)) return -1;
+      const ssize_t got = recv(file_, buffer_, sizeof(buffer_), 0);
+      if (got <= 0) return got;
+      held_ = {buffer_, static_cast<std::size_t>(got)};
+    }
+    size = std::min({size, budget_, held_.size()});
+    if (size == 0) return -1;
+    std::memcpy(bytes, held_.data(), size);
+    held_.remove_prefix(size);
+    budget_ -= size;
+    return static_cast<ssize_t>(size);
   }
   ssize_t write(const char* bytes, size_t size) {
     if (size == 0) return 0;
@@ -132,6 +140,8 @@ class Connection final : public httplib::Stream {
 
   int file_;
   Clock::duration idle_;
+  char buffer_[4096];
+  std::string_view held_;  // of the buffer, not read yet
   std::size_t budget_ = 0;
   Clock::time_point deadline_;
   bool failed_ = false;

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/contains.hpp"
 
+namespace token_streams_test {
+
 using namespace ssm;
 
 namespace {
@@ -171,3 +173,5 @@ TEST_CASE("streams refuse what no stream could run on, and tell of one that cann
   CHECK(ends.at(other) == StreamEnd::none);
   CHECK(streams.count() == 1);
 }
+
+}  // namespace token_streams_test

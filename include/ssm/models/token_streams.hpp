@@ -77,9 +77,10 @@ class TokenStreams {
 
   /// Takes the model. No stream is open.
   /// @param backend the threads that read prompts and draw tokens
-  /// @param piece how many tokens of prompts are read between two steps
+  /// @param piece how many tokens of prompts are read between two steps: fewer keep those who write
+  ///   waiting for less time, more are read the faster
   /// @throws ShapeError for a model without its parameters, DomainError for a piece below 1
-  explicit TokenStreams(Model model, const Cpu& backend = cpu, Index piece = 512)
+  explicit TokenStreams(Model model, const Cpu& backend = cpu, Index piece = 256)
       : backend_(backend), piece_(piece), model_(std::make_unique<Model>(std::move(model))) {
     if (piece < 1)
       detail::throw_domain("TokenStreams", "piece", std::to_string(piece), "1 or more");
