@@ -204,17 +204,12 @@ void StreamQueue::write(Job& job, const ssm::StreamToken& token) {
   }
   ++written_;
   if (words_.ends(token.token)) {
-    text = job.stops.take(job.characters.finish());
-    text += job.stops.finish();
     end = Finish::stop;
   } else {
-    text = job.stops.take(job.characters.take(words_.decode(token.token)));
-    if (!job.stops.found() && !open) {
-      text += job.stops.take(job.characters.finish());
-      text += job.stops.finish();
-    }
-    end = job.stops.found() ? Finish::stop : open ? Finish::none : Finish::length;
+    text = job.text.take(words_.decode(token.token));
+    end = job.text.stopped() ? Finish::stop : open ? Finish::none : Finish::length;
   }
+  if (end != Finish::none) text += job.text.finish();
   add(job, text, end, 1);
   if (end == Finish::none) return;
   if (open) streams_.close(token.stream);
@@ -223,8 +218,7 @@ void StreamQueue::write(Job& job, const ssm::StreamToken& token) {
 
 /// Ends a job whose stream is closed or was never open.
 void StreamQueue::finish(Job& job, Finish end, int failure, const std::string& why) {
-  std::string text = job.stops.take(job.characters.finish());
-  text += job.stops.finish();
+  const std::string text = job.text.finish();
   if (end == Finish::failed) {
     const std::lock_guard lock(job.answer->mutex);
     job.answer->failure = failure;

@@ -129,8 +129,7 @@ class StreamQueue {
     std::shared_ptr<Answer> answer;
     std::size_t choice;
     Clock::time_point deadline;
-    StopFinder stops;
-    ssm::Utf8Stream characters = {};
+    AnswerText text;
     std::uint64_t stream = 0;
   };
 

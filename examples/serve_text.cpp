@@ -177,35 +177,17 @@ Chat Words::chat(const std::vector<Message>& messages) const {
   return chat;
 }
 
-std::string StopFinder::take(std::string_view piece) {
-  if (found_) return "";
-  held_ += piece;
-  // The one that is complete first; of several that end there the longest.
-  std::size_t end = std::string::npos, begin = 0;
-  for (const std::string& stop : stops_) {
-    const std::size_t at = held_.find(stop);
-    if (at == std::string::npos) continue;
-    if (at + stop.size() < end || (at + stop.size() == end && at < begin)) {
-      begin = at;
-      end = at + stop.size();
-    }
-  }
-  if (end != std::string::npos) {
-    found_ = true;
-    return without_blanks(std::exchange(held_, "").substr(0, begin));
-  }
-  std::size_t kept = 0;
-  for (const std::string& stop : stops_)
-    for (std::size_t size = std::min(stop.size() - 1, held_.size()); size > kept; --size)
-      if (held_.compare(held_.size() - size, size, stop, 0, size) == 0) kept = size;
-  std::string shown = held_.substr(0, held_.size() - kept);
-  held_.erase(0, shown.size());
-  return without_blanks(std::move(shown));
+std::string AnswerText::take(std::string_view bytes) {
+  return without_blanks(stops_.take(characters_.take(bytes)));
 }
 
-std::string StopFinder::finish() { return found_ ? "" : without_blanks(std::exchange(held_, "")); }
+std::string AnswerText::finish() {
+  std::string rest = stops_.take(characters_.finish());
+  rest += stops_.finish();
+  return without_blanks(std::move(rest));
+}
 
-std::string StopFinder::without_blanks(std::string shown) {
+std::string AnswerText::without_blanks(std::string shown) {
   if (!skip_blanks_) return shown;
   shown.erase(0, std::min(shown.find_first_not_of(" \n\t"), shown.size()));
   skip_blanks_ = shown.empty();

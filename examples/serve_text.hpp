@@ -5,11 +5,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "ssm/core/index.hpp"
 #include "ssm/io/tokenizer.hpp"
+#include "ssm/models/stop_strings.hpp"
 
 /// Text of `mamba_lm serve`: words and tokens, chats, and where an answer stops.
 namespace serve {
@@ -63,25 +63,24 @@ class Words {
   std::string why_no_form_;
 };
 
-/// Finds the end of a text that comes piece by piece: the place where the first of some texts is
-/// complete. What may be a part of one is held back, so that nothing of it is ever shown.
-class StopFinder {
+/// The text of an answer, of the bytes of its tokens: whole characters, up to the first stop.
+class AnswerText {
  public:
-  StopFinder(std::vector<std::string> stops, bool skip_blanks)
-      : stops_(std::move(stops)), skip_blanks_(skip_blanks) {}
-  /// What can be shown after one more piece.
-  [[nodiscard]] std::string take(std::string_view piece);
+  AnswerText(const std::vector<std::string>& stops, bool skip_blanks)
+      : stops_(stops), skip_blanks_(skip_blanks) {}
+  /// What can be shown after these bytes.
+  [[nodiscard]] std::string take(std::string_view bytes);
   /// What was held back, once nothing more comes.
   [[nodiscard]] std::string finish();
-  /// Whether one of the texts has come; nothing is shown from there on.
-  [[nodiscard]] bool found() const noexcept { return found_; }
+  /// Whether a stop has come; nothing is shown from there on.
+  [[nodiscard]] bool stopped() const noexcept { return stops_.stopped(); }
 
  private:
   std::string without_blanks(std::string shown);
 
-  std::vector<std::string> stops_;
-  std::string held_;
-  bool skip_blanks_, found_ = false;
+  ssm::Utf8Stream characters_;
+  ssm::StopStrings stops_;
+  bool skip_blanks_;
 };
 
 }  // namespace serve
