@@ -4,6 +4,7 @@
 //   mamba_lm train    --text book.txt --out model
 //   mamba_lm eval     --text book.txt --model model
 //   mamba_lm generate --model model --prompt "In the beginning"
+//   mamba_lm quantize --model model --out model-q8 --format q8
 //   mamba_lm tokenize --model folder-with-tokenizer.json < text
 //   mamba_lm serve    --model model
 //
@@ -26,6 +27,7 @@
 #include "job.hpp"
 #include "options.hpp"
 #include "progress.hpp"
+#include "quantize.hpp"
 #include "serve.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
@@ -105,6 +107,14 @@ void add_evaluate(options::Command& app, EvaluateArguments& a) {
   add("--threads", a.threads, 4096, "0: all");
 }
 
+void add_running(options::Command& app, text_models::Running& how) {
+  app.add("--format", how.format,
+          "of the matrices: f32, f16, bf16, q8, q4; when not given that of the file")
+      .one_of({"f32", "f16", "bf16", "q8", "q4"});
+  app.flag("--resident", how.resident,
+           "copy the matrices into large pages: starts later, writes faster");
+}
+
 void add_generate(options::Command& app, generate::Arguments& a, int& threads) {
   const auto add = [&](const char* name, auto& value, double least, double most,
                        const char* what = "") {
@@ -143,7 +153,7 @@ void add_generate(options::Command& app, generate::Arguments& a, int& threads) {
   add("--repetition-penalty", a.repetition_penalty, 1, 1e9, "when not given 1.2, or 1 of bytes");
   shown("--repetition-window", s.repetition_window, 0, 1e6);
   shown("--seed", s.seed, 0, 1.8e19);
-  shown("--threads", threads, 0, 4096, "that read the prompt; 0: all");
+  shown("--threads", threads, 0, 4096, "0: all");
 }
 
 int run(int argc, char** argv, Place& place) {
@@ -158,9 +168,13 @@ int run(int argc, char** argv, Place& place) {
   options::Command generate_command = app.command("generate", "write after a prompt");
   options::Command tokenize_command = app.command("tokenize", "text on standard input to tokens");
   options::Command serve_command = app.command("serve", "answer calls for completions over HTTP");
+  options::Command quantize_command =
+      app.command("quantize", "write a model with fewer bits a weight");
   text_run::add_options(train_command, train_arguments);
   add_evaluate(evaluate_command, evaluate_arguments);
+  text_models::Running running;
   add_generate(generate_command, generate_arguments, generate_threads);
+  add_running(generate_command, running);
   text_tokens::Arguments tokenize_arguments;
   tokenize_command.add("--model", tokenize_arguments.model, "directory, or its tokenizer.json")
       .required();
@@ -168,6 +182,9 @@ int run(int argc, char** argv, Place& place) {
   tokenize_command.flag("--plain", tokenize_arguments.plain, "no tokens around a text");
   serve::Arguments serve_arguments;
   serve::add_options(serve_command, serve_arguments);
+  add_running(serve_command, running);
+  quantize::Arguments quantize_arguments;
+  quantize::add_options(quantize_command, quantize_arguments);
   if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
@@ -177,19 +194,21 @@ int run(int argc, char** argv, Place& place) {
     if (place.size() > 1)
       throw std::runtime_error("generate writes a token after the other: it runs without mpirun");
     const generate::Writing writing(generate_arguments);
-    return text_models::with_model(generate_arguments.model, [&](auto model) {
-      const ssm::SamplingOptions sampling = writing.sampling(model.config.vocab);
-      return writing.run(
-          *generate::writing_model(std::move(model), sampling, ssm::cpu(generate_threads)));
-    });
+    const ssm::Cpu backend = ssm::cpu(generate_threads);
+    return text_models::with_running_model(
+        generate_arguments.model, running, backend, [&](auto model) {
+          const ssm::SamplingOptions sampling = writing.sampling(model.config.vocab);
+          return writing.run(*generate::writing_model(std::move(model), sampling, backend));
+        });
   }
   if (serve_command.parsed()) {
     if (place.size() > 1) throw std::runtime_error("serve runs without mpirun");
     serve::require_http();
-    return text_models::with_model(serve_arguments.model, [&](auto model) {
-      return serve::run(serve_arguments, std::move(model));
-    });
+    return text_models::with_running_model(
+        serve_arguments.model, running, ssm::cpu(serve_arguments.threads),
+        [&](auto model) { return serve::run(serve_arguments, std::move(model)); });
   }
+  if (quantize_command.parsed()) return place.first() ? quantize::run(quantize_arguments) : 0;
   if (tokenize_command.parsed())
     return place.first() ? text_tokens::tokenize(tokenize_arguments) : 0;
   return text_run::train_or_resume(app, argc, argv, place, train_arguments);

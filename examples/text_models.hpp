@@ -1,12 +1,14 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ssm/io/checkpoint.hpp"
+#include "ssm/io/open_mamba_lm.hpp"
 #include "ssm/io/save_load.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
@@ -72,20 +74,51 @@ inline MixedModel::Config config_of(const MixedModel&, const Sizes& sizes) {
   return config;
 }
 
-/// Calls work(model) with the model in a folder or a file.
-template <class Work>
-int with_model(const std::filesystem::path& path, const Work& work) {
+/// The file of a model of several kinds of layers, if it is one.
+inline std::optional<std::filesystem::path> mixed_file(const std::filesystem::path& path) {
   const bool folder = std::filesystem::is_directory(path);
   const std::filesystem::path file = folder ? path / "model.safetensors" : path;
-  bool mixed = false;
-  if (std::filesystem::exists(file)) {
-    const ssm::SafetensorsReader reader(file);
-    const auto config = reader.metadata().find("config");
-    mixed = config != reader.metadata().end() &&
-            config->second.find("\"backbone\"") != std::string::npos;
-  }
-  if (mixed) return work(ssm::load<MixedModel>(file));
+  if (!std::filesystem::exists(file) || file.extension() != ".safetensors") return std::nullopt;
+  const ssm::SafetensorsReader reader(file);
+  const auto config = reader.metadata().find("config");
+  const bool mixed =
+      config != reader.metadata().end() && config->second.find("\"backbone\"") != std::string::npos;
+  return mixed ? std::optional(file) : std::nullopt;
+}
+
+/// Calls work(model) with the model in a folder or a file, to be trained or measured.
+template <class Work>
+int with_model(const std::filesystem::path& path, const Work& work) {
+  if (const auto file = mixed_file(path)) return work(ssm::load<MixedModel>(*file));
   return work(ssm::load_mamba_lm(path));
+}
+
+/// How a model that only runs keeps its matrices.
+struct Running {
+  std::string format;  ///< one of f32, f16, bf16, q8, q4; "": that of the file
+  bool resident = false;
+
+  [[nodiscard]] static std::optional<ssm::MatrixFormat> format_of(const std::string& name) {
+    using enum ssm::MatrixFormat;
+    for (const ssm::MatrixFormat format : {f32, f16, bf16, q8, q4})
+      if (name == ssm::name_of(format)) return format;
+    return std::nullopt;
+  }
+};
+
+/// Calls work(model) with the model in a folder or a file, to run and not to be trained.
+template <class Work>
+int with_running_model(const std::filesystem::path& path, const Running& how,
+                       const ssm::Cpu& backend, const Work& work) {
+  if (const auto file = mixed_file(path)) {
+    if (!how.format.empty() || how.resident)
+      throw std::runtime_error(file->string() +
+                               ": has layers of several kinds, expected a Mamba model for --format "
+                               "and --resident");
+    return work(ssm::load<MixedModel>(*file));
+  }
+  return work(ssm::open_mamba_lm(
+      path, {.format = Running::format_of(how.format), .resident = how.resident}, backend));
 }
 
 }  // namespace text_models

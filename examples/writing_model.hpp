@@ -58,7 +58,9 @@ class WritingModelOf final : public WritingModel {
  public:
   WritingModelOf(ssm::LanguageModel<Layer> model, const ssm::SamplingOptions& sampling,
                  const ssm::Cpu& backend)
-      : writer_(std::move(model), sampling, backend), rows_(make_state(writer_.model(), 0)) {}
+      : writer_(std::move(model), sampling, backend),
+        rows_(make_state(writer_.model(), 0)),
+        backend_(backend) {}
 
   void read(std::span<const Token> tokens) override {
     writer_.read(ssm::View<const Token, 1>(tokens.data(), {static_cast<Index>(tokens.size())}));
@@ -113,7 +115,8 @@ class WritingModelOf final : public WritingModel {
     std::vector<Token> tokens;
     for (std::size_t row = 0; row < samplers_.size(); ++row)
       tokens.push_back(samplers_[row](std::as_const(logits_).view()[static_cast<Index>(row)]));
-    step(*stepper_, ssm::View<const Token, 1>(tokens.data(), {count()}), rows_, logits_.view());
+    step(backend_, *stepper_, ssm::View<const Token, 1>(tokens.data(), {count()}), rows_,
+         logits_.view());
     return tokens;
   }
 
@@ -134,6 +137,7 @@ class WritingModelOf final : public WritingModel {
   ssm::TextGenerator<Layer> writer_;
   std::optional<Mark> marked_;
   ssm::StackState<Layer> rows_;
+  ssm::Cpu backend_;
   ssm::Tensor<T, 2> logits_;
   std::vector<ssm::Sampler> samplers_;
   std::optional<ssm::LanguageModelStepper<Layer>> stepper_;  // of the rows

@@ -24,7 +24,9 @@
 #include "ssm/io/safetensors.hpp"
 #include "ssm/io/save_load.hpp"
 #include "ssm/io/state_tensors.hpp"
+#include "ssm/layers/detail/stored_product.hpp"
 #include "ssm/layers/layer.hpp"
+#include "ssm/layers/stored_matrix.hpp"
 #include "ssm/models/text_generator.hpp"
 
 /// @file
@@ -52,6 +54,18 @@ namespace detail {
 
 inline constexpr const char* state_format = "ssm-state-1";
 
+/// Element `at` of a parameter, in row-major order.
+template <class AnyTensor>
+[[nodiscard]] auto element_of(const AnyTensor& tensor, Index at) {
+  return tensor.data()[at];
+}
+[[nodiscard]] inline float element_of(const StoredMatrix& matrix, Index at) {
+  const Index in = matrix.extent(1);
+  std::vector<float> row(static_cast<std::size_t>(in));
+  read_row(matrix.view(), at / in, row.data());
+  return row[static_cast<std::size_t>(at % in)];
+}
+
 /// A number of a layer's weights, by up to 16 elements of each: that of weights trained further is
 /// another one, and large files need not be read for it.
 template <class L>
@@ -66,15 +80,13 @@ template <class L>
   };
   parameters(layer, [&](std::string_view name, const auto& tensor, const auto&, bool) {
     add(name.data(), name.size());
-    if constexpr (requires { *(tensor.data() + tensor.size()); }) {
-      static_assert(std::is_trivially_copyable_v<std::remove_cvref_t<decltype(*tensor.data())>>);
-      constexpr Index most = 16;
-      const Index size = tensor.size(), count = (std::min)(size, most);
-      add(&size, sizeof(size));
-      for (Index i = 0; i < count; ++i) {
-        const Index at = count > 1 ? (size - 1) / (count - 1) * i : 0;
-        add(tensor.data() + at, sizeof(*tensor.data()));
-      }
+    constexpr Index most = 16;
+    const Index size = tensor.size(), count = (std::min)(size, most);
+    add(&size, sizeof(size));
+    for (Index i = 0; i < count; ++i) {
+      const auto element = element_of(tensor, count > 1 ? (size - 1) / (count - 1) * i : 0);
+      static_assert(std::is_trivially_copyable_v<decltype(element)>);
+      add(&element, sizeof(element));
     }
   });
   return hash;

@@ -42,7 +42,7 @@ class TextGenerator {
 
   /// Takes the model, before any token was read.
   /// @param sampling how tokens are drawn
-  /// @param backend the threads that read the prompt
+  /// @param backend the threads that read and write
   /// @throws DomainError for sampling options out of range, ShapeError for a model without its
   /// parameters
   explicit TextGenerator(Model model, const SamplingOptions& sampling = {},
@@ -127,7 +127,7 @@ class TextGenerator {
               options, scratch_);
     if (count == 0) return;
     token_(0) = tokens(count - 1);
-    step(stepper_, token_.view(), state_, logits_);
+    step(backend_, stepper_, token_.view(), state_, logits_);
     started_ = true;
   }
 
@@ -138,7 +138,7 @@ class TextGenerator {
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
     token_(0) = sampler_(logits_.view()[0]);
-    step(stepper_, token_.view(), state_, logits_);
+    step(backend_, stepper_, token_.view(), state_, logits_);
     return token_(0);
   }
 

@@ -295,7 +295,7 @@ class TokenStreams {
     tokens_.fill(0);
     for (std::size_t row = 0; row < rows_.size(); ++row)
       tokens_(static_cast<Index>(row)) = rows_[row].token;
-    step(stepper, tokens_.view(), state_, logits_.view());
+    step(backend_, stepper, tokens_.view(), state_, logits_.view());
   }
 
   static bool can_draw(const View<const T, 1>& logits) {
