@@ -26,9 +26,10 @@ enum class MatrixFormat { f32, f16, bf16, q8, q4 };
 
 namespace detail {
 
-/// Elements from the beginning of a row to that of the next: rows are whole blocks.
+/// Elements from the beginning of a row to that of the next: rows are whole pairs or fours of
+/// blocks.
 [[nodiscard]] constexpr Index row_elements(MatrixFormat format, Index in) noexcept {
-  const Index whole = format == MatrixFormat::q4 ? 128 : format == MatrixFormat::q8 ? 32 : 1;
+  const Index whole = format == MatrixFormat::q4 ? 128 : format == MatrixFormat::q8 ? 64 : 1;
   return (in + whole - 1) / whole * whole;
 }
 [[nodiscard]] constexpr Index row_bytes(MatrixFormat format, Index in) noexcept {

@@ -173,9 +173,21 @@ template <class T>
   return Vec<T>(x.v < 0 ? then.v : otherwise.v);
 }
 
-/// The sum of the lanes, pairwise.
+/// The sum of the lanes, pairwise: each with that half a vector further on.
 template <class T>
 [[nodiscard]] T sum(Vec<T> a) noexcept {
+#if defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+#else
+    const __m256 eight = a.v;
+#endif
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+#endif
   std::array<T, vector_bytes / sizeof(T)> x;
   std::memcpy(x.data(), &a.v, vector_bytes);
   for (std::size_t half = x.size() / 2; half > 0; half /= 2)

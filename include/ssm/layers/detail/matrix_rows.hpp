@@ -59,6 +59,20 @@ template <class Packed>
 #endif
 }
 
+[[nodiscard]] inline Vec<float> from_bytes(LaneBytes bytes) noexcept {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return Vec<float>(_mm512_maskz_cvtepi32_ps(
+      0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, std::bit_cast<__m128i>(bytes))));
+#elif defined(__AVX2__)
+  const __m128i low = _mm_cvtsi64_si128(std::bit_cast<long long>(bytes));
+  return Vec<float>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)));
+#else
+  typedef std::int32_t Ints __attribute__((vector_size(vector_bytes)));
+  const Ints q = __builtin_convertvector(bytes, Ints);
+  return Vec<float>(__builtin_convertvector(q, Vec<float>::Native));
+#endif
+}
+
 /// Numbers as they are computed with.
 template <class T>
 struct PlainRows {
@@ -105,24 +119,27 @@ struct HalfRows {
   [[nodiscard]] Row row(Index r) const noexcept { return {data + r * stride}; }
 };
 
-/// The factor of block `block` of a row of scales.
-[[nodiscard]] inline Vec<float> block_scale(const std::byte* scales, Index block) noexcept {
-  std::uint16_t bits;
-  std::memcpy(&bits, scales + 2 * block, sizeof bits);
-  return Vec<float>(bfloat16_to_float(bits));
+/// The factor of the block that has element k + `beyond` of a row, where k is a multiple of 64. Two
+/// factors are read at once, of which one is the upper half of a float already.
+template <int beyond>
+[[nodiscard]] Vec<float> block_scale(const std::byte* scales, Index k) noexcept {
+  constexpr int block = beyond / 32;
+  std::uint32_t two;
+  std::memcpy(&two, scales + static_cast<std::size_t>(k) / 16 + block / 2 * 4, sizeof two);
+  const LaneWords both = two - LaneWords{};
+  return from_bits(block % 2 == 0 ? both << 16 : both & 0xffff0000u);
 }
 
-/// Blocks of 32 bytes q that stand for q times the scale of the block. Rows are whole blocks.
+/// Blocks of 32 bytes q that stand for q times the scale of the block. Rows are whole pairs of
+/// blocks.
 struct ByteRows {
   struct Row {
     const std::byte *data, *scales;
     template <int U>
     [[nodiscard]] Vec<float> load(Index k) const noexcept {
-      typedef std::int32_t Ints __attribute__((vector_size(vector_bytes)));
       const Index at = k + U * lanes<float>;
-      const auto q = __builtin_convertvector(load_packed<LaneBytes>(data + at), Ints);
-      return Vec<float>(__builtin_convertvector(q, Vec<float>::Native)) *
-             block_scale(scales, at / 32);
+      return from_bytes(load_packed<LaneBytes>(data + at)) *
+             block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
     }
     template <int U>
     [[nodiscard]] Vec<float> load(Index k, Index) const noexcept {
@@ -149,9 +166,9 @@ struct NibbleRows {
     [[nodiscard]] Vec<float> load(Index k) const noexcept {
       constexpr int per_sixteen = 16 / static_cast<int>(lanes<float>);  // vectors
       constexpr int shift = 4 * (U / per_sixteen), part = U % per_sixteen;
-      const auto words =
-          load_packed<LaneWords>(data + k / 2 + part * static_cast<Index>(vector_bytes));
-      const Vec<float> scale = block_scale(scales, k / 32 + U * lanes<float> / 32);
+      const auto words = load_packed<LaneWords>(data + static_cast<std::size_t>(k) / 2 +
+                                                part * static_cast<Index>(vector_bytes));
+      const Vec<float> scale = block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
       const Vec<float>::Native levels{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
       return Vec<float>(_mm512_maskz_permutexvar_ps(0xffff, std::bit_cast<__m512i>(words >> shift),

@@ -42,37 +42,41 @@ void product_block(const std::array<typename Rows::Row, R>& rows, Index begin, I
                    const T* x, Index x_stride, T* y, Index y_stride, Write write) noexcept {
   constexpr Index width = lanes<T>;
   constexpr int vectors = Rows::chunk / static_cast<int>(width);
-  Vec<T> sums[R][M][2];
-  for (auto& of_row : sums)
-    for (auto& of_vector : of_row) of_vector[0] = of_vector[1] = Vec<T>(T(0));
+  Vec<T> sums[2][R][M];
+  for (auto& half : sums)
+    for (auto& of_row : half)
+      for (Vec<T>& of_vector : of_row) of_vector = Vec<T>(T(0));
+  const auto add = [&](auto half, const auto& w, const auto& vector) {
+    unrolled<M>([&](auto m) {
+      const Vec<T> v = vector(m);
+      unrolled<R>([&](auto i) { sums[half][i][m] = fma(w[i], v, sums[half][i][m]); });
+    });
+  };
   Index k = begin;
   for (; k + Rows::chunk <= end; k += Rows::chunk)
     unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
       Vec<T> w[R];
-      for (int i = 0; i < R; ++i) w[i] = rows[static_cast<std::size_t>(i)].template load<U>(k);
-      for (int m = 0; m < M; ++m) {
-        const Vec<T> v = Vec<T>::load(x + m * x_stride + k + U * width);
-        for (int i = 0; i < R; ++i) sums[i][m][U % 2] = fma(w[i], v, sums[i][m][U % 2]);
-      }
+      unrolled<R>([&](auto i) { w[i] = rows[i].template load<U>(k); });
+      add(std::integral_constant<int, U % 2>(), w,
+          [&](int m) { return Vec<T>::load(x + m * x_stride + k + U * width); });
     });
   if (k < end)
     unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
       const Index left = end - k - U * width;
       if (left <= 0) return;
       const Index count = (std::min)(left, width);
-      for (int m = 0; m < M; ++m) {
-        const Vec<T> v = Vec<T>::load(x + m * x_stride + k + U * width, count);
-        for (int i = 0; i < R; ++i)
-          sums[i][m][U % 2] = fma(rows[static_cast<std::size_t>(i)].template load<U>(k, count), v,
-                                  sums[i][m][U % 2]);
-      }
+      Vec<T> w[R];
+      unrolled<R>([&](auto i) { w[i] = rows[i].template load<U>(k, count); });
+      add(std::integral_constant<int, U % 2>(), w,
+          [&](int m) { return Vec<T>::load(x + m * x_stride + k + U * width, count); });
     });
-  for (int i = 0; i < R; ++i)
-    for (int m = 0; m < M; ++m) {
-      const T total = sum(sums[i][m][0] + sums[i][m][1]);
+  unrolled<M>([&](auto m) {
+    unrolled<R>([&](auto i) {
+      const T total = sum(sums[0][i][m] + sums[1][i][m]);
       T& to = y[m * y_stride + i];
       to = write == Write::accumulate ? to + total : total;
-    }
+    });
+  });
 }
 
 /// Rows that were unpacked: aligned, and zero up to a whole chunk.
@@ -113,10 +117,19 @@ void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexce
     });
 }
 
+/// Asks for the rows that are unpacked next, while these are at work.
+template <class Rows>
+void prefetch_rows(const Rows& matrix, Index first, Index last) noexcept {
+  for (Index r = first; r < last; ++r) {
+    const auto* const row = reinterpret_cast<const char*>(matrix.row(r).data);
+    for (Index at = 0; at < matrix.stride; at += 64) __builtin_prefetch(row + at, 0, 2);
+  }
+}
+
 /// How many rows are unpacked at a time, and how many vectors they are multiplied with at a time:
 /// their sums fill the registers.
-inline constexpr int panel_rows = vector_registers >= 32 ? 3 : 2;
-inline constexpr int panel_vectors = vector_registers >= 32 ? 4 : 3;
+inline constexpr int panel_rows = vector_registers >= 32 ? 6 : 3;
+inline constexpr int panel_vectors = 2;
 
 /// One panel of unpacked rows times all vectors.
 template <int R, class T>
@@ -130,7 +143,6 @@ void product_panel(const std::array<typename UnpackedRows<T>::Row, R>& rows, Ind
   Index m = 0;
   for (; m + panel_vectors <= count; m += panel_vectors)
     some(std::integral_constant<int, panel_vectors>(), m);
-  for (; m + 2 <= count; m += 2) some(std::integral_constant<int, 2>(), m);
   if (m < count) some(std::integral_constant<int, 1>(), m);
 }
 
@@ -159,6 +171,7 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
         unpack<Rows, true>(matrix.row(r + i), k, end, panel[i]);
         unpacked[static_cast<std::size_t>(i)] = {panel[i]};
       }
+      if (k == 0) prefetch_rows(matrix, r + rows, (std::min)(r + rows + panel_rows, last));
       if (rows == panel_rows) {
         product_panel<panel_rows>(unpacked, end - k, x + k, x_stride, count, y + r, y_stride,
                                   write_at(k));
