@@ -68,7 +68,8 @@ inline namespace SSM_DETAIL_ISA {
 SSM_INSTANCE void forward(const Cpu&, const StoredMambaLM&, const View<const Token, 2>&,
                           Maybe<StateOf<StoredMambaLM>>, const OutputOf<StoredMambaLM>&,
                           const OptionsOf<StoredMambaLM>&, ScratchOf<StoredMambaLM>&);
-SSM_INSTANCE StoredMambaLM::LanguageModel(const StoredMambaLM::Config&);
+SSM_INSTANCE LanguageModel<Residual<Mamba<float, StoredMatrix>>>::LanguageModel(
+    const StoredMambaLM::Config&);
 SSM_INSTANCE LanguageModelStepper<Residual<Mamba<float, StoredMatrix>>>::LanguageModelStepper(
     const StoredMambaLM&, Index, const LayerOptions<>&);
 SSM_INSTANCE void LanguageModelStepper<Residual<Mamba<float, StoredMatrix>>>::advance(
