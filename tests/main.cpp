@@ -5,8 +5,9 @@
 #include <catch2/catch.hpp>
 #endif
 
-/// Catch2's main program, except that a program without tests fails in version 2 as in version 3.
-int main(int argc, char* argv[]) {
+#include "support/run_tests.hpp"
+
+int ssm::test::run_tests(int argc, char* argv[]) {
   Catch::Session session;
 #if CATCH_VERSION_MAJOR == 2
   session.configData().warnings = Catch::WarnAbout::NoTests;
@@ -20,3 +21,6 @@ int main(int argc, char* argv[]) {
 #endif
   return session.run();
 }
+
+/// A program may have one of its own.
+[[gnu::weak]] int main(int argc, char* argv[]) { return ssm::test::run_tests(argc, argv); }

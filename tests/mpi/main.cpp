@@ -1,17 +1,11 @@
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
-#endif
-
 #include <csignal>
 #include <string>
 
-#include "mpi/over_ranks.hpp"
+#include "mpi/world.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/mpi/communicator.hpp"
+#include "support/run_tests.hpp"
 
 namespace {
 
@@ -21,7 +15,7 @@ ssm::Communicator* everyone = nullptr;
 
 ssm::Communicator& ssm::test::world() { return *everyone; }
 
-/// Catch2's main program on every rank: all run the same tests in the same order. With the argument
+/// The tests on every rank: all run the same tests in the same order. With the argument
 /// `throws` or `is-killed` rank 1 does not live to the end while the others wait for it.
 int main(int argc, char* argv[]) {
   return ssm::run_over_ranks(argc, argv, [&](ssm::Communicator& world) {
@@ -34,11 +28,6 @@ int main(int argc, char* argv[]) {
       return 0;
     }
     everyone = &world;
-    Catch::Session session;
-#if CATCH_VERSION_MAJOR == 2
-    session.configData().warnings = Catch::WarnAbout::NoTests;
-#endif
-    if (const int error = session.applyCommandLine(argc, argv); error != 0) return error;
-    return session.run();
+    return ssm::test::run_tests(argc, argv);
   });
 }

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "mpi/world.hpp"
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/mpi.hpp"
@@ -22,9 +23,6 @@
 /// What tests over ranks share: every rank draws the same whole sequences, runs its piece over
 /// ranks and the whole on one cpu, and compares.
 namespace ssm::test {
-
-/// All ranks of the job.
-Communicator& world();
 
 /// The lengths of the pieces of time, one a rank.
 using Lengths = std::vector<Index>;

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ssm/layers/layer.hpp"
+#include "support/any_layer.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_runs.hpp"
@@ -37,9 +38,11 @@ void take_direction(bool back, const State& from, State& to) {
 /// A sequence cut in two anywhere gives what it gives whole: the first piece runs for the state
 /// that it hands to the second, the second for its results and what it hands back, and the first
 /// again. Gradients go the same ways, from the second piece to the first and back.
-template <SequenceLayer L>
-void check_split_both_ways(const L& layer, const LayerLaws& laws) {
-  using T = typename L::value_type;
+template <SequenceLayer Its>
+void check_split_both_ways(const Its& its, const LayerLaws& laws) {
+  using T = typename Its::value_type;
+  using L = AnyLayer<T>;
+  const L layer = any(its);
   const Index length = laws.length;
   OptionsOf<L> options;
   options.rate = laws.rates ? 1.5 : 1;

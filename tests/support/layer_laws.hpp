@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ssm/layers/layer.hpp"
+#include "support/any_layer.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/count_allocations.hpp"
@@ -21,6 +22,7 @@
 ///
 ///     test::check_layer_laws(draw<double>({.width = 3, .state = 8}), {.rounding = 40});
 ///     test::check_precision(draw<float>(config), S4d<double>(config), {});
+///     test::check_step(test::any(draw<float>(config)), {});
 ///
 /// It replaces operator new: one source file of a program includes it.
 namespace ssm::test {
@@ -421,7 +423,8 @@ void check_nan(const L& layer, const LayerLaws& laws) {
 /// All of these that a layer promises.
 template <SequenceLayer L>
 requires std::same_as<typename L::value_type, double>
-void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
+void check_layer_laws(const L& its, const LayerLaws& laws = {}) {
+  const auto layer = any(its);
   if (laws.steps) check_step(layer, laws);
   if (laws.states && laws.resumes) check_split(layer, laws);
   if (laws.states) check_absent_states(layer, laws);
@@ -440,9 +443,11 @@ void check_layer_laws(const L& layer, const LayerLaws& laws = {}) {
 
 /// Outputs, states and gradients in float are those in double of the same weights, states and
 /// inputs, whatever the length.
-/// @param wide a layer of the same configuration, whose weights are overwritten
+/// @param another a layer of the same configuration, with any weights
 template <SequenceLayer Narrow, SequenceLayer Wide>
-void check_precision(const Narrow& narrow, Wide wide, const LayerLaws& laws) {
+void check_precision(const Narrow& its, const Wide& another, const LayerLaws& laws) {
+  const auto narrow = any(its);
+  auto wide = any(another);
   assign(narrow, wide);
   for (const Index length : laws.precision_lengths) {
     const auto got = results_of(run(narrow, draw_given(narrow, length, 1300, laws), laws));

@@ -136,8 +136,6 @@ void check_refusals(const L& layer, const LayerLaws& laws) {
     CHECK_THROWS_AS(StepperOf<L>(layer, batch, OptionsOf<L>{}), DomainError);
     return;
   }
-  static_assert(!std::constructible_from<StepperOf<L>, L, Index, const OptionsOf<L>&>,
-                "a stepper points at its layer, which must not be a temporary");
   const auto words = [&](Index columns, Index out_rows, StateOf<L> its) {
     return last_words([&] {
       StepperOf<L> stepper(layer, batch, OptionsOf<L>{});

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ssm/layers/layer.hpp"
+#include "support/any_layer.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_runs.hpp"
@@ -168,7 +169,8 @@ void check_nan_among_lengths(const L& layer, const LayerLaws& laws) {
 
 /// All of these.
 template <SequenceLayer L>
-void check_lengths(const L& layer, const LayerLaws& laws = {}) {
+void check_lengths(const L& its, const LayerLaws& laws = {}) {
+  const auto layer = any(its);
   check_random_lengths(layer, laws);
   check_nan_among_lengths(layer, laws);
 }
