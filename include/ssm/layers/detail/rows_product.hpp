@@ -28,8 +28,10 @@ inline constexpr Index product_depth = 2048;
 
 /// Calls f(integral_constant<int, u>) for every u below N.
 template <int N, class F>
-void unrolled(const F& f) noexcept {
-  [&]<int... U>(std::integer_sequence<int, U...>) { (f(std::integral_constant<int, U>()), ...); }
+[[gnu::always_inline]] inline void unrolled(const F& f) noexcept {
+  [&]<int... U>(std::integer_sequence<int, U...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, U>()), ...);
+  }
   (std::make_integer_sequence<int, N>());
 }
 
@@ -42,40 +44,43 @@ void product_block(const std::array<typename Rows::Row, R>& rows, Index begin, I
                    const T* x, Index x_stride, T* y, Index y_stride, Write write) noexcept {
   constexpr Index width = lanes<T>;
   constexpr int vectors = Rows::chunk / static_cast<int>(width);
-  Vec<T> sums[2][R][M];
-  for (auto& half : sums)
-    for (auto& of_row : half)
-      for (Vec<T>& of_vector : of_row) of_vector = Vec<T>(T(0));
-  const auto add = [&](auto half, const auto& w, const auto& vector) {
-    unrolled<M>([&](auto m) {
-      const Vec<T> v = vector(m);
-      unrolled<R>([&](auto i) { sums[half][i][m] = fma(w[i], v, sums[half][i][m]); });
-    });
-  };
+  Vec<T> sums[R][M][2];
+  // Loops over constants are written out before the compiler looks for what can be in registers.
+  unrolled<R * M>([&]<int P>(std::integral_constant<int, P>) __attribute__((always_inline)) {
+    sums[P / M][P % M][0] = sums[P / M][P % M][1] = Vec<T>(T(0));
+  });
   Index k = begin;
   for (; k + Rows::chunk <= end; k += Rows::chunk)
-    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
+    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) __attribute__((always_inline)) {
       Vec<T> w[R];
-      unrolled<R>([&](auto i) { w[i] = rows[i].template load<U>(k); });
-      add(std::integral_constant<int, U % 2>(), w,
-          [&](int m) { return Vec<T>::load(x + m * x_stride + k + U * width); });
+      unrolled<R>([&]<int I>(std::integral_constant<int, I>) __attribute__((always_inline)) {
+        w[I] = rows[static_cast<std::size_t>(I)].template load<U>(k);
+      });
+      unrolled<M>([&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
+        const Vec<T> v = Vec<T>::load(x + J * x_stride + k + U * width);
+        unrolled<R>([&]<int I>(std::integral_constant<int, I>) __attribute__((always_inline)) {
+          sums[I][J][U % 2] = fma(w[I], v, sums[I][J][U % 2]);
+        });
+      });
     });
   if (k < end)
-    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
+    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) __attribute__((always_inline)) {
       const Index left = end - k - U * width;
       if (left <= 0) return;
       const Index count = (std::min)(left, width);
-      Vec<T> w[R];
-      unrolled<R>([&](auto i) { w[i] = rows[i].template load<U>(k, count); });
-      add(std::integral_constant<int, U % 2>(), w,
-          [&](int m) { return Vec<T>::load(x + m * x_stride + k + U * width, count); });
+      unrolled<M>([&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
+        const Vec<T> v = Vec<T>::load(x + J * x_stride + k + U * width, count);
+        unrolled<R>([&]<int I>(std::integral_constant<int, I>) __attribute__((always_inline)) {
+          sums[I][J][U % 2] = fma(rows[static_cast<std::size_t>(I)].template load<U>(k, count), v,
+                                  sums[I][J][U % 2]);
+        });
+      });
     });
-  unrolled<M>([&](auto m) {
-    unrolled<R>([&](auto i) {
-      const T total = sum(sums[0][i][m] + sums[1][i][m]);
-      T& to = y[m * y_stride + i];
-      to = write == Write::accumulate ? to + total : total;
-    });
+  unrolled<R * M>([&]<int P>(std::integral_constant<int, P>) __attribute__((always_inline)) {
+    constexpr int i = P / M, m = P % M;
+    const T total = sum(sums[i][m][0] + sums[i][m][1]);
+    T& to = y[m * y_stride + i];
+    to = write == Write::accumulate ? to + total : total;
   });
 }
 
@@ -102,11 +107,11 @@ void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexce
   constexpr int vectors = Rows::chunk / static_cast<int>(lanes<T>);
   Index k = begin;
   for (; k + Rows::chunk <= end; k += Rows::chunk)
-    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
+    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) __attribute__((always_inline)) {
       row.template load<U>(k).store(to + k - begin + U * lanes<T>);
     });
   if (k < end)
-    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) {
+    unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) __attribute__((always_inline)) {
       const Index count = end - k - U * lanes<T>;
       const Vec<T> part =
           count > 0 ? row.template load<U>(k, (std::min)(count, lanes<T>)) : Vec<T>(T(0));
