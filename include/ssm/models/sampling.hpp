@@ -74,12 +74,18 @@ class Sampler {
       tokens[i] = recent_[(observed_ - tokens.size() + i) % recent_.size()];
     return tokens;
   }
-  /// How many random numbers were drawn: one for each token, none at temperature 0.
+  /// How many random numbers were drawn: one for each token, none for one at temperature 0.
   [[nodiscard]] std::uint64_t drawn() const noexcept { return drawn_; }
   /// Goes on as if so many random numbers had been drawn already. Cost: O(numbers).
   void skip(std::uint64_t numbers) {
     engine_.discard(numbers);
     drawn_ += numbers;
+  }
+
+  /// The next random number, uniform in [0, 1), of 53 bits.
+  double uniform() {
+    ++drawn_;
+    return static_cast<double>(engine_() >> 11) * 0x1.0p-53;
   }
 
   /// The number of tokens that it was made for.
@@ -88,8 +94,7 @@ class Sampler {
   /// Counts `token` as a recent one without drawing it; for the tokens of a prompt.
   /// @throws DomainError for a token outside the vocabulary
   void observe(Token token) {
-    if (token < 0 || static_cast<std::size_t>(token) >= candidates_.size())
-      detail::throw_domain("Sampler", "token", std::to_string(token), "below vocab");
+    check_token(token);
     if (recent_.empty()) return;
     Token& oldest = recent_[observed_ % recent_.size()];
     if (!occurrences_.empty()) {
@@ -98,6 +103,34 @@ class Sampler {
     }
     oldest = token;
     ++observed_;
+  }
+
+  /// Takes these for the last tokens, the oldest first, in place of all that it has observed.
+  /// @throws DomainError for a token outside the vocabulary; nothing has changed then
+  void recall(const std::vector<Token>& recent) {
+    for (const Token token : recent) check_token(token);
+    observed_ = 0;
+    std::fill(occurrences_.begin(), occurrences_.end(), 0);
+    for (const Token token : recent) observe(token);
+  }
+
+  /// The probabilities with which the next token would be drawn, after all that the options change.
+  /// @param logits (vocab); −∞ excludes a token
+  /// @param probabilities (vocab), overwritten; their sum is 1
+  /// @throws as a draw
+  template <class T>
+  void probabilities(const View<T, 1>& logits, const View<double, 1>& probabilities) {
+    detail::check_shape("Sampler::probabilities", "probabilities", probabilities,
+                        std::array{static_cast<Index>(candidates_.size())});
+    read(logits);
+    for (Index i = 0; i < probabilities.extent(0); ++i) probabilities(i) = 0;
+    if (options_.temperature == 0) {
+      probabilities(likeliest().token) = 1;
+      return;
+    }
+    const auto begin = candidates_.begin(), end = weigh();
+    const double total = total_of(begin, end);
+    for (auto c = begin; c != end; ++c) probabilities(c->token) = c->value / total;
   }
 
   /// Draws the next token, and counts it as a recent one.
@@ -121,6 +154,13 @@ class Sampler {
       return a.value != b.value ? a.value > b.value : a.token < b.token;
     }
   };
+
+  using Candidates = std::vector<Candidate>::iterator;
+
+  void check_token(Token token) const {
+    if (token < 0 || static_cast<std::size_t>(token) >= candidates_.size())
+      detail::throw_domain("Sampler", "token", std::to_string(token), "below vocab");
+  }
 
   template <class T>
   void read(const View<T, 1>& logits) {
@@ -147,24 +187,27 @@ class Sampler {
     return *std::min_element(candidates_.begin(), candidates_.end());
   }
 
-  Token draw() {
+  static double total_of(Candidates begin, Candidates end) noexcept {
+    double sum = 0;
+    for (auto c = begin; c != end; ++c) sum += c->value;
+    return sum;
+  }
+
+  /// Makes the logits weights, and brings those that the options leave to the front. Returns their
+  /// end.
+  Candidates weigh() {
     const double largest = likeliest().value;
     for (Candidate& c : candidates_) c.value = std::exp((c.value - largest) / options_.temperature);
 
     const auto begin = candidates_.begin();
     auto end = candidates_.end();
-    const auto total = [&] {
-      double sum = 0;
-      for (auto c = begin; c != end; ++c) sum += c->value;
-      return sum;
-    };
     if (options_.top_k > 0 && options_.top_k < end - begin) {
       std::nth_element(begin, begin + (options_.top_k - 1), end);
       end = begin + options_.top_k;
     }
     if (options_.top_p < 1) {
       std::sort(begin, end);
-      const double enough = options_.top_p * total();
+      const double enough = options_.top_p * total_of(begin, end);
       double sum = 0;
       for (auto c = begin; c != end; ++c) {
         sum += c->value;
@@ -176,10 +219,12 @@ class Sampler {
           std::partition(begin, end, [&](const Candidate& c) { return c.value >= options_.min_p; });
     // nth_element and partition leave their parts in an order of the library's own choice.
     if (end != candidates_.end()) std::sort(begin, end);
+    return end;
+  }
 
-    ++drawn_;
-    const double uniform = static_cast<double>(engine_() >> 11) * 0x1.0p-53;
-    double rest = uniform * total();
+  Token draw() {
+    const auto begin = candidates_.begin(), end = weigh();
+    double rest = uniform() * total_of(begin, end);
     for (auto c = begin; c != end; ++c) {
       rest -= c->value;
       if (rest < 0) return c->token;
