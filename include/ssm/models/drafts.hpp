@@ -1,7 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -111,8 +111,7 @@ struct PromptLookupOptions {
 /// one that agrees with the longest end of the text, and of equals the last one. (Saxena 2023,
 /// "Prompt Lookup Decoding".)
 ///
-/// Cost of a token that is read: constant. Memory: two numbers for each token of `memory`, at most
-/// twice that, and a table of 2^16 numbers.
+/// Cost of a token that is read: constant. Memory: up to six numbers for each token of `memory`.
 class PromptLookup {
  public:
   /// Before any text. @throws DomainError for options out of range
@@ -132,7 +131,7 @@ class PromptLookup {
   void begin(Index, const SamplingOptions&) {
     text_.clear();
     before_.clear();
-    newest_.assign(table, none);
+    newest_.assign(std::bit_ceil(static_cast<std::size_t>(options_.memory)), none);
   }
 
   /// The text goes on with these tokens.
@@ -171,7 +170,6 @@ class PromptLookup {
 
  private:
   static constexpr Index none = 0;  // the beginning of the text, after which nothing can agree
-  static constexpr std::size_t table = std::size_t{1} << 16;
   static constexpr Index most_places = 32, most_agreed = 32;
 
   void add(Token token) {
@@ -183,7 +181,7 @@ class PromptLookup {
       for (Index i = size - options_.match; i < size; ++i)
         hash = detail::mix(
             hash ^ static_cast<std::uint64_t>(std::uint32_t(text_[static_cast<std::size_t>(i)])));
-      previous = std::exchange(newest_[static_cast<std::size_t>(hash % table)], size);
+      previous = std::exchange(newest_[static_cast<std::size_t>(hash % newest_.size())], size);
     }
     before_.push_back(previous);
   }
@@ -211,7 +209,7 @@ class PromptLookup {
   PromptLookupOptions options_;
   std::vector<Token> text_;
   std::vector<Index> before_;  // of each place after a token: the one before it with the same hash
-  std::vector<Index> newest_;  // (table), the last place with each hash
+  std::vector<Index> newest_;  // the last place with each hash
 };
 
 }  // namespace SSM_DETAIL_ISA
