@@ -89,6 +89,8 @@ std::string cut_of(const Notes& notes, const std::string& path) {
 Writing::Writing(const Arguments& arguments) : a_(arguments), words_(a_.model, a_.tokenizer) {
   for (const std::string& stop : a_.stops)
     if (stop.empty()) throw std::runtime_error("--stop is empty, expected at least one byte");
+  if (!a_.speculate.empty() && !a_.prompts.empty())
+    throw std::runtime_error("--speculate drafts for one text, --prompts has many");
   if (!a_.save_state.empty()) check_save_path();
   read_prompts();
 }
@@ -147,6 +149,11 @@ ssm::SamplingOptions Writing::sampling(ssm::Index vocab) const {
   sampling.repetition_penalty = a_.repetition_penalty.value_or(words_.bytes() ? 1 : 1.2);
   sampling.tokens = words_.count();
   return sampling;
+}
+
+ssm::PromptLookup Writing::lookup() const {
+  // Three letters occur before without what follows being the same.
+  return ssm::PromptLookup({.match = words_.bytes() ? 8 : 3});
 }
 
 Transcript Writing::transcript(const std::string& cut) const {
@@ -210,8 +217,13 @@ int Writing::write_one(WritingModel& model, const std::string& cut) const {
     const std::string rest = text.finish("interrupted");
     if (!rest.empty()) show_text(rest, {});
   }
+  const auto counts = model.counts();
   if (a_.json) {
     Json::Object last = ending(text, read);
+    if (counts) {
+      last.emplace_back("drafted", counts->drafted);
+      last.emplace_back("accepted", counts->accepted);
+    }
     if (text.tokens() > 0) last.emplace_back("first_token_seconds", first_seconds);
     last.emplace_back("prompt_tokens_per_second", rate(static_cast<double>(read), read_seconds));
     last.emplace_back("tokens_per_second", rate(static_cast<double>(text.tokens()), write_seconds));
@@ -232,6 +244,11 @@ int Writing::write_one(WritingModel& model, const std::string& cut) const {
                rate(static_cast<double>(read), read_seconds), unit,
                static_cast<long long>(text.tokens()), unit,
                rate(static_cast<double>(text.tokens()), write_seconds), unit);
+  if (counts)
+    std::fprintf(stderr, "drafted: %llu %s in %llu passes, accepted: %llu\n",
+                 static_cast<unsigned long long>(counts->drafted), unit,
+                 static_cast<unsigned long long>(counts->passes),
+                 static_cast<unsigned long long>(counts->accepted));
   return job::interrupted != 0 ? exit_interrupted : 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "job.hpp"
 #include "model_words.hpp"
+#include "ssm/models/drafts.hpp"
 #include "ssm/models/sampling.hpp"
 #include "transcript.hpp"
 #include "writing_model.hpp"
@@ -26,6 +27,8 @@ struct Arguments {
   ssm::SamplingOptions sampling{.temperature = 0.7, .min_p = 0.05};
   std::optional<double> repetition_penalty;
   int batch = 16;
+  std::string speculate;  ///< "lookup", or where a small model is
+  ssm::Index drafts = 8;
   job::Stopwatch started;  ///< with the program
 };
 
@@ -36,6 +39,8 @@ class Writing {
 
   /// How the tokens of a model are drawn. Throws for one that does not go with the tokenizer.
   [[nodiscard]] ssm::SamplingOptions sampling(ssm::Index vocab) const;
+  /// What drafts by look-up, of the tokens of the model.
+  [[nodiscard]] ssm::PromptLookup lookup() const;
   /// Writes. Returns the status to end the program with.
   int run(WritingModel& model) const;
 

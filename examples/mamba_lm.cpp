@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -29,6 +30,7 @@
 #include "progress.hpp"
 #include "quantize.hpp"
 #include "serve.hpp"
+#include "ssm/models/drafts.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
 #include "text_place.hpp"
@@ -137,6 +139,10 @@ void add_generate(options::Command& app, generate::Arguments& a, int& threads) {
       .excludes(file);
   prompt.excludes(file);
   shown("--batch", a.batch, 1, 4096, "of so many of these at once");
+  app.add("--speculate", a.speculate,
+          "draft tokens that are checked many at once: lookup, by what followed the same words "
+          "before; or a directory or file of a small model of the same vocabulary");
+  shown("--drafts", a.drafts, 1, 1024, "of so many at once at most");
   app.flag("--no-echo", a.no_echo, "do not print the prompt");
   app.flag("--json", a.json, "a JSON object a line: text and token, at the end reason and counts");
   add("--tokens,--bytes", a.tokens, 0, 1e15,
@@ -195,11 +201,22 @@ int run(int argc, char** argv, Place& place) {
       throw std::runtime_error("generate writes a token after the other: it runs without mpirun");
     const generate::Writing writing(generate_arguments);
     const ssm::Cpu backend = ssm::cpu(generate_threads);
-    return text_models::with_running_model(
-        generate_arguments.model, running, backend, [&](auto model) {
-          const ssm::SamplingOptions sampling = writing.sampling(model.config.vocab);
-          return writing.run(*generate::writing_model(std::move(model), sampling, backend));
-        });
+    const generate::Arguments& a = generate_arguments;
+    std::optional<ssm::AnyDrafter> drafter;
+    if (a.speculate == "lookup")
+      drafter = writing.lookup();
+    else if (!a.speculate.empty())
+      (void)text_models::with_running_model(a.speculate, {}, backend, [&](auto model) {
+        drafter = ssm::DraftModel(std::move(model), backend);
+        return 0;
+      });
+    return text_models::with_running_model(a.model, running, backend, [&](auto model) {
+      const ssm::SamplingOptions sampling = writing.sampling(model.config.vocab);
+      return writing.run(drafter
+                             ? *generate::speculating_model(std::move(model), std::move(*drafter),
+                                                            sampling, a.drafts, backend)
+                             : *generate::writing_model(std::move(model), sampling, backend));
+    });
   }
   if (serve_command.parsed()) {
     if (place.size() > 1) throw std::runtime_error("serve runs without mpirun");

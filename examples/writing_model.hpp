@@ -8,14 +8,17 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ssm/io/state_file.hpp"
 #include "ssm/layers/states.hpp"
+#include "ssm/models/drafts.hpp"
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/sampling.hpp"
+#include "ssm/models/speculation.hpp"
 #include "ssm/models/text_generator.hpp"
 
 /// A language model of any layers, at work on one text, and on the rows of a batch.
@@ -38,17 +41,23 @@ class WritingModel {
   [[nodiscard]] virtual bool started() const = 0;
 
   /// Of the state, with further texts by name.
-  virtual void save(const std::filesystem::path& path, const Notes& notes) const = 0;
+  virtual void save(const std::filesystem::path& path, const Notes& notes) = 0;
   virtual Notes load(const std::filesystem::path& path) = 0;
-  /// The text so far is what `rewind` goes back to.
-  virtual void mark() = 0;
-  virtual void rewind() = 0;
 
+  /// What was drafted, where somebody drafts.
+  [[nodiscard]] virtual std::optional<ssm::SpeculationCounts> counts() const { return {}; }
+
+  /// Of a model that writes many texts. The text so far is what `rewind` goes back to.
+  virtual void mark() { refuse(); }
+  virtual void rewind() { refuse(); }
   /// The text so far becomes the last row of the batch.
-  virtual void add_row() = 0;
-  virtual void drop_row(std::size_t row) = 0;
+  virtual void add_row() { refuse(); }
+  virtual void drop_row(std::size_t) { refuse(); }
   /// The next token of every row.
-  virtual std::vector<Token> next_of_rows() = 0;
+  virtual std::vector<Token> next_of_rows() { refuse(); }
+
+ private:
+  [[noreturn]] static void refuse() { throw std::logic_error("this model writes one text"); }
 };
 
 template <class Layer>
@@ -68,7 +77,7 @@ class WritingModelOf final : public WritingModel {
   Token next() override { return writer_.next(); }
   [[nodiscard]] bool started() const override { return writer_.started(); }
 
-  void save(const std::filesystem::path& path, const Notes& notes) const override {
+  void save(const std::filesystem::path& path, const Notes& notes) override {
     save_state(path, writer_, notes);
   }
   Notes load(const std::filesystem::path& path) override { return load_state(path, writer_); }
@@ -144,12 +153,46 @@ class WritingModelOf final : public WritingModel {
   Index stepped_ = 0;                                        // its rows
 };
 
+/// One text, of which somebody drafts what the model checks.
+template <class Layer>
+class SpeculatingModelOf final : public WritingModel {
+ public:
+  SpeculatingModelOf(ssm::LanguageModel<Layer> model, ssm::AnyDrafter drafter,
+                     const ssm::SamplingOptions& sampling, Index drafts, const ssm::Cpu& backend)
+      : writer_(std::move(model), std::move(drafter), sampling, drafts, backend) {}
+
+  void read(std::span<const Token> tokens) override {
+    writer_.read(ssm::View<const Token, 1>(tokens.data(), {static_cast<Index>(tokens.size())}));
+  }
+  Token next() override { return writer_.next(); }
+  [[nodiscard]] bool started() const override { return writer_.started(); }
+  void save(const std::filesystem::path& path, const Notes& notes) override {
+    save_state(path, writer_, notes);
+  }
+  Notes load(const std::filesystem::path& path) override { return load_state(path, writer_); }
+  [[nodiscard]] std::optional<ssm::SpeculationCounts> counts() const override {
+    return writer_.counts();
+  }
+
+ private:
+  ssm::SpeculativeGenerator<Layer> writer_;
+};
+
 /// A model at work.
 template <class Layer>
 std::unique_ptr<WritingModel> writing_model(ssm::LanguageModel<Layer> model,
                                             const ssm::SamplingOptions& sampling,
                                             const ssm::Cpu& backend) {
   return std::make_unique<WritingModelOf<Layer>>(std::move(model), sampling, backend);
+}
+/// The same, with at most `drafts` tokens at once by a drafter.
+template <class Layer>
+std::unique_ptr<WritingModel> speculating_model(ssm::LanguageModel<Layer> model,
+                                                ssm::AnyDrafter drafter,
+                                                const ssm::SamplingOptions& sampling, Index drafts,
+                                                const ssm::Cpu& backend) {
+  return std::make_unique<SpeculatingModelOf<Layer>>(std::move(model), std::move(drafter), sampling,
+                                                     drafts, backend);
 }
 
 }  // namespace generate

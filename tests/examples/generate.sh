@@ -46,6 +46,18 @@ says "its folder does not exist" --prompt a --save-state "$folder/nowhere/state"
 says "is no state file" --state "$model/model.safetensors"
 says "prompt: " --state "$folder/prompt"
 
+# Drafts change no text: looked up, or of a model, here the same one.
+same "$(writes --prompt "$prompt" --tokens 40 --speculate lookup)" "$text"
+grep -q "^drafted: .* bytes in .* passes, accepted: " "$folder/log" || fails "$(cat "$folder/log")"
+greedy=$(writes --prompt "$prompt" --tokens 60 --temperature 0)
+same "$(writes --prompt "$prompt" --tokens 60 --temperature 0 --speculate "$model")" "$greedy"
+drafting=$(writes --prompt "$prompt" --tokens 60 --temperature 0 --speculate lookup --drafts 20 --json)
+case $drafting in *'"drafted": '*'"accepted": '*) ;; *) fails "$drafting" ;; esac
+first=$(writes --prompt "$prompt" --tokens 20 --speculate lookup --save-state "$state" --overwrite)
+same "$first$(writes --state "$state" --tokens 20 --speculate lookup)" "$text"
+says "speculate drafts for one text" --speculate lookup --prompts "$folder/prompt"
+says "nowhere" --prompt a --speculate "$folder/nowhere"
+
 # It ends before a stop.
 end=$(printf '%s' "$new" | cut -c 11-14)
 stopped=$(writes --prompt "$prompt" --no-echo --stop xyzxyz --stop "$end" --json)

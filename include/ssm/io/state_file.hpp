@@ -27,6 +27,7 @@
 #include "ssm/layers/detail/stored_product.hpp"
 #include "ssm/layers/layer.hpp"
 #include "ssm/layers/stored_matrix.hpp"
+#include "ssm/models/speculation.hpp"
 #include "ssm/models/text_generator.hpp"
 
 /// @file
@@ -233,17 +234,17 @@ template <Keepable L>
   return {detail::read_state_of(file, layer), detail::notes_of(file)};
 }
 
-/// Saves where a generator is: its state, the logits of the next token, the last tokens for the
-/// repetition penalty, and how many random numbers it has drawn.
-/// @throws FileError and DomainError as the other save_state, DomainError before anything was read
-template <class Layer>
-void save_state(const std::filesystem::path& path, const TextGenerator<Layer>& writer,
-                const std::map<std::string, std::string>& notes = {}) {
+namespace detail {
+
+/// Saves where a generator of any kind is.
+template <class Generator>
+void save_generator(const std::filesystem::path& path, Generator& writer,
+                    const std::map<std::string, std::string>& notes) {
   if (!writer.started())
-    detail::throw_domain("save_state", "text read so far", "empty", "at least one token");
+    throw_domain("save_state", "text read so far", "empty", "at least one token");
   check_state_path(path);
   SafetensorsWriter file;
-  detail::add_state_of(file, writer.model(), writer.state(), notes);
+  add_state_of(file, writer.model(), writer.state(), notes);
   file.metadata["generator"] = Json(Json::Object{{"seed", writer.sampler().options().seed},
                                                  {"drawn", writer.sampler().drawn()}})
                                    .text();
@@ -251,6 +252,51 @@ void save_state(const std::filesystem::path& path, const TextGenerator<Layer>& w
   file.add("logits", writer.logits());
   file.add("recent", {static_cast<Index>(recent.size())}, recent.data());
   file.save(path);
+}
+
+/// Lets a generator of any kind go on from where the one was that was saved.
+template <class Generator>
+std::map<std::string, std::string> load_generator(const std::filesystem::path& path,
+                                                  Generator& writer) {
+  using T = typename Generator::T;
+  constexpr std::uint64_t most = std::uint64_t{1} << 33;  // to draw again: some seconds
+  const SafetensorsReader file(path);
+  const auto& model = writer.model();
+  auto state = read_state_of(file, model, {"logits", "recent"});
+  const auto found = file.metadata().find("generator");
+  if (found == file.metadata().end())
+    throw_file(path, "is no state of a generator: its metadata has no \"generator\"");
+  const Json json = parse_json(path, found->second, "generator");
+  const JsonObject generator(path, "generator", json);
+  const std::uint64_t drawn = generator.bits("drawn");
+  if (drawn > most) generator.fail("drawn", "at most 2^33");
+  const bool same = generator.bits("seed") == writer.sampler().options().seed;
+  const auto logits = file.read<T, 2>("logits", {1, model.config.vocab});
+  const auto recent = file.read<Token, 1>("recent");
+  try {
+    writer.resume(std::move(state), logits.view(), {recent.begin(), recent.end()},
+                  same ? drawn : 0);
+  } catch (const std::logic_error& error) {  // ShapeError, DomainError
+    throw_file(path, error.what());
+  }
+  return notes_of(file);
+}
+
+}  // namespace detail
+
+/// Saves where a generator is: its state, the logits of the next token, the last tokens for the
+/// repetition penalty, and how many random numbers it has drawn.
+/// @throws FileError and DomainError as the other save_state, DomainError before anything was read
+template <class Layer>
+void save_state(const std::filesystem::path& path, const TextGenerator<Layer>& writer,
+                const std::map<std::string, std::string>& notes = {}) {
+  detail::save_generator(path, writer, notes);
+}
+/// The same, as of the last token that it gave. The file does not say who drafts.
+template <class Layer>
+void save_state(const std::filesystem::path& path, SpeculativeGenerator<Layer>& writer,
+                const std::map<std::string, std::string>& notes = {}) {
+  detail::save_generator(path, writer, notes);
 }
 
 /// Lets a generator go on from where the one was that was saved: with the same sampling options it
@@ -261,28 +307,13 @@ void save_state(const std::filesystem::path& path, const TextGenerator<Layer>& w
 template <class Layer>
 std::map<std::string, std::string> load_state(const std::filesystem::path& path,
                                               TextGenerator<Layer>& writer) {
-  using T = typename Layer::value_type;
-  constexpr std::uint64_t most = std::uint64_t{1} << 33;  // to draw again: some seconds
-  const SafetensorsReader file(path);
-  const auto& model = writer.model();
-  StackState<Layer> state = detail::read_state_of(file, model, {"logits", "recent"});
-  const auto found = file.metadata().find("generator");
-  if (found == file.metadata().end())
-    detail::throw_file(path, "is no state of a generator: its metadata has no \"generator\"");
-  const Json json = detail::parse_json(path, found->second, "generator");
-  const detail::JsonObject generator(path, "generator", json);
-  const std::uint64_t drawn = generator.bits("drawn");
-  if (drawn > most) generator.fail("drawn", "at most 2^33");
-  const bool same = generator.bits("seed") == writer.sampler().options().seed;
-  const auto logits = file.read<T, 2>("logits", {1, model.config.vocab});
-  const auto recent = file.read<Token, 1>("recent");
-  try {
-    writer.resume(std::move(state), logits.view(), {recent.begin(), recent.end()},
-                  same ? drawn : 0);
-  } catch (const std::logic_error& error) {  // ShapeError, DomainError
-    detail::throw_file(path, error.what());
-  }
-  return detail::notes_of(file);
+  return detail::load_generator(path, writer);
+}
+/// The same; its drafter begins with the last tokens.
+template <class Layer>
+std::map<std::string, std::string> load_state(const std::filesystem::path& path,
+                                              SpeculativeGenerator<Layer>& writer) {
+  return detail::load_generator(path, writer);
 }
 
 }  // namespace ssm
