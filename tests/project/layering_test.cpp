@@ -69,8 +69,9 @@ bool is_library(const std::string& name, const std::string& folder) {
     return name == "omp.h" || name == "pthread.h" || name == "immintrin.h" ||
            name == "emmintrin.h" || name == "arm_neon.h";
   if (folder == "mpi") return name == "mpi.h";
-  return folder == "io" && (name == "fcntl.h" || name == "unistd.h" || name == "io.h" ||
-                            name == "sys/file.h" || name == "sys/stat.h" || name == "zlib.h");
+  return folder == "io" &&
+         (name == "fcntl.h" || name == "unistd.h" || name == "io.h" || name == "sys/file.h" ||
+          name == "sys/mman.h" || name == "sys/stat.h" || name == "zlib.h");
 }
 
 }  // namespace

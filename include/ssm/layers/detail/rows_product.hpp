@@ -40,8 +40,9 @@ template <int N, class F>
 /// @param begin a multiple of Rows::chunk
 /// @param x, y the first number of the first vector; the next begins x_stride, y_stride further on
 template <class Rows, int R, int M, class T>
-void product_block(const std::array<typename Rows::Row, R>& rows, Index begin, Index end,
-                   const T* x, Index x_stride, T* y, Index y_stride, Write write) noexcept {
+[[gnu::always_inline]] inline void product_block(const std::array<typename Rows::Row, R>& rows,
+                                                 Index begin, Index end, const T* x, Index x_stride,
+                                                 T* y, Index y_stride, Write write) noexcept {
   constexpr Index width = lanes<T>;
   constexpr int vectors = Rows::chunk / static_cast<int>(width);
   Vec<T> sums[R][M][2];
