@@ -28,7 +28,7 @@ struct Arguments {
   std::optional<double> repetition_penalty;
   int batch = 16;
   std::string speculate;  ///< "lookup", or where a small model is
-  ssm::Index drafts = 8;
+  ssm::Index drafts = 16;
   job::Stopwatch started;  ///< with the program
 };
 
