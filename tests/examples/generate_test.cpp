@@ -168,7 +168,8 @@ TEST_CASE("a transcript shows whole characters, and ends before a stop over seve
   const auto tokens = words.encode("\xf0\x9f\x91\xa9!", false);
   REQUIRE(tokens.size() == 5);
   Transcript before(words, halves);
-  std::string both = before.take(tokens[0]) + before.take(tokens[1]);
+  std::string both = before.take(tokens[0]);
+  both += before.take(tokens[1]);
   CHECK(both.empty());
   Transcript after(words, limits({}), before.cut());
   for (std::size_t i = 2; i < tokens.size(); ++i) both += after.take(tokens[i]);
