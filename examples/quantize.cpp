@@ -6,7 +6,6 @@
 #include <string>
 #include <type_traits>
 
-#include "run.hpp"
 #include "ssm/io/open_mamba_lm.hpp"
 #include "text_models.hpp"
 
@@ -42,7 +41,8 @@ void add_options(options::Command& command, Arguments& a) {
 int run(const Arguments& a) {
   namespace fs = std::filesystem;
   const fs::path out = a.out;
-  require_new(a.out, fs::exists(out / "model.safetensors"), a.overwrite);
+  if (fs::exists(out / "model.safetensors") && !a.overwrite)
+    throw std::runtime_error(a.out + ": holds a model already; --overwrite replaces it");
   if (text_models::mixed_file(a.model))
     throw std::runtime_error(a.model +
                              ": has layers of several kinds, expected a Mamba model to quantize");

@@ -87,6 +87,20 @@ for model in "$model" "$mixed"; do
 done
 model=$2
 
+# Fewer bits a weight: the text of a model that was written so is that of one that is opened so.
+for format in bf16 q8 q4; do
+  text=$(writes --prompt "$prompt" --tokens 40 --format $format)
+  "$program" quantize --model "$model" --out "$folder/$format" --format $format >"$folder/output"
+  model=$folder/$format
+  same "$(writes --prompt "$prompt" --tokens 40)" "$text"
+  same "$(writes --prompt "$prompt" --tokens 40 --resident)" "$text"
+  model=$2
+done
+if "$program" quantize --model "$model" --out "$folder/q8" >"$folder/output" 2>"$folder/log"; then
+  fails "quantize replaced a model"
+fi
+grep -q "q8: holds a model already" "$folder/log" || fails "$(cat "$folder/log")"
+
 # Who is asked to end writes what there is, and saves the state; so does who is not read any more.
 rm -f "$state" "$folder/log"
 : >"$folder/output"

@@ -67,7 +67,7 @@ bool is_library(const std::string& name, const std::string& folder) {
   if (name.starts_with("Eigen/") || name.starts_with("unsupported/Eigen/")) return true;
   if (folder == "core")
     return name == "omp.h" || name == "pthread.h" || name == "immintrin.h" ||
-           name == "emmintrin.h" || name == "arm_neon.h";
+           name == "emmintrin.h" || name == "arm_neon.h" || name == "sys/mman.h";
   if (folder == "mpi") return name == "mpi.h";
   return folder == "io" &&
          (name == "fcntl.h" || name == "unistd.h" || name == "io.h" || name == "sys/file.h" ||
