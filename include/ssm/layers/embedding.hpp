@@ -50,13 +50,12 @@ void embedding(const Cpu& backend, const EmbeddingInputs<T, Host, W>& inputs,
 }
 
 /// The gradient of embedding: dweight(v) += Σ dy(b, t) over all positions (b, t) whose token is v,
-/// in order. It is added to what dweight holds, so that an output layer with the same weights can
-/// write its own gradient there first. Cost: batch · length · width additions.
+/// in order; with Write::overwrite dweight(v) is that sum. Cost: batch · length · width additions.
 /// @throws ShapeError as embedding, and for a dweight in the memory of dy; DomainError for a token
 ///   outside [0, vocab)
 template <class T>
 void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
-                        const EmbeddingOptions&,
+                        const EmbeddingOptions& options,
                         const EmbeddingOutputGradients<T>& output_gradients,
                         const EmbeddingInputGradients<T>& input_gradients, EmbeddingScratch<T>&) {
   const auto& tokens = inputs.tokens;
@@ -71,6 +70,9 @@ void embedding_backward(const Cpu& backend, const EmbeddingInputs<T>& inputs,
   const detail::Pieces columns(width, 32);
   parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {
     const Index begin = columns.begin(piece), count = columns.size(piece);
+    if (options.write == Write::overwrite)
+      for (Index v = 0; v < dweight.extent(0); ++v)
+        detail::array(dweight.data() + v * dweight.stride(0) + begin, count).setZero();
     for (Index b = 0; b < batch; ++b)
       for (Index t = 0; t < length; ++t)
         detail::array(dweight.data() + tokens(b, t) * dweight.stride(0) + begin, count) +=

@@ -7,6 +7,7 @@
 #include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/core/write.hpp"
 #include "ssm/layers/tokens.hpp"
 
 namespace ssm {
@@ -27,8 +28,12 @@ struct EmbeddingStepInputs {
   W weight = {};                       ///< (vocab, width)
 };
 
-/// There is nothing to choose.
-struct EmbeddingOptions {};
+/// How embedding is to run.
+struct EmbeddingOptions {
+  /// Whether the gradient of the weight overwrites its memory or is added to it, so that an output
+  /// layer with the same weights can write its own gradient there first.
+  Write write = Write::accumulate;
+};
 
 /// What embedding writes.
 template <class T, class Space = Host>
@@ -45,8 +50,7 @@ struct EmbeddingOutputGradients {
 /// The gradients that embedding_backward writes.
 template <class T, class Space = Host>
 struct EmbeddingInputGradients {
-  View<T, 2, Space> weight;  ///< (vocab, width), always added to, so that an output layer with the
-                             ///< same weights can write its own gradient there first
+  View<T, 2, Space> weight;  ///< (vocab, width), added to or overwritten as the options say
 };
 
 /// Empty: an embedding needs no scratch memory.

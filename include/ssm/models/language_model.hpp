@@ -244,9 +244,9 @@ void backward(const Backend& backend, const LanguageModel<Layer>& model,
       {detail::merge_rows(function, "dstream", w.dstream.view()), gradients.norm}, w.norm);
   backward(backend, model.backbone, std::as_const(w.embedded), dstate, std::as_const(w.dstream),
            w.dembedded, gradients.backbone, options, w.backbone);
-  if (!model.config.tied) gradients.embedding.fill(T(0));
-  embedding_backward(backend, {tokens, model.embedding}, {}, {w.dembedded}, {gradients.embedding},
-                     w.embedding);
+  embedding_backward(backend, {tokens, model.embedding},
+                     {model.config.tied ? Write::accumulate : Write::overwrite}, {w.dembedded},
+                     {gradients.embedding}, w.embedding);
 }
 
 /// The mean cross-entropy of the targets in nats per token, and its gradient with respect to every
