@@ -14,7 +14,7 @@ namespace serve {
 struct Arguments {
   std::string model, name, host = "127.0.0.1", chat = "auto";
   int port = 8080, threads = 0;
-  ssm::SamplingOptions sampling;
+  ssm::SamplingOptions sampling{.temperature = 0.7, .min_p = 0.05};  // as generate draws
   std::size_t max_tokens = 4096, max_prompt = 65536, max_body = 1 << 20, max_streams = 256,
               max_waiting = 1024, max_connections = 2048, memory = std::size_t{1} << 30;
   double seconds = 600, idle = 30, drain = 30;

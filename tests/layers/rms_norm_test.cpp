@@ -1,5 +1,7 @@
 #include "ssm/layers/rms_norm.hpp"
 
+#include <limits>
+
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
@@ -83,7 +85,7 @@ TEST_CASE("rms_norm without a weight is rms_norm with a weight of 1") {
   rms_norm(cpu, {x}, {}, {y}, scratch);
   rms_norm_backward(cpu, {x}, {}, {dy}, {dx}, scratch);
   CHECK(test::same_bits(y, want));
-  CHECK(test::same_bits(dx, want_dx));
+  CHECK(test::relative_error(dx, want_dx) <= 4 * std::numeric_limits<double>::epsilon());
   rms_norm_step(RmsNormInputs<double>{x}, {}, y);
   CHECK(test::same_bits(y, want));
   CHECK_THROWS_WITH(rms_norm_backward(cpu, {x}, {}, {dy}, {dx, dones}, scratch),
