@@ -317,14 +317,12 @@ class SpeculativeGenerator {
     drawn_.clear();
     Index accepted = 0;
     for (Index i = 0; i <= count; ++i) {
-      Token token = 0;
-      try {
-        token = i < count && drafts_.drawn ? accept_or_replace(i)
-                                           : sampler_(std::as_const(rows_).view()[i]);
-      } catch (const DomainError&) {  // NaN
-        if (i == 0) throw;
-        break;  // said when its turn has come
-      }
+      const T* const logits = &rows_(i, 0);
+      const bool spoiled =
+          std::any_of(logits, logits + rows_.extent(1), [](T x) { return std::isnan(x); });
+      if (i > 0 && spoiled) break;  // said when its turn has come
+      const Token token = i < count && drafts_.drawn ? accept_or_replace(i)
+                                                     : sampler_(std::as_const(rows_).view()[i]);
       ready_.push_back(token);
       unread_.push_back(token);
       drawn_.push_back(sampler_.drawn());
