@@ -37,9 +37,10 @@ template <int N, class F>
 
 /// y(m, i) ← or += Σ_k row_i(k) x(m, k) over k in [begin, end), for R rows and M vectors, in two
 /// sums that take vectors of elements in turn.
+/// @tparam whole whether begin to end are whole chunks
 /// @param begin a multiple of Rows::chunk
 /// @param x, y the first number of the first vector; the next begins x_stride, y_stride further on
-template <class Rows, int R, int M, class T>
+template <class Rows, int R, int M, bool whole = false, class T>
 [[gnu::always_inline]] inline void product_block(const std::array<typename Rows::Row, R>& rows,
                                                  Index begin, Index end, const T* x, Index x_stride,
                                                  T* y, Index y_stride, Write write) noexcept {
@@ -64,7 +65,7 @@ template <class Rows, int R, int M, class T>
         });
       });
     });
-  if (k < end)
+  if (!whole && k < end)
     unrolled<vectors>([&]<int U>(std::integral_constant<int, U>) __attribute__((always_inline)) {
       const Index left = end - k - U * width;
       if (left <= 0) return;
@@ -161,10 +162,17 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
       std::fill(y + m * y_stride + first, y + m * y_stride + last, T(0));
   const auto write_at = [&](Index begin) { return begin == 0 ? write : Write::accumulate; };
   if (count == 1) {
-    for (Index r = first; r < last; ++r)
-      for (Index k = 0; k < in; k += product_depth)
-        product_block<Rows, 1, 1>(std::array{matrix.row(r)}, k, (std::min)(k + product_depth, in),
-                                  x, x_stride, y + r, y_stride, write_at(k));
+    const auto run = [&]<bool whole>() {
+      for (Index r = first; r < last; ++r)
+        for (Index k = 0; k < in; k += product_depth)
+          product_block<Rows, 1, 1, whole>(std::array{matrix.row(r)}, k,
+                                           (std::min)(k + product_depth, in), x, x_stride, y + r,
+                                           y_stride, write_at(k));
+    };
+    if (in % Rows::chunk == 0)
+      run.template operator()<true>();
+    else
+      run.template operator()<false>();
     return;
   }
   alignas(64) T panel[panel_rows][product_depth + 128];
