@@ -194,6 +194,10 @@ int run(int argc, char** argv, Place& place) {
   if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
+      if (model.config.vocab != 256)
+        throw std::runtime_error(evaluate_arguments.model + ": has a vocabulary of " +
+                                 std::to_string(model.config.vocab) +
+                                 ", expected 256, as eval measures bytes");
       return evaluate(place, evaluate_arguments, model);
     });
   if (generate_command.parsed()) {

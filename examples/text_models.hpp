@@ -113,7 +113,7 @@ int with_running_model(const std::filesystem::path& path, const Running& how,
   if (const auto file = mixed_file(path)) {
     if (!how.format.empty() || how.resident)
       throw std::runtime_error(file->string() +
-                               ": has layers of several kinds, expected a Mamba model for --format "
+                               ": is no Mamba model, expected one for --format "
                                "and --resident");
     return work(ssm::load<MixedModel>(*file));
   }

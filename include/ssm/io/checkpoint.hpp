@@ -126,10 +126,10 @@ class MambaFiles {
     Model blank;
     configure(blank, config);
     NamesInFile names(tensors_);
-    parameters(blank, [&](std::string_view name, const auto&, const auto&, bool) {
+    parameters(blank, [&](std::string_view name, const auto&, const auto& extents, bool) {
       const std::string full = name_of(name);
       names.expect(full);
-      if (tensors_.contains(scales_of(full))) names.expect(scales_of(full));
+      if (extents.size() == 2 && blocks_of(tensors_, full)) names.expect(scales_of(full));
     });
     if (has_tied_head()) names.expect("lm_head.weight");
     names.expect_buffers();

@@ -30,10 +30,11 @@ namespace ssm::detail {
 /// The name of the factors of a matrix.
 [[nodiscard]] inline std::string scales_of(const std::string& matrix) { return matrix + ".scales"; }
 
-/// The format of a matrix in blocks of few bits, if it is one. Throws FileError where there are
-/// factors beside something else.
+/// The format of a matrix in blocks of few bits, if it is one. A and the taps of convolutions never
+/// are. Throws FileError where there are factors beside something else.
 [[nodiscard]] inline std::optional<MatrixFormat> blocks_of(const SafetensorsFolder& file,
                                                            const std::string& name) {
+  if (name.ends_with("A_log") || name.ends_with("conv1d.weight")) return std::nullopt;
   if (!file.contains(scales_of(name)) || !file.contains(name)) return std::nullopt;
   const SafetensorsEntry& entry = file.entry(name);
   if (entry.dtype == DType::I8) return MatrixFormat::q8;

@@ -57,6 +57,7 @@ class MatrixOpener {
     if (scales > 0) {
       const std::string of_scales = scales_of(name);
       const SafetensorsReader& file = files_.tensors().file_of(of_scales);
+      (void)file.read<Bfloat16, 2>(of_scales, {extents[0], scales / 2});  // all are finite
       view.scales = mapped(of_scales);
       owner = std::make_shared<std::array<std::shared_ptr<const void>, 2>>(
           std::array<std::shared_ptr<const void>, 2>{owner, mappings_.at(&file)});
@@ -99,8 +100,9 @@ class MatrixOpener {
 /// share what they have read of it, and nothing is converted. The file must not be changed in place
 /// while the model lives; it may be replaced.
 ///
-/// The numbers of matrices that stay in the file are not looked at: one that is not finite spoils
-/// the logits, and an output head that a config calls tied is not compared with the embedding.
+/// The numbers of matrices that stay in the file are not looked at, but the factors of blocks: one
+/// that is not finite spoils the logits, and an output head that a config calls tied is not
+/// compared with the embedding.
 /// @param options how matrices are kept; another format than that of the file is made while opening
 /// @param backend the threads that convert
 /// @throws FileError as load_mamba_lm
