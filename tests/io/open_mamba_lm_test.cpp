@@ -67,6 +67,17 @@ TEST_CASE("a mapped model outlives its file's name, and the file may be replaced
   CHECK(logits_of(model) == want);
 }
 
+TEST_CASE("a matrix that another format cannot hold is refused by its name") {
+  const test::TempDirectory folder;
+  MambaLM<float> model = small_model();
+  model.backbone.layers[1].mixer.x_proj(0, 0) = 1e30f;
+  save_mamba_lm(folder.path(), model);
+  CHECK_THROWS_AS(open_mamba_lm(folder.path(), {.format = MatrixFormat::f16}), FileError);
+  CHECK_THROWS_WITH(open_mamba_lm(folder.path(), {.format = MatrixFormat::f16}),
+                    test::contains("backbone.layers.1.mixer.x_proj.weight"));
+  CHECK_NOTHROW(open_mamba_lm(folder.path(), {.format = MatrixFormat::bf16}));
+}
+
 TEST_CASE("matrices of few bits that do not fit the model are refused by name") {
   const test::TempDirectory folder;
   save_mamba_lm(folder.path(), store_mamba_lm(cpu(1), small_model(), MatrixFormat::q4));

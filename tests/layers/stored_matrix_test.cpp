@@ -132,6 +132,26 @@ TEST_CASE("rounding to fewer bits keeps zero, the largest number of a block and 
   }
 }
 
+TEST_CASE("numbers that a format cannot hold are refused, and tiny ones become zero") {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (const MatrixFormat format : formats)
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity}) {
+      Tensor<float, 2> weight({3, 40});
+      weight(2, 37) = bad;
+      INFO(name_of(format) << ' ' << bad);
+      CHECK_THROWS_AS(store_matrix(cpu(2), weight, format), DomainError);
+    }
+  Tensor<float, 2> weight({1, 64});
+  weight(0, 1) = 7e4f;
+  CHECK_THROWS_AS(store_matrix(cpu(1), weight, MatrixFormat::f16), DomainError);
+  weight(0, 1) = std::numeric_limits<float>::max();
+  CHECK_THROWS_AS(store_matrix(cpu(1), weight, MatrixFormat::bf16), DomainError);
+  weight(0, 1) = std::numeric_limits<float>::denorm_min() * 1000;  // beside zeros
+  for (const MatrixFormat format : {MatrixFormat::q8, MatrixFormat::q4})
+    for (const float number : numbers_of(store_matrix(cpu(1), weight, format)))
+      CHECK(std::abs(number) <= weight(0, 1));
+}
+
 TEST_CASE("a stored matrix is shared by its copies") {
   const Tensor<float, 2> weight({3, 5});
   StoredMatrix copy;
@@ -143,6 +163,9 @@ TEST_CASE("a stored matrix is shared by its copies") {
   CHECK(copy.size() == 15);
   CHECK(copy.bytes() == 30);
   CHECK(numbers_of(copy)(2, 4) == 0);
+  const std::byte there{};
+  CHECK_THROWS_AS(StoredMatrix({MatrixFormat::f32, {1, 2}, nullptr, nullptr}, nullptr), ShapeError);
+  CHECK_THROWS_AS(StoredMatrix({MatrixFormat::q8, {1, 2}, &there, nullptr}, nullptr), ShapeError);
   CHECK_THROWS_AS(StoredMatrix({MatrixFormat::f32, {-1, 2}, nullptr, nullptr}, nullptr),
                   ShapeError);
 }

@@ -15,6 +15,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/large_memory.hpp"
+#include "ssm/core/error.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/io/checkpoint.hpp"
 #include "ssm/io/matrix_blocks.hpp"
@@ -29,7 +30,7 @@ namespace ssm {
 struct OpenOptions {
   std::optional<MatrixFormat> format = {};  ///< absent: that of the file
   bool resident = false;  ///< whether matrices are copied into memory of large pages, which takes
-                          ///< longer than to map the file, and makes a step up to a fifth faster
+                          ///< longer than to map the file, and makes a step faster
 };
 
 namespace detail {
@@ -49,7 +50,12 @@ class MatrixOpener {
     if (!format || (options_.format && *options_.format != *format)) {
       Tensor<float, 2> numbers(extents);
       files_.read(parameter, numbers);
-      return store_matrix(backend_, numbers, options_.format.value_or(MatrixFormat::f32));
+      try {
+        return store_matrix(backend_, numbers, options_.format.value_or(MatrixFormat::f32));
+      } catch (const DomainError& error) {
+        throw_file(files_.tensors().file_of(name).path(),
+                   "tensor " + in_quotes(name) + ": " + error.what());
+      }
     }
     const Index row = row_bytes(*format, extents[1]), scales = scale_bytes(*format, extents[1]);
     StoredMatrixView view{*format, extents, mapped(name), nullptr};

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/checks.hpp"
@@ -32,7 +33,8 @@ inline double quantize_with(const float* x, Index count, float scale, int least,
                             QuantizedBlock& block) noexcept {
   block.scale = Bfloat16(scale);
   const float rounded = static_cast<float>(block.scale);
-  const float inverse = rounded != 0 ? 1 / rounded : 0;
+  // A factor so small that its inverse is infinite is as good as 0.
+  const float inverse = std::abs(rounded) >= 0x1p-126f ? 1 / rounded : 0;
   double error = 0;
   block.q.fill(0);
   for (Index i = 0; i < count; ++i) {
@@ -85,6 +87,19 @@ inline QuantizedBlock quantize_4(const float* x, Index count) noexcept {
   return best;
 }
 
+/// Throws DomainError for a number that is not finite, or would not be in the format.
+inline void check_row(const float* x, Index in, MatrixFormat format) {
+  for (Index i = 0; i < in; ++i) {
+    const bool finite =
+        std::isfinite(x[i]) &&
+        (format != MatrixFormat::f16 || std::isfinite(half_to_float(float_to_half(x[i])))) &&
+        (format != MatrixFormat::bf16 || std::isfinite(bfloat16_to_float(float_to_bfloat16(x[i]))));
+    if (!finite)
+      throw_domain("store_matrix", "matrix", std::to_string(x[i]),
+                   "finite numbers that " + std::string(name_of(format)) + " can hold");
+  }
+}
+
 /// One row in its format.
 inline void store_row(const float* x, Index in, MatrixFormat format, std::byte* numbers,
                       std::byte* scales) noexcept {
@@ -126,7 +141,9 @@ inline namespace SSM_DETAIL_ISA {
 /// bits (from −8 to 7) times a bfloat16 factor of the block, for 4 bits the factor of the least
 /// squared error.
 /// @param matrix (out, in), rows contiguous
-/// @throws ShapeError for rows that are not contiguous
+/// @throws ShapeError for rows that are not contiguous; DomainError for a number that is not
+/// finite,
+///   or too large for f16 or bf16
 [[nodiscard]] inline StoredMatrix store_matrix(const Cpu& backend,
                                                const View<const float, 2>& matrix,
                                                MatrixFormat format) {
@@ -138,6 +155,7 @@ inline namespace SSM_DETAIL_ISA {
   const StoredMatrixView view{format, {out, in}, memory.get(), memory.get() + out * row};
   const double ns_per_element = format == MatrixFormat::q4 ? 100 : 2;
   parallel_for(for_elements(backend, matrix.size(), ns_per_element), out, [&](Index r) {
+    detail::check_row(matrix.data() + r * matrix.stride(0), in, format);
     detail::store_row(matrix.data() + r * matrix.stride(0), in, format, memory.get() + r * row,
                       memory.get() + out * row + r * factors);
   });

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "ssm/core/checks.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -81,12 +82,17 @@ class StoredMatrix {
   StoredMatrix() = default;
   /// A matrix in memory that `owner` keeps.
   /// @param view where it is
-  /// @throws ShapeError for a negative extent
+  /// @throws ShapeError for a negative extent, and for numbers or factors that are absent
   StoredMatrix(const StoredMatrixView& view, std::shared_ptr<const void> owner)
       : view_(view), owner_(std::move(owner)) {
     if (view.extents[0] < 0 || view.extents[1] < 0)
       detail::throw_shape("StoredMatrix", "extents", detail::to_string(view.extents),
                           "no negative extent");
+    if (view.numbers == nullptr && size() > 0)
+      detail::throw_absent("StoredMatrix", "numbers", "(out, in)");
+    if (view.scales == nullptr && bytes() > 0 &&
+        detail::scale_bytes(view.format, view.extents[1]) > 0)
+      detail::throw_absent("StoredMatrix", "scales", "(out, blocks)");
   }
 
   /// A view of it, valid as long as a copy of the matrix is.

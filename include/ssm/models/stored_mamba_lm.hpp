@@ -1,10 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
+#include <variant>
+#include <vector>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/layers/store_matrix.hpp"
 #include "ssm/layers/stored_matrix.hpp"
 #include "ssm/models/mamba_lm.hpp"
@@ -34,33 +39,22 @@ inline namespace SSM_DETAIL_ISA {
 inline namespace SSM_DETAIL_ISA {
 
 /// A model with the numbers of another, its matrices rounded to `format`.
+/// @throws DomainError as store_matrix
 [[nodiscard]] inline StoredMambaLM store_mamba_lm(const Cpu& backend, const MambaLM<float>& model,
                                                   MatrixFormat format) {
   StoredMambaLM stored(detail::stored_config(model.config));
-  const auto keep = [&](const Tensor<float, 2>& from, StoredMatrix& to) {
-    if (from.size() > 0) to = store_matrix(backend, from, format);
-  };
-  keep(model.embedding, stored.embedding);
-  keep(model.head, stored.head);
-  stored.norm = model.norm;
-  for (std::size_t i = 0; i < model.backbone.layers.size(); ++i) {
-    const auto& from = model.backbone.layers[i];
-    auto& to = stored.backbone.layers[i];
-    to.norm = from.norm;
-    const Mamba<float>& m = from.mixer;
-    Mamba<float, StoredMatrix>& s = to.mixer;
-    keep(m.in_proj, s.in_proj);
-    keep(m.x_proj, s.x_proj);
-    keep(m.dt_proj, s.dt_proj);
-    keep(m.out_proj, s.out_proj);
-    s.in_bias = m.in_bias;
-    s.conv_weight = m.conv_weight;
-    s.conv_bias = m.conv_bias;
-    s.dt_bias = m.dt_bias;
-    s.A_log = m.A_log;
-    s.D = m.D;
-    s.out_bias = m.out_bias;
-  }
+  using Parameter = std::variant<const Tensor<float, 1>*, const Tensor<float, 2>*>;
+  std::vector<Parameter> from;  // in the order in which both models list their parameters
+  parameters(model, [&](const auto&, const auto& tensor, const auto&, bool) {
+    from.emplace_back(&tensor);
+  });
+  std::size_t next = 0;
+  parameters(stored, [&]<class AnyTensor>(const auto&, AnyTensor& tensor, const auto&, bool) {
+    if constexpr (std::is_same_v<AnyTensor, StoredMatrix>)
+      tensor = store_matrix(backend, *std::get<const Tensor<float, 2>*>(from[next++]), format);
+    else
+      tensor = *std::get<const AnyTensor*>(from[next++]);
+  });
   return stored;
 }
 

@@ -130,23 +130,11 @@ template <int beyond>
   return from_bits(block % 2 == 0 ? both << 16 : both & 0xffff0000u);
 }
 
-/// Blocks of 32 bytes q that stand for q times the scale of the block. Rows are whole pairs of
-/// blocks.
-struct ByteRows {
-  struct Row {
-    const std::byte *data, *scales;
-    template <int U>
-    [[nodiscard]] Vec<float> load(Index k) const noexcept {
-      const Index at = k + U * lanes<float>;
-      return from_bytes(load_packed<LaneBytes>(data + at)) *
-             block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
-    }
-    template <int U>
-    [[nodiscard]] Vec<float> load(Index k, Index) const noexcept {
-      return load<U>(k);
-    }
-  };
-  static constexpr int chunk = 64;
+/// Rows in blocks, each with its numbers and its factors.
+template <class BlockRow, int elements>
+struct FactoredRows {
+  using Row = BlockRow;
+  static constexpr int chunk = elements;
   const std::byte* data;
   Index stride;
   const std::byte* scales;
@@ -156,43 +144,51 @@ struct ByteRows {
   }
 };
 
+/// Blocks of 32 bytes q that stand for q times the scale of the block. Rows are whole pairs of
+/// blocks.
+struct ByteRow {
+  const std::byte *data, *scales;
+  template <int U>
+  [[nodiscard]] Vec<float> load(Index k) const noexcept {
+    const Index at = k + U * lanes<float>;
+    return from_bytes(load_packed<LaneBytes>(data + at)) *
+           block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
+  }
+  template <int U>
+  [[nodiscard]] Vec<float> load(Index k, Index) const noexcept {
+    return load<U>(k);
+  }
+};
+using ByteRows = FactoredRows<ByteRow, 64>;
+
 /// Blocks of 32 numbers q from 0 to 15 that stand for q − 8 times the scale of the block. Element
 /// 128 g + 16 i + j of a row has bits 4 i to 4 i + 3 of its 32-bit word 16 g + j, so that a vector
 /// of words, shifted, is a vector of elements. Rows are whole groups of 128.
-struct NibbleRows {
-  struct Row {
-    const std::byte *data, *scales;
-    template <int U>
-    [[nodiscard]] Vec<float> load(Index k) const noexcept {
-      constexpr int per_sixteen = 16 / static_cast<int>(lanes<float>);  // vectors
-      constexpr int shift = 4 * (U / per_sixteen), part = U % per_sixteen;
-      const auto words = load_packed<LaneWords>(data + static_cast<std::size_t>(k) / 2 +
-                                                part * static_cast<Index>(vector_bytes));
-      const Vec<float> scale = block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
+struct NibbleRow {
+  const std::byte *data, *scales;
+  template <int U>
+  [[nodiscard]] Vec<float> load(Index k) const noexcept {
+    constexpr int per_sixteen = 16 / static_cast<int>(lanes<float>);  // vectors
+    constexpr int shift = 4 * (U / per_sixteen), part = U % per_sixteen;
+    const auto words = load_packed<LaneWords>(data + static_cast<std::size_t>(k) / 2 +
+                                              part * static_cast<Index>(vector_bytes));
+    const Vec<float> scale = block_scale<U* static_cast<int>(lanes<float>)>(scales, k);
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-      const Vec<float>::Native levels{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-      return Vec<float>(_mm512_maskz_permutexvar_ps(0xffff, std::bit_cast<__m512i>(words >> shift),
-                                                    (Vec<float>(levels) * scale).v));
+    const Vec<float>::Native levels{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    return Vec<float>(_mm512_maskz_permutexvar_ps(0xffff, std::bit_cast<__m512i>(words >> shift),
+                                                  (Vec<float>(levels) * scale).v));
 #else
-      typedef std::int32_t Ints __attribute__((vector_size(vector_bytes)));
-      const Ints q = reinterpret_cast<Ints>((words >> shift) & 15u) - 8;
-      return Vec<float>(__builtin_convertvector(q, Vec<float>::Native)) * scale;
+    typedef std::int32_t Ints __attribute__((vector_size(vector_bytes)));
+    const Ints q = reinterpret_cast<Ints>((words >> shift) & 15u) - 8;
+    return Vec<float>(__builtin_convertvector(q, Vec<float>::Native)) * scale;
 #endif
-    }
-    template <int U>
-    [[nodiscard]] Vec<float> load(Index k, Index) const noexcept {
-      return load<U>(k);
-    }
-  };
-  static constexpr int chunk = 128;
-  const std::byte* data;
-  Index stride;
-  const std::byte* scales;
-  Index scales_stride;
-  [[nodiscard]] Row row(Index r) const noexcept {
-    return {data + r * stride, scales + r * scales_stride};
+  }
+  template <int U>
+  [[nodiscard]] Vec<float> load(Index k, Index) const noexcept {
+    return load<U>(k);
   }
 };
+using NibbleRows = FactoredRows<NibbleRow, 128>;
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

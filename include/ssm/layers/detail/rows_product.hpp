@@ -117,7 +117,7 @@ void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexce
       const Index count = end - k - U * lanes<T>;
       const Vec<T> part =
           count > 0 ? row.template load<U>(k, (std::min)(count, lanes<T>)) : Vec<T>(T(0));
-      if (padded)
+      if constexpr (padded)
         part.store(to + k - begin + U * lanes<T>);
       else if (count > 0)
         part.store(to + k - begin + U * lanes<T>, count);
