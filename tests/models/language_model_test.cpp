@@ -182,6 +182,14 @@ TEMPLATE_TEST_CASE("a prompt in chunks, or a token at a time, is the prompt in o
   state = initial;
   forward(cpu(2), model, tokens, state, {}, {}, scratch);
   CHECK(state_error(state, final) == 0);
+
+  state = initial;
+  Tensor<T, 3> last({2, 1, vocab}), wanted(last.extents());
+  forward(cpu(2), model, tokens, state, last, {}, scratch);
+  for (Index b = 0; b < 2; ++b)
+    for (Index v = 0; v < vocab; ++v) wanted(b, 0, v) = whole(b, 29, v);
+  CHECK(test::relative_error(last, wanted) < bound);
+  CHECK(state_error(state, final) == 0);
 }
 
 TEST_CASE("packed texts of different lengths are each as if alone: padding is nobody's need") {
@@ -406,6 +414,10 @@ TEST_CASE("a wrong token or state is refused and leaves the state as it was") {
   CHECK(state_error(state, initial) == 0);
   auto wrong = make_state(model, 2);
   CHECK_THROWS_AS(forward(cpu, model, targets, wrong, {}, {}, scratch), ShapeError);
+  Tensor<float, 3> two({1, 2, 11}), one({1, 1, 11});
+  CHECK_THROWS_AS(forward(cpu, model, targets, {}, two, {}, scratch), ShapeError);
+  Tensor<Token, 2> nothing({1, 0});
+  CHECK_THROWS_AS(forward(cpu, model, nothing, {}, one, {}, scratch), ShapeError);
   MambaLM<float>::State none;
   CHECK_THROWS_AS(forward(cpu, model, targets, none, {}, {}, scratch), ShapeError);
   CHECK_THROWS_AS(MambaLM<float>(mamba_lm_config<float>(11, 1, {.width = 0})), DomainError);

@@ -72,7 +72,7 @@ TEST_CASE("a generator refuses a state that is not of its model, and has not cha
   TextGenerator writer(model_of(1), {.seed = 7}), same(model_of(1), {.seed = 7}),
       other(model_of(1, 300), {.seed = 7});
   MambaLM<float> wide(mamba_lm_config(256, 2, {.width = 16, .state = 4}));
-  const TextGenerator wider(wide);
+  TextGenerator wider(wide);
   writer.read("ab");
   same.read("ab");
   CHECK_THROWS_AS(writer.resume(wider.state(), wider.logits()), ShapeError);

@@ -288,7 +288,7 @@ std::map<std::string, std::string> load_generator(const std::filesystem::path& p
 /// repetition penalty, and how many random numbers it has drawn.
 /// @throws FileError and DomainError as the other save_state, DomainError before anything was read
 template <class Layer>
-void save_state(const std::filesystem::path& path, const TextGenerator<Layer>& writer,
+void save_state(const std::filesystem::path& path, TextGenerator<Layer>& writer,
                 const std::map<std::string, std::string>& notes = {}) {
   detail::save_generator(path, writer, notes);
 }

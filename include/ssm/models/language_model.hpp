@@ -188,7 +188,8 @@ inline namespace SSM_DETAIL_ISA {
 /// @param tokens (batch, length)
 /// @param state read as the state before the first token, overwritten with that after the last, so
 ///   that a long prompt may be read in several calls; absent: sequences start from zero
-/// @param logits (batch, length, vocab), rows evenly spaced; absent where only the state is wanted
+/// @param logits (batch, length, vocab), rows evenly spaced; or (batch, 1, vocab), those of the last
+///   token alone, at the cost of one product a sequence; absent where only the state is wanted
 /// @throws ShapeError, and DomainError for a token outside the vocabulary; the state is then
 /// unchanged
 template <class Backend, class Layer>
@@ -201,13 +202,18 @@ void forward(const Backend& backend, const LanguageModel<Layer>& model,
   using T = typename Layer::value_type;
   using Space = typename Layer::space;
   constexpr std::string_view function = "forward of LanguageModel";
+  const Index batch = tokens.extent(0), length = tokens.extent(1), width = model.config.width();
+  const bool of_last = logits.extent(1) == 1 && length > 1;
   detail::check_optional_shape(function, "logits", logits,
-                               shape(tokens.extent(0), tokens.extent(1), model.config.vocab));
+                               shape(batch, of_last ? 1 : length, model.config.vocab));
   const auto rows = logits ? detail::merge_rows(function, "logits", logits) : View<T, 2, Space>();
   detail::run_backbone(function, backend, model, tokens, state, options, scratch);
-  if (rows)
-    linear(backend, detail::product<T, Space>(scratch.normed, detail::head_of(model)), {}, {rows},
-           scratch.linear);
+  if (!rows) return;
+  View<const T, 2, Space> read = std::as_const(scratch.normed);
+  if (of_last)
+    read = {read.data() + (length - 1) * width, {batch, width}, {length * width, 1}};
+  linear(backend, detail::product<T, Space>(read, detail::head_of(model)), {}, {rows},
+         scratch.linear);
 }
 
 /// The gradients with respect to every weight, after forward with options.keep.

@@ -58,9 +58,15 @@ class TextGenerator {
   /// The model that it runs.
   [[nodiscard]] const Model& model() const noexcept { return *model_; }
   /// The state of the model after all that it has read and written: a plain value.
-  [[nodiscard]] const StackState<Layer>& state() const noexcept { return state_; }
+  [[nodiscard]] const StackState<Layer>& state() {
+    read_drawn();
+    return state_;
+  }
   /// The logits (1, vocab) of the next token.
-  [[nodiscard]] View<const T, 2> logits() const noexcept { return logits_.view(); }
+  [[nodiscard]] View<const T, 2> logits() {
+    read_drawn();
+    return std::as_const(logits_).view();
+  }
 
   /// How tokens are drawn, and which were the last.
   [[nodiscard]] const Sampler& sampler() const noexcept { return sampler_; }
@@ -73,7 +79,7 @@ class TextGenerator {
     state_ = make_state(*model_, 1);
     sampler_ = Sampler(model_->config.vocab, sampler_.options());
     logits_.fill(T(0));
-    started_ = false;
+    started_ = drawn_ = false;
   }
 
   /// Goes on from where another generator of the same model was, in place of all that was read and
@@ -95,6 +101,7 @@ class TextGenerator {
     sampler_ = std::move(sampler);
     for (Index i = 0; i < logits.extent(1); ++i) logits_(0, i) = logits(0, i);
     started_ = true;
+    drawn_ = false;
   }
 
   /// Reads a text byte by byte, as the continuation of what was read and written so far.
@@ -118,27 +125,27 @@ class TextGenerator {
     const Index count = tokens.extent(0);
     const View<const Token, 2> row(tokens.data(), {1, count}, {0, tokens.stride(0)});
     require_tokens(row, model_->config.vocab);
+    read_drawn();
     for (Index t = 0; t < count; ++t) sampler_.observe(tokens(t));
-    // The last token is a step of its own, whose logits are those of what comes next.
     LayerOptions<> options;
     options.keep = false;
-    for (Index at = 0; at + 1 < count; at += piece)
-      forward(backend_, *model_, row.slice(1, at, (std::min)(piece, count - 1 - at)), state_, {},
-              options, scratch_);
-    if (count == 0) return;
-    token_(0) = tokens(count - 1);
-    step(backend_, stepper_, token_.view(), state_, logits_);
-    started_ = true;
+    const View<T, 3> next(logits_.data(), {1, 1, model_->config.vocab});
+    for (Index at = 0; at < count; at += piece)
+      forward(backend_, *model_, row.slice(1, at, (std::min)(piece, count - at)), state_,
+              at + piece < count ? View<T, 3>() : next, options, scratch_);
+    started_ = started_ || count > 0;
   }
 
-  /// Draws the next token, and reads it.
+  /// Draws the next token. The model reads it when something is asked that depends on it: the
+  /// token is there a step earlier.
   /// @throws DomainError before anything was read, and for logits that are NaN
   Token next() {
     check_model();
     if (!started_)
       detail::throw_domain("TextGenerator", "text read so far", "empty", "at least one token");
+    read_drawn();
     token_(0) = sampler_(logits_.view()[0]);
-    step(backend_, stepper_, token_.view(), state_, logits_);
+    drawn_ = true;
     return token_(0);
   }
 
@@ -157,6 +164,11 @@ class TextGenerator {
     if (!model_)
       detail::throw_domain("TextGenerator", "the generator", "moved from", "one with a model");
   }
+  void read_drawn() {
+    check_model();
+    if (drawn_) step(backend_, stepper_, token_.view(), state_, logits_);
+    drawn_ = false;
+  }
   void check_bytes(const char* function) const {
     check_model();
     if (model_->config.vocab != 256)
@@ -174,6 +186,7 @@ class TextGenerator {
   Tensor<T, 2> logits_;
   Tensor<Token, 1> token_;
   bool started_ = false;
+  bool drawn_ = false;  ///< the token, which is not read yet
 };
 
 /// Deduces the type of the layers from the model.
