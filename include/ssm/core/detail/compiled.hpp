@@ -12,6 +12,9 @@
 // The library is what CMakeLists.txt makes of the umbrella headers it lists: each is compiled with
 // SSM_COMPILED_SOURCE, after those before it with SSM_COMPILED, so that nothing is compiled twice.
 // For that this header may be included again, and has no #pragma once.
+//
+// The shared library may have wider vectors than the program that calls it, under the same names:
+// what programs inline must not lay out by lanes<T> what functions of the library read.
 
 #ifndef SSM_COMPILED_NAME
 #include "ssm/core/detail/eigen_core.hpp"
