@@ -97,9 +97,11 @@ void gemm(benchmark::State& run, Index, Index, Index, int) {
   fill(q, 1);
   fill(k, 2);
   fill(v, 3);
+  Tensor<T, 1> room;
   for (auto _ : run) {
-    detail::multiply_piece<T>(q, detail::transposed(k.view()), weights, ssm::Write::overwrite);
-    detail::multiply_piece<T>(weights, v, y, ssm::Write::accumulate);
+    detail::multiply<T>(ssm::cpu(1), q, detail::transposed(k.view()), weights,
+                        ssm::Write::overwrite, room);
+    detail::multiply<T>(ssm::cpu(1), weights, v, y, ssm::Write::accumulate, room);
     benchmark::ClobberMemory();
   }
   report(run, 2.0 * n * n * head_size);

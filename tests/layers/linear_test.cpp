@@ -1,5 +1,8 @@
 #include "ssm/layers/linear.hpp"
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -154,6 +157,62 @@ TEST_CASE("a linear map's bits do not depend on the number of threads") {
     CHECK(test::same_bits(dx, dx2));
     CHECK(test::same_bits(dweight, dweight2));
     CHECK(test::same_bits(dbias, dbias2));
+  }
+}
+
+TEST_CASE("a linear map of many rows gives a row the same bits among any others") {
+  Random random(8);
+  const double epsilon = std::numeric_limits<float>::epsilon();
+  for (int i = 0; i < 6; ++i) {
+    const Index rows = random.integer(34, 50), in = random.integer(380, 430);
+    const Index out = random.integer(1, 220), some = random.integer(17, 33);
+    INFO(rows << " x " << in << " to " << out << ", of which " << some);
+    const auto x = random.normal<float, 2>({rows, in});
+    const auto weight = random.normal<float, 2>({out, in});
+    Tensor<float, 2> y({rows, out}), threaded({rows, out}), part({some, out});
+    LinearScratch<float> scratch;
+    linear(cpu(1), {x, weight}, {}, {y}, scratch);
+    linear(cpu(5), {x, weight}, {}, {threaded}, scratch);
+    linear(cpu(1), {x.view().slice(0, rows - some, some), weight}, {}, {part}, scratch);
+    CHECK(test::relative_error(y, by_hand(x, weight, Tensor<float, 1>({out}))) <=
+          epsilon * std::sqrt(static_cast<double>(in)));
+    CHECK(test::same_bits(y, threaded));
+    CHECK(std::equal(part.begin(), part.end(), &y(rows - some, 0)));
+  }
+}
+
+TEMPLATE_TEST_CASE("a linear map's gradients are sums of products, for every size", "", float,
+                   double) {
+  Random random(9);
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  constexpr std::array<std::array<Index, 3>, 8> sizes{{{0, 5, 3},
+                                                       {40, 1, 1},
+                                                       {1, 49, 13},
+                                                       {17, 130, 50},
+                                                       {395, 20, 13},
+                                                       {1030, 3, 50},
+                                                       {1030, 49, 2},
+                                                       {33, 49, 210}}};
+  for (const auto& [rows, in, out] : sizes) {
+    INFO(rows << " x " << in << " to " << out);
+    const auto x = random.normal<TestType, 2>({rows, in});
+    const auto weight = random.normal<TestType, 2>({out, in});
+    const auto dy = random.normal<TestType, 2>({rows, out});
+    Tensor<TestType, 2> dx({rows, in}), want_dx({rows, in});
+    Tensor<TestType, 2> dweight({out, in}), want_dweight({out, in}), again({out, in});
+    for (Index i = 0; i < rows; ++i)
+      for (Index o = 0; o < out; ++o)
+        for (Index k = 0; k < in; ++k) {
+          want_dx(i, k) += dy(i, o) * weight(o, k);
+          want_dweight(o, k) += dy(i, o) * x(i, k);
+        }
+    LinearScratch<TestType> scratch;
+    for (auto* t : {&dx, &dweight, &again}) t->fill(7);
+    linear_backward(cpu(2), {x, weight}, {}, {dy}, {dx, dweight}, scratch);
+    linear_backward(cpu(1), {x, weight}, {}, {dy}, {{}, again}, scratch);
+    CHECK(test::relative_error(dx, want_dx) <= 2 * epsilon * static_cast<double>(out + 2));
+    CHECK(test::relative_error(dweight, want_dweight) <= epsilon * static_cast<double>(rows + 4));
+    CHECK(test::same_bits(dweight, again));
   }
 }
 

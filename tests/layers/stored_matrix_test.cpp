@@ -71,8 +71,8 @@ TEST_CASE("a stored matrix multiplies as the numbers that it stands for, for eve
         const auto weight = random.normal<float, 2>({out, in});
         const StoredMatrix stored = store_matrix(cpu(2), weight, format);
         const Tensor<float, 2> plain = numbers_of(stored);
-        for (const Index rows : {1, 2, 5, 16, 17}) {
-          if (in > 1000 && out > 20) continue;
+        for (const Index rows : {1, 2, 5, 16, 17, 45}) {
+          if (out > 20 && (in > 1000 || (rows > 17 && in > 130))) continue;
           INFO(name_of(format) << ' ' << rows << " x " << in << " to " << out);
           const auto x = random.normal<float, 2>({rows, in});
           Tensor<float, 2> want({rows, out}), y({rows, out}), alone({1, out});

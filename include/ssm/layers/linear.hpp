@@ -32,8 +32,8 @@ template <class T>
 struct LinearProduct<T, View<const T, 2>> {
   /// y (rows, out) ← or += x (rows, in) · weightᵀ, for many rows
   static void run(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& weight,
-                  const View<T, 2>& y, Write write, LinearScratch<T>&) {
-    multiply<T>(backend, x, transposed(weight), y, write);
+                  const View<T, 2>& y, Write write, LinearScratch<T>& scratch) {
+    multiply<T>(backend, x, transposed(weight), y, write, scratch.room);
   }
   /// The same for a few rows, with nothing allocated. Each row is what it is alone.
   static void run_few(const Cpu& backend, const View<const T, 2>& x, const View<const T, 2>& weight,
@@ -49,23 +49,9 @@ struct LinearProduct<T, View<const T, 2>> {
 
 template <>
 struct LinearProduct<float, StoredMatrixView> {
-  /// Unpacks a few hundred rows at a time, for a product of matrices.
   static void run(const Cpu& backend, const View<const float, 2>& x, const StoredMatrixView& weight,
                   const View<float, 2>& y, Write write, LinearScratch<float>& scratch) {
-    const Index out = weight.extent(0), in = weight.extent(1);
-    const Cpu threads = for_work(backend, 0.02 * static_cast<double>(y.size() * in));
-    const Pieces pieces(out, 192, out);
-    const Index whole = (in + 127) / 128 * 128, room = whole * (out / pieces.pieces + 1);
-    const Index at_once = (std::min)(pieces.pieces, Index{threads.thread_count()});
-    scratch.partials.resize({(std::max)(scratch.partials.size(), at_once * room)});
-    parallel_for(threads, at_once, [&](Index thread) {
-      float* const unpacked = scratch.partials.data() + thread * room;
-      for (Index i = thread; i < pieces.pieces; i += at_once) {
-        unpack_rows(weight, pieces.begin(i), pieces.size(i), unpacked, whole);
-        multiply_piece<float>(x, View<const float, 2>(unpacked, {in, pieces.size(i)}, {1, whole}),
-                              y.slice(1, pieces.begin(i), pieces.size(i)), write);
-      }
-    });
+    multiply_factor<float>(backend, x, StoredFactor{weight}, y, write, scratch.room);
   }
   static void run_few(const Cpu& backend, const View<const float, 2>& x,
                       const StoredMatrixView& weight, const View<float, 2>& y,
@@ -120,10 +106,9 @@ void linear_backward(const Cpu& backend, const LinearInputs<T>& inputs,
   const auto& din = input_gradients;
   detail::check_linear("linear_backward", inputs);
   detail::check_linear_gradients("linear_backward", inputs, output_gradients, din);
-  if (din.x) detail::multiply<T>(backend, dy, weight, din.x, options.write);
+  if (din.x) detail::multiply<T>(backend, dy, weight, din.x, options.write, scratch.room);
   if (din.weight)
-    detail::multiply_deep<T>(backend, detail::transposed(dy), x, din.weight, Write::overwrite,
-                             scratch.partials);
+    detail::multiply_deep<T>(backend, detail::transposed(dy), x, din.weight, scratch.room);
   if (!din.bias) return;
   const detail::Pieces columns(dy.extent(1), 32);
   parallel_for(for_elements(backend, dy.size()), columns.pieces, [&](Index piece) {

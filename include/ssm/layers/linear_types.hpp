@@ -54,7 +54,7 @@ struct LinearScratch;
 
 template <class T>
 struct LinearScratch<T, Host> {
-  Tensor<T, 1> partials;  ///< shares of the gradient of the weight
+  Tensor<T, 1> room;  ///< packed blocks of matrices, and shares of the gradient of the weight
 };
 
 namespace detail {

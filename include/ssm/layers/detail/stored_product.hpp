@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/layers/detail/matrix_product.hpp"
 #include "ssm/layers/detail/matrix_rows.hpp"
 #include "ssm/layers/detail/rows_product.hpp"
 #include "ssm/layers/stored_matrix.hpp"
@@ -30,15 +32,29 @@ void with_rows(const StoredMatrixView& m, const Work& work) noexcept {
   }
 }
 
-/// `count` rows from `first` on as floats, the next row `stride` further on.
-/// @param stride a multiple of 128, at least the length of a row
-inline void unpack_rows(const StoredMatrixView& matrix, Index first, Index count, float* to,
-                        Index stride) noexcept {
-  with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
-    for (Index i = 0; i < count; ++i)
-      unpack<Rows, true>(rows.row(first + i), 0, matrix.extents[1], to + i * stride);
-  });
-}
+/// A stored matrix, transposed, as the right factor of a product.
+struct StoredFactor {
+  StoredMatrixView matrix;
+
+  /// Packs a block of it, of some rows of the matrix at a time, which are in the cache between
+  /// being unpacked and being transposed.
+  /// @param first a multiple of panel_depth
+  void pack(Index first, Index depth, Index column, Index columns, float* panels) const noexcept {
+    constexpr Index some = lanes<float>, stride = panel_depth<float> + lanes<float>;
+    alignas(64) float unpacked[some * stride];
+    with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
+      for (Index c = 0; c < columns; c += some) {
+        const Index count = (std::min)(columns - c, some);
+        for (Index i = 0; i < count; ++i)
+          unpack<Rows, true>(rows.row(column + c + i), first, first + depth, unpacked + i * stride);
+        transpose_rows(
+            unpacked, stride, count, depth,
+            panels + c / panel_width<float> * panel_width<float> * depth + c % panel_width<float>,
+            panel_width<float>);
+      }
+    });
+  }
+};
 
 /// Row `row` as floats.
 inline void read_row(const StoredMatrixView& matrix, Index row, float* to) noexcept {
