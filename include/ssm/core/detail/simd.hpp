@@ -120,6 +120,19 @@ template <class T>
 #endif
 }
 
+/// Keeps a vector in a register: a compiler would load it again for each of its uses, and a product
+/// would wait for loads.
+template <class T>
+[[gnu::always_inline]] inline void in_register(Vec<T>& a) noexcept {
+#if defined(__AVX512F__)
+  asm("" : "+v"(a.v));
+#elif defined(__SSE2__)
+  asm("" : "+x"(a.v));
+#else
+  static_cast<void>(a);
+#endif
+}
+
 /// The lane of `a` where it exceeds the limit, else the limit; a NaN stays.
 template <class T>
 [[nodiscard]] Vec<T> at_least(Vec<T> a, Vec<T> limit) noexcept {

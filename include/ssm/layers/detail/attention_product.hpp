@@ -30,19 +30,6 @@ struct ProductLanes {
   Index step;
 };
 
-/// Keeps a vector in a register: a compiler would load it again for each of its uses, and a product
-/// would wait for loads.
-template <class T>
-[[gnu::always_inline]] inline void in_register(Vec<T>& a) noexcept {
-#if defined(__AVX512F__)
-  asm("" : "+v"(a.v));
-#elif defined(__SSE2__)
-  asm("" : "+x"(a.v));
-#else
-  static_cast<void>(a);
-#endif
-}
-
 /// R rows and C vectors of a product, the last vector of `last` lanes.
 template <int R, int C, bool Whole, class T>
 [[gnu::always_inline]] inline void product_tile(const ProductRows<T>& a,

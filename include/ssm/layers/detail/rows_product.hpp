@@ -9,6 +9,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/detail/simd.hpp"
+#include "ssm/core/detail/simd_lanes.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/parallel.hpp"
 #include "ssm/core/write.hpp"
@@ -17,14 +18,14 @@
 /// The product of a matrix and a few vectors, at the rate at which the matrix can be read.
 ///
 /// One vector: a row of the matrix at a time, so that memory is read as one stream. Several: a few
-/// rows are unpacked where the core has them at hand, and serve all vectors. Each number of the
-/// result comes from the same operations in the same order, however many vectors and threads there
-/// are.
+/// rows, unpacked where they are not numbers to compute with, serve all vectors out of the
+/// first-level cache. Each number of the result comes from the same operations in the same order,
+/// however many vectors and threads there are.
 namespace ssm::detail {
 inline namespace SSM_DETAIL_ISA {
 
 /// So many elements of a row are summed before the sum is added to the result.
-inline constexpr Index product_depth = 2048;
+inline constexpr Index product_depth = 768;
 
 /// Calls f(integral_constant<int, u>) for every u below N.
 template <int N, class F>
@@ -35,15 +36,16 @@ template <int N, class F>
   (std::make_integer_sequence<int, N>());
 }
 
-/// y(m, i) ← or += Σ_k row_i(k) x(m, k) over k in [begin, end), for R rows and M vectors, in two
+/// to(m, i) ← row_i · x(m) over k in [begin, end), for R rows and M vectors: lane by lane, in two
 /// sums that take vectors of elements in turn.
 /// @tparam whole whether begin to end are whole chunks
 /// @param begin a multiple of Rows::chunk
-/// @param x, y the first number of the first vector; the next begins x_stride, y_stride further on
+/// @param x the first number of the first vector; the next begins x_stride further on
+/// @param to R vectors of lanes for each m
 template <class Rows, int R, int M, bool whole = false, class T>
 [[gnu::always_inline]] inline void product_block(const std::array<typename Rows::Row, R>& rows,
                                                  Index begin, Index end, const T* x, Index x_stride,
-                                                 T* y, Index y_stride, Write write) noexcept {
+                                                 T* to) noexcept {
   constexpr Index width = lanes<T>;
   constexpr int vectors = Rows::chunk / static_cast<int>(width);
   Vec<T> sums[R][M][2];
@@ -57,9 +59,11 @@ template <class Rows, int R, int M, bool whole = false, class T>
       Vec<T> w[R];
       unrolled<R>([&]<int I>(std::integral_constant<int, I>) __attribute__((always_inline)) {
         w[I] = rows[static_cast<std::size_t>(I)].template load<U>(k);
+        if constexpr (M > 1) in_register(w[I]);
       });
       unrolled<M>([&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
-        const Vec<T> v = Vec<T>::load(x + J * x_stride + k + U * width);
+        Vec<T> v = Vec<T>::load(x + J * x_stride + k + U * width);
+        if constexpr (R > 1) in_register(v);
         unrolled<R>([&]<int I>(std::integral_constant<int, I>) __attribute__((always_inline)) {
           sums[I][J][U % 2] = fma(w[I], v, sums[I][J][U % 2]);
         });
@@ -80,9 +84,7 @@ template <class Rows, int R, int M, bool whole = false, class T>
     });
   unrolled<R * M>([&]<int P>(std::integral_constant<int, P>) __attribute__((always_inline)) {
     constexpr int i = P / M, m = P % M;
-    const T total = sum(sums[i][m][0] + sums[i][m][1]);
-    T& to = y[m * y_stride + i];
-    to = write == Write::accumulate ? to + total : total;
+    (sums[i][m][0] + sums[i][m][1]).store(to + (m * R + i) * width);
   });
 }
 
@@ -100,7 +102,7 @@ struct UnpackedRows {
       return load<U>(k);
     }
   };
-  static constexpr int chunk = 4 * static_cast<int>(lanes<T>);
+  static constexpr int chunk = 2 * static_cast<int>(lanes<T>);
 };
 
 /// Elements [begin, end) of a row, and where `padded` zero up to a whole chunk.
@@ -124,32 +126,46 @@ void unpack(const typename Rows::Row& row, Index begin, Index end, T* to) noexce
     });
 }
 
-/// Asks for the rows that are unpacked next, while these are at work.
-template <class Rows>
-void prefetch_rows(const Rows& matrix, Index first, Index last) noexcept {
-  for (Index r = first; r < last; ++r) {
-    const auto* const row = reinterpret_cast<const char*>(matrix.row(r).data);
-    for (Index at = 0; at < matrix.stride; at += 64) __builtin_prefetch(row + at, 0, 2);
+/// How many unpacked rows are multiplied with how many vectors at a time: their sums fill the
+/// registers.
+inline constexpr int block_of_rows = vector_registers >= 32 ? 4 : 2;
+inline constexpr int block_of_vectors = 3;
+
+/// The memory of the rows that are unpacked next, asked for little by little while others are at
+/// work.
+struct RowsToCome {
+  const std::byte *at = nullptr, *end = nullptr;
+  void prefetch(Index bytes) noexcept {
+    for (; bytes > 0 && at < end; bytes -= 64, at += 64) __builtin_prefetch(at, 0, 2);
   }
-}
+};
 
-/// How many rows are unpacked at a time, and how many vectors they are multiplied with at a time:
-/// their sums fill the registers.
-inline constexpr int panel_rows = vector_registers >= 32 ? 6 : 3;
-inline constexpr int panel_vectors = 2;
-
-/// One panel of unpacked rows times all vectors.
-template <int R, class T>
-void product_panel(const std::array<typename UnpackedRows<T>::Row, R>& rows, Index depth,
-                   const T* x, Index x_stride, Index count, T* y, Index y_stride,
-                   Write write) noexcept {
+/// A block of rows, of which `count_rows` count, times all vectors.
+template <class Rows, class T>
+void product_rows(const std::array<typename Rows::Row, block_of_rows>& rows, Index count_rows,
+                  Index depth, const T* x, Index x_stride, Index count, T* y, Index y_stride,
+                  Write write, RowsToCome to_come) noexcept {
+  constexpr Index width = lanes<T>;
+  constexpr Index whole =
+      (block_of_rows * block_of_vectors + width - 1) / width * width;  // groups to sum at once
+  alignas(64) T sums[whole * width] = {};
+  alignas(64) T totals[whole];
+  const Index share = (to_come.end - to_come.at) * block_of_vectors / (count + 1) + 64;
   const auto some = [&]<int M>(std::integral_constant<int, M>, Index m) {
-    product_block<UnpackedRows<T>, R, M>(rows, 0, depth, x + m * x_stride, x_stride,
-                                         y + m * y_stride, y_stride, write);
+    to_come.prefetch(share);
+    product_block<Rows, block_of_rows, M>(rows, 0, depth, x + m * x_stride, x_stride, sums);
+    for (Index i = 0; i < block_of_rows * M; i += width)
+      transposed_sum<T>(sums + i * width).store(totals + i);
+    for (Index j = 0; j < M; ++j)
+      for (Index i = 0; i < count_rows; ++i) {
+        T& to = y[(m + j) * y_stride + i];
+        const T total = totals[j * block_of_rows + i];
+        to = write == Write::accumulate ? to + total : total;
+      }
   };
   Index m = 0;
-  for (; m + panel_vectors <= count; m += panel_vectors)
-    some(std::integral_constant<int, panel_vectors>(), m);
+  for (; m + 3 <= count && count - m != 4; m += 3) some(std::integral_constant<int, 3>(), m);
+  for (; m + 2 <= count; m += 2) some(std::integral_constant<int, 2>(), m);
   if (m < count) some(std::integral_constant<int, 1>(), m);
 }
 
@@ -164,10 +180,14 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
   if (count == 1) {
     const auto run = [&]<bool whole>() {
       for (Index r = first; r < last; ++r)
-        for (Index k = 0; k < in; k += product_depth)
+        for (Index k = 0; k < in; k += product_depth) {
+          Vec<T> lanes_of_sum;
           product_block<Rows, 1, 1, whole>(std::array{matrix.row(r)}, k,
-                                           (std::min)(k + product_depth, in), x, x_stride, y + r,
-                                           y_stride, write_at(k));
+                                           (std::min)(k + product_depth, in), x, x_stride,
+                                           reinterpret_cast<T*>(&lanes_of_sum.v));
+          const T total = sum(lanes_of_sum);
+          y[r] = write_at(k) == Write::accumulate ? y[r] + total : total;
+        }
     };
     if (in % Rows::chunk == 0)
       run.template operator()<true>();
@@ -175,26 +195,28 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
       run.template operator()<false>();
     return;
   }
-  alignas(64) T panel[panel_rows][product_depth + 128];
-  for (Index r = first; r < last; r += panel_rows)
+  alignas(64) T unpacked[block_of_rows][product_depth + 16];
+  for (Index r = first; r < last; r += block_of_rows) {
+    const Index rows = (std::min)(Index{block_of_rows}, last - r);
+    const Index next = (std::min)(r + rows, last), beyond = (std::min)(next + rows, last);
+    const RowsToCome to_come{matrix.row(next).data, matrix.row(beyond).data};
     for (Index k = 0; k < in; k += product_depth) {
-      const Index end = (std::min)(k + product_depth, in);
-      const Index rows = (std::min)(Index{panel_rows}, last - r);
-      std::array<typename UnpackedRows<T>::Row, panel_rows> unpacked;
-      for (Index i = 0; i < rows; ++i) {
-        unpack<Rows, true>(matrix.row(r + i), k, end, panel[i]);
-        unpacked[static_cast<std::size_t>(i)] = {panel[i]};
+      const Index depth = (std::min)(in - k, product_depth);
+      using Block = std::conditional_t<std::is_same_v<Rows, PlainRows<T>>, Rows, UnpackedRows<T>>;
+      std::array<typename Block::Row, block_of_rows> block;
+      for (std::size_t i = 0; i < block_of_rows; ++i) {
+        const Index at = (std::min)(static_cast<Index>(i), rows - 1);
+        if constexpr (std::is_same_v<Rows, Block>) {
+          block[i] = {matrix.row(r + at).data + k * static_cast<Index>(sizeof(T))};
+        } else {
+          unpack<Rows, true>(matrix.row(r + at), k, k + depth, unpacked[i]);
+          block[i] = {unpacked[i]};
+        }
       }
-      if (k == 0) prefetch_rows(matrix, r + rows, (std::min)(r + rows + panel_rows, last));
-      if (rows == panel_rows) {
-        product_panel<panel_rows>(unpacked, end - k, x + k, x_stride, count, y + r, y_stride,
-                                  write_at(k));
-        continue;
-      }
-      for (Index i = 0; i < rows; ++i)
-        product_panel<1>(std::array{unpacked[static_cast<std::size_t>(i)]}, end - k, x + k,
-                         x_stride, count, y + r + i, y_stride, write_at(k));
+      product_rows<Block>(block, rows, depth, x + k, x_stride, count, y + r, y_stride, write_at(k),
+                          k == 0 ? to_come : RowsToCome{});
     }
+  }
 }
 
 /// y (count, out) ← or += x (count, in) · matrixᵀ, the rows of the matrix cut over threads.
@@ -209,10 +231,10 @@ void multiply_rows(const Cpu& backend, const Rows& matrix, Index out, Index in, 
   constexpr double bytes_per_ns = 8, ns_per_product = 0.02;
   const Cpu threads =
       for_work(backend, (std::max)(bytes / bytes_per_ns, multiplied * ns_per_product));
-  const Index panels = (out + panel_rows - 1) / panel_rows;
-  parallel_ranges(threads, panels, [&](Index begin, Index end) {
-    multiply_rows(matrix, in, begin * panel_rows, (std::min)(end * panel_rows, out), x, x_stride,
-                  count, y, y_stride, write);
+  const Index blocks = (out + block_of_rows - 1) / block_of_rows;
+  parallel_ranges(threads, blocks, [&](Index begin, Index end) {
+    multiply_rows(matrix, in, begin * block_of_rows, (std::min)(end * block_of_rows, out), x,
+                  x_stride, count, y, y_stride, write);
   });
 }
 
