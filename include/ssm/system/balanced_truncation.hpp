@@ -1,30 +1,87 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <string_view>
 
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/system/detail/invertible.hpp"
 #include "ssm/system/gramian.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
+
+/// How many states a reduction keeps: all whose Hankel singular value is above `sigma`.
+struct SigmaAbove {
+  double sigma;  ///< in the unit of σ, which is that of the outputs by that of the inputs
+};
+
+namespace detail {
+
+/// The order that a caller wants, checked against what there is.
+inline Index order_of(std::string_view function, const Balancing& balancing, Index order) {
+  if (order < 0 || order > balancing.order)
+    throw_domain(function, "order", std::to_string(order),
+                 "0 to " + std::to_string(balancing.order));
+  return order;
+}
+inline Index order_of(std::string_view function, const Balancing& balancing, SigmaAbove above) {
+  if (!(above.sigma >= 0))
+    throw_domain(function, "sigma", std::to_string(above.sigma), "at least 0");
+  Index order = 0;
+  while (order < balancing.order && balancing.sigma(order) > above.sigma) ++order;
+  return order;
+}
+
+/// The first `order` states of a balanced system, the others left out or, with `keep_dc`, at rest.
+template <LinearSystem System, class Order>
+auto reduce(std::string_view function, const System& system, Order wanted, bool keep_dc) {
+  using Traits = SystemTraits<System>;
+  using Result = typename Traits::template Resized<Dynamic, Traits::inputs, Traits::outputs>;
+  Quadruple q(system);
+  const Balancing balancing = balancing_of(function, Traits::time, q);
+  const Index order = order_of(function, balancing, wanted), n = system.states();
+  const Index kept = keep_dc ? balancing.order : order, rest = kept - order;
+  const RealMatrix to = balancing.to.block(0, 0, n, kept);
+  const RealMatrix from = balancing.from.block(0, 0, kept, n);
+  q = {from * q.A * to, from * q.B, q.C * to, q.D};
+  if (rest > 0) {  // 0 = A21 z1 + A22 z2 + B2 u, or z2 = … in discrete time
+    RealMatrix still = q.A.block(order, order, rest, rest);
+    if (Traits::time == Time::discrete) still -= RealMatrix::Identity(rest, rest);
+    RealMatrix right(rest, order + q.B.cols());
+    right.set_block(0, 0, q.A.block(order, 0, rest, order));
+    right.set_block(0, order, q.B.block(order, 0, rest, q.B.cols()));
+    const RealMatrix z = DenseLu(still).solve(right);
+    const RealMatrix z_x = z.block(0, 0, rest, order), z_u = z.block(0, order, rest, q.B.cols());
+    const RealMatrix A12 = q.A.block(0, order, order, rest);
+    const RealMatrix C2 = q.C.block(0, order, q.C.rows(), rest);
+    q = {q.A.block(0, 0, order, order) - A12 * z_x,
+         q.B.block(0, 0, order, q.B.cols()) - A12 * z_u,
+         q.C.block(0, 0, q.C.rows(), order) - C2 * z_x, q.D - C2 * z_u};
+  }
+  return system_like<Dynamic, Traits::inputs, Traits::outputs>(
+      system, to_eigen<typename Result::StateMatrix>(q.A),
+      to_eigen<typename Result::InputMatrix>(q.B), to_eigen<typename Result::OutputMatrix>(q.C),
+      to_eigen<typename Result::FeedthroughMatrix>(q.D));
+}
+
+}  // namespace detail
 
 /// The Hankel singular values σ_1 ≥ σ_2 ≥ … of a stable system: the roots of the eigenvalues of its
 /// two gramians' product. σ_i tells how much the i-th balanced state carries from input to output.
 ///
 /// @return (states), the singular values of the product of the gramians' factors
 /// @throws DomainError when the system is unstable or not finite
-/// Cost: about 120 states³.
+/// Cost: about 100 states³: one Schur form serves both gramians.
 template <LinearSystem System>
 [[nodiscard]] auto hankel_singular_values(const System& system) {
-  constexpr std::string_view function = "hankel_singular_values";
-  if (system.states() == 0) return typename System::StateVector(system.states());
-  const auto product = detail::observability_factor(function, system).transpose() *
-                       detail::controllability_factor(function, system);
-  return detail::to_eigen<typename System::StateVector>(detail::singular_values(product).sigma);
+  typename System::StateVector sigma(system.states());
+  if (system.states() == 0) return sigma;
+  return detail::to_eigen<typename System::StateVector>(
+      detail::balancing_of("hankel_singular_values", detail::SystemTraits<System>::time,
+                           detail::Quadruple(system))
+          .sigma);
 }
 
 /// The stable system of fewer states that balanced truncation leaves: in coordinates where both
@@ -33,47 +90,44 @@ template <LinearSystem System>
 ///   |G(iω) − G_r(iω)| ≤ 2 (σ_{order+1} + … + σ_states)   at every ω
 ///
 /// (Glover 1984, theorem 9.6), and the same on the unit circle in discrete time, whether the output
-/// is read before the step or after. The square-root method of Tombs & Postlethwaite (1987).
-/// Computed in double for float as well.
+/// is read before the step or after. The square-root method of Tombs & Postlethwaite (1987) from
+/// Hammarling's factors. Computed in double for float as well.
 ///
 /// @param system continuous or discrete
 /// @param order states to keep, at most those that carry anything: σ above rounding
 /// @return a system of `order` states, balanced, with the step of the given one
-/// @throws DomainError when the system is unstable or not finite (split off its unstable part
-///   first), or order is negative or too large
-/// Cost: about 120 states³.
+/// @throws DomainError when the system is unstable or not finite (reduce_stable_part keeps its
+///   unstable part), or order is negative or too large
+/// Cost: about 100 states³.
 template <LinearSystem System>
 [[nodiscard]] auto balanced_truncation(const System& system, Index order) {
-  using detail::RealMatrix;
-  using Traits = detail::SystemTraits<System>;
-  using Result = typename Traits::template Resized<Dynamic, Traits::inputs, Traits::outputs>;
-  constexpr std::string_view function = "balanced_truncation";
-  const RealMatrix L = detail::controllability_factor(function, system);
-  const RealMatrix M = detail::observability_factor(function, system);
-  const detail::SingularValues svd = detail::singular_values(M.transpose() * L);
-  Index most = 0;
-  for (const double sigma : svd.sigma)
-    if (sigma > static_cast<double>(system.states()) * detail::epsilon_of<double> * svd.sigma(0))
-      ++most;
-  if (order < 0 || order > most)
-    detail::throw_domain(function, "order", std::to_string(order), "0 to " + std::to_string(most));
+  return detail::reduce("balanced_truncation", system, order, false);
+}
+/// The same, of as many states as have a σ above a threshold.
+/// @throws DomainError when the system is unstable or not finite, or the threshold is negative
+template <LinearSystem System>
+[[nodiscard]] auto balanced_truncation(const System& system, SigmaAbove above) {
+  return detail::reduce("balanced_truncation", system, above, false);
+}
 
-  detail::RealVector root(order), root_cubed(order);  // σ^(−1/2) and σ^(−3/2), as W = U σ
-  for (Index i = 0; i < order; ++i) {
-    root(i) = 1 / std::sqrt(svd.sigma(i));
-    root_cubed(i) = root(i) / svd.sigma(i);
-  }
-  const Index states = system.states();
-  const RealMatrix T = scale_columns(L * svd.V.block(0, 0, states, order), root);
-  const RealMatrix T_inverse =
-      scale_rows(root_cubed, svd.W.block(0, 0, states, order).transpose() * M.transpose());
-  const RealMatrix A = T_inverse * RealMatrix(detail::state_matrix(system)) * T;
-  const RealMatrix B = T_inverse * RealMatrix(detail::input_matrix(system));
-  const RealMatrix C = RealMatrix(system.C()) * T;
-  return detail::system_like<Dynamic, Traits::inputs, Traits::outputs>(
-      system, detail::to_eigen<typename Result::StateMatrix>(A),
-      detail::to_eigen<typename Result::InputMatrix>(B),
-      detail::to_eigen<typename Result::OutputMatrix>(C), system.D());
+/// The same with the dc gain kept: the balanced states beyond `order` are not dropped but taken to
+/// be at rest, x_2' = 0, or x_{2,t+1} = x_{2,t} in discrete time, which changes A, B, C and D. The
+/// bound of balanced_truncation holds; it errs at high frequencies instead of low ones (Liu &
+/// Anderson 1989).
+///
+/// @param system continuous or discrete
+/// @param order states to keep, at most those that carry anything: σ above rounding
+/// @throws DomainError as balanced_truncation does
+/// Cost: about 100 states³.
+template <LinearSystem System>
+[[nodiscard]] auto balanced_residualization(const System& system, Index order) {
+  return detail::reduce("balanced_residualization", system, order, true);
+}
+/// The same, of as many states as have a σ above a threshold.
+/// @throws DomainError when the system is unstable or not finite, or the threshold is negative
+template <LinearSystem System>
+[[nodiscard]] auto balanced_residualization(const System& system, SigmaAbove above) {
+  return detail::reduce("balanced_residualization", system, above, true);
 }
 
 }  // namespace ssm

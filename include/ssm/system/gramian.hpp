@@ -6,6 +6,7 @@
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/system/detail/units.hpp"
 #include "ssm/system/state_space.hpp"
 
 SSM_BEGIN_COMPILED
@@ -14,6 +15,17 @@ SSM_BEGIN_COMPILED
 /// @throws DomainError when A is unstable or not finite
 [[nodiscard]] RealMatrix gramian_factor(std::string_view function, Time time, const RealMatrix& A,
                                         const RealMatrix& B);
+
+/// The coordinates in which both gramians are diag(σ): x = to z, z = from x, as many of z as carry
+/// more from input to output than rounding does, which are `order`.
+struct Balancing {
+  RealVector sigma;
+  RealMatrix to, from;
+  Index order = 0;
+};
+/// @throws DomainError when A is unstable or something is not finite
+[[nodiscard]] Balancing balancing_of(std::string_view function, Time time,
+                                     const Quadruple& system);
 
 SSM_END_COMPILED
 

@@ -10,6 +10,7 @@
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/system/detail/invertible.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -29,6 +30,16 @@ RealMatrix block_diagonal(const Eigen::MatrixBase<DA>& first, const Eigen::Matri
 struct Wiring {
   RealMatrix F, G, H;
 };
+
+/// The v of v = loop v + right.
+/// @throws DomainError when there is none, or many
+inline RealMatrix solve_loop(std::string_view function, const RealMatrix& loop, RealMatrix right) {
+  if ((loop * loop).is_zero()) return right + loop * right;  // nothing comes back to where it was
+  const RealMatrix identity = RealMatrix::Identity(loop.rows(), loop.cols());
+  auto v = solve_invertible(identity - loop, std::move(right), identity + moduli_of(loop));
+  if (!v) throw_domain(function, "the algebraic loop", "singular", "solvable");
+  return std::move(*v);
+}
 
 /// The whole of two systems and their wiring, discrete ones read before the step.
 template <int M, int P, LinearSystem First, LinearSystem Second>
@@ -52,10 +63,9 @@ auto connect(std::string_view function, const First& first, const Second& second
   RealMatrix right(F.rows(), states + outer);
   right.set_block(0, 0, F * C);
   right.set_block(0, states, G);
-  const auto V = solve_regular(RealMatrix::Identity(F.rows(), F.rows()) - F * D, std::move(right));
-  if (!V) throw_domain(function, "the algebraic loop", "singular", "solvable");
-  const RealMatrix V_x = V->block(0, 0, F.rows(), states),
-                   V_r = V->block(0, states, F.rows(), outer);
+  const RealMatrix V = solve_loop(function, F * D, std::move(right));
+  const RealMatrix V_x = V.block(0, 0, F.rows(), states),
+                   V_r = V.block(0, states, F.rows(), outer);
   using Result = typename One::template Resized<fixed_sum(One::states, Two::states), M, P>;
   return system_like<fixed_sum(One::states, Two::states), M, P>(
       first, to_eigen<typename Result::StateMatrix>(A + B * V_x),
@@ -83,7 +93,7 @@ template <LinearSystem System, class DT>
   RealMatrix right(states, states + inputs);
   right.set_block(0, 0, RealMatrix(detail::state_matrix(system)) * wide);
   right.set_block(0, states, RealMatrix(detail::input_matrix(system)));
-  const auto solved = detail::solve_regular(wide, std::move(right));
+  const auto solved = detail::solve_invertible(wide, std::move(right), detail::moduli_of(wide));
   if (!solved) detail::throw_domain("similarity_transform", "T", "singular", "invertible");
   return detail::system_like<Traits::states, Traits::inputs, Traits::outputs>(
       system, detail::to_eigen<typename System::StateMatrix>(solved->block(0, 0, states, states)),

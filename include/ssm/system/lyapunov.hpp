@@ -2,6 +2,7 @@
 
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
@@ -13,8 +14,10 @@ SSM_BEGIN_COMPILED
 
 /// A = S U T U* S⁻¹ with S a diagonal of powers of two, U unitary and T upper triangular.
 ///
-/// `error` bounds how far rounding moved T, as it came out: it is 0 for a triangular A, whose
-/// eigenvalues are exact however far apart they lie.
+/// States that act on each other in a circle stand together, in the order of these groups A is
+/// block upper triangular, and each group has a Schur form of its own, its fastest states first. So
+/// a matrix that is triangular in some order of its states keeps its eigenvalues to the bit, and
+/// the result depends neither on the order of states nor on their units more than rounding does.
 class SchurForm {
  public:
   SchurForm(std::string_view function, RealMatrix A) : balanced_(std::move(A)) { factor(function); }
@@ -23,7 +26,12 @@ class SchurForm {
   [[nodiscard]] const RealVector& scale() const noexcept { return scale_; }
   [[nodiscard]] const ComplexMatrix& T() const noexcept { return form_.T; }
   [[nodiscard]] const ComplexMatrix& U() const noexcept { return form_.U; }
-  [[nodiscard]] double error() const noexcept { return error_; }
+  /// How far T is from what it should be in the group of the i-th eigenvalue; 0 in a group of one.
+  [[nodiscard]] double error(Index i) const { return error_(i); }
+  /// How far that error and the rounding of A's elements move the i-th eigenvalue, to first order:
+  /// |y|ᵀ (|R| + ε|A|) |x| / |y* x| of its left and right eigenvectors, which no unit changes.
+  /// Infinite for a multiple eigenvalue.
+  [[nodiscard]] double doubt(Index i) const;
 
   /// True when every eigenvalue is stable by more than rounding.
   [[nodiscard]] bool stable(Time time) const;
@@ -32,10 +40,13 @@ class SchurForm {
   void factor(std::string_view function);
 
   RealMatrix balanced_;
-  RealVector scale_;
+  RealVector scale_, error_;
+  std::vector<Index> first_, end_;  // of the group of each eigenvalue
   ComplexSchurForm form_;
-  double error_ = 0;
 };
+
+/// The eigenvalues of A, group by group, complex ones as neighbours of their exact conjugates.
+[[nodiscard]] ComplexVector grouped_eigenvalues(std::string_view function, RealMatrix A);
 
 /// The X of A X + X Aᵀ + Q = 0 or A X Aᵀ − X + Q = 0, with their errors but for those of shape.
 [[nodiscard]] RealMatrix solve_lyapunov(std::string_view function, Time time, RealMatrix A,

@@ -21,7 +21,7 @@ using Poles = std::vector<std::complex<double>>;
 /// The gain of place_poles. It is a template, of Eigen::MatrixXd, so that only a program that
 /// places poles compiles Eigen's factorisations.
 template <class Matrix>
-[[nodiscard]] RealMatrix place_poles(const RealMatrix& A, const RealMatrix& B, const Poles& half);
+[[nodiscard]] RealMatrix place_poles(const RealMatrix& A, const RealMatrix& B, Poles half);
 
 SSM_END_COMPILED
 
@@ -34,18 +34,22 @@ namespace ssm {
 /// Dooren, "Robust pole assignment in linear state feedback", 1985; Tits & Yang 1996). With one
 /// input K is unique and comes from Ackermann's formula in controller-Hessenberg form. High orders
 /// are ill-conditioned: beyond ten states or so of a single input expect few digits, and prefer
-/// lqr. Continuous and discrete alike. Computed in double for float as well.
+/// lqr. A pole that is wanted more often than B has independent columns makes the closed loop
+/// defective; then the poles are placed one after the other, each with the smallest gain (as Varga
+/// 1981 does it in Schur form). Modes that no input moves stay where they are and must be among the
+/// wanted. Neither units of states nor of inputs matter. Continuous and discrete alike. Computed in
+/// double for float as well.
 ///
 /// For an observer, place_poles(Aᵀ, Cᵀ, poles)ᵀ.
 ///
 /// @param A (states, states)
 /// @param B (states, inputs)
-/// @param poles (states), real, or complex in conjugate pairs; with several independent inputs no
-///   pole may be wanted more often than there are of them
+/// @param poles (states), real, or complex in conjugate pairs; an imaginary part within rounding
+///   is none
 /// @return K (inputs, states)
 /// @throws ShapeError
-/// @throws DomainError when (A, B) is not controllable, a complex pole lacks its conjugate, or a
-///   pole is wanted too often
+/// @throws DomainError when a mode that no input moves is not among the wanted, which it names, a
+///   complex pole lacks its conjugate, or something is not finite
 /// Cost: some 2 states⁴ for each of up to 100, mostly about ten, sweeps; states³ for one input.
 template <class DA, class DB, class DP>
 [[nodiscard]] auto place_poles(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,

@@ -2,37 +2,19 @@
 
 #include <utility>
 
-#include "ssm/core/balance.hpp"
-#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/system/controllability.hpp"
+#include "ssm/system/detail/staircase.hpp"
 
 SSM_BEGIN_COMPILED
 
-SSM_INLINE Index reachable_dimension(RealMatrix A, RealMatrix B) {
-  B = scale_rows(inverse_of(balance(A)), std::move(B));
-  for (Index j = 0; j < B.cols(); ++j) {
-    const double size = B.block(0, j, B.rows(), 1).norm();
-    if (size > 0)
-      for (Index i = 0; i < B.rows(); ++i) B(i, j) /= size;
-  }
-  const double rounding = 10 * static_cast<double>(A.rows()) * epsilon_of<double>;
-  double tolerance = rounding;
-  const double tolerance_of_A = rounding * A.norm();
-  Index reached = 0;
-  while (A.rows() > 0 && B.cols() > 0) {
-    const SingularValues svd = singular_values(B.transpose());  // V spans what B reaches, then not
-    Index rank = 0;
-    for (const double sigma : svd.sigma)
-      if (sigma > tolerance) ++rank;
-    if (rank == 0) break;
-    reached += rank;
-    const Index left = A.rows() - rank;
-    const RealMatrix turned = svd.V.transpose() * A * svd.V;
-    B = turned.block(rank, 0, left, rank);
-    A = turned.block(rank, rank, left, left);
-    tolerance = tolerance_of_A;
-  }
-  return reached;
+SSM_INLINE Index reachable_dimension(std::string_view function, RealMatrix A, RealMatrix B,
+                                     double tolerance) {
+  const double error = error_of_data(function, tolerance);
+  Quadruple system = Quadruple::of(std::move(A), std::move(B));
+  if (!system.all_finite()) throw_domain(function, "A or B", "not finite", "finite");
+  static_cast<void>(to_own_units(system));
+  return staircase(Uncertain(std::move(system.A), error), Uncertain(std::move(system.B), error))
+      .reached;
 }
 
 SSM_END_COMPILED

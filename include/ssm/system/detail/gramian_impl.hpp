@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <complex>
+#include <utility>
 
 #include "ssm/core/error.hpp"
+#include "ssm/system/detail/invertible.hpp"
 #include "ssm/system/detail/lyapunov_impl.hpp"
 #include "ssm/system/gramian.hpp"
 
@@ -60,16 +62,10 @@ SSM_INLINE ComplexMatrix hammarling(Time time, const ComplexMatrix& T, ComplexMa
   return U;
 }
 
-SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const RealMatrix& A,
-                                     const RealMatrix& B) {
-  const Index n = A.rows();
-  if (n == 0) return A;
-  const SchurForm schur(function, A);
-  if (!schur.stable(time)) throw_domain(function, "the system", "unstable", "stable");
-  const RealMatrix scaled = scale_rows(inverse_of(schur.scale()), B);
-  const ComplexMatrix turned = adjoint(schur.U()) * to_complex(scaled);
-  const ComplexMatrix W = schur.U() * hammarling(time, schur.T(), turned);
-  RealMatrix stacked(2 * n, n);  // X = Re W Re Wᵀ + Im W Im Wᵀ, as it is real
+/// A real L with L Lᵀ = Re W W*, which is W W* where that is real.
+SSM_INLINE RealMatrix real_factor(const ComplexMatrix& W) {
+  const Index n = W.rows();
+  RealMatrix stacked(2 * n, n);  // X = Re W Re Wᵀ + Im W Im Wᵀ
   for (Index j = 0; j < n; ++j)
     for (Index i = 0; i < n; ++i) {
       stacked(i, j) = W(j, i).real();
@@ -77,7 +73,72 @@ SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const
     }
   RealMatrix nothing(2 * n, 0);
   triangularize(stacked, nothing);
-  return scale_rows(schur.scale(), stacked.block(0, 0, n, n).transpose());
+  return stacked.block(0, 0, n, n).transpose();
+}
+
+/// The factor of X, A X + X Aᵀ + B Bᵀ = 0 or A X Aᵀ − X + B Bᵀ = 0, of the balanced A and a B in its
+/// units; of Aᵀ instead of A where `dual`.
+SSM_INLINE RealMatrix factor_in_schur_form(Time time, const SchurForm& schur, const RealMatrix& B,
+                                           bool dual) {
+  const Index n = B.rows();
+  ComplexMatrix turned = adjoint(schur.U()) * to_complex(B);
+  if (!dual) return real_factor(schur.U() * hammarling(time, schur.T(), std::move(turned)));
+  ComplexMatrix T(n, n), backward(n, B.cols()), W(n, n);  // T* is upper triangular from behind
+  for (Index j = 0; j < n; ++j)
+    for (Index i = 0; i <= j; ++i) T(i, j) = std::conj(schur.T()(n - 1 - j, n - 1 - i));
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index i = 0; i < n; ++i) backward(i, j) = turned(n - 1 - i, j);
+  const ComplexMatrix L = hammarling(time, T, std::move(backward));
+  for (Index j = 0; j < n; ++j)
+    for (Index i = 0; i < n; ++i) W(i, j) = L(n - 1 - i, j);
+  return real_factor(schur.U() * W);
+}
+
+SSM_INLINE SchurForm stable_schur_form(std::string_view function, Time time, const RealMatrix& A) {
+  SchurForm schur(function, A);
+  if (!schur.stable(time)) throw_domain(function, "the system", "unstable", "stable");
+  return schur;
+}
+
+SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const RealMatrix& A,
+                                     const RealMatrix& B) {
+  if (A.rows() == 0) return A;
+  if (!B.all_finite()) throw_domain(function, "the system", "not finite", "finite");
+  const SchurForm schur = stable_schur_form(function, time, A);
+  return scale_rows(schur.scale(),
+                    factor_in_schur_form(time, schur, scale_rows(inverse_of(schur.scale()), B), false));
+}
+
+SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Quadruple& system) {
+  const Index n = system.A.rows();
+  if (!system.all_finite()) throw_domain(function, "the system", "not finite", "finite");
+  if (n == 0) return {};
+  const SchurForm schur = stable_schur_form(function, time, system.A);
+  const RealVector inverse = inverse_of(schur.scale());
+  const RealMatrix L =
+      factor_in_schur_form(time, schur, scale_rows(inverse, system.B), false);
+  const RealMatrix M =
+      factor_in_schur_form(time, schur, scale_rows(schur.scale(), system.C.transpose()), true);
+  const SingularValues svd = singular_values(M.transpose() * L);
+  Balancing result{svd.sigma, RealMatrix(n, n), RealMatrix(n, n), 0};
+  // How far rounding moves σ: |u|ᵀ |M|ᵀ |L| |v| ε, W = U σ.
+  const RealMatrix sizes = moduli_of(M.transpose()) * (moduli_of(L) * moduli_of(svd.V));
+  const double rounding = static_cast<double>(n) * epsilon_of<double>;
+  for (Index k = 0; k < n; ++k) {
+    const double sigma = svd.sigma(k);
+    double error = 0;
+    for (Index i = 0; i < n; ++i) error += std::abs(svd.W(i, k)) * sizes(i, k);
+    if (!(sigma > 0) || !(sigma * sigma > rounding * error)) break;
+    ++result.order;
+  }
+  RealVector root(n), root_cubed(n);  // σ^(−1/2) and σ^(−3/2)
+  for (Index i = 0; i < result.order; ++i) {
+    root(i) = 1 / std::sqrt(svd.sigma(i));
+    root_cubed(i) = root(i) / svd.sigma(i);
+  }
+  result.to = scale_rows(schur.scale(), scale_columns(L * svd.V, root));
+  result.from = scale_columns(scale_rows(root_cubed, svd.W.transpose() * M.transpose()), inverse);
+  return result;
 }
 
 SSM_END_COMPILED

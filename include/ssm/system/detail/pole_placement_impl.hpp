@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "ssm/core/balance.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
-#include "ssm/system/controllability.hpp"
+#include "ssm/system/detail/staircase.hpp"
 #include "ssm/system/pole_placement.hpp"
 
 SSM_BEGIN_COMPILED
@@ -20,9 +20,12 @@ SSM_BEGIN_COMPILED
 /// The real poles, then one of each conjugate pair, the one above the real axis.
 SSM_INLINE Poles half_of_conjugates(std::string_view function, Poles poles, double tolerance) {
   Poles half, upper;
+  const auto is_real = [&](const auto& pole) {  // to rounding
+    return std::abs(pole.imag()) <= tolerance * std::abs(pole.real());
+  };
   for (const auto& pole : poles)
-    if (pole.imag() == 0) half.push_back(pole);
-  std::erase_if(poles, [](const auto& pole) { return pole.imag() == 0; });
+    if (is_real(pole)) half.emplace_back(pole.real());
+  std::erase_if(poles, is_real);
   while (!poles.empty()) {
     const std::complex<double> pole = poles.back();
     poles.pop_back();
@@ -139,34 +142,116 @@ Matrix place_by_many_inputs(const Matrix& A, const Matrix& basis, Index rank, co
   return Eigen::PartialPivLU<Matrix>(X.transpose()).solve(right).transpose();
 }
 
-template <class Matrix>
-RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, const Poles& half) {
-  constexpr std::string_view function = "place_poles";
-  if (dynamics.rows() == 0) return RealMatrix(inputs.cols(), 0);
-  if (reachable_dimension(dynamics, inputs) < dynamics.rows())
-    throw_domain(function, "(A, B)", "not controllable", "controllable");
-  Matrix A = to_eigen<Matrix>(dynamics), B = to_eigen<Matrix>(inputs);
-  const DiagonalOf<Matrix> scale = balance(A);
-  B = scale.cwiseInverse().asDiagonal() * B;
-  const Eigen::ColPivHouseholderQR<Matrix> range(B);
-  const Matrix basis = range.householderQ();
-  Matrix change;  // A minus the closed loop
-  if (range.rank() == 1) {
-    change = basis.col(0) * place_by_one_input(A, basis, half);
-  } else {
-    for (const auto& pole : half)
-      if (std::count(half.begin(), half.end(), pole) > range.rank())
-        throw_domain(function, "the multiplicity of a pole", "above the rank of B",
-                     "at most " + std::to_string(range.rank()));
-    change = A - place_by_many_inputs(A, basis, range.rank(), half);
+/// The gain that gives A − B K the poles one after the other, each with an eigenvector v in the
+/// subspace that B allows, (A − λ) v = B w, K v = w, that needs the smallest w; the next is placed
+/// in the states orthogonal to v, which A and B act on as a controllable pair again. The closed loop
+/// is block triangular in orthogonal coordinates, so that a pole may come as often as is wanted.
+SSM_INLINE RealMatrix place_one_after_the_other(RealMatrix A, RealMatrix B, const Poles& half) {
+  const Index states = A.rows(), m = B.cols();
+  RealMatrix K(m, states), Q = RealMatrix::Identity(states, states);
+  for (const auto& pole : half) {
+    const Index n = A.rows(), width = pole.imag() == 0 ? 1 : 2;
+    RealMatrix pencil(width * n, width * (n + m));  // [A − λ, −B] of real and imaginary parts
+    for (Index part = 0; part < width; ++part) {
+      const Index row = part * n, column = part * (n + m);
+      pencil.set_block(row, column, A - pole.real() * RealMatrix::Identity(n, n));
+      pencil.set_block(row, column + n, -B);
+    }
+    if (width == 2) {
+      pencil.set_block(0, n + m, pole.imag() * RealMatrix::Identity(n, n));
+      pencil.set_block(n, 0, -pole.imag() * RealMatrix::Identity(n, n));
+    }
+    const RealMatrix null =
+        singular_values(pencil).V.block(0, width * n, width * (n + m), width * m);
+    RealMatrix inner(width * n, width * m), outer(width * m, width * m);  // of v and of w
+    for (Index part = 0; part < width; ++part) {
+      inner.set_block(part * n, 0, null.block(part * (n + m), 0, n, width * m));
+      outer.set_block(part * m, 0, null.block(part * (n + m) + n, 0, m, width * m));
+    }
+    const SingularValues best = singular_values(inner);
+    const RealMatrix w_flat = outer * best.V.block(0, 0, width * m, 1);
+    RealMatrix v(n, width), w(m, width);
+    for (Index part = 0; part < width; ++part) {
+      v.set_block(0, part, best.W.block(part * n, 0, n, 1));
+      w.set_block(0, part, w_flat.block(part * m, 0, m, 1));
+    }
+    // v = V R, K V = w R⁻¹
+    const RealMatrix turn = singular_values(v.transpose()).V;
+    const RealMatrix R = turn.block(0, 0, n, width).transpose() * v;
+    const RealMatrix part = DenseLu(R.transpose()).solve(w.transpose()).transpose();
+    const Index rest = n - width;
+    const RealMatrix here = Q * turn;
+    K += part * here.block(0, 0, states, width).transpose();
+    Q = here.block(0, width, states, rest);
+    A = (turn.transpose() * A * turn).block(width, width, rest, rest);
+    B = (turn.transpose() * B).block(width, 0, rest, m);
   }
-  const Matrix K = range.solve(change);
-  return RealMatrix(Matrix(K * scale.cwiseInverse().asDiagonal()));
+  return K;
+}
+
+/// Takes out of the wanted poles those where no input moves the modes of A.
+/// @throws DomainError that names a mode that is not among the wanted
+SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, Poles& half) {
+  constexpr double near = 1e-6;  // the modes of A are known so well when they are repeated
+  const ComplexVector modes = grouped_eigenvalues(function, A);
+  for (const std::complex<double>& mode : modes) {
+    if (mode.imag() < 0) continue;
+    const auto far = [&](const std::complex<double>& pole) { return std::abs(pole - mode); };
+    const auto nearest = std::min_element(half.begin(), half.end(), [&](auto a, auto b) {
+      return far(a) < far(b);
+    });
+    if (nearest == half.end() || !(far(*nearest) <= near * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
+        (nearest->imag() == 0) != (mode.imag() == 0)) {
+      char text[64];
+      std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi", mode.real(),
+                    mode.imag());
+      throw_domain(function, "poles", std::string("without ") + text,
+                   "the modes that no input moves among them");
+    }
+    half.erase(nearest);
+  }
+}
+
+template <class Matrix>
+RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Poles half) {
+  constexpr std::string_view function = "place_poles";
+  const Index m = inputs.cols();
+  if (dynamics.rows() == 0) return RealMatrix(m, 0);
+  Quadruple system = Quadruple::of(dynamics, inputs);
+  const Units units = to_own_units(system);
+  const Staircase form = staircase(Uncertain(std::move(system.A), epsilon_of<double>),
+                                   Uncertain(std::move(system.B), epsilon_of<double>));
+  const Index n = dynamics.rows(), reached = form.reached;
+  if (reached < n)
+    take_unreached(function, form.A.value.block(reached, reached, n - reached, n - reached), half);
+  if (reached == 0) return RealMatrix(m, n);
+  const RealMatrix A = form.A.value.block(0, 0, reached, reached);
+  const Uncertain B = form.B.block(0, 0, reached, m);
+
+  // The inputs that act, B = V Wᵀ of the first `rank` columns; K = W σ⁻² K_V.
+  const SingularValues svd = singular_values(B.value.transpose());
+  const Index rank = row_space(B.transpose()).rank;
+  RealVector weight(rank);
+  for (Index i = 0; i < rank; ++i) weight(i) = 1 / (svd.sigma(i) * svd.sigma(i));
+  Index most = 0;
+  for (const auto& pole : half)
+    most = (std::max)(most, static_cast<Index>(std::count(half.begin(), half.end(), pole)));
+  RealMatrix K_V;
+  if (rank > 1 && most > rank) {
+    K_V = place_one_after_the_other(A, svd.V.block(0, 0, reached, rank), half);
+  } else {
+    const Matrix wide = to_eigen<Matrix>(A), basis = to_eigen<Matrix>(svd.V);
+    const Matrix change = rank == 1 ? Matrix(basis.col(0) * place_by_one_input(wide, basis, half))
+                                    : Matrix(wide - place_by_many_inputs(wide, basis, rank, half));
+    K_V = svd.V.block(0, 0, reached, rank).transpose() * RealMatrix(change);
+  }
+  const RealMatrix K = scale_columns(svd.W.block(0, 0, m, rank), weight) * K_V;
+  const RealMatrix all = K * form.Q.block(0, 0, n, reached).transpose();
+  return scale_rows(units.inputs, scale_columns(all, inverse_of(units.states)));
 }
 
 #if SSM_HAS_LIBRARY
-SSM_INSTANCE RealMatrix place_poles<Eigen::MatrixXd>(const RealMatrix&, const RealMatrix&,
-                                                     const Poles&);
+SSM_INSTANCE RealMatrix place_poles<Eigen::MatrixXd>(const RealMatrix&, const RealMatrix&, Poles);
 #endif
 
 SSM_END_COMPILED
