@@ -332,10 +332,15 @@ TEST_CASE("a smoother knows a constant from all its readings alike") {
                     "smooth: predicted is (5), expected (4)");
 }
 
-TEST_CASE("a reading that cannot be weighed gives NaN, and matrices that do not fit are refused") {
+TEST_CASE("what is known to the last digit is not learned again, and indefinite noise gives NaN") {
   Known sure{one(0), one(0)};
-  kalman_correct(one(1), one(0), one(1), sure);
-  CHECK(std::isnan(sure.mean(0)));
+  const auto nothing = kalman_correct(one(1), one(0), one(1), sure);
+  CHECK(sure.mean(0) == 0);
+  CHECK(nothing.gain(0) == 0);
+  CHECK(log_likelihood(nothing) == 0);
+  Known wrong{one(0), one(1)};
+  CHECK(std::isnan(log_likelihood(kalman_correct(one(1), one(-2), one(1), wrong))));
+  CHECK(std::isnan(wrong.mean(0)));
   Random random(10);
   const auto system = random_system(random, 3, 1, 2);
   CHECK_THROWS_WITH(Noisy(system, MatrixXd(2, 2), MatrixXd(2, 2)),
@@ -404,8 +409,13 @@ TEST_CASE("noise that no distribution has is refused") {
   CHECK_THROWS_WITH(Noisy(system, skew, good),
                     "NoisyStateSpace: Q is not symmetric, expected symmetric");
   CHECK_THROWS_WITH(Noisy(system, good, indefinite),
-                    "NoisyStateSpace: R is not positive definite, expected positive definite");
-  CHECK_THROWS_AS(Noisy(system, good, MatrixXd::Zero(2, 2)), DomainError);
+                    "NoisyStateSpace: R is indefinite, expected positive semidefinite");
+  CHECK_THROWS_WITH(Noisy(system, indefinite, good),
+                    "NoisyStateSpace: Q is indefinite, expected positive semidefinite");
+  MatrixXd unseen = MatrixXd::Zero(2, 2);
+  unseen(0, 1) = unseen(1, 0) = 1e-300;
+  CHECK_THROWS_AS(Noisy(system, unseen, good), DomainError);
+  CHECK_NOTHROW(Noisy(system, good, MatrixXd::Zero(2, 2)));
   CHECK_NOTHROW(Noisy(system, MatrixXd::Zero(2, 2), good));
   skew = good;
   skew(0, 1) *= 1 + 4 * std::numeric_limits<double>::epsilon();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <initializer_list>
 #include <utility>
 
 #include "ssm/estimate/kalman.hpp"
@@ -9,6 +10,15 @@
 namespace ssm::test {
 
 inline Eigen::MatrixXd one(double value) { return Eigen::MatrixXd::Constant(1, 1, value); }
+
+/// A matrix of numbers as they are read, row by row.
+inline Eigen::MatrixXd matrix_of(Index rows, Index cols, std::initializer_list<double> values) {
+  Eigen::MatrixXd matrix(rows, cols);
+  auto value = values.begin();
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < cols; ++j) matrix(i, j) = *value++;
+  return matrix;
+}
 
 inline Eigen::VectorXd normal_vector(Random& random, Index size) {
   return random_matrix(random, size, 1);

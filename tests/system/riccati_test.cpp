@@ -389,7 +389,7 @@ TEST_CASE("Riccati equations without a stabilizing solution are refused") {
   CHECK_THROWS_AS(riccati(double_integrator(), Vector2d(0, 1), O, R), ConvergenceError);
 
   CHECK_THROWS_WITH(riccati(I, Vector2d(0, 1), swing, R),
-                    "riccati: Q is not symmetric, expected symmetric and finite");
+                    "riccati: Q is not symmetric, expected symmetric");
   CHECK_THROWS_WITH(riccati(I, Vector2d(0, 1), I, (-R).eval()),
                     "riccati: R is not positive definite, expected positive definite");
   CHECK_THROWS_WITH(discrete_riccati(I, MatrixXd(3, 1), I, R),

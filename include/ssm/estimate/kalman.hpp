@@ -1,29 +1,56 @@
 #pragma once
 
-#include <cmath>
 #include <concepts>
 #include <limits>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/small_matrix.hpp"
-#include "ssm/discretize/noise_covariance.hpp"
-#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/estimate/innovation.hpp"
+#include "ssm/estimate/noisy_system.hpp"
 #include "ssm/system/detail/vector_argument.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
 
 /// What is known of a state: a normal distribution. A plain value, to copy, keep and return to.
+///
+/// The covariance is double for float as well: where a reading is 10⁶ times as sure as what was
+/// known before, eight digits of a covariance hold nothing of what is left. A filter that may only
+/// compute in float keeps a SquareRootBelief.
 template <std::floating_point T, int States = Dynamic>
 struct Belief {
-  Eigen::Matrix<T, States, 1> mean;             ///< (states)
-  Eigen::Matrix<T, States, States> covariance;  ///< (states, states), symmetric
+  /// (states).
+  using Mean = Eigen::Matrix<T, States, 1>;
+  /// (states, states).
+  using Covariance = Eigen::Matrix<double, States, States>;
+
+  Mean mean;              ///< (states)
+  Covariance covariance;  ///< (states, states), symmetric
+
+  /// Not known yet: the elements are to be written.
+  Belief() = default;
+  /// A mean (states) and a covariance (states, states).
+  Belief(const Mean& m, const Covariance& P) : mean(m), covariance(P) {}
+  /// The same of matrices of other precision, a covariance in float among them.
+  template <class DM, class DP>
+  requires(!std::is_same_v<typename DM::Scalar, T> || !std::is_same_v<typename DP::Scalar, double>)
+      Belief(const DM& m, const DP& P)
+      : mean(m.template cast<T>()), covariance(P.template cast<double>()) {}
 };
 
 namespace detail {
+
+/// The elements as double, without a copy where they are.
+template <class Matrix>
+decltype(auto) in_double(const Matrix& matrix) {
+  if constexpr (std::is_same_v<typename Matrix::Scalar, double>)
+    return (matrix);
+  else
+    return Eigen::Matrix<double, Matrix::RowsAtCompileTime, Matrix::ColsAtCompileTime>(
+        matrix.template cast<double>());
+}
 
 template <class T, int N>
 void check_belief(std::string_view function, std::string_view argument, const Belief<T, N>& belief,
@@ -32,88 +59,61 @@ void check_belief(std::string_view function, std::string_view argument, const Be
   check_dynamic(function, argument, belief.covariance, states, states);
 }
 
+/// P ← F P Fᵀ + Q for a symmetric Q, exactly symmetric.
 template <class Matrix>
-void check_covariance(std::string_view function, std::string_view argument, const Matrix& matrix) {
-  using T = typename Matrix::Scalar;
-  if (!matrix.allFinite()) throw_domain(function, argument, "not finite", "finite");
-  const T rounding = T(100) * std::numeric_limits<T>::epsilon() * matrix.norm();
-  if (!((matrix - matrix.transpose()).norm() <= rounding))
-    throw_domain(function, argument, "not symmetric", "symmetric");
-  if ((matrix.diagonal().array() < T(0)).any())
-    throw_domain(function, argument, "negative on its diagonal", "a covariance");
+void carry_covariance(const Matrix& F, const Matrix& Q, Matrix& P) {
+  const Matrix half = multiply(F, P);
+  P = Q;
+  add_product_to(P, half, transposed(F));
+  symmetrize(P);
+}
+
+/// What rounding leaves of a variance that so many states add up to.
+inline double rounding_of(Index states) {
+  return 16 * std::numeric_limits<double>::epsilon() * static_cast<double>(states);
+}
+
+/// I − K C.
+template <int N, int P>
+Eigen::Matrix<double, N, N> kept(const Eigen::Matrix<double, N, P>& K,
+                                 const Eigen::Matrix<double, P, N>& C) {
+  Eigen::Matrix<double, N, N> keep = multiply(K, C);
+  for (Index j = 0; j < keep.cols(); ++j)
+    for (Index i = 0; i < keep.rows(); ++i) keep(i, j) = (i == j ? 1 : 0) - keep(i, j);
+  return keep;
+}
+
+/// K = P Cᵀ S⁻¹ and S = C P Cᵀ + R, without the outputs that tell nothing; NaN when S is
+/// indefinite.
+template <int N, int P>
+Eigen::Matrix<double, N, P> weigh(const Eigen::Matrix<double, P, N>& C,
+                                  const Eigen::Matrix<double, N, N>& covariance,
+                                  const Eigen::Matrix<double, P, P>& R,
+                                  Eigen::Matrix<double, P, P>& S) {
+  const Index outputs = C.rows();
+  Eigen::Matrix<double, P, N> CP = multiply(C, covariance);
+  S = R;
+  add_product_to(S, CP, transposed(C));
+  // What rounding of P leaves in an output: where the variance is within it, and the noise is too,
+  // belief and meter are both as good as exact.
+  const double rounding = rounding_of(C.cols());
+  Eigen::Matrix<double, P, 1> doubt(outputs);
+  for (Index i = 0; i < outputs; ++i) {
+    double size = 0;
+    for (Index k = 0; k < C.cols(); ++k) size += C(i, k) * C(i, k) * covariance(k, k);
+    doubt(i) = size * rounding;
+    if (!(R(i, i) <= doubt(i))) doubt(i) = 0;
+  }
+  const InnovationFactor<P> factor(S, doubt);
+  if (!factor.definite())
+    return Eigen::Matrix<double, N, P>::Constant(C.cols(), outputs,
+                                                 std::numeric_limits<double>::quiet_NaN());
+  factor.divide(CP);
+  factor.divide_transposed(CP);
+  return transposed(CP);
 }
 
 }  // namespace detail
-
-/// A continuous system that noise drives and whose outputs are read with noise:
-///
-///   x' = A x + B u + w,  y = C x + D u + v,
-///
-/// where w is white with density Q, and each reading has its own v of covariance R. Immutable.
-template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
-class NoisyStateSpace {
- public:
-  /// A, B, C, D.
-  using System = StateSpace<T, States, Inputs, Outputs>;
-  /// (states, states).
-  using StateMatrix = typename System::StateMatrix;
-  /// (outputs, outputs).
-  using OutputCovariance = Eigen::Matrix<T, Outputs, Outputs>;
-
-  /// @param system A, B, C, D
-  /// @param Q (states, states), symmetric, non-negative: noise density, unit of x squared a second
-  /// @param R (outputs, outputs), symmetric, positive: covariance of one reading, unit of y squared
-  /// @throws ShapeError
-  /// @throws DomainError when Q or R is not finite, not symmetric or has a negative diagonal, or R
-  ///   is not positive definite
-  template <class DQ, class DR>
-  NoisyStateSpace(System system, const Eigen::MatrixBase<DQ>& Q, const Eigen::MatrixBase<DR>& R)
-      : system_(std::move(system)) {
-    detail::check_matrix("NoisyStateSpace", "Q", Q, system_.states(), system_.states());
-    detail::check_matrix("NoisyStateSpace", "R", R, system_.outputs(), system_.outputs());
-    Q_ = Q;
-    R_ = R;
-    detail::check_covariance("NoisyStateSpace", "Q", Q_);
-    detail::check_covariance("NoisyStateSpace", "R", R_);
-    if (!detail::SmallCholesky<OutputCovariance>(R_).definite())
-      detail::throw_domain("NoisyStateSpace", "R", "not positive definite", "positive definite");
-  }
-
-  /// A, B, C, D.
-  [[nodiscard]] const System& system() const noexcept { return system_; }
-  /// The density of w (states, states).
-  [[nodiscard]] const StateMatrix& Q() const noexcept { return Q_; }
-  /// The covariance of v (outputs, outputs).
-  [[nodiscard]] const OutputCovariance& R() const noexcept { return R_; }
-
- private:
-  System system_;
-  StateMatrix Q_;
-  OutputCovariance R_;
-};
-
-/// One step of a noisy system: x_{t+1} = A_bar x_t + B_bar u_t + w_t, w_t of covariance Q_bar.
-template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic>
-struct NoisyStep {
-  Eigen::Matrix<T, States, States> A_bar;  ///< (states, states)
-  Eigen::Matrix<T, States, Inputs> B_bar;  ///< (states, inputs)
-  Eigen::Matrix<T, States, States> Q_bar;  ///< (states, states), covariance of w_t
-};
-
-/// The step of any Δ, 0 among them, exact for an input that is constant over it: the matrices of
-/// zero_order_hold and sampled_noise_covariance.
-///
-/// @param noisy the system
-/// @param delta Δ, s, ≥ 0
-/// @throws DomainError when Δ is negative or not finite, or e^{ΔA} overflows
-/// Cost: two matrix exponentials of (states); no allocation for fixed sizes.
-template <class T, int N, int M, int P>
-[[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,
-                                            std::type_identity_t<T> delta) {
-  detail::check_elapsed("noisy_step", delta);
-  const auto held = detail::held_step<T>("noisy_step", noisy.system(), delta);
-  return {held.A_bar, held.B_bar, sampled_noise_covariance(noisy.system().A(), noisy.Q(), delta)};
-}
 
 /// Carries a belief over a step: mean ← A_bar mean + B_bar u, P ← A_bar P A_barᵀ + Q_bar, kept
 /// symmetric (Kalman 1960). No allocation, no lock, no exception for fixed sizes.
@@ -138,10 +138,8 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
   Eigen::Matrix<T, N, 1> mean = detail::multiply(step.A_bar, belief.mean);
   detail::add_product_to(mean, step.B_bar, u);
   belief.mean = mean;
-  const Eigen::Matrix<T, N, N> half = detail::multiply(step.A_bar, belief.covariance);
-  belief.covariance = step.Q_bar;
-  detail::add_product_to(belief.covariance, half, detail::transposed(step.A_bar));
-  detail::symmetrize(belief.covariance);
+  detail::carry_covariance<Eigen::Matrix<double, N, N>>(
+      detail::in_double(step.A_bar), detail::in_double(step.Q_bar), belief.covariance);
 }
 
 /// The same over any Δ ≥ 0, from the continuous system: irregular steps need no table of steps.
@@ -163,15 +161,6 @@ void kalman_predict(const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity
   kalman_predict(noisy_step(noisy, delta), input, belief);
 }
 
-/// What a reading told: y less what was expected, how far off it could be expected to be, and how
-/// much of it was believed.
-template <std::floating_point T, int States = Dynamic, int Outputs = Dynamic>
-struct Innovation {
-  Eigen::Matrix<T, Outputs, 1> residual;          ///< y − C mean − D u
-  Eigen::Matrix<T, Outputs, Outputs> covariance;  ///< S = C P Cᵀ + R
-  Eigen::Matrix<T, States, Outputs> gain;         ///< the filter gain K = P Cᵀ S⁻¹
-};
-
 /// Corrects a belief by a reading whose residual is known: K = P Cᵀ S⁻¹, S = C P Cᵀ + R, and
 ///
 ///   mean ← mean + K residual,  P ← (I − K C) P (I − K C)ᵀ + K R Kᵀ,
@@ -180,8 +169,11 @@ struct Innovation {
 /// variances of prior and reading lie within some twelve orders of magnitude (Bar-Shalom, Li &
 /// Kirubarajan, Estimation with Applications, eq. 5.2.3-18). K is the filter gain: it corrects the
 /// state at the time of the reading. The predictor's gain is A_bar K. For a reading that is not
-/// linear in x, C is its derivative at the mean. NaN when S is not positive definite. No
-/// allocation, no lock, no exception for fixed sizes.
+/// linear in x, C is its derivative at the mean.
+///
+/// R may be singular: meters without noise. An output that belief and meters know to the last digit
+/// tells nothing and has no effect. NaN when S is indefinite. No allocation, no lock, no exception
+/// for fixed sizes.
 ///
 /// @param belief before and after
 /// @param C (outputs, states)
@@ -200,23 +192,21 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   detail::check_dynamic(name, "C", C, outputs, states);
   detail::check_dynamic(name, "R", R, outputs, outputs);
   detail::check_dynamic(name, "residual", residual, outputs, 1);
-  const Eigen::Matrix<T, P, N> CP = detail::multiply(C, belief.covariance);
-  Innovation<T, N, P> innovation{residual, R, {}};
-  detail::add_product_to(innovation.covariance, CP, detail::transposed(C));
-  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
-  if (factor.definite())
-    innovation.gain = detail::transposed(factor.solve(CP));
-  else
-    innovation.gain.setConstant(states, outputs, std::numeric_limits<T>::quiet_NaN());
+  const Eigen::Matrix<double, P, N>& seen = detail::in_double(C);
+  const Eigen::Matrix<double, P, P>& noise = detail::in_double(R);
+  Innovation<T, N, P> innovation{residual, {}, {}};
+  const Eigen::Matrix<double, N, P> K =
+      detail::weigh<N, P>(seen, belief.covariance, noise, innovation.covariance);
+  for (Index i = 0; i < outputs; ++i)
+    if (innovation.covariance(i, i) == 0) innovation.residual(i) = T(0);
+  innovation.gain = K.template cast<T>();
 
-  detail::add_product_to(belief.mean, innovation.gain, residual);
-  Eigen::Matrix<T, N, N> keep = detail::multiply(innovation.gain, C);
-  for (Index j = 0; j < states; ++j)
-    for (Index i = 0; i < states; ++i) keep(i, j) = T(i == j ? 1 : 0) - keep(i, j);
-  const Eigen::Matrix<T, N, N> half = detail::multiply(keep, belief.covariance);
-  const Eigen::Matrix<T, N, P> KR = detail::multiply(innovation.gain, R);
+  detail::add_product_to(belief.mean, innovation.gain, innovation.residual);
+  const Eigen::Matrix<double, N, N> keep = detail::kept<N, P>(K, seen);
+  const Eigen::Matrix<double, N, N> half = detail::multiply(keep, belief.covariance);
+  const Eigen::Matrix<double, N, P> KR = detail::multiply(K, noise);
   belief.covariance = detail::multiply(half, detail::transposed(keep));
-  detail::add_product_to(belief.covariance, KR, detail::transposed(innovation.gain));
+  detail::add_product_to(belief.covariance, KR, detail::transposed(K));
   detail::symmetrize(belief.covariance);
   return innovation;
 }
@@ -264,8 +254,8 @@ Innovation<T, N, P> kalman_update(
 /// Corrects a belief by those outputs of y that were measured: the others have no effect, NaN
 /// included. No allocation, no lock, no exception for fixed sizes.
 ///
-/// An output that is missing gets a C of zero and a noise of its own, which leaves the rest of K
-/// and S as if it were not there; its column of K and its residual are zero.
+/// The rows and columns of an output that is missing are zero in K and S, and so is its residual:
+/// it adds nothing to the squared distance nor to the log likelihood.
 ///
 /// @param noisy, u, y, belief as for a reading of all outputs
 /// @param measured (outputs), true where y is a reading
@@ -287,32 +277,9 @@ Innovation<T, N, P> kalman_update(
     C.row(i).setZero();
     R.row(i).setZero();
     R.col(i).setZero();
-    R(i, i) = T(1);
     residual(i) = T(0);
   }
   return kalman_correct<T, N, P>(C, R, residual, belief);
-}
-
-/// rᵀ S⁻¹ r of an innovation: of expectation (outputs) while the model is right. Readings far above
-/// the χ² quantile of so many outputs are outliers.
-template <class T, int N, int P>
-[[nodiscard]] T squared_distance(const Innovation<T, N, P>& innovation) {
-  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
-  return innovation.residual.dot(factor.solve(innovation.residual));
-}
-
-/// log p(y) of the reading given all before it: −(rᵀ S⁻¹ r + log det S + outputs · log 2π)/2. Their
-/// sum is the log-likelihood of the model.
-template <class T, int N, int P>
-[[nodiscard]] T log_likelihood(const Innovation<T, N, P>& innovation) {
-  const detail::SmallCholesky<Eigen::Matrix<T, P, P>> factor(innovation.covariance);
-  const T distance = innovation.residual.dot(factor.solve(innovation.residual));
-  T log_determinant(0);
-  for (Index i = 0; i < innovation.residual.size(); ++i)
-    log_determinant += T(2) * std::log(factor.L()(i, i));
-  constexpr T log_two_pi = T(1.8378770664093454836);
-  return -(distance + log_determinant + static_cast<T>(innovation.residual.size()) * log_two_pi) /
-         T(2);
 }
 
 }  // namespace ssm

@@ -33,7 +33,7 @@ template <class T, int N, int M>
     const NoisyStep<T, N, M>& step, const std::type_identity_t<Belief<T, N>>& filtered,
     const std::type_identity_t<Belief<T, N>>& predicted,
     const std::type_identity_t<Belief<T, N>>& next) noexcept(N != Dynamic && M != Dynamic) {
-  using Matrix = Eigen::Matrix<T, N, N>;
+  using Matrix = Eigen::Matrix<double, N, N>;
   constexpr std::string_view name = "smooth_step";
   const Index states = step.A_bar.rows();
   detail::check_dynamic(name, "A_bar", step.A_bar, states, states);
@@ -41,16 +41,22 @@ template <class T, int N, int M>
   detail::check_belief(name, "filtered", filtered, states);
   detail::check_belief(name, "predicted", predicted, states);
   detail::check_belief(name, "next", next, states);
-  const detail::SmallLdlt<Matrix> factor(predicted.covariance);
-  const Matrix G =
-      detail::transposed(factor.solve(Matrix(detail::multiply(step.A_bar, filtered.covariance))));
-  Matrix keep = detail::multiply(G, step.A_bar);
-  for (Index j = 0; j < states; ++j)
-    for (Index i = 0; i < states; ++i) keep(i, j) = T(i == j ? 1 : 0) - keep(i, j);
+  const Matrix& A = detail::in_double(step.A_bar);
+  const Matrix& Q = detail::in_double(step.Q_bar);
+  // A combination of states that is known to the last digit has nothing to learn from later.
+  Matrix ahead = predicted.covariance;
+  const Eigen::Matrix<double, N, 1> doubt = ahead.diagonal() * detail::rounding_of(states);
+  const detail::InnovationFactor<N> factor(ahead, doubt);
+  Matrix G = detail::multiply(A, filtered.covariance);
+  factor.divide(G);
+  factor.divide_transposed(G);
+  G = detail::transposed(G);
+  const Matrix keep = detail::kept<N, N>(G, A);
   const Matrix half = detail::multiply(keep, filtered.covariance);
-  const Matrix later = detail::multiply(G, Matrix(next.covariance + step.Q_bar));
+  const Matrix later = detail::multiply(G, Matrix(next.covariance + Q));
   Belief<T, N> smoothed{filtered.mean, detail::multiply(half, detail::transposed(keep))};
-  detail::add_product_to(smoothed.mean, G, Eigen::Matrix<T, N, 1>(next.mean - predicted.mean));
+  detail::add_product_to(smoothed.mean, G.template cast<T>().eval(),
+                         Eigen::Matrix<T, N, 1>(next.mean - predicted.mean));
   detail::add_product_to(smoothed.covariance, later, detail::transposed(G));
   detail::symmetrize(smoothed.covariance);
   return smoothed;

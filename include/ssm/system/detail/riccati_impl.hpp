@@ -10,6 +10,8 @@
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/detail/doubled.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/system/detail/riccati_modes_impl.hpp"
+#include "ssm/system/detail/riccati_units_impl.hpp"
 #include "ssm/system/lyapunov.hpp"
 #include "ssm/system/riccati.hpp"
 
@@ -18,7 +20,8 @@ SSM_BEGIN_COMPILED
 using Wide = Doubled<RealMatrix>;
 
 /// An equation that is easier the larger `shift` is: each mode decays faster by it and, as a mode
-/// that Q does not see may keep a solution from stabilizing, each state costs more.
+/// that Q does not see may keep a solution from stabilizing, each state costs more, as does an
+/// input that costs nothing.
 SSM_INLINE RiccatiEquation eased(RiccatiEquation equation, double shift) {
   if (shift == 0) return equation;
   const Index n = equation.A.rows();
@@ -32,6 +35,8 @@ SSM_INLINE RiccatiEquation eased(RiccatiEquation equation, double shift) {
     double& q = equation.Q(i, i);
     q += more * (q > 0 ? q : size);
   }
+  for (Index j = 0; j < equation.R.rows() && equation.singular; ++j)
+    equation.R(j, j) += more * (equation.R(j, j) > 0 ? equation.R(j, j) : size);
   return equation;
 }
 
@@ -103,14 +108,14 @@ SSM_INLINE std::optional<RealMatrix> riccati_by_doubling(RealMatrix A, RealMatri
 /// cancel in as many digits as P has between its largest and its least eigenvalue.
 struct RiccatiLoop {
   Wide K, closed, residual;  ///< closed is A − B K
-  DenseCholesky S;           ///< R or R + BᵀPB: K is S⁻¹BᵀP or S⁻¹BᵀPA
+  DenseCholesky S;  ///< R or R + BᵀPB: K is S⁻¹(BᵀP + Nᵀ) or S⁻¹(BᵀPA + Nᵀ)
 };
 
 SSM_INLINE RiccatiLoop riccati_loop(const RiccatiEquation& equation, const Wide& P) {
   const bool continuous = equation.time == Time::continuous;
   const Wide A(equation.A), B(equation.B), Q(equation.Q), R(equation.R), PA = P * A;
   const Wide S = continuous ? R : R + B.transpose() * (P * B);
-  const Wide wanted = B.transpose() * (continuous ? P : PA);
+  const Wide wanted = B.transpose() * (continuous ? P : PA) + Wide(equation.N.transpose());
   const Wide linear = continuous ? PA + PA.transpose() : A.transpose() * PA - P;
   const DenseCholesky factor(S.high);
   Wide K(factor.solve(wanted.high));
@@ -126,12 +131,13 @@ SSM_INLINE std::optional<RealMatrix> cost_factor(const RealMatrix& P) {
   double most = P(0, 0);
   for (Index i = 1; i < n; ++i) most = (std::max)(most, P(i, i));
   const double doubt = 16 * epsilon_of<double> * static_cast<double>(n);
-  RealMatrix definite = symmetric_part(P);
-  for (Index i = 0; i < n; ++i)
-    definite(i, i) = (std::max)(definite(i, i) * (1 + doubt), most * doubt * doubt);
-  const DenseCholesky factor(std::move(definite));
-  if (!factor.definite()) return std::nullopt;
-  return factor.L();
+  for (const double least : {most * doubt * doubt, most * doubt}) {
+    RealMatrix definite = symmetric_part(P);
+    for (Index i = 0; i < n; ++i) definite(i, i) = (std::max)(definite(i, i) * (1 + doubt), least);
+    const DenseCholesky factor(std::move(definite));
+    if (factor.definite()) return factor.L();
+  }
+  return std::nullopt;
 }
 
 /// The coordinates z = Lᵀx, in which P = L Lᵀ costs |z|²: however ill-conditioned P is, its closed
@@ -169,7 +175,8 @@ class CostCoordinates {
 /// equation of its own, of the closed loop, with the residual for Q: Mehrmann & Tan (1988). It is
 /// solved in P's own coordinates, where it is relative to P in each direction. Nothing when P comes
 /// out indefinite or the corrections do not shrink.
-SSM_INLINE std::optional<Wide> refine_riccati(const RiccatiEquation& equation, Wide P,
+SSM_INLINE std::optional<Wide> refine_riccati(std::string_view function,
+                                              const RiccatiEquation& equation, Wide P,
                                               double goal) {
   constexpr int most = 20;
   constexpr double enough = 0x1p-26;
@@ -177,7 +184,9 @@ SSM_INLINE std::optional<Wide> refine_riccati(const RiccatiEquation& equation, W
   for (int i = 0; i < most; ++i) {
     const RiccatiLoop loop = riccati_loop(equation, P);
     const std::optional<RealMatrix> L = cost_factor(P.high);
-    if (!L) return std::nullopt;
+    if (!L || !loop.S.definite()) return std::nullopt;
+    const bool solved = loop.residual.high.is_zero() && loop.residual.low.is_zero();
+    if (solved && SchurForm(function, loop.closed.high).stable(equation.time)) return P;
     const CostCoordinates in(*L);
     const RealMatrix A = in.dynamics(loop.closed), B = in.inputs(equation.B);
     const RealMatrix G = symmetric_part(B * loop.S.solve(B.transpose()));
@@ -199,7 +208,7 @@ SSM_INLINE std::optional<Wide> refine_riccati(const RiccatiEquation& equation, W
 /// The P that is reached from 0 or, where that is too far, by way of ever less eased equations. The
 /// gain is rounded before its closed loop is judged, in P's own coordinates as in those of x the
 /// poles of an ill-conditioned one are not known.
-SSM_INLINE RiccatiSolution approach_riccati(std::string_view function,
+SSM_INLINE RiccatiSolution approach_riccati(const RiccatiCaller& caller,
                                             const RiccatiEquation& equation) {
   constexpr int most = 40;
   const Index n = equation.A.rows();
@@ -207,12 +216,14 @@ SSM_INLINE RiccatiSolution approach_riccati(std::string_view function,
   double shift = 0, reached = std::numeric_limits<double>::infinity();
   for (int i = 0; i < most && shift < 0.999 * reached; ++i) {
     const double goal = shift == 0 ? epsilon_of<double> : 0x1p-26;
-    const std::optional<Wide> P = refine_riccati(eased(equation, shift), start, goal);
+    const std::optional<Wide> P =
+        refine_riccati(caller.function, eased(equation, shift), start, goal);
     if (P && shift == 0) {
       const RealMatrix K = riccati_loop(equation, *P).K.high;
       const Wide closed = Wide(equation.A) - Wide(equation.B) * Wide(K);
       const std::optional<RealMatrix> L = cost_factor(P->high);
-      if (L && SchurForm(function, CostCoordinates(*L).dynamics(closed)).stable(equation.time))
+      if (L &&
+          SchurForm(caller.function, CostCoordinates(*L).dynamics(closed)).stable(equation.time))
         return {symmetric_part(P->high), K};
     }
     if (P && shift > 0) {
@@ -224,44 +235,127 @@ SSM_INLINE RiccatiSolution approach_riccati(std::string_view function,
       shift = shift == 0 ? equation.A.norm() : 2 * shift;
     }
   }
-  throw_convergence(function, "no stabilizing solution", "found",
-                    "(A, B) stabilizable and Q positive semidefinite");
+  throw_unsolvable(caller, equation);
+  return {};
 }
 
-/// Throws unless `matrix` is symmetric to the rounding of its own type.
+/// Throws unless `matrix` is symmetric to the rounding of its own type, in whatever units.
 SSM_INLINE void check_symmetric(std::string_view function, std::string_view argument,
                                 const RealMatrix& matrix, double epsilon) {
-  if (!((matrix - matrix.transpose()).norm() <= 100 * epsilon * matrix.norm()))
-    throw_domain(function, argument, "not symmetric", "symmetric and finite");
+  for (Index j = 0; j < matrix.cols(); ++j)
+    for (Index i = 0; i < j; ++i) {
+      const double size =
+          (std::max)(std::sqrt(std::abs(matrix(i, i))) * std::sqrt(std::abs(matrix(j, j))),
+                     (std::max)(std::abs(matrix(i, j)), std::abs(matrix(j, i))));
+      if (!(std::abs(matrix(i, j) - matrix(j, i)) <= 100 * epsilon * size))
+        throw_domain(function, argument, "not symmetric", "symmetric");
+    }
 }
 
-SSM_INLINE void check_semidefinite(std::string_view function, const RealMatrix& Q, double epsilon) {
-  RealMatrix lifted = symmetric_part(Q);
-  const double lift = 100 * epsilon * lifted.norm() + (std::numeric_limits<double>::min)();
-  for (Index i = 0; i < Q.rows(); ++i) lifted(i, i) += lift;  // 0 is semidefinite
-  if (!DenseCholesky(std::move(lifted)).definite())
-    throw_domain(function, "Q", "indefinite", "positive semidefinite");
+/// True when no eigenvalue of a symmetric matrix is below zero by more than `doubt`.
+SSM_INLINE bool is_semidefinite(RealMatrix matrix, double doubt) {
+  for (Index i = 0; i < matrix.rows(); ++i)
+    matrix(i, i) += doubt + (std::numeric_limits<double>::min)();
+  return DenseCholesky(std::move(matrix)).definite();
 }
 
-SSM_INLINE RiccatiSolution solve_riccati(std::string_view function, RiccatiEquation equation,
-                                         double epsilon) {
-  auto& [time, A, B, Q, R] = equation;
-  check_symmetric(function, "Q", Q, epsilon);
-  check_symmetric(function, "R", R, epsilon);
-  if (!A.all_finite()) throw_domain(function, "A", "not finite", "finite");
-  if (!B.all_finite()) throw_domain(function, "B", "not finite", "finite");
+/// The nearest cost that is not negative anywhere.
+SSM_INLINE RealMatrix without_negative_part(const RealMatrix& Q) {
+  const Index n = Q.rows();
+  const RealMatrix V = singular_values(Q).V, QV = Q * V;
+  RealMatrix scaled = V;
+  for (Index j = 0; j < n; ++j) {
+    double value = 0;
+    for (Index i = 0; i < n; ++i) value += V(i, j) * QV(i, j);
+    for (Index i = 0; i < n; ++i) scaled(i, j) *= (std::max)(value, 0.0);
+  }
+  return symmetric_part(scaled * V.transpose());
+}
+
+/// A cost that is negative by no more than rounding is made one that is not, and where the caller
+/// wants it, one that is negative by more is refused. What costs less than the rounding of the cost
+/// of the control that moves it counts as rounding: a Q that was reduced to zero by hand is zero.
+///
+/// @return the part R⁻¹Nᵀ of the gain, where the equation was replaced by that of v = u + R⁻¹Nᵀ x
+/// to
+///   make its cost one that is not negative; 0 else
+SSM_INLINE RealMatrix settle_cost(const RiccatiCaller& caller, RiccatiEquation& equation) {
+  auto& [time, A, B, Q, R, N, singular] = equation;
+  const Index n = A.rows(), m = B.cols();
+  const bool cross = !N.is_zero();
+  const RiccatiNames names(caller, time);
+  const double rounding = 100 * caller.epsilon * static_cast<double>(n + m);
+  const double rate = time == Time::continuous ? (std::min)(A.norm(), 1.0) : 1;
+  const double size = (std::max)(Q.norm(), m > 0 && !R.is_zero() ? rate * rate : 0);
+  if (caller.definite) {
+    RealMatrix all = Q;
+    if (cross) {
+      all = RealMatrix(n + m, n + m);
+      all.set_block(0, 0, Q);
+      all.set_block(0, n, N);
+      all.set_block(n, 0, N.transpose());
+      all.set_block(n, n, R);
+    }
+    if (!is_semidefinite(all, rounding * (cross ? size + R.norm() : size)))
+      throw_domain(caller.function, cross ? "the matrix of " + names.Q + ", N and R" : names.Q,
+                   "indefinite", "positive semidefinite");
+  }
+  RealMatrix inner(m, n);
+  if (singular) return inner;
+  RealMatrix reduced = Q, dynamics = A;
+  if (cross) {
+    const DenseCholesky factor(R);
+    const RealMatrix first = factor.solve(N.transpose());
+    const RealMatrix rest = (Wide(N.transpose()) - Wide(R) * Wide(first)).high;
+    const Wide divided = Wide(first) + Wide(factor.solve(rest));
+    reduced = symmetric_part((Wide(Q) - Wide(N) * divided).high);
+    dynamics = (Wide(A) - Wide(B) * divided).high;
+    inner = divided.high;
+  }
+  const double least = 4 * epsilon_of<double> * (cross ? Q.norm() : reduced.norm());
+  if (!is_semidefinite(reduced, cross ? -least : least) &&
+      is_semidefinite(reduced, rounding * size)) {
+    Q = without_negative_part(reduced);
+    A = dynamics;
+    N = RealMatrix(n, m);
+    return inner;
+  }
+  return RealMatrix(m, n);
+}
+
+SSM_INLINE RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEquation equation) {
+  auto& [time, A, B, Q, R, N, singular] = equation;
+  const RiccatiNames names(caller, time);
+  const auto check_finite = [&](std::string_view argument, const RealMatrix& matrix) {
+    if (!matrix.all_finite()) throw_domain(caller.function, argument, "not finite", "finite");
+  };
+  check_finite(names.A, A);
+  check_finite(names.B, B);
+  check_finite(names.Q, Q);
+  check_finite("R", R);
+  check_finite("N", N);
+  check_symmetric(caller.function, names.Q, Q, caller.epsilon);
+  check_symmetric(caller.function, "R", R, caller.epsilon);
+  if (N.size() == 0) N = RealMatrix(A.rows(), B.cols());
   if (A.rows() == 0) return {A, RealMatrix(B.cols(), 0)};
+  Q = symmetric_part(Q);
   R = symmetric_part(R);
-  if (!DenseCholesky(R).definite())
-    throw_domain(function, "R", "not positive definite", "positive definite");
-
-  // The states in units that balance A: x = S z, so the cost-to-go of z is Sᵀ P S.
-  const RealVector scale = balance(A), inverse = inverse_of(scale);
-  B = scale_rows(inverse, B);
-  Q = scale_columns(scale_rows(scale, symmetric_part(Q)), scale);
-  const RiccatiSolution solution = approach_riccati(function, equation);
+  const RiccatiUnits units = into_own_units(equation);
+  const double rounding = 100 * caller.epsilon * static_cast<double>(R.rows());
+  RealMatrix less = R;
+  for (Index j = 0; j < R.rows() && time == Time::discrete; ++j)
+    less(j, j) *= 1 - 4 * epsilon_of<double> * static_cast<double>(R.rows());
+  singular = !DenseCholesky(std::move(less)).definite();
+  if (singular && time == Time::continuous)
+    throw_domain(caller.function, "R", "not positive definite", "positive definite");
+  if (singular && !is_semidefinite(R, rounding * R.norm()))
+    throw_domain(caller.function, "R", "indefinite", "positive semidefinite");
+  const RealMatrix inner = settle_cost(caller, equation);
+  RiccatiSolution solution = approach_riccati(caller, equation);
+  solution.K += inner;
+  const RealVector inverse = inverse_of(units.states);
   return {scale_columns(scale_rows(inverse, solution.P), inverse),
-          scale_columns(solution.K, inverse)};
+          scale_columns(scale_rows(units.inputs, solution.K), inverse)};
 }
 
 SSM_END_COMPILED
