@@ -40,6 +40,10 @@ struct Belief {
       : mean(m.template cast<T>()), covariance(P.template cast<double>()) {}
 };
 
+/// What a filter keeps of a state of T and so many states: a Belief or a SquareRootBelief.
+template <class Known, class T, int States>
+concept AnyBelief = std::is_same_v<typename Known::Mean, Eigen::Matrix<T, States, 1>>;
+
 namespace detail {
 
 /// The elements as double, without a copy where they are.
@@ -153,10 +157,10 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
 ///   overflows, for fixed and dynamic sizes alike
 /// @throws ShapeError for dynamic sizes
 /// Cost: noisy_step, and that of the step.
-template <class T, int N, int M, int P>
+template <class T, int N, int M, int P, AnyBelief<T, N> Known>
 void kalman_predict(const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity_t<T> delta,
                     const std::type_identity_t<detail::VectorArgument<T, M>>& input,
-                    Belief<T, N>& belief) {
+                    Known& belief) {
   detail::check_elapsed("kalman_predict", delta);
   kalman_predict(noisy_step(noisy, delta), input, belief);
 }
@@ -208,23 +212,28 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   belief.covariance = detail::multiply(half, detail::transposed(keep));
   detail::add_product_to(belief.covariance, KR, detail::transposed(K));
   detail::symmetrize(belief.covariance);
+  // What a meter without noise read is known now but for the rounding of P before, which goes too.
+  for (Index i = 0; i < outputs; ++i)
+    if (noise(i, i) == 0 && innovation.covariance(i, i) != 0)
+      detail::carry_covariance<Eigen::Matrix<double, N, N>>(
+          detail::kept<N, 1>(K.col(i), seen.row(i)),
+          Eigen::Matrix<double, N, N>::Zero(states, states), belief.covariance);
   return innovation;
 }
 
 namespace detail {
 
 /// y − C mean − D u, after a look at the sizes.
-template <class T, int N, int M, int P>
+template <class T, int N, int M, int P, AnyBelief<T, N> Known>
 Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
                                         const VectorArgument<T, M>& input,
-                                        const VectorArgument<T, P>& reading,
-                                        const Belief<T, N>& belief) {
+                                        const VectorArgument<T, P>& reading, const Known& belief) {
   constexpr std::string_view name = "kalman_update";
   const auto u = input.vector();
   const auto y = reading.vector();
   check_dynamic(name, "u", u, system.inputs(), 1);
   check_dynamic(name, "y", y, system.outputs(), 1);
-  check_belief(name, "belief", belief, system.states());
+  check_dynamic(name, "belief", belief.mean, system.states(), 1);
   Eigen::Matrix<T, P, 1> expected = multiply(system.C(), belief.mean);
   add_product_to(expected, system.D(), u);
   return y - expected;
@@ -241,12 +250,12 @@ Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
 /// @param belief before the reading, and after it
 /// @return what the reading told
 /// @throws ShapeError for dynamic sizes
-template <class T, int N, int M, int P>
+template <class T, int N, int M, int P, AnyBelief<T, N> Known>
 Innovation<T, N, P> kalman_update(
     const NoisyStateSpace<T, N, M, P>& noisy,
     const std::type_identity_t<detail::VectorArgument<T, M>>& u,
     const std::type_identity_t<detail::VectorArgument<T, P>>& y,
-    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
+    Known& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
   const Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
   return kalman_correct<T, N, P>(noisy.system().C(), noisy.R(), residual, belief);
 }
@@ -261,13 +270,13 @@ Innovation<T, N, P> kalman_update(
 /// @param measured (outputs), true where y is a reading
 /// @return what the reading told
 /// @throws ShapeError for dynamic sizes
-template <class T, int N, int M, int P>
+template <class T, int N, int M, int P, AnyBelief<T, N> Known>
 Innovation<T, N, P> kalman_update(
     const NoisyStateSpace<T, N, M, P>& noisy,
     const std::type_identity_t<detail::VectorArgument<T, M>>& u,
     const std::type_identity_t<detail::VectorArgument<T, P>>& y,
     const std::type_identity_t<Eigen::Array<bool, P, 1>>& measured,
-    Belief<T, N>& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
+    Known& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
   Eigen::Matrix<T, P, N> C = noisy.system().C();
   Eigen::Matrix<T, P, P> R = noisy.R();
   Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
