@@ -1,0 +1,175 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/estimate/kalman.hpp"
+
+namespace ssm {
+
+/// A filter for readings that come late, each with the time that it belongs to. It keeps its last
+/// events, which are readings and changes of the input; what arrives late is put in its place and
+/// all after it is filtered again, so that the belief is that of the same events in their order.
+///
+/// No allocation after it is made, for fixed sizes.
+template <std::floating_point T, int States = Dynamic, int Inputs = Dynamic, int Outputs = Dynamic>
+class KalmanHistory {
+ public:
+  /// The system that is filtered.
+  using Noisy = NoisyStateSpace<T, States, Inputs, Outputs>;
+  /// What is known of the state.
+  using Known = Belief<T, States>;
+  /// Which outputs were measured.
+  using Measured = Eigen::Array<bool, Outputs, 1>;
+
+  /// @param noisy the system; its input is 0 until steer says otherwise
+  /// @param start the belief at the start
+  /// @param time of the start, s
+  /// @param capacity the number of events that are kept, at least 1
+  /// @throws ShapeError
+  /// @throws DomainError when the time is not finite or the capacity less than 1
+  KalmanHistory(Noisy noisy, const Known& start, T time, Index capacity)
+      : noisy_(std::move(noisy)), capacity_(static_cast<std::size_t>(capacity)) {
+    detail::check_belief(name, "start", start, noisy_.system().states());
+    check_time(time);
+    if (capacity < 1)
+      detail::throw_domain(name, "capacity", std::to_string(capacity), "at least 1");
+    events_.reserve(capacity_ + 2);
+    Event first;
+    first.time = time;
+    first.u.setZero(noisy_.system().inputs());
+    first.y.setZero(noisy_.system().outputs());
+    first.measured.setConstant(noisy_.system().outputs(), false);
+    first.known = start;
+    events_.push_back(first);
+  }
+
+  /// Says that from a time on the input is u, until what is said of a later time.
+  ///
+  /// @param time s, not before oldest()
+  /// @param u (inputs); a number for one input
+  /// @throws ShapeError, DomainError; nothing has changed then
+  void steer(T time, const detail::VectorArgument<T, Inputs>& u) {
+    const auto input = u.vector();
+    detail::check_dynamic(name, "u", input, noisy_.system().inputs(), 1);
+    check_finite("u", input);
+    const std::size_t at = place_of(time);
+    Event event = events_[at - 1];
+    event.time = time;
+    event.u = input;
+    event.steers = true;
+    event.measured.setConstant(false);
+    insert(at, event);
+  }
+
+  /// Takes a reading of all outputs, and gives what it told when it was taken in its place.
+  ///
+  /// @param time that the reading belongs to, s, not before oldest()
+  /// @param y (outputs); a number for one output
+  /// @throws ShapeError, DomainError; nothing has changed then
+  /// Cost: a prediction over any Δ and a correction for each event that is later.
+  Innovation<T, States, Outputs> read(T time, const detail::VectorArgument<T, Outputs>& y) {
+    Measured all;
+    all.setConstant(noisy_.system().outputs(), true);
+    return read(time, y, all);
+  }
+  /// The same of those outputs that were measured; what stands for the others has no effect.
+  Innovation<T, States, Outputs> read(T time, const detail::VectorArgument<T, Outputs>& y,
+                                      const Measured& measured) {
+    const auto reading = y.vector();
+    detail::check_dynamic(name, "y", reading, noisy_.system().outputs(), 1);
+    detail::check_dynamic(name, "measured", measured.matrix(), noisy_.system().outputs(), 1);
+    const std::size_t at = place_of(time);
+    Event event = events_[at - 1];
+    event.time = time;
+    event.steers = false;
+    event.measured = measured;
+    for (Index i = 0; i < reading.size(); ++i) event.y(i) = measured(i) ? reading(i) : T(0);
+    check_finite("y", event.y);
+    return insert(at, event);
+  }
+
+  /// The time of the last event, s.
+  [[nodiscard]] T time() const noexcept { return events_.back().time; }
+  /// The earliest time that a late event may have, s.
+  [[nodiscard]] T oldest() const noexcept { return events_.front().time; }
+  /// What is known at time().
+  [[nodiscard]] const Known& belief() const noexcept { return events_.back().known; }
+
+  /// What is known of the state at any time from time() on.
+  ///
+  /// @param time s
+  /// @throws DomainError when it lies before time() or is not finite
+  [[nodiscard]] Known predicted(T time) const {
+    check_time(time);
+    if (time < this->time())
+      detail::throw_domain(name, "time", std::to_string(time),
+                           "at least " + std::to_string(this->time()) + ", that of the last event");
+    Known known = belief();
+    kalman_predict(noisy_, time - this->time(), events_.back().u, known);
+    return known;
+  }
+
+ private:
+  static constexpr std::string_view name = "KalmanHistory";
+
+  struct Event {
+    T time;
+    bool steers = false;
+    Eigen::Matrix<T, Inputs, 1> u;   // from this event on
+    Eigen::Matrix<T, Outputs, 1> y;  // what of it was measured
+    Measured measured;
+    Known known;  // after this event
+  };
+
+  static void check_time(T time) {
+    if (!std::isfinite(time)) detail::throw_domain(name, "time", std::to_string(time), "finite");
+  }
+  template <class Vector>
+  static void check_finite(std::string_view argument, const Vector& vector) {
+    for (Index i = 0; i < vector.size(); ++i)
+      if (!std::isfinite(vector(i))) detail::throw_domain(name, argument, "not finite", "finite");
+  }
+
+  /// Where an event of this time stands: after all that are not later.
+  [[nodiscard]] std::size_t place_of(T time) const {
+    check_time(time);
+    if (time < oldest())
+      detail::throw_domain(name, "time", std::to_string(time),
+                           "at least " + std::to_string(oldest()) + ", the oldest that is kept");
+    std::size_t at = events_.size();
+    while (at > 1 && events_[at - 1].time > time) --at;
+    return at;
+  }
+
+  Innovation<T, States, Outputs> insert(std::size_t at, const Event& event) {
+    events_.insert(events_.begin() + static_cast<std::ptrdiff_t>(at), event);
+    const auto told = follow(at);
+    for (std::size_t k = at + 1; k < events_.size(); ++k) follow(k);
+    if (events_.size() > capacity_ + 1) events_.erase(events_.begin());
+    return told;
+  }
+
+  /// Filters event k from the one before it.
+  Innovation<T, States, Outputs> follow(std::size_t k) {
+    const Event& before = events_[k - 1];
+    Event& event = events_[k];
+    event.known = before.known;
+    kalman_predict(noisy_, event.time - before.time, before.u, event.known);
+    if (!event.steers) event.u = before.u;
+    return kalman_update(noisy_, event.u, event.y, event.measured, event.known);
+  }
+
+  Noisy noisy_;
+  std::size_t capacity_;
+  std::vector<Event> events_;
+};
+
+}  // namespace ssm
