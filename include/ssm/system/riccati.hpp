@@ -34,6 +34,10 @@ struct RiccatiCaller {
   bool definite = false;  ///< whether a cost that could be negative is refused
 };
 
+/// Throws unless the data of an equation are finite and its costs symmetric, which they are exactly
+/// then; an N that is not given becomes 0.
+void check_data(const RiccatiCaller& caller, RiccatiEquation& equation);
+
 /// The stabilizing solution, with the errors of riccati but for those of shape.
 [[nodiscard]] RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEquation equation);
 

@@ -272,34 +272,45 @@ SSM_INLINE RealMatrix without_negative_part(const RealMatrix& Q) {
   return symmetric_part(scaled * V.transpose());
 }
 
-/// A cost that is negative by no more than rounding is made one that is not, and where the caller
-/// wants it, one that is negative by more is refused. What costs less than the rounding of the cost
-/// of the control that moves it counts as rounding: a Q that was reduced to zero by hand is zero.
+/// The costs that count as rounding in an equation in its own units: of its costs, or of the cost
+/// of the control that moves a state. So a Q that was reduced to zero by hand is zero.
+SSM_INLINE double rounding_of_cost(const RiccatiCaller& caller, const RiccatiEquation& equation) {
+  const double rate = equation.time == Time::continuous ? (std::min)(equation.A.norm(), 1.0) : 1;
+  const double size =
+      (std::max)({equation.Q.norm(), equation.N.norm(), equation.R.is_zero() ? 0 : rate * rate});
+  return 100 * caller.epsilon * static_cast<double>(equation.A.rows() + equation.B.cols()) * size;
+}
+
+/// Throws when the cost of an equation in its own units could be negative by more than rounding.
+SSM_INLINE void check_cost(const RiccatiCaller& caller, const RiccatiEquation& equation) {
+  const RealMatrix &Q = equation.Q, &R = equation.R, &N = equation.N;
+  const Index n = Q.rows(), m = R.rows();
+  const RiccatiNames names(caller, equation.time);
+  const double rounding = rounding_of_cost(caller, equation);
+  if (!is_semidefinite(R, 100 * caller.epsilon * static_cast<double>(m) * R.norm()))
+    throw_domain(caller.function, "R", "indefinite", "positive semidefinite");
+  if (!is_semidefinite(Q, rounding))
+    throw_domain(caller.function, names.Q, "indefinite", "positive semidefinite");
+  if (N.is_zero()) return;
+  RealMatrix all(n + m, n + m);
+  all.set_block(0, 0, Q);
+  all.set_block(0, n, N);
+  all.set_block(n, 0, N.transpose());
+  all.set_block(n, n, R);
+  if (!is_semidefinite(std::move(all), rounding))
+    throw_domain(caller.function, "the matrix of " + names.Q + ", N and R", "indefinite",
+                 "positive semidefinite");
+}
+
+/// Makes a cost that is negative by no more than rounding one that is not.
 ///
 /// @return the part R⁻¹Nᵀ of the gain, where the equation was replaced by that of v = u + R⁻¹Nᵀ x
-/// to
-///   make its cost one that is not negative; 0 else
+///   for that; 0 else
 SSM_INLINE RealMatrix settle_cost(const RiccatiCaller& caller, RiccatiEquation& equation) {
   auto& [time, A, B, Q, R, N, singular] = equation;
   const Index n = A.rows(), m = B.cols();
   const bool cross = !N.is_zero();
-  const RiccatiNames names(caller, time);
-  const double rounding = 100 * caller.epsilon * static_cast<double>(n + m);
-  const double rate = time == Time::continuous ? (std::min)(A.norm(), 1.0) : 1;
-  const double size = (std::max)(Q.norm(), m > 0 && !R.is_zero() ? rate * rate : 0);
-  if (caller.definite) {
-    RealMatrix all = Q;
-    if (cross) {
-      all = RealMatrix(n + m, n + m);
-      all.set_block(0, 0, Q);
-      all.set_block(0, n, N);
-      all.set_block(n, 0, N.transpose());
-      all.set_block(n, n, R);
-    }
-    if (!is_semidefinite(all, rounding * (cross ? size + R.norm() : size)))
-      throw_domain(caller.function, cross ? "the matrix of " + names.Q + ", N and R" : names.Q,
-                   "indefinite", "positive semidefinite");
-  }
+  const double rounding = rounding_of_cost(caller, equation);
   RealMatrix inner(m, n);
   if (singular) return inner;
   RealMatrix reduced = Q, dynamics = A;
@@ -313,8 +324,7 @@ SSM_INLINE RealMatrix settle_cost(const RiccatiCaller& caller, RiccatiEquation& 
     inner = divided.high;
   }
   const double least = 4 * epsilon_of<double> * (cross ? Q.norm() : reduced.norm());
-  if (!is_semidefinite(reduced, cross ? -least : least) &&
-      is_semidefinite(reduced, rounding * size)) {
+  if (!is_semidefinite(reduced, cross ? -least : least) && is_semidefinite(reduced, rounding)) {
     Q = without_negative_part(reduced);
     A = dynamics;
     N = RealMatrix(n, m);
@@ -323,7 +333,7 @@ SSM_INLINE RealMatrix settle_cost(const RiccatiCaller& caller, RiccatiEquation& 
   return RealMatrix(m, n);
 }
 
-SSM_INLINE RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEquation equation) {
+SSM_INLINE void check_data(const RiccatiCaller& caller, RiccatiEquation& equation) {
   auto& [time, A, B, Q, R, N, singular] = equation;
   const RiccatiNames names(caller, time);
   const auto check_finite = [&](std::string_view argument, const RealMatrix& matrix) {
@@ -337,19 +347,25 @@ SSM_INLINE RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEqu
   check_symmetric(caller.function, names.Q, Q, caller.epsilon);
   check_symmetric(caller.function, "R", R, caller.epsilon);
   if (N.size() == 0) N = RealMatrix(A.rows(), B.cols());
-  if (A.rows() == 0) return {A, RealMatrix(B.cols(), 0)};
   Q = symmetric_part(Q);
   R = symmetric_part(R);
+}
+
+SSM_INLINE RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEquation equation) {
+  auto& [time, A, B, Q, R, N, singular] = equation;
+  check_data(caller, equation);
+  if (A.rows() == 0) return {A, RealMatrix(B.cols(), 0)};
   const RiccatiUnits units = into_own_units(equation);
-  const double rounding = 100 * caller.epsilon * static_cast<double>(R.rows());
   RealMatrix less = R;
   for (Index j = 0; j < R.rows() && time == Time::discrete; ++j)
     less(j, j) *= 1 - 4 * epsilon_of<double> * static_cast<double>(R.rows());
   singular = !DenseCholesky(std::move(less)).definite();
   if (singular && time == Time::continuous)
     throw_domain(caller.function, "R", "not positive definite", "positive definite");
-  if (singular && !is_semidefinite(R, rounding * R.norm()))
+  const double rounding = 100 * caller.epsilon * static_cast<double>(R.rows()) * R.norm();
+  if (singular && !is_semidefinite(R, rounding))
     throw_domain(caller.function, "R", "indefinite", "positive semidefinite");
+  if (caller.definite) check_cost(caller, equation);
   const RealMatrix inner = settle_cost(caller, equation);
   RiccatiSolution solution = approach_riccati(caller, equation);
   solution.K += inner;
