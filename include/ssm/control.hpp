@@ -29,6 +29,7 @@
 #include "ssm/system/mass_spring_damper.hpp"
 #include "ssm/system/pole_placement.hpp"
 #include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/polynomial.hpp"
 #include "ssm/system/print.hpp"
 #include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"

@@ -43,7 +43,7 @@ TEST_CASE("a system prints its matrices in columns") {
 }
 
 TEST_CASE("a transfer function prints as a fraction") {
-  const TransferFunction<double> transfer{Eigen::Vector2d(2, -1), Eigen::Vector3d(1, 3.5, 1)};
+  const TransferFunction<double> transfer{Eigen::Vector2d(-1, 2), Eigen::Vector3d(1, 3.5, 1)};
   CHECK(printed(transfer) ==
         "    -s + 2\n"
         "---------------\n"
@@ -51,6 +51,8 @@ TEST_CASE("a transfer function prints as a fraction") {
   CHECK(printed(TransferFunction<double>{Eigen::VectorXd(0), Eigen::VectorXd::Ones(1)}) ==
         "0\n-\n1\n");
   using Complex = std::complex<double>;
+  const TransferFunction<Complex> turning{{Complex(1, -2)}, {1, Complex(0, 1)}};
+  CHECK(printed(turning) == "  (1 - 2i)\n------------\ns + (0 + 1i)\n");
   const ZerosPolesGain<double> roots{Eigen::VectorXcd::Constant(1, -2.),
                                      Eigen::Vector2cd(Complex(-1, 3), Complex(-1, -3)), .5};
   CHECK(printed(roots) ==

@@ -112,7 +112,7 @@ TEST_CASE("a system, its transfer function and its zeros and poles answer alike,
 
 TEST_CASE("a textbook transfer function has its textbook forms") {
   // (s + 3) / (s² + 3 s + 2) = 2 / (s + 1) − 1 / (s + 2); Ogata, 5th ed., example 9-1.
-  const TransferFunction<double> ogata{vector({3, 1}), vector({2, 3, 1})};
+  const TransferFunction<double> ogata{{1, 3}, {1, 3, 2}};
   const auto form = controllable_companion(ogata);
   CHECK(form.A() == (MatrixXd(2, 2) << 0, 1, -2, -3).finished());
   CHECK(form.B() == vector({0, 1}));
@@ -123,8 +123,8 @@ TEST_CASE("a textbook transfer function has its textbook forms") {
   CHECK(std::abs(roots.zeros(0) + 3.0) <= 1e-15);
   CHECK(std::abs(roots.poles.prod() - 2.0) <= 1e-15);
   CHECK(roots.gain == 1);
-  const auto doubled = transfer_function(
-      state_space(TransferFunction<double>{vector({6, 2, 0}), vector({4, 6, 2})}));
+  const auto doubled =
+      transfer_function(state_space(TransferFunction<double>{{0, 2, 6}, {2, 6, 4}}));
   CHECK(error(doubled.numerator.cast<Complex>(), ogata.numerator.cast<Complex>()) <= 1e-14);
 }
 
@@ -138,15 +138,15 @@ TEST_CASE(
   CHECK(std::abs(after(z) / (z * (want - D) + D) - 1.0) <= 1e-12);
 
   // cont2discrete(([1], [1, 1]), 0.5, 'zoh') and 'bilinear'
-  const auto lag = dynamic(state_space(TransferFunction<double>{vector({1}), vector({1, 1})}));
+  const auto lag = dynamic(state_space(TransferFunction<double>{{1}, {1, 1}}));
   const auto held = zero_order_hold(lag, 0.5);
   const auto ratio = transfer_function(held);
   REQUIRE(ratio.numerator.size() == 1);
   CHECK(std::abs(ratio.numerator(0) - 0.3934693402873666) <= 1e-15);
-  CHECK(std::abs(ratio.denominator(0) + 0.6065306597126334) <= 1e-15);
+  CHECK(std::abs(ratio.denominator(1) + 0.6065306597126334) <= 1e-15);
   const auto even = transfer_function(tustin(lag, 0.5));
   CHECK(error(even.numerator.cast<Complex>(), vector({0.2, 0.2}).cast<Complex>()) <= 1e-15);
-  CHECK(error(even.denominator.cast<Complex>(), vector({-0.6, 1}).cast<Complex>()) <= 1e-15);
+  CHECK(error(even.denominator.cast<Complex>(), vector({1, -0.6}).cast<Complex>()) <= 1e-15);
 
   const auto seen = zeros_poles_gain(held, 0, 0, Readout::after);  // 0.39 z / (z − 0.61)
   CHECK(seen.gain == Approx(0.3934693402873666).epsilon(1e-14));
@@ -178,12 +178,11 @@ TEST_CASE("a sampled system survives its transfer function and its zeros and pol
               1e-10);
       }
     }
-  const TransferFunction<double> delay{vector({1}), vector({0, 1})};
+  const TransferFunction<double> delay{{1}, {1, 0}};
   CHECK(discrete_state_space(delay, 1).A_bar()(0) == 0);
   CHECK_THROWS_AS(discrete_state_space(delay, 0), DomainError);
-  CHECK_THROWS_WITH(
-      discrete_state_space(TransferFunction<double>{vector({1, 2, 3}), vector({1})}, 1),
-      contains("discrete_state_space: numerator is (3)"));
+  CHECK_THROWS_WITH(discrete_state_space(TransferFunction<double>{{3, 2, 1}, {1}}, 1),
+                    contains("discrete_state_space: numerator is of degree 2"));
 }
 
 TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
@@ -199,6 +198,75 @@ TEST_CASE("poles come back to the last digit, stiff by twenty decades") {
   }
   // zeros at 5 beside poles at 1e4: what is left of a difference of 1e8
   CHECK(std::abs(transfer(dynamic(system), somewhere)(0, 0) / stiff(somewhere) - 1.0) <= 1e-8);
+}
+
+TEST_CASE("zero highest powers are trimmed, and lists of either order say the same") {
+  const TransferFunction<double> plain{{1, 3}, {1, 3, 2}}, padded{{0, 0, 0, 1, 3}, {0, 1, 3, 2}};
+  for (const auto& same :
+       {padded, TransferFunction<double>::ascending({3, 1}, {2, 3, 1}),
+        TransferFunction<double>::ascending(vector({3, 1, 0}), vector({2, 3, 1, 0, 0}))}) {
+    CHECK(state_space(same).A() == state_space(plain).A());
+    CHECK(controllable_companion(same).C() == controllable_companion(plain).C());
+    CHECK(zeros_poles_gain(same).poles == zeros_poles_gain(plain).poles);
+    CHECK(zeros_poles_gain(same).gain == 1);
+    CHECK(same(somewhere) == plain(somewhere));
+  }
+  CHECK(std::abs(plain(1e200) - 1e-200) <= 1e-215);
+  CHECK(plain(0) == 1.5);
+  CHECK(state_space(TransferFunction<double>{{0}, {1, 2}}).C()(0) == 0);
+}
+
+TEST_CASE("roots that rounding has moved off their conjugates are those of a real polynomial") {
+  const auto with_poles = [](std::initializer_list<Complex> poles) {
+    ZerosPolesGain<double> roots{VectorXcd(0), VectorXcd(static_cast<Index>(poles.size())), 1};
+    std::copy(poles.begin(), poles.end(), roots.poles.begin());
+    return roots;
+  };
+  for (const double unit : {1., 0x1p-70, 0x1p90}) {
+    const auto lone = with_poles({unit * Complex(-1, 1e-17), unit * Complex(-2, -3e-16)});
+    CHECK(state_space(lone).A()(1, 1) == -unit * 2);
+    CHECK(transfer_function(lone).denominator(2) == 2 * unit * unit);
+    // an integrator beside a faster pole, twice with the same sign, and a pair that is not quite
+    // one
+    const auto pair = with_poles({unit * Complex(-1, 2), unit * Complex(-1 - 1e-15, -2 + 4e-16),
+                                  unit * Complex(0, 1e-17), unit * Complex(-3, 1e-18),
+                                  unit * Complex(-3, 1e-18)});
+    const auto found = poles(state_space(pair));
+    CHECK(found.size() == 5);
+    CHECK((found.real().array() == 0).count() == 1);
+    CHECK((found.imag().array() != 0).count() == 2);
+    CHECK_THROWS_WITH(state_space(with_poles({unit * Complex(-1, 1e-9)})), contains("conjugate"));
+    CHECK_THROWS_AS(state_space(with_poles({unit * Complex(-1, 2), unit * Complex(-1, -2 - 1e-9)})),
+                    DomainError);
+  }
+  const ZerosPolesGain<float> single{
+      Eigen::VectorXcf(0), Eigen::VectorXcf::Constant(1, std::complex<float>(-1, 1e-7f)), 1};
+  CHECK(state_space(single).A()(0) == -1);
+}
+
+TEST_CASE("a transfer function of complex coefficients evaluates and has roots, there and back") {
+  ssm::test::Random random(6);
+  for (const Index n : {0, 1, 2, 5, 12}) {
+    CAPTURE(n);
+    ZerosPolesGain<Complex> roots{VectorXcd(n / 2), VectorXcd(n), Complex(2, -1)};
+    for (Complex& root : roots.zeros) root = {random.normal(), random.normal()};
+    for (Complex& root : roots.poles)
+      root = std::polar(std::exp(3 * random.normal()), 7 * random.uniform(0, 1));
+    const auto ratio = transfer_function(roots);
+    CHECK(std::abs(ratio(somewhere) / roots(somewhere) - 1.0) <= 1e-11);
+    const auto again = zeros_poles_gain(ratio);
+    CHECK(std::abs(again(somewhere) / roots(somewhere) - 1.0) <= 1e-10);
+    CHECK(again.gain == roots.gain);
+  }
+  // (s − i)(s + 2 i) s = s³ + i s² + 2 s
+  const VectorXcd found = polynomial_roots(
+      (VectorXcd(5) << 0., Complex(0, 2), Complex(-2, 0), Complex(0, 4), 0.).finished());
+  REQUIRE(found.size() == 3);
+  CHECK(std::abs(found.sum() + Complex(0, 1)) <= 1e-15);
+  CHECK(found.cwiseAbs().minCoeff() == 0);
+  CHECK_THROWS_AS(polynomial_roots(VectorXcd::Constant(2, Complex(0, HUGE_VAL))), DomainError);
+  CHECK_THROWS_AS(polynomial_roots(VectorXd::Constant(3, std::nan(""))), DomainError);
+  CHECK(polynomial_roots(vector({0, 0})).size() == 0);
 }
 
 TEST_CASE("interconnected systems answer as their transfer functions compose") {
@@ -257,7 +325,7 @@ TEST_CASE(
 }
 
 TEST_CASE("balanced states are the same system in better units") {
-  const TransferFunction<double> slow{vector({1}), vector({1e-24, 3e-16, 3e-8, 1})};
+  const TransferFunction<double> slow{{1}, {1, 3e-8, 3e-16, 1e-24}};
   const auto raw = controllable_companion(slow);
   const auto even = balance_states(raw);
   CHECK(even.A().cwiseAbs().maxCoeff() <= 1e-6);
@@ -283,16 +351,17 @@ TEST_CASE("systems that do not fit, loops without an answer and improper ratios 
   CHECK_THROWS_AS(similarity_transform(tall, MatrixXd::Zero(2, 2)), DomainError);
   CHECK_THROWS_WITH(zeros_poles_gain(tall, 2, 0),
                     "zeros_poles_gain: the channel is (2, 0), expected below (2, 1)");
-  CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1, 2, 3}), vector({1, 2})}),
-                  ShapeError);
-  CHECK_THROWS_AS(state_space(TransferFunction<double>{vector({1}), vector({1, 0})}), DomainError);
-  CHECK_THROWS_AS(zeros_poles_gain(TransferFunction<double>{vector({1}), vector({0, 0})}),
-                  DomainError);
+  CHECK_THROWS_WITH(state_space(TransferFunction<double>{{3, 2, 1}, {2, 1}}),
+                    "state_space: numerator is of degree 2, expected at most the degree of the "
+                    "denominator, 1: a proper transfer function");
+  CHECK_THROWS_WITH(zeros_poles_gain(TransferFunction<double>{{1}, {0, 0}}),
+                    "zeros_poles_gain: denominator is 0, expected not 0");
+  CHECK_THROWS_AS(state_space(TransferFunction<double>{{1}, {0}}), DomainError);
   CHECK_THROWS_WITH(state_space(TransferFunction<double>{}),
                     "state_space: denominator is (0), expected one coefficient or more");
   for (const double bad : {std::nan(""), HUGE_VAL}) {
-    const TransferFunction<double> above{vector({bad, 1}), vector({1, 1})};
-    const TransferFunction<double> below{vector({1}), vector({bad, 1})};
+    const TransferFunction<double> above{{bad, 1}, {1, 1}};
+    const TransferFunction<double> below{{1}, {1, bad}};
     CHECK_THROWS_WITH(state_space(above), "state_space: numerator is not finite, expected finite");
     CHECK_THROWS_AS(observable_companion(below), DomainError);
     CHECK_THROWS_AS(zeros_poles_gain(below), DomainError);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/state_space.hpp"
@@ -21,11 +23,13 @@ namespace ssm {
 /// When no input is differentiated the states are y, y', …, y^(k−1). High orders are
 /// ill-conditioned in this form.
 ///
-/// @param a (k + 1), a(j) multiplies y^(j)
-/// @param b (1 to k + 1, inputs), b(j, i) multiplies u_i^(j); derivatives left out are absent
+/// @param a (k + 1), highest derivative first, as in every other tool: a(0) multiplies y^(k). Zeros
+///   before the first that is not 0 are trimmed where the length is not fixed.
+/// @param b (1 to k + 1, inputs), highest derivative first: the last row multiplies u, the one
+///   above it u'; rows left out are absent, rows of zeros at the top are trimmed
 /// @return a system of k states; k is fixed when the length of a is
-/// @throws ShapeError when a is empty or b has more than k + 1 rows (not proper) or none
-/// @throws DomainError when a_k = 0
+/// @throws ShapeError when a is empty or b has no row or more than k + 1 (not proper)
+/// @throws DomainError when a_k = 0, or a coefficient is not finite
 /// Cost: O(k² inputs).
 template <class DA, class DB>
 [[nodiscard]] auto companion(const Eigen::MatrixBase<DA>& a, const Eigen::MatrixBase<DB>& b) {
@@ -33,30 +37,38 @@ template <class DA, class DB>
   using T = typename DA::Scalar;
   constexpr int size = DA::SizeAtCompileTime;
   using System = StateSpace<T, size == Dynamic ? Dynamic : size - 1, DB::ColsAtCompileTime, 1>;
+  constexpr std::string_view function = "companion";
 
-  if (a.size() == 0) detail::throw_shape("companion", "a", "(0)", "(order + 1)");
-  const Index order = a.size() - 1;
-  if (b.rows() == 0 || b.rows() > order + 1)
-    detail::throw_shape("companion", "b",
-                        detail::to_string(std::array<Index, 2>{b.rows(), b.cols()}),
+  if (a.size() == 0) detail::throw_shape(function, "a", "(0)", "(order + 1)");
+  if (!a.allFinite()) detail::throw_domain(function, "a", "not finite", "finite");
+  if (!b.allFinite()) detail::throw_domain(function, "b", "not finite", "finite");
+  Index first = 0;
+  if constexpr (size == Dynamic)
+    while (first + 1 < a.size() && a(first) == T(0)) ++first;
+  const Index order = a.size() - 1 - first;
+  const auto y_coefficient = [&](Index derivative) { return a(a.size() - 1 - derivative); };
+  Index rows = b.rows();
+  while (rows > order + 1 && (b.row(b.rows() - rows).array() == T(0)).all()) --rows;
+  if (rows == 0 || rows > order + 1)
+    detail::throw_shape(function, "b", detail::to_string(std::array<Index, 2>{b.rows(), b.cols()}),
                         "1 to " + std::to_string(order + 1) + " rows");
-  const T leading = a(order);
-  if (leading == T(0)) detail::throw_domain("companion", "leading coefficient of a", "0", "not 0");
+  const T leading = y_coefficient(order);
+  if (leading == T(0)) detail::throw_domain(function, "leading coefficient of a", "0", "not 0");
 
   typename System::StateMatrix A = System::StateMatrix::Zero(order, order);
   if (order > 1) A.topRightCorner(order - 1, order - 1).setIdentity();
-  for (Index j = 0; j < order; ++j) A(order - 1, j) = -a(j) / leading;
+  for (Index j = 0; j < order; ++j) A(order - 1, j) = -y_coefficient(j) / leading;
 
   typename System::FeedthroughMatrix D = System::FeedthroughMatrix::Zero(1, b.cols());
   typename System::InputMatrix B = System::InputMatrix::Zero(order, b.cols());
-  const auto input_coefficient = [&](Index derivative, Index input) {
-    return derivative < b.rows() ? b(derivative, input) : T(0);
+  const auto u_coefficient = [&](Index derivative, Index input) {
+    return derivative < b.rows() ? b(b.rows() - 1 - derivative, input) : T(0);
   };
   for (Index input = 0; input < b.cols(); ++input) {
-    D(0, input) = input_coefficient(order, input) / leading;
+    D(0, input) = u_coefficient(order, input) / leading;
     for (Index j = 1; j <= order; ++j) {
-      T sum = input_coefficient(order - j, input) - a(order - j) * D(0, input);
-      for (Index i = 1; i < j; ++i) sum -= a(order - j + i) * B(i - 1, input);
+      T sum = u_coefficient(order - j, input) - y_coefficient(order - j) * D(0, input);
+      for (Index i = 1; i < j; ++i) sum -= y_coefficient(order - j + i) * B(i - 1, input);
       B(j - 1, input) = sum / leading;
     }
   }
@@ -64,6 +76,17 @@ template <class DA, class DB>
   typename System::OutputMatrix C = System::OutputMatrix::Zero(1, order);
   if (order > 0) C(0, 0) = T(1);
   return System(A, B, C, D);
+}
+
+/// companion of coefficients with the lowest derivative first: a(j) multiplies y^(j), b(j, i)
+/// multiplies u_i^(j).
+/// @param a (k + 1), lowest derivative first
+/// @param b (1 to k + 1, inputs), lowest derivative first
+/// @throws ShapeError, DomainError as companion does
+template <class DA, class DB>
+[[nodiscard]] auto companion_ascending(const Eigen::MatrixBase<DA>& a,
+                                       const Eigen::MatrixBase<DB>& b) {
+  return companion(a.reverse(), b.colwise().reverse());
 }
 
 }  // namespace ssm

@@ -44,16 +44,25 @@ void print_matrix(std::ostream& stream, const std::string& name,
   }
 }
 
-/// A polynomial as it is written by hand, the highest power first: "s^2 + 2 s + 1".
+/// A polynomial as it is written by hand, the highest power first: "s^2 + 2 s + 1", a complex
+/// coefficient in brackets.
 template <class Vector>
 std::string polynomial_text(const std::ostream& like, const Vector& coefficients) {
+  using K = typename Vector::Scalar;
   std::string text;
-  for (Index power = coefficients.size() - 1; power >= 0; --power) {
-    const auto value = coefficients(power);
-    if (value == 0) continue;
-    const auto size = std::abs(value);
-    text += text.empty() ? (value < 0 ? "-" : "") : (value < 0 ? " - " : " + ");
-    if (size != 1 || power == 0) text += number_text(like, size) + (power > 0 ? " " : "");
+  for (Index i = 0; i < coefficients.size(); ++i) {
+    const K value = coefficients(i);
+    const Index power = coefficients.size() - 1 - i;
+    if (value == K(0)) continue;
+    const bool negative = std::imag(value) == 0 && std::real(value) < 0;
+    text += text.empty() ? (negative ? "-" : "") : (negative ? " - " : " + ");
+    if (std::imag(value) != 0) {
+      const auto imaginary = std::imag(value);
+      text += "(" + number_text(like, std::real(value)) + (imaginary < 0 ? " - " : " + ") +
+              number_text(like, std::abs(imaginary)) + "i)" + (power > 0 ? " " : "");
+    } else if (std::abs(value) != 1 || power == 0) {
+      text += number_text(like, std::abs(value)) + (power > 0 ? " " : "");
+    }
     if (power > 0) text += power == 1 ? "s" : "s^" + std::to_string(power);
   }
   return text.empty() ? "0" : text;
@@ -126,8 +135,10 @@ std::ostream& operator<<(std::ostream& stream, const TransferFunction<T>& transf
 template <class T>
 std::ostream& operator<<(std::ostream& stream, const ZerosPolesGain<T>& roots) {
   std::string above = detail::factors_text(stream, roots.zeros);
-  if (roots.gain != T(1))
-    above = detail::number_text(stream, roots.gain) + (above == "1" ? "" : " " + above);
+  if (roots.gain != T(1)) {
+    const Eigen::Matrix<T, 1, 1> gain(roots.gain);
+    above = detail::polynomial_text(stream, gain) + (above == "1" ? "" : " " + above);
+  }
   detail::print_fraction(stream, above, detail::factors_text(stream, roots.poles));
   return stream;
 }

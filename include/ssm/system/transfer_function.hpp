@@ -6,6 +6,7 @@
 #include <complex>
 #include <concepts>
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -14,43 +15,85 @@
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/system/detail/root_groups.hpp"
 #include "ssm/system/interconnection.hpp"
 #include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/polynomial.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
 
-/// G(s) = Σ_j numerator(j) s^j / Σ_j denominator(j) s^j, from one input to one output. The lowest
-/// power stands first, as in companion. In discrete time s is z.
-template <std::floating_point T>
+/// G(s) = Σ_j numerator(j) s^(m − j) / Σ_j denominator(j) s^(n − j), from one input to one output,
+/// with the highest power first as in MATLAB, SciPy and python-control: 1/(s² + 0.8 s + 4) is
+/// `TransferFunction<double>{{1}, {1, 0.8, 4}}`. In discrete time s is z. Zeros before the highest
+/// power count for nothing, and a numerator without coefficients is 0.
+///
+/// Arithmetic is in transfer_function_arithmetic.hpp.
+/// @tparam K float, double, or their complex numbers
+template <class K>
 struct TransferFunction {
-  Eigen::Matrix<T, Eigen::Dynamic, 1> numerator;    ///< (its degree + 1), lowest power first
-  Eigen::Matrix<T, Eigen::Dynamic, 1> denominator;  ///< (its degree + 1), lowest power first
+  using Scalar = K;                                          ///< of a coefficient
+  using Complex = std::complex<Real<K>>;                     ///< of a value
+  using Coefficients = Eigen::Matrix<K, Eigen::Dynamic, 1>;  ///< highest power first
 
-  /// G(s).
-  [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
-    const auto value = [&](const auto& coefficients) {
-      std::complex<T> sum = 0;
-      for (Index j = coefficients.size() - 1; j >= 0; --j) sum = sum * s + coefficients(j);
-      return sum;
-    };
-    return value(numerator) / value(denominator);
+  Coefficients numerator;    ///< (m + 1), highest power first
+  Coefficients denominator;  ///< (n + 1), highest power first
+
+  TransferFunction() = default;
+  /// Vectors of Eigen, highest power first.
+  template <class DN, class DD>
+  TransferFunction(const Eigen::MatrixBase<DN>& above, const Eigen::MatrixBase<DD>& below)
+      : numerator(above), denominator(below) {}
+  /// Lists of coefficients, highest power first: {{1}, {1, 0.8, 4}}.
+  TransferFunction(std::initializer_list<K> above, std::initializer_list<K> below)
+      : numerator(Eigen::Map<const Coefficients>(above.begin(), Index(above.size()))),
+        denominator(Eigen::Map<const Coefficients>(below.begin(), Index(below.size()))) {}
+
+  /// Of coefficients with the lowest power first: Σ_j numerator(j) s^j / Σ_j denominator(j) s^j.
+  template <class DN, class DD>
+  [[nodiscard]] static TransferFunction ascending(const Eigen::MatrixBase<DN>& numerator,
+                                                  const Eigen::MatrixBase<DD>& denominator) {
+    return {numerator.reverse(), denominator.reverse()};
+  }
+  /// The same of lists: ascending({1}, {4, 0.8, 1}) is 1/(s² + 0.8 s + 4).
+  [[nodiscard]] static TransferFunction ascending(std::initializer_list<K> numerator,
+                                                  std::initializer_list<K> denominator) {
+    const TransferFunction reversed(numerator, denominator);
+    return ascending(reversed.numerator, reversed.denominator);
+  }
+
+  /// G(s); not finite at a pole. Powers of a large s do not overflow.
+  [[nodiscard]] Complex operator()(Complex s) const {
+    const detail::DenseVector above = detail::trimmed(numerator);
+    const detail::DenseVector below = detail::trimmed(denominator);
+    return static_cast<Complex>(detail::ratio_at(above, below, std::complex<double>(s)));
   }
 };
 
-/// G(s) = gain · Π (s − zeros(i)) / Π (s − poles(i)), from one input to one output; complex ones
-/// come in conjugate pairs. In discrete time s is z.
-template <std::floating_point T>
+/// Deduces the scalar from the coefficients.
+template <class DN, class DD>
+TransferFunction(const Eigen::MatrixBase<DN>&, const Eigen::MatrixBase<DD>&)
+    -> TransferFunction<typename DN::Scalar>;
+
+/// G(s) = gain · Π (s − zeros(i)) / Π (s − poles(i)), from one input to one output. In discrete
+/// time s is z. Where the gain is real, complex zeros and poles come in conjugate pairs; what
+/// rounding has done to them, a pair that is not quite one or a real root with a trace of an
+/// imaginary part, is undone.
+/// @tparam K float, double, or their complex numbers
+template <class K>
 struct ZerosPolesGain {
+  using Scalar = K;                       ///< of the gain
+  using Complex = std::complex<Real<K>>;  ///< of a root and of a value
   /// Complex numbers, in any order.
-  using Roots = Eigen::Matrix<std::complex<T>, Eigen::Dynamic, 1>;
+  using Roots = Eigen::Matrix<Complex, Eigen::Dynamic, 1>;
+
   Roots zeros;  ///< in any order
   Roots poles;  ///< in any order
-  T gain;       ///< what Π (s − zeros) / Π (s − poles) is multiplied by
+  K gain;       ///< what Π (s − zeros) / Π (s − poles) is multiplied by
 
   /// G(s).
-  [[nodiscard]] std::complex<T> operator()(std::complex<T> s) const {
-    std::complex<T> value = gain;
+  [[nodiscard]] Complex operator()(Complex s) const {
+    Complex value = gain;
     for (Index i = 0; i < (std::max)(zeros.size(), poles.size()); ++i) {
       if (i < zeros.size()) value *= s - zeros(i);
       if (i < poles.size()) value /= s - poles(i);
@@ -61,69 +104,56 @@ struct ZerosPolesGain {
 
 namespace detail {
 
-template <class T>
-void check_finite(std::string_view function, const TransferFunction<T>& transfer) {
+template <class K>
+void check_finite(std::string_view function, const TransferFunction<K>& transfer) {
   if (!transfer.numerator.allFinite()) throw_domain(function, "numerator", "not finite", "finite");
   if (!transfer.denominator.allFinite())
     throw_domain(function, "denominator", "not finite", "finite");
 }
 
-template <class T>
-void check_finite(std::string_view function, const ZerosPolesGain<T>& roots) {
+template <class K>
+void check_finite(std::string_view function, const ZerosPolesGain<K>& roots) {
   if (!roots.zeros.allFinite()) throw_domain(function, "zeros", "not finite", "finite");
   if (!roots.poles.allFinite()) throw_domain(function, "poles", "not finite", "finite");
-  if (!std::isfinite(roots.gain)) throw_domain(function, "gain", "not finite", "finite");
+  if (!std::isfinite(std::abs(roots.gain))) throw_domain(function, "gain", "not finite", "finite");
 }
 
-using Roots = std::vector<std::complex<double>>;
+/// Numerator and denominator in double without leading zeros; of the numerator 0, nothing.
+template <class K>
+struct Fraction {
+  DenseVector<K> above, below;
+};
 
-/// Conjugate pairs, then reals two by two, then the one left over.
-template <class Vector>
-std::vector<Roots> grouped_roots(std::string_view function, std::string_view argument,
-                                 const Vector& roots) {
-  Roots real, complex;
-  for (Index i = 0; i < roots.size(); ++i) {
-    const std::complex<double> root(roots(i));
-    (root.imag() == 0 ? real : complex).push_back(root);
-  }
-  std::vector<Roots> groups;
-  while (!complex.empty()) {
-    const std::complex<double> root = complex.back();
-    complex.pop_back();
-    const auto partner = std::find(complex.begin(), complex.end(), std::conj(root));
-    if (partner == complex.end())
-      throw_domain(function, argument, "without the conjugate of one", "conjugate pairs");
-    complex.erase(partner);
-    groups.push_back({root, std::conj(root)});
-  }
-  std::sort(real.begin(), real.end(),
-            [](const auto& a, const auto& b) { return a.real() < b.real(); });
-  for (std::size_t i = 0; i < real.size(); i += 2)
-    groups.emplace_back(real.begin() + static_cast<std::ptrdiff_t>(i),
-                        real.begin() + static_cast<std::ptrdiff_t>((std::min)(i + 2, real.size())));
-  return groups;
+/// @throws ShapeError when there is no denominator
+/// @throws DomainError when it is 0, or a coefficient is not finite
+template <class K>
+Fraction<Wide<K>> fraction_of(std::string_view function, const TransferFunction<K>& transfer) {
+  if (transfer.denominator.size() == 0)
+    throw_shape(function, "denominator", "(0)", "one coefficient or more");
+  check_finite(function, transfer);
+  Fraction<Wide<K>> fraction{trimmed(transfer.numerator), trimmed(transfer.denominator)};
+  if (fraction.below.size() == 0) throw_domain(function, "denominator", "0", "not 0");
+  return fraction;
 }
 
-/// The coefficients of leading · Π (s − root), lowest power first.
-template <class Vector>
-RealVector polynomial(std::string_view function, std::string_view argument, const Vector& roots,
-                      double leading) {
-  RealVector coefficients(roots.size() + 1);
-  coefficients(0) = leading;
-  Index degree = 0;
-  for (const Roots& group : grouped_roots(function, argument, roots)) {
-    const bool two = group.size() == 2;
-    const std::complex<double> second = two ? group[1] : 0.0;
-    const double sum = (group[0] + second).real();
-    const double product = two ? (group[0] * second).real() : 0;
-    degree += two ? 2 : 1;
-    for (Index k = degree; k >= 0; --k) {
-      const auto old = [&](Index power) { return power >= 0 ? coefficients(power) : 0; };
-      coefficients(k) =
-          two ? old(k - 2) - sum * old(k - 1) + product * old(k) : old(k - 1) - sum * old(k);
-    }
-  }
-  return coefficients;
+/// The same of what must be proper.
+template <class K>
+Fraction<Wide<K>> proper_fraction_of(std::string_view function,
+                                     const TransferFunction<K>& transfer) {
+  auto fraction = fraction_of(function, transfer);
+  if (fraction.above.size() > fraction.below.size())
+    throw_shape(function, "numerator", "of degree " + std::to_string(fraction.above.size() - 1),
+                "at most the degree of the denominator, " +
+                    std::to_string(fraction.below.size() - 1) + ": a proper transfer function");
+  return fraction;
+}
+
+template <class K, class Kd>
+TransferFunction<K> to_transfer_function(const Fraction<Kd>& fraction) {
+  using Coefficients = typename TransferFunction<K>::Coefficients;
+  if (fraction.above.size() == 0)
+    return {Coefficients::Zero(1), to_eigen<Coefficients>(fraction.below)};
+  return {to_eigen<Coefficients>(fraction.above), to_eigen<Coefficients>(fraction.below)};
 }
 
 /// Π (s − zeros) / Π (s − poles) of one or two poles, as a system.
@@ -199,41 +229,32 @@ template <LinearSystem System>
                            static_cast<T>(gain)};
 }
 
-/// The same of a transfer function, whose roots are eigenvalues of companion matrices.
-/// @throws DomainError when the denominator is 0, or a coefficient is not finite
-template <std::floating_point T>
-[[nodiscard]] ZerosPolesGain<T> zeros_poles_gain(const TransferFunction<T>& transfer) {
+/// The same of a transfer function: its polynomial_roots, and the ratio of its leading
+/// coefficients.
+/// @throws ShapeError, DomainError when there is no denominator, it is 0, or a coefficient is not
+///   finite
+template <class K>
+[[nodiscard]] ZerosPolesGain<K> zeros_poles_gain(const TransferFunction<K>& transfer) {
   constexpr std::string_view function = "zeros_poles_gain";
-  detail::check_finite(function, transfer);
-  const auto degree = [](const auto& coefficients) {
-    Index size = coefficients.size();
-    while (size > 0 && coefficients(size - 1) == T(0)) --size;
-    return size - 1;
-  };
-  const auto roots = [&](const auto& coefficients, Index n) {
-    detail::RealMatrix A((std::max<Index>)(n, 0), (std::max<Index>)(n, 0));
-    for (Index j = 0; j < n; ++j) {
-      if (j > 0) A(j - 1, j) = 1;
-      A(n - 1, j) = -static_cast<double>(coefficients(j)) / static_cast<double>(coefficients(n));
-    }
-    return detail::to_eigen<typename ZerosPolesGain<T>::Roots>(detail::eigenvalues_of(function, A));
-  };
-  const Index above = degree(transfer.numerator), below = degree(transfer.denominator);
-  if (below < 0) detail::throw_domain(function, "denominator", "0", "not 0");
-  const T gain = above < 0 ? T(0) : transfer.numerator(above) / transfer.denominator(below);
-  return {roots(transfer.numerator, above), roots(transfer.denominator, below), gain};
+  using Roots = typename ZerosPolesGain<K>::Roots;
+  const auto [above, below] = detail::fraction_of(function, transfer);
+  return {detail::to_eigen<Roots>(detail::roots_of(function, above)),
+          detail::to_eigen<Roots>(detail::roots_of(function, below)),
+          above.size() == 0 ? K(0) : static_cast<K>(above(0) / below(0))};
 }
 
 /// The transfer function of given zeros, poles and gain; its denominator is monic.
-/// @throws DomainError when a complex zero or pole lacks its exact conjugate, or one is not finite
-template <std::floating_point T>
-[[nodiscard]] TransferFunction<T> transfer_function(const ZerosPolesGain<T>& roots) {
+/// @throws DomainError when the gain is real and a complex zero or pole lacks its conjugate, or one
+///   is not finite
+template <class K>
+[[nodiscard]] TransferFunction<K> transfer_function(const ZerosPolesGain<K>& roots) {
   constexpr std::string_view function = "transfer_function";
+  using Coefficients = typename TransferFunction<K>::Coefficients;
   detail::check_finite(function, roots);
-  using Coefficients = Eigen::Matrix<T, Eigen::Dynamic, 1>;
-  return {detail::to_eigen<Coefficients>(
-              detail::polynomial(function, "zeros", roots.zeros, static_cast<double>(roots.gain))),
-          detail::to_eigen<Coefficients>(detail::polynomial(function, "poles", roots.poles, 1.0))};
+  const auto gain = static_cast<detail::Wide<K>>(roots.gain);
+  return {detail::to_eigen<Coefficients>(detail::polynomial(function, "zeros", roots.zeros, gain)),
+          detail::to_eigen<Coefficients>(
+              detail::polynomial(function, "poles", roots.poles, detail::Wide<K>(1)))};
 }
 
 /// The transfer function of one channel of a system, by way of its zeros and poles: that of
@@ -254,24 +275,19 @@ namespace detail {
 template <class T>
 StateSpace<T, Dynamic, 1, 1> companion_form(std::string_view function,
                                             const TransferFunction<T>& transfer) {
-  const auto &a = transfer.denominator, &b = transfer.numerator;
+  const auto [b, a] = proper_fraction_of(function, transfer);
   const Index k = a.size() - 1;
-  if (k < 0) throw_shape(function, "denominator", "(0)", "one coefficient or more");
-  if (b.size() > k + 1)
-    throw_shape(function, "numerator", to_string(std::array<Index, 1>{b.size()}),
-                "at most the size of the denominator, (" + std::to_string(k + 1) + ")");
-  check_finite(function, transfer);
-  if (a(k) == T(0)) throw_domain(function, "leading coefficient of the denominator", "0", "not 0");
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
   Matrix A = Matrix::Zero(k, k), B = Matrix::Zero(k, 1), C(1, k);
-  const T D = b.size() == k + 1 ? b(k) / a(k) : T(0);
-  for (Index j = 0; j < k; ++j) {
+  const double D = b.size() == k + 1 ? b(0) / a(0) : 0;
+  for (Index j = 0; j < k; ++j) {  // of the power j
     if (j > 0) A(j - 1, j) = T(1);
-    A(k - 1, j) = -a(j) / a(k);
-    C(0, j) = ((j < b.size() ? b(j) : T(0)) - a(j) * D) / a(k);
+    const Index from = b.size() - 1 - j;
+    A(k - 1, j) = static_cast<T>(-a(k - j) / a(0));
+    C(0, j) = static_cast<T>(((from >= 0 ? b(from) : 0) - a(k - j) * D) / a(0));
   }
   if (k > 0) B(k - 1, 0) = T(1);
-  return {A, B, C, Eigen::Matrix<T, 1, 1>(D)};
+  return {A, B, C, Eigen::Matrix<T, 1, 1>(static_cast<T>(D))};
 }
 
 /// Sections of one or two states in a row, s or z.
@@ -282,8 +298,8 @@ StateSpace<T, Dynamic, 1, 1> cascade_form(std::string_view function,
     throw_shape(function, "zeros", to_string(std::array<Index, 1>{roots.zeros.size()}),
                 "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
   check_finite(function, roots);
-  const std::vector<Roots> poles = grouped_roots(function, "poles", roots.poles);
-  const std::vector<Roots> zeros = grouped_roots(function, "zeros", roots.zeros);
+  const std::vector<Roots> poles = grouped_roots<T>(function, "poles", roots.poles);
+  const std::vector<Roots> zeros = grouped_roots<T>(function, "zeros", roots.zeros);
   const Index n = roots.poles.size();
   RealMatrix A(n, n), B(n, 1), C(1, n);
   double D = static_cast<double>(roots.gain);
@@ -318,15 +334,15 @@ DiscreteStateSpace<T, Dynamic, 1, 1> in_steps(const StateSpace<T, Dynamic, 1, 1>
 
 }  // namespace detail
 
-/// The controllable companion form of a proper transfer function of order k, denominator
-/// a_0 … a_k, numerator b_0 … b_k:
+/// The controllable companion form of a proper transfer function of order k,
+/// (b_k s^k + … + b_0) / (a_k s^k + … + a_0):
 ///
 ///   A = [0 1 0 …; 0 0 1 …; …; −a_0/a_k … −a_{k−1}/a_k],  B = [0; …; 0; 1],
 ///   C_j = (b_j − a_j b_k / a_k) / a_k,  D = b_k / a_k   (Ogata, 5th ed., eqs. 9-3 and 9-4).
 ///
 /// Ill-conditioned at high orders; state_space(transfer) is its balanced form.
-/// @throws ShapeError when the numerator has more coefficients than the denominator, or that none
-/// @throws DomainError when a_k = 0 or a coefficient is not finite
+/// @throws ShapeError when there is no denominator, or the numerator is of higher degree: improper
+/// @throws DomainError when the denominator is 0 or a coefficient is not finite
 template <std::floating_point T>
 [[nodiscard]] StateSpace<T, Dynamic, 1, 1> controllable_companion(
     const TransferFunction<T>& transfer) {
@@ -354,7 +370,7 @@ template <std::floating_point T>
 /// zero far below the poles of its section costs digits of the response near it.
 ///
 /// @throws ShapeError when there are more zeros than poles
-/// @throws DomainError when a complex zero or pole lacks its exact conjugate, or one is not finite
+/// @throws DomainError when a complex zero or pole lacks its conjugate, or one is not finite
 /// Cost: states³.
 template <std::floating_point T>
 [[nodiscard]] StateSpace<T, Dynamic, 1, 1> state_space(const ZerosPolesGain<T>& roots) {
