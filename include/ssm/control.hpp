@@ -5,6 +5,7 @@
 
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/inverse.hpp"
+#include "ssm/discretize/matched.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/estimate/extended_kalman.hpp"
 #include "ssm/estimate/kalman.hpp"

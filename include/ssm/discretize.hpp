@@ -10,6 +10,7 @@
 #include "ssm/discretize/first_order_hold.hpp"
 #include "ssm/discretize/hold.hpp"
 #include "ssm/discretize/inverse.hpp"
+#include "ssm/discretize/matched.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/discretize/matrix_logarithm.hpp"
 #include "ssm/discretize/mode_slopes.hpp"

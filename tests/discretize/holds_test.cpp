@@ -244,7 +244,7 @@ TEST_CASE("what has no answer is refused by name") {
                                       matrix(1, {0}), delta);
   };
   CHECK_THROWS_WITH(inverse_zero_order_hold(sampled(-.5, .1)),
-                    "matrix_logarithm: an eigenvalue of A is -0.500000, expected off the closed "
+                    "inverse_zero_order_hold: an eigenvalue of A is -0.5, expected off the closed "
                     "negative real axis");
   CHECK_THROWS_AS(inverse_tustin(sampled(-1, .1)), DomainError);
   CHECK_THROWS_AS(matrix_logarithm(MatrixXd::Zero(2, 2)), DomainError);

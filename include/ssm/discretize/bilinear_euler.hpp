@@ -14,28 +14,39 @@
 namespace ssm {
 namespace detail {
 
-/// Factors I − hA, and throws DomainError when it is singular to working precision: when a pivot
-/// is no larger than the rounding of the sums that it came from.
+/// Factors shift I + factor A, and throws DomainError when it is singular to working precision:
+/// when a pivot is no larger than the rounding of the sums that it came from.
 template <class Matrix>
-SmallLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
-                                typename Matrix::Scalar h) {
+SmallLu<Matrix> factor_shifted(std::string_view function, std::string_view name, const Matrix& A,
+                               typename Matrix::Scalar shift, typename Matrix::Scalar factor) {
   using T = typename Matrix::Scalar;
   const Index n = A.rows();
-  Matrix implicit = -h * A, size = (h * A).cwiseAbs();
+  Matrix sum = factor * A, size = (factor * A).cwiseAbs();
   for (Index k = 0; k < n; ++k) {
-    implicit(k, k) += T(1);
-    size(k, k) += T(1);
+    sum(k, k) += shift;
+    size(k, k) += std::abs(shift);
   }
-  const SmallLu<Matrix> lu(std::move(implicit));
+  const SmallLu<Matrix> lu(std::move(sum));
   lu.permute(size);
   const Matrix& factors = lu.factors();
   for (Index k = 0; k < n; ++k) {
     T scale = size(k, k);
     for (Index j = 0; j < k; ++j) scale += std::abs(factors(k, j) * factors(j, k));
-    if (std::abs(factors(k, k)) <= T(n) * std::numeric_limits<T>::epsilon() * scale)
-      throw_domain(function, "I - h A with h = " + std::to_string(h), "singular", "invertible");
+    if (!(std::abs(factors(k, k)) > T(n) * std::numeric_limits<T>::epsilon() * scale)) {
+      for (Index i = 0; i < A.size(); ++i)
+        if (!std::isfinite(A.data()[i])) return lu;  // what is not finite gives what is not
+      throw_domain(function, name(), "singular", "invertible");
+    }
   }
   return lu;
+}
+
+/// The same of I − hA.
+template <class Matrix>
+SmallLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
+                                typename Matrix::Scalar h) {
+  const auto name = [&] { return "I - h A with h = " + std::to_string(h); };
+  return factor_shifted(function, name, A, typename Matrix::Scalar(1), -h);
 }
 
 /// I + h A.
