@@ -15,9 +15,10 @@ namespace ssm {
 namespace detail {
 
 /// Factors shift I + factor A, and throws DomainError when it is singular to working precision:
-/// when a pivot is no larger than the rounding of the sums that it came from.
-template <class Matrix>
-SmallLu<Matrix> factor_shifted(std::string_view function, std::string_view name, const Matrix& A,
+/// when a pivot is no larger than the rounding of the sums that it came from. `name()` is what the
+/// error calls it.
+template <class Matrix, class Name>
+SmallLu<Matrix> factor_shifted(std::string_view function, const Name& name, const Matrix& A,
                                typename Matrix::Scalar shift, typename Matrix::Scalar factor) {
   using T = typename Matrix::Scalar;
   const Index n = A.rows();
