@@ -61,7 +61,7 @@ MatrixXd random_matrix(Index size, double scale, std::uint64_t seed) {
 TEST_CASE("the exponential of a badly scaled stiff matrix is right in every element") {
   // C. Moler, "A balancing act for the matrix exponential" (2012): without balancing 1e17 comes out
   CHECK(worst_element(matrix_exponential(stiff()), exponential_of_stiff()) <= 2e-13);
-  CHECK(distance(matrix_exponential(MatrixXd(stiff())), exponential_of_stiff()) <= 1e-13);
+  CHECK(distance(matrix_exponential(MatrixXd(stiff())), exponential_of_stiff()) <= 2e-13);
 }
 
 TEST_CASE("the exponential in float is that of the same matrix in double, rounded") {

@@ -86,13 +86,14 @@ TEST_CASE("no step leaves no noise, NaN gives NaN, and what does not fit is refu
   A << -1, 2, 0, -3;
   const Matrix2d Q = Matrix2d::Identity();
   CHECK(sampled_noise_covariance(A, Q, 0.) == Matrix2d(Matrix2d::Zero()));
-  CHECK(sampled_noise_covariance(A, Q, std::nan("")).array().isNaN().all());
+  for (const double bad : {std::nan(""), HUGE_VAL})
+    CHECK_THROWS_AS(sampled_noise_covariance(A, Q, bad), DomainError);
   CHECK(allocations_of([&] { (void)sampled_noise_covariance(A, Q, 40.); }) == 0);
   const Eigen::Matrix2f narrow =
       sampled_noise_covariance(A.cast<float>().eval(), Q.cast<float>().eval(), .5f);
   CHECK(narrow == sampled_noise_covariance(A, Q, .5).cast<float>());
   CHECK_THROWS_WITH(sampled_noise_covariance(A, Q, -.1),
-                    "sampled_noise_covariance: delta is -0.100000, expected >= 0");
+                    "sampled_noise_covariance: delta is -0.100000, expected >= 0 and finite");
   CHECK_THROWS_WITH(sampled_noise_covariance(A, MatrixXd(2, 3), .1),
                     "sampled_noise_covariance: Q is (2, 3), expected (2, 2)");
 }

@@ -73,4 +73,68 @@ template <class Scalar>
   return std::isnormal(factor) ? x * factor : x * scale / inverse;
 }
 
+/// A diagonal S of powers of two for which S⁻¹ A S is the same whatever powers of two the units of
+/// A were, and near balance: state by state, the row and the column towards those before it evened
+/// out; where only one of the two is not 0, that one as large as the state's own element.
+template <class Matrix>
+DiagonalOf<Matrix> own_units(const Matrix& A) {
+  const Index n = A.rows();
+  DiagonalOf<Matrix> scale(n), row(n), column(n);  // towards the states before, in their units
+  for (Index i = 0; i < n; ++i) {
+    scale(i) = 0;  // not known yet
+    row(i) = column(i) = 0;
+  }
+  for (Index count = 0; count < n; ++count) {
+    Index next = -1, links = -1;  // the first of the states that have most links
+    for (Index i = 0; i < n && links < 2; ++i) {
+      if (scale(i) != 0) continue;
+      const Index found = (row(i) > 0) + (column(i) > 0);
+      if (found <= links) continue;
+      links = found;
+      next = i;
+    }
+    double unit = 1;
+    if (links > 0) {
+      const double own = std::abs(A(next, next)), link = (std::max)(row(next), column(next));
+      constexpr double small = 0x1p-8;  // of an integrator: its exponential takes least there
+      const double target = std::isnormal(own) ? own : small;
+      if (links == 2)
+        unit = even_out(row(next), column(next));
+      else
+        unit = std::ldexp(1.0, row(next) > 0 ? std::ilogb(link) - std::ilogb(target)
+                                             : std::ilogb(target) - std::ilogb(link));
+      if (!(unit > 0x1p-400 &&
+            unit < 0x1p400)) {  // further apart than double can say, or no number
+        for (Index i = 0; i < n; ++i) scale(i) = 1;
+        return scale;
+      }
+    }
+    scale(next) = unit;
+    for (Index i = 0; i < n; ++i) {
+      row(i) += std::abs(A(i, next)) * unit;
+      column(i) += std::abs(A(next, i)) / unit;
+    }
+  }
+  return scale;
+}
+
+/// balance of A in own_units: powers of two in the units of A scale the result and change no digit.
+template <class Matrix>
+DiagonalOf<Matrix> balance_in_own_units(Matrix& A) {
+  const Index n = A.rows();
+  const DiagonalOf<Matrix> start = own_units(A);
+  for (Index i = 0; i < n; ++i) {
+    const double factor = start(i), inverse = 1 / factor;
+    if (factor == 1) continue;
+    for (Index j = 0; j < n; ++j)
+      if (j != i) {
+        A(j, i) *= factor;
+        A(i, j) *= inverse;
+      }
+  }
+  DiagonalOf<Matrix> scale = balance(A);
+  for (Index i = 0; i < n; ++i) scale(i) *= start(i);
+  return scale;
+}
+
 }  // namespace ssm::detail

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "ssm/core/detail/eigen_core.hpp"
-#include "ssm/core/detail/small_matrix.hpp"
+#include "ssm/discretize/detail/unit_lu.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -18,8 +18,8 @@ namespace detail {
 /// when a pivot is no larger than the rounding of the sums that it came from. `name()` is what the
 /// error calls it.
 template <class Matrix, class Name>
-SmallLu<Matrix> factor_shifted(std::string_view function, const Name& name, const Matrix& A,
-                               typename Matrix::Scalar shift, typename Matrix::Scalar factor) {
+UnitLu<Matrix> factor_shifted(std::string_view function, const Name& name, const Matrix& A,
+                              typename Matrix::Scalar shift, typename Matrix::Scalar factor) {
   using T = typename Matrix::Scalar;
   const Index n = A.rows();
   Matrix sum = factor * A, size = (factor * A).cwiseAbs();
@@ -27,25 +27,23 @@ SmallLu<Matrix> factor_shifted(std::string_view function, const Name& name, cons
     sum(k, k) += shift;
     size(k, k) += std::abs(shift);
   }
-  const SmallLu<Matrix> lu(std::move(sum));
-  lu.permute(size);
-  const Matrix& factors = lu.factors();
+  const UnitLu<Matrix> lu(std::move(sum));
+  size = lu.scaled(std::move(size));
+  lu.inner().permute(size);
+  const Matrix& factors = lu.inner().factors();
   for (Index k = 0; k < n; ++k) {
     T scale = size(k, k);
     for (Index j = 0; j < k; ++j) scale += std::abs(factors(k, j) * factors(j, k));
-    if (!(std::abs(factors(k, k)) > T(n) * std::numeric_limits<T>::epsilon() * scale)) {
-      for (Index i = 0; i < A.size(); ++i)
-        if (!std::isfinite(A.data()[i])) return lu;  // what is not finite gives what is not
+    if (std::abs(factors(k, k)) <= T(n) * std::numeric_limits<T>::epsilon() * scale)
       throw_domain(function, name(), "singular", "invertible");
-    }
   }
   return lu;
 }
 
 /// The same of I − hA.
 template <class Matrix>
-SmallLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
-                                typename Matrix::Scalar h) {
+UnitLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
+                               typename Matrix::Scalar h) {
   const auto name = [&] { return "I - h A with h = " + std::to_string(h); };
   return factor_shifted(function, name, A, typename Matrix::Scalar(1), -h);
 }

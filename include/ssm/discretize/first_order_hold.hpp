@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cmath>
+#include <concepts>
 #include <type_traits>
 
 #include "ssm/core/detail/eigen_core.hpp"
@@ -39,23 +39,12 @@ template <class T, int N, int M, int P>
   const Index states = system.states(), inputs = system.inputs();
   const double h = static_cast<double>(delta);
 
-  // A power of two per input keeps a large B from asking for more squarings than A needs.
-  const Eigen::Matrix<double, N, N> A = system.A().template cast<double>() * h;
-  Eigen::Matrix<double, N, M> B = system.B().template cast<double>() * h;
-  Eigen::Matrix<double, M, 1> input_scale = Eigen::Matrix<double, M, 1>::Ones(inputs);
-  for (Index i = 0; i < inputs; ++i) {
-    double column = 0;
-    for (Index k = 0; k < states; ++k) column += std::abs(B(k, i));
-    if (!(column > 1 && std::isfinite(column))) continue;
-    input_scale(i) = std::ldexp(1.0, std::ilogb(column) + 1);
-    for (Index k = 0; k < states; ++k) B(k, i) /= input_scale(i);
-  }
-
   Eigen::Matrix<double, size, size> block =
       Eigen::Matrix<double, size, size>::Zero(states + inputs, states + inputs);
   for (Index i = 0; i < states; ++i) {
-    for (Index j = 0; j < states; ++j) block(i, j) = A(i, j);
-    for (Index j = 0; j < inputs; ++j) block(i, states + j) = B(i, j);
+    for (Index j = 0; j < states; ++j) block(i, j) = static_cast<double>(system.A()(i, j)) * h;
+    for (Index j = 0; j < inputs; ++j)
+      block(i, states + j) = static_cast<double>(system.B()(i, j)) * h;
   }
   Eigen::Matrix<double, size, M> ramp =
       Eigen::Matrix<double, size, M>::Zero(states + inputs, inputs);
@@ -68,9 +57,8 @@ template <class T, int N, int M, int P>
   for (Index i = 0; i < states; ++i) {
     for (Index j = 0; j < states; ++j) step.A_bar(i, j) = static_cast<T>(block(i, j));
     for (Index j = 0; j < inputs; ++j) {
-      const double scale = input_scale(j), end = ramp(i, j) * scale;
-      step.B_start(i, j) = static_cast<T>(block(i, states + j) * scale - end);
-      step.B_end(i, j) = static_cast<T>(end);
+      step.B_start(i, j) = static_cast<T>(block(i, states + j) - ramp(i, j));
+      step.B_end(i, j) = static_cast<T>(ramp(i, j));
     }
   }
   detail::check_held("ramp_step", system, delta, step.A_bar, step.B_start, step.B_end);

@@ -8,6 +8,7 @@
 
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/discretize/bilinear_euler.hpp"
+#include "ssm/discretize/detail/unit_lu.hpp"
 #include "ssm/discretize/discretization.hpp"
 #include "ssm/discretize/first_order_hold.hpp"
 #include "ssm/discretize/matrix_logarithm.hpp"
@@ -78,7 +79,7 @@ template <class T, int N, int M, int P>
   const double delta = static_cast<double>(system.delta());
   const Eigen::Matrix<double, N, M> B_bar = system.B_bar().template cast<double>() / delta;
   const Eigen::Matrix<double, N, M> B =
-      detail::SmallLu<Eigen::Matrix<double, N, N>>(log.mean).solve(B_bar);
+      detail::UnitLu<Eigen::Matrix<double, N, N>>(log.mean).solve(B_bar);
   return {(log.logarithm / delta).template cast<T>(), B.template cast<T>(), system.C(), system.D()};
 }
 
@@ -96,7 +97,7 @@ template <class T, int N, int M, int P>
   const detail::SampledLogarithm<N> log("inverse_first_order_hold", system.A_bar());
   const double delta = static_cast<double>(system.delta());
   const Eigen::Matrix<double, N, M> B_bar = system.B_bar().template cast<double>() / delta;
-  const detail::SmallLu<Eigen::Matrix<double, N, N>> mean(log.mean);
+  const detail::UnitLu<Eigen::Matrix<double, N, N>> mean(log.mean);
   const Eigen::Matrix<double, N, M> B = mean.solve(mean.solve(B_bar));
   const Eigen::Matrix<double, P, N> C = system.C().template cast<double>();
   const StateSpace<double, N, M, P> strictly_proper(log.logarithm / delta, B, C);
@@ -123,7 +124,7 @@ template <class T, int N, int M, int P>
   const Eigen::Matrix<double, N, N> A_bar = system.A_bar().template cast<double>();
   const Eigen::Matrix<double, N, M> B_bar = system.B_bar().template cast<double>();
   const Eigen::Matrix<double, N, M> pulse =
-      detail::SmallLu<Eigen::Matrix<double, N, N>>(A_bar).solve(B_bar);
+      detail::UnitLu<Eigen::Matrix<double, N, N>>(A_bar).solve(B_bar);
   const Eigen::Matrix<double, P, N> C = system.C().template cast<double>();
   const double tolerance = std::sqrt(detail::epsilon_of<T>);
   for (Index i = 0; i < system.outputs(); ++i)

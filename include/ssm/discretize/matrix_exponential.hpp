@@ -135,13 +135,29 @@ ExponentialParts<Matrix, Input> pade(int degree, const Matrix& X, const std::arr
   add(V, -1, U);
   const SmallLu<Matrix> denominator(std::move(V));
   ExponentialParts<Matrix, Input> parts;
-  U *= 2.0;
-  parts.M = denominator.solve(std::move(U));
   if constexpr (ExponentialParts<Matrix, Input>::with_input) {
     Input right = multiply(odd, F);
-    right *= 2.0;
-    parts.N = denominator.solve(std::move(right));
+    constexpr int size = Matrix::RowsAtCompileTime, inputs = Input::ColsAtCompileTime;
+    if constexpr (size != Eigen::Dynamic && inputs != Eigen::Dynamic) {
+      Eigen::Matrix<typename Matrix::Scalar, size, size + inputs, Eigen::RowMajor> both;
+      for (Index i = 0; i < n; ++i) {
+        for (Index j = 0; j < n; ++j) both(i, j) = 2.0 * U(i, j);
+        for (Index j = 0; j < inputs; ++j) both(i, n + j) = 2.0 * right(i, j);
+      }
+      denominator.solve_rows(both);
+      for (Index i = 0; i < n; ++i) {
+        for (Index j = 0; j < n; ++j) parts.M(i, j) = both(i, j);
+        for (Index j = 0; j < inputs; ++j) parts.N(i, j) = both(i, n + j);
+      }
+    } else {
+      U *= 2.0;
+      right *= 2.0;
+      parts.M = denominator.solve(std::move(U));
+      parts.N = denominator.solve(std::move(right));
+    }
   } else {
+    U *= 2.0;
+    parts.M = denominator.solve(std::move(U));
     parts.N.resize(n, 0);
   }
   parts.S.setOnes(n);
@@ -156,6 +172,10 @@ int halvings_for_rounding(const Matrix& X, int degree) {
   const double norm = one_norm(X);
   double coefficient = 1;  // (2m)! (2m+1)! / (m!)²
   for (int j = 1; j <= degree; ++j) coefficient *= double(degree + j) / j;
+  double whole = coefficient, bound = 0x1p53;  // ‖X‖^(2m), which bounds the norm sought over ‖X‖
+  for (int j = 1; j <= 2 * degree + 1; ++j) whole *= j;
+  for (int j = 0; j < 2 * degree; ++j) bound *= norm;
+  if (bound <= whole) return 0;
   // |X| with its rows in adjacent memory, so that a product with it is a sum of vectors
   Eigen::Matrix<double, Matrix::ColsAtCompileTime, Matrix::RowsAtCompileTime> size(n, n);
   for (Index k = 0; k < n; ++k)
@@ -203,7 +223,27 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
       (std::max)(0, std::ilogb(norm) - 100);  // so that the tenth power does not overflow
   Matrix X = A * std::ldexp(1.0, -halvings);
   std::array<Matrix, 4> even;
+  const auto pade_of_13 = [&](int more) {
+    if (more > 0) {
+      X *= std::ldexp(1.0, -more);
+      for (int i = 0; i < 3; ++i)
+        even[static_cast<std::size_t>(i)] *= std::ldexp(1.0, -2 * (i + 1) * more);
+      halvings += more;
+    }
+    const Input F = B * std::ldexp(1.0, -halvings);
+    auto parts = pade(13, X, even, F);
+    for (int i = 0; i < halvings; ++i) parts.double_step();
+    return parts;
+  };
   even[0] = multiply(X, X);
+  // Where one halving or none brings the norm below the bound, the bounds that spare halvings cost
+  // more than they spare.
+  constexpr double widest = pade_degrees.back().bound, next = pade_degrees[3].bound;
+  if (norm > next && norm <= 2 * widest) {
+    even[1] = multiply(even[0], even[0]);
+    even[2] = multiply(even[0], even[1]);
+    return pade_of_13(norm > widest ? 1 : 0);
+  }
   for (const PadeDegree& candidate : pade_degrees) {  // ‖X‖ bounds every ‖X^p‖^(1/p)
     const int degree = candidate.degree;
     if (degree == 13) break;
@@ -220,34 +260,19 @@ ExponentialParts<Matrix, Input> exponential_of_balanced(const Matrix& A, const I
   const double low = (std::max)(d4, d6);
   const double high = (std::max)(d6, d8);
 
-  int degree = 0;
   for (const PadeDegree& candidate : pade_degrees) {
-    degree = candidate.degree;
-    if (degree == 13) {
-      const auto halvings_to_bound = [&](double size) {
-        return size > candidate.bound
-                   ? static_cast<int>(std::ceil(std::log2(size / candidate.bound)))
-                   : 0;
-      };
-      const double d10 = std::pow(one_norm(multiply(even[1], even[2])), 0.1);
-      const int for_truncation = halvings_to_bound((std::min)(high, (std::max)(d8, d10)));
-      const int for_rounding =
-          halvings_for_rounding(Matrix(X * std::ldexp(1.0, -for_truncation)), degree);
-      const int more = (std::min)(for_truncation + for_rounding, halvings_to_bound(one_norm(X)));
-      X *= std::ldexp(1.0, -more);
-      for (int i = 0; i < 4; ++i)
-        even[static_cast<std::size_t>(i)] *= std::ldexp(1.0, -2 * (i + 1) * more);
-      halvings += more;
-    } else if (halvings == 0 && (degree <= 5 ? low : high) <= candidate.bound &&
-               halvings_for_rounding(X, degree) == 0) {
-      break;
-    }
+    const int degree = candidate.degree;
+    if (degree < 13 && halvings == 0 && (degree <= 5 ? low : high) <= candidate.bound &&
+        halvings_for_rounding(X, degree) == 0)
+      return pade(degree, X, even, B);
   }
-
-  const Input F = B * std::ldexp(1.0, -halvings);
-  auto parts = pade(degree, X, even, F);
-  for (int i = 0; i < halvings; ++i) parts.double_step();
-  return parts;
+  const auto halvings_to_bound = [](double size) {
+    return size > widest ? static_cast<int>(std::ceil(std::log2(size / widest))) : 0;
+  };
+  const double d10 = std::pow(one_norm(multiply(even[1], even[2])), 0.1);
+  const int for_truncation = halvings_to_bound((std::min)(high, (std::max)(d8, d10)));
+  const int for_rounding = halvings_for_rounding(Matrix(X * std::ldexp(1.0, -for_truncation)), 13);
+  return pade_of_13((std::min)(for_truncation + for_rounding, halvings_to_bound(one_norm(X))));
 }
 
 /// e^A alone.
@@ -285,7 +310,7 @@ template <class Derived>
                         detail::to_string(std::array<Index, 2>{A.rows(), A.cols()}),
                         "a square matrix");
   Matrix balanced = A.template cast<typename Matrix::Scalar>();
-  const detail::DiagonalOf<Matrix> scale = detail::balance(balanced);
+  const detail::DiagonalOf<Matrix> scale = detail::balance_in_own_units(balanced);
   Matrix exponential = detail::exponential_of_balanced(balanced);
   for (Index j = 0; j < A.cols(); ++j)
     for (Index i = 0; i < A.rows(); ++i)

@@ -39,7 +39,7 @@ Eigen::Matrix<double, N, N> noise_in_double(Eigen::Matrix<double, N, N> A,
                                             Eigen::Matrix<double, N, N> Q) {
   using Matrix = Eigen::Matrix<double, N, N>;
   using NoInput = Eigen::Matrix<double, N, 0>;
-  const Eigen::Matrix<double, N, 1> scale = balance(A);
+  const Eigen::Matrix<double, N, 1> scale = balance_in_own_units(A);
   for (Index j = 0; j < Q.cols(); ++j)
     for (Index i = 0; i < Q.rows(); ++i) Q(i, j) /= scale(i) * scale(j);
   const double norm = (std::max)(one_norm(A), one_norm(transposed(A)));
@@ -85,7 +85,7 @@ namespace ssm {
 /// @param Q (states, states), symmetric, non-negative; unit of x squared a second
 /// @param delta Δ, s, ≥ 0
 /// @return (states, states), symmetric; unit of x squared
-/// @throws ShapeError, and DomainError when Δ < 0
+/// @throws ShapeError, and DomainError unless Δ ≥ 0 and finite
 /// Cost: about 30 + 4 s products of (states, states), s ≈ log₂(Δ‖A‖) + 2; computed in double; no
 /// allocation for a fixed size.
 template <class DA, class DQ>
@@ -97,8 +97,7 @@ template <class DA, class DQ>
   using Matrix = Eigen::Matrix<double, size, size>;
   detail::check_matrix("sampled_noise_covariance", "A", A, A.rows(), A.rows());
   detail::check_matrix("sampled_noise_covariance", "Q", Q, A.rows(), A.rows());
-  if (delta < T(0))
-    detail::throw_domain("sampled_noise_covariance", "delta", std::to_string(delta), ">= 0");
+  detail::check_elapsed("sampled_noise_covariance", delta);
   const double h = static_cast<double>(delta);
   const Matrix noise = detail::noise_in_double<size>(Matrix(A.template cast<double>() * h),
                                                      Matrix(Q.template cast<double>() * h));

@@ -17,7 +17,7 @@ SSM_BEGIN_COMPILED
 /// Replaces A by e^A and B by φ₁(A) B, balanced on the way: the similarity carries B along.
 template <int N, int M>
 void hold_in_place(Eigen::Matrix<double, N, N>& A, Eigen::Matrix<double, N, M>& B) {
-  const Eigen::Matrix<double, N, 1> scale = balance(A);
+  const Eigen::Matrix<double, N, 1> scale = balance_in_own_units(A);
   for (Index j = 0; j < B.cols(); ++j)
     for (Index i = 0; i < B.rows(); ++i) B(i, j) /= scale(i);
   const auto parts = exponential_of_balanced(A, B);

@@ -123,6 +123,16 @@ class SmallLu {
       solve_lu(lu_.data(), n, pivots_.data(), b.data(), b.cols());
       return b;
     }
+    if constexpr (B::SizeAtCompileTime != Eigen::Dynamic && B::ColsAtCompileTime > 2) {
+      // rows of a length known to the compiler are vectors
+      Eigen::Matrix<T, size, B::ColsAtCompileTime, Eigen::RowMajor> rows;
+      for (Index j = 0; j < b.cols(); ++j)
+        for (Index i = 0; i < n; ++i) rows(i, j) = b(i, j);
+      solve_rows(rows);
+      for (Index j = 0; j < b.cols(); ++j)
+        for (Index i = 0; i < n; ++i) b(i, j) = rows(i, j);
+      return b;
+    }
     permute(b);
     for (Index k = 0; k < n; ++k)
       for (Index j = 0; j < b.cols(); ++j)
@@ -133,6 +143,25 @@ class SmallLu {
         for (Index i = 0; i < k; ++i) b(i, j) -= product_of(lu_(i, k), b(k, j));
       }
     return b;
+  }
+
+  /// Replaces the rows of B by those of A⁻¹ B; their number of columns is fixed.
+  template <class Rows>
+  void solve_rows(Rows& b) const {
+    constexpr Index cols = Rows::ColsAtCompileTime;
+    const Index n = lu_.rows();
+    permute(b);
+    const auto subtract = [&](Index i, Index k) {  // from row i what it has of row k
+      const T weight = lu_(i, k);
+      for (Index j = 0; j < cols; ++j) b(i, j) -= product_of(weight, b(k, j));
+    };
+    for (Index i = 1; i < n; ++i)
+      for (Index k = 0; k < i; ++k) subtract(i, k);
+    for (Index i = n; i-- > 0;) {
+      for (Index k = n; k-- > i + 1;) subtract(i, k);
+      const T inverse = T(1) / lu_(i, i);
+      for (Index j = 0; j < cols; ++j) b(i, j) = product_of(b(i, j), inverse);
+    }
   }
 
   /// A⁻ᵀ B.

@@ -140,7 +140,7 @@ SSM_INLINE RealMatrix principal_logarithm(std::string_view function, const RealM
   RealMatrix A(n, n);
   for (Index j = 0; j < n; ++j)
     for (Index i = 0; i < n; ++i) A(i, j) = given(place(i), place(j));
-  const RealVector scale = balance(A);
+  const RealVector scale = balance_in_own_units(A);
   const ComplexSchurForm schur = complex_schur(function, A);
   ComplexMatrix root = schur.T;
 
