@@ -35,3 +35,4 @@
 #include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"
 #include "ssm/system/transfer_function.hpp"
+#include "ssm/system/transfer_function_arithmetic.hpp"
