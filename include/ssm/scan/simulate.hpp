@@ -91,9 +91,12 @@ class HoldCache {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
-/// Throws DomainError unless every time is later than the one before it.
+/// Throws DomainError unless every time is finite and later than the one before it.
 template <class T>
 void check_increasing(std::string_view function, const View<const T, 1>& time) {
+  for (const Index t : {Index(0), time.extent(0) - 1})  // the others lie between
+    if (time.extent(0) > 0 && !std::isfinite(time(t)))
+      throw_domain(function, "time " + std::to_string(t), std::to_string(time(t)), "finite");
   for (Index t = 1; t < time.extent(0); ++t)
     if (!(time(t) > time(t - 1)))
       throw_domain(function, "time " + std::to_string(t),
@@ -166,7 +169,8 @@ inline namespace SSM_DETAIL_ISA {
 /// @param options none
 /// @param outputs y and the final state
 /// @param scratch grows to its largest call
-/// @throws ShapeError, and DomainError when the times do not increase, or Δ is not positive and
+/// @throws ShapeError, and DomainError when the times do not increase or are not finite, or Δ is
+/// not positive and
 ///   finite
 /// Cost: length · (states + 2 inputs) · states, and a hold for each new step size; allocates while
 /// the cache and the scratch grow.
@@ -202,7 +206,7 @@ void simulate([[maybe_unused]] const Cpu& backend, HoldCache<T, N, M, P>& cache,
 /// @param time (length), s, increasing
 /// @param initial_state x_0 (states) at time(0)
 /// @param y (length, outputs), written
-/// @throws ShapeError, and DomainError when the times do not increase
+/// @throws ShapeError, and DomainError when the times do not increase or are not finite
 /// Cost: that of simulate; allocates.
 template <class T, int N, int M, int P>
 void initial_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
@@ -242,7 +246,7 @@ inline namespace SSM_DETAIL_ISA {
 /// @param system A, B, C, D
 /// @param time (length), s, increasing
 /// @param y (length, outputs, inputs), written
-/// @throws ShapeError, and DomainError when the times do not increase
+/// @throws ShapeError, and DomainError when the times do not increase or are not finite
 /// Cost: inputs times that of simulate; allocates.
 template <class T, int N, int M, int P>
 void step_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
@@ -266,7 +270,7 @@ void step_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
 /// @param system A, B, C, D
 /// @param time (length), s, increasing
 /// @param y (length, outputs, inputs), written; unit 1/s of the step response
-/// @throws ShapeError, and DomainError when the times do not increase
+/// @throws ShapeError, and DomainError when the times do not increase or are not finite
 /// Cost: inputs times that of simulate; allocates.
 template <class T, int N, int M, int P>
 void impulse_response(const Cpu& backend, const StateSpace<T, N, M, P>& system,
