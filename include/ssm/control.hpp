@@ -3,6 +3,7 @@
 /// The control half of the library: systems and their design, discretization, simulation and
 /// estimation.
 
+#include "ssm/discretize/delayed_hold.hpp"
 #include "ssm/discretize/discretize.hpp"
 #include "ssm/discretize/inverse.hpp"
 #include "ssm/discretize/matched.hpp"
@@ -14,11 +15,13 @@
 #include "ssm/estimate/steady_kalman.hpp"
 #include "ssm/scan/recurrence.hpp"
 #include "ssm/scan/simulate.hpp"
+#include "ssm/scan/simulate_delayed.hpp"
 #include "ssm/scan/simulate_varying.hpp"
 #include "ssm/scan/simulation.hpp"
 #include "ssm/system/balanced_truncation.hpp"
 #include "ssm/system/companion.hpp"
 #include "ssm/system/controllability.hpp"
+#include "ssm/system/delay.hpp"
 #include "ssm/system/dplr.hpp"
 #include "ssm/system/frequency_response.hpp"
 #include "ssm/system/gramian.hpp"

@@ -15,5 +15,6 @@
 #include "ssm/scan/selective_scan_reference.hpp"
 #include "ssm/scan/selective_scan_step.hpp"
 #include "ssm/scan/simulate.hpp"
+#include "ssm/scan/simulate_delayed.hpp"
 #include "ssm/scan/simulate_varying.hpp"
 #include "ssm/scan/simulation.hpp"

@@ -7,6 +7,7 @@
 #include "ssm/system/balanced_truncation.hpp"
 #include "ssm/system/companion.hpp"
 #include "ssm/system/controllability.hpp"
+#include "ssm/system/delay.hpp"
 #include "ssm/system/dplr.hpp"
 #include "ssm/system/frequency_response.hpp"
 #include "ssm/system/gramian.hpp"

@@ -79,8 +79,8 @@ TEST_CASE("a delayed simulation is the shifted one of the system without delays"
     }
   }
   // 1/(s + 1) to a step that comes 0.25 s late, at irregular times
-  const StateSpace lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
-                       Eigen::Matrix<double, 1, 1>(1.));
+  const StateSpace<double> lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
+                               Eigen::Matrix<double, 1, 1>(1.));
   const std::vector<double> times{0, 0.1, 0.3, 0.35, 1.1, 2};
   const auto step = simulate(DelayedSystem(lag, 0.25), times, 1);
   for (Index k = 0; k < 6; ++k) {
@@ -124,8 +124,8 @@ TEST_CASE("the frequency response of delays is exact, and Padé's is near it at 
 }
 
 TEST_CASE("a sampled delay is z to its power, and fractions split a step in two") {
-  const StateSpace lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
-                       Eigen::Matrix<double, 1, 1>(1.));
+  const StateSpace<double> lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
+                               Eigen::Matrix<double, 1, 1>(1.));
   const double h = 0.5, a = std::exp(-h);
   const auto whole = zero_order_hold(DelayedSystem(lag, 2 * h), h);
   CHECK(whole.states() == 3);
@@ -142,8 +142,8 @@ TEST_CASE("a sampled delay is z to its power, and fractions split a step in two"
 }
 
 TEST_CASE("delays, orders and times that mean nothing are refused by name") {
-  const StateSpace lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
-                       Eigen::Matrix<double, 1, 1>(1.));
+  const StateSpace<double> lag(Eigen::Matrix<double, 1, 1>(-1.), Eigen::Matrix<double, 1, 1>(1.),
+                               Eigen::Matrix<double, 1, 1>(1.));
   for (const double bad : {-1., std::nan(""), HUGE_VAL})
     CHECK_THROWS_WITH(DelayedSystem(lag, bad), contains("expected >= 0 and finite"));
   ssm::test::Random random(4);

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
@@ -33,6 +34,105 @@ struct StepsAndRest {
   }
 };
 
+/// The matrices of a sampled system.
+struct SampledMatrices {
+  RealMatrix A, B, C, D;
+};
+
+/// zero_order_hold of a DelayedSystem. A template, of Eigen::MatrixXd, so that only a program that
+/// asks for it compiles it.
+template <class Matrix>
+SampledMatrices hold_with_delays(const RealMatrix& A, const RealMatrix& B, const RealMatrix& C,
+                                 const RealMatrix& D, double h,
+                                 const std::vector<StepsAndRest>& ins,
+                                 const std::vector<StepsAndRest>& outs, double epsilon) {
+  const Index n = A.rows(), m = D.cols(), p = D.rows();
+  const auto at = [](const auto& values, Index i) -> const auto& {
+    return values[static_cast<std::size_t>(i)];
+  };
+  // Past values u_{t−1}, u_{t−2}, … of each input, and past samples of each output.
+  std::vector<Index> first_in, first_out;
+  Index states = n;
+  const auto length = [](const StepsAndRest& part) { return part.steps + (part.rest > 0 ? 1 : 0); };
+  for (const StepsAndRest& part : ins) {
+    first_in.push_back(states);
+    states += length(part);
+  }
+  for (const StepsAndRest& part : outs) {
+    first_out.push_back(states);
+    states += length(part);
+  }
+  SampledMatrices result{{states, states}, {states, m}, {p, states}, {p, m}};
+
+  // Adds weight · u_{t−back} of input i to a row.
+  const auto add_input = [&](RealMatrix& of_states, RealMatrix& of_inputs, Index row, Index i,
+                             Index back, double weight) {
+    if (back == 0)
+      of_inputs(row, i) += weight;
+    else
+      of_states(row, at(first_in, i) + back - 1) += weight;
+  };
+  // e^{sA} and ∫₀^s e^{σA} dσ B for a share s of the step.
+  struct Held {
+    RealMatrix E, F;
+  };
+  const auto held_for = [&](double share) {
+    Matrix E = to_eigen<Matrix>((share * h) * A), F = to_eigen<Matrix>((share * h) * B);
+    hold_in_place(E, F);
+    Held held{RealMatrix(E), RealMatrix(F)};
+    if ((!held.E.all_finite() || !held.F.all_finite()) && A.all_finite() && B.all_finite())
+      throw_domain("zero_order_hold", "e^(delta A) with delta = " + std::to_string(share * h),
+                   "not finite", "a delta over which the system does not overflow");
+    return held;
+  };
+  // Adds rows · x a share of a step after the sample; inputs change where their delays end.
+  const auto add_state = [&](RealMatrix& of_states, RealMatrix& of_inputs, Index row,
+                             const RealMatrix& rows, double share) {
+    const Held held = held_for(share);
+    const RealMatrix free = rows * held.E, whole = rows * held.F;
+    for (Index j = 0; j < n; ++j)
+      for (Index k = 0; k < rows.rows(); ++k) of_states(row + k, j) += free(k, j);
+    for (Index i = 0; i < m; ++i) {  // u_{t−d−1} acts until rest, u_{t−d} from there on
+      const StepsAndRest& part = at(ins, i);
+      const bool split = part.rest > 0;
+      RealMatrix late(rows.rows(), m);
+      if (share > part.rest) late = split ? rows * held_for(share - part.rest).F : whole;
+      for (Index k = 0; k < rows.rows(); ++k) {
+        add_input(of_states, of_inputs, row + k, i, part.steps, late(k, i));
+        if (split)
+          add_input(of_states, of_inputs, row + k, i, part.steps + 1, whole(k, i) - late(k, i));
+      }
+    }
+  };
+
+  add_state(result.A, result.B, 0, RealMatrix::Identity(n, n), 1);
+  const auto remember = [&](Index first, Index count) {  // each step moves what is past by one
+    for (Index k = 1; k < count; ++k) result.A(first + k, first + k - 1) = 1;
+  };
+  for (Index i = 0; i < m; ++i) {
+    remember(at(first_in, i), length(at(ins, i)));
+    if (length(at(ins, i)) > 0) result.B(at(first_in, i), i) = 1;
+  }
+  for (Index j = 0; j < p; ++j) {
+    const StepsAndRest& part = at(outs, j);
+    const Index first = at(first_out, j), count = length(part);
+    remember(first, count);
+    if (count > 0) result.C(j, first + count - 1) = 1;
+    // w_j of this step, at the sample or 1 − rest of a step later, goes into the row
+    RealMatrix& of_states = count == 0 ? result.C : result.A;
+    RealMatrix& of_inputs = count == 0 ? result.D : result.B;
+    const Index row = count == 0 ? j : first;
+    double share = part.rest > 0 ? 1 - part.rest : 0;
+    for (const StepsAndRest& in : ins)  // times that differ by rounding are one
+      if (std::abs(share - in.rest) <= 64 * epsilon) share = in.rest;
+    add_state(of_states, of_inputs, row, C.block(j, 0, 1, n), share);
+    for (Index i = 0; i < m; ++i)
+      add_input(of_states, of_inputs, row, i, at(ins, i).steps + (share < at(ins, i).rest ? 1 : 0),
+                D(j, i));
+  }
+  return result;
+}
+
 }  // namespace detail
 
 /// The exact zero-order hold of a system with delays, whole steps or not: the sampled output for
@@ -52,16 +152,10 @@ template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> zero_order_hold(
     const DelayedSystem<T, N, M, P>& delayed, std::type_identity_t<T> delta) {
   constexpr std::string_view function = "zero_order_hold";
-  using Matrix = Eigen::MatrixXd;
   detail::check_sampling(function, delta);
-  const auto& given = delayed.system();
-  const StateSpace<double> system(
-      given.A().template cast<double>(), given.B().template cast<double>(),
-      given.C().template cast<double>(), given.D().template cast<double>());
-  const Index n = system.states(), m = system.inputs(), p = system.outputs();
   const double h = static_cast<double>(delta);
-  std::vector<detail::StepsAndRest> ins, outs;
-  const auto split = [&](const auto& delays, auto& parts) {
+  const auto split = [&](const auto& delays) {
+    std::vector<detail::StepsAndRest> parts;
     for (Index i = 0; i < delays.size(); ++i) {
       const double delay = static_cast<double>(delays(i));
       if (!(delay / h <= 1e6))
@@ -69,98 +163,18 @@ template <class T, int N, int M, int P>
                              "at most 10^6");
       parts.emplace_back(delay, h, detail::epsilon_of<T>);
     }
+    return parts;
   };
-  split(delayed.input_delay(), ins);
-  split(delayed.output_delay(), outs);
-
-  // Past values u_{t−1}, u_{t−2}, … of each input, and past samples of each output.
-  std::vector<Index> first_in(ins.size()), first_out(outs.size());
-  Index states = n;
-  const auto length = [](const detail::StepsAndRest& part) { return part.steps + (part.rest > 0); };
-  for (std::size_t i = 0; i < ins.size(); ++i) {
-    first_in[i] = states;
-    states += length(ins[i]);
-  }
-  for (std::size_t j = 0; j < outs.size(); ++j) {
-    first_out[j] = states;
-    states += length(outs[j]);
-  }
-  Matrix A = Matrix::Zero(states, states), B = Matrix::Zero(states, m);
-  Matrix C = Matrix::Zero(p, states), D = Matrix::Zero(p, m);
-
-  // Adds weight · u_{t−back} of input i to a row.
-  const auto add_input = [&](Matrix& of_states, Matrix& of_inputs, Index row, Index i, Index back,
-                             double weight) {
-    if (back == 0)
-      of_inputs(row, i) += weight;
-    else
-      of_states(row, first_in[static_cast<std::size_t>(i)] + back - 1) += weight;
-  };
-  // The state `share` of a step after a sample: e^{sharehA} x + what the inputs have done.
-  const auto held_for = [&](double share) {
-    Matrix E = system.A() * (share * h), F = system.B() * (share * h);
-    detail::hold_in_place(E, F);
-    detail::check_held(function, system, share * h, E, F);
-    return std::pair{E, F};
-  };
-  // Adds rows · x at that time to the rows of a target; inputs change where their delays end.
-  const auto add_state = [&](Matrix& of_states, Matrix& of_inputs, Index row, const Matrix& rows,
-                             double share) {
-    const auto [E, F] = held_for(share);
-    of_states.block(row, 0, rows.rows(), n) += rows * E;
-    const Matrix whole = rows * F;
-    for (Index i = 0; i < m; ++i) {
-      const auto& part = ins[static_cast<std::size_t>(i)];
-      // u_{t−d−1} acts until rest, u_{t−d} from there on
-      Matrix late = Matrix::Zero(rows.rows(), 1);
-      if (share > part.rest)
-        late = part.rest > 0 ? Matrix(rows * held_for(share - part.rest).second.col(i))
-                             : Matrix(whole.col(i));
-      for (Index k = 0; k < rows.rows(); ++k) {
-        const double early = part.rest > 0 ? whole(k, i) - late(k, 0) : 0;
-        add_input(of_states, of_inputs, row + k, i, part.steps, late(k, 0));
-        if (part.rest > 0) add_input(of_states, of_inputs, row + k, i, part.steps + 1, early);
-      }
-    }
-  };
-  // The same of D v, whose inputs are those of that very time.
-  const auto add_direct = [&](Matrix& of_states, Matrix& of_inputs, Index row, Index output,
-                              double share) {
-    for (Index i = 0; i < m; ++i) {
-      const auto& part = ins[static_cast<std::size_t>(i)];
-      const Index back = part.steps + (share < part.rest ? 1 : 0);
-      add_input(of_states, of_inputs, row, i, back, system.D()(output, i));
-    }
-  };
-
-  add_state(A, B, 0, Matrix::Identity(n, n), 1);
-  for (Index i = 0; i < m; ++i) {
-    const Index first = first_in[static_cast<std::size_t>(i)];
-    const Index count = length(ins[static_cast<std::size_t>(i)]);
-    for (Index k = 0; k < count; ++k)
-      if (k == 0)
-        B(first, i) = 1;
-      else
-        A(first + k, first + k - 1) = 1;
-  }
-  for (Index j = 0; j < p; ++j) {
-    const auto& part = outs[static_cast<std::size_t>(j)];
-    const Index first = first_out[static_cast<std::size_t>(j)], count = length(part);
-    // w_j of this step, at the sample or (1 − rest) of a step later, goes in; y leaves
-    Matrix& of_states = count == 0 ? C : A;
-    Matrix& of_inputs = count == 0 ? D : B;
-    const Index row = count == 0 ? j : first;
-    double share = part.rest > 0 ? 1 - part.rest : 0;
-    // the times at which two delays meet are one
-    for (const auto& in : ins)
-      if (std::abs(share - in.rest) <= 64 * detail::epsilon_of<T>) share = in.rest;
-    add_state(of_states, of_inputs, row, system.C().row(j), share);
-    add_direct(of_states, of_inputs, row, j, share);
-    for (Index k = 1; k < count; ++k) A(first + k, first + k - 1) = 1;
-    if (count > 0) C(j, first + count - 1) = 1;
-  }
-  return {A.template cast<T>(), B.template cast<T>(), C.template cast<T>(), D.template cast<T>(),
-          delta};
+  const auto& system = delayed.system();
+  const auto held = detail::hold_with_delays<Eigen::MatrixXd>(
+      detail::RealMatrix(system.A()), detail::RealMatrix(system.B()),
+      detail::RealMatrix(system.C()), detail::RealMatrix(system.D()), h,
+      split(delayed.input_delay()), split(delayed.output_delay()), detail::epsilon_of<T>);
+  using Result = DiscreteStateSpace<T, Dynamic, M, P>;
+  return Result(detail::to_eigen<typename Result::StateMatrix>(held.A),
+                detail::to_eigen<typename Result::InputMatrix>(held.B),
+                detail::to_eigen<typename Result::OutputMatrix>(held.C),
+                detail::to_eigen<typename Result::FeedthroughMatrix>(held.D), delta);
 }
 
 }  // namespace ssm

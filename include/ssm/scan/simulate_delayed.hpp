@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
-#include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/detail/isa.hpp"
-#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
 #include "ssm/discretize/first_order_hold.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/scan/simulate.hpp"
@@ -32,12 +32,10 @@ struct DelayEvent {
 
 /// The steps of one system by their length. Lengths that differ by the rounding of the times that
 /// they lie between are one.
-template <int N, int M>
 class StepsByLength {
  public:
   template <class System>
-  const RampStep<double, N, M>& at(const System& system, InputHold hold, double length,
-                                   double rounding) {
+  const RampStep<double>& at(const System& system, InputHold hold, double length, double rounding) {
     for (std::size_t i = 0; i < lengths_.size(); ++i)
       if (std::abs(lengths_[i] - length) <= rounding) return steps_[i];
     if (lengths_.size() >= most) {
@@ -48,9 +46,9 @@ class StepsByLength {
     if (hold == InputHold::first_order) {
       steps_.push_back(ramp_step(system, length));
     } else {
-      const auto held = held_step<double>("simulate", system, length);
-      steps_.push_back({held.A_bar, held.B_bar,
-                        Eigen::Matrix<double, N, M>::Zero(system.states(), system.inputs())});
+      auto held = held_step<double>("simulate", system, length);
+      steps_.push_back({std::move(held.A_bar), std::move(held.B_bar),
+                        Eigen::MatrixXd::Zero(system.states(), system.inputs())});
     }
     return steps_.back();
   }
@@ -58,24 +56,93 @@ class StepsByLength {
  private:
   static constexpr std::size_t most = 64;
   std::vector<double> lengths_;
-  std::vector<RampStep<double, N, M>> steps_;
+  std::vector<RampStep<double>> steps_;
 };
 
-/// What each delayed input is between two events: the sample that it has reached, −1 for none.
-struct DelayedInputs {
-  const Simulation<double>::Rows& u;
-  const Eigen::VectorXd& t;
-  const Eigen::VectorXd& delay;
+/// simulate of a DelayedSystem, in double and of any sizes: compiled once.
+template <class System>
+struct DelayedRun {
+  using Rows = Simulation<double>::Rows;
+
+  const System& system;
+  const Eigen::VectorXd &t, &in_delay, &out_delay;
+  const Rows& u;
   InputHold hold;
-  std::vector<Index> reached;
+  Eigen::VectorXd x;
+  double rounding;
+  Rows states, outputs;
+  std::vector<Index> reached;  // the sample that each input has reached, −1 for none
 
   /// The value of input i at a time of the interval that begins with its sample.
-  [[nodiscard]] double at(Index i, double time) const {
+  [[nodiscard]] double input(Index i, double time) const {
     const Index k = reached[static_cast<std::size_t>(i)];
     if (k < 0) return 0;
     if (hold == InputHold::zero_order || k + 1 == t.size()) return u(k, i);
-    const double share = (time - delay(i) - t(k)) / (t(k + 1) - t(k));
+    const double share = (time - in_delay(i) - t(k)) / (t(k + 1) - t(k));
     return u(k, i) + std::clamp(share, 0.0, 1.0) * (u(k + 1, i) - u(k, i));
+  }
+
+  /// Everything that happens, in the order of time.
+  [[nodiscard]] std::vector<DelayEvent> events() const {
+    using Kind = DelayEvent::Kind;
+    const double first = t(0), last = t(t.size() - 1);
+    std::vector<DelayEvent> all;
+    const auto add = [&](double time, Kind kind, Index sample, Index channel) {
+      if (time >= first - rounding && time <= last + rounding)
+        all.push_back({time, kind, sample, channel});
+    };
+    for (Index k = 0; k < t.size(); ++k) {
+      add(t(k), Kind::state, k, 0);
+      for (Index i = 0; i < in_delay.size(); ++i) add(t(k) + in_delay(i), Kind::input, k, i);
+      for (Index j = 0; j < out_delay.size(); ++j) add(t(k) - out_delay(j), Kind::output, k, j);
+    }
+    std::stable_sort(all.begin(), all.end(),
+                     [](const auto& a, const auto& b) { return a.time < b.time; });
+    return all;
+  }
+
+  void run() {
+    using Kind = DelayEvent::Kind;
+    const Index n = system.states(), inputs = system.inputs();
+    reached.assign(static_cast<std::size_t>(inputs), -1);
+    states.setZero(t.size(), n);
+    outputs.setZero(t.size(), system.outputs());
+    StepsByLength steps;
+    const std::vector<DelayEvent> all = events();
+    double now = t(0);
+    Eigen::VectorXd next_x(n);
+    for (std::size_t e = 0; e < all.size();) {
+      const double next = all[e].time;
+      if (next - now > rounding) {
+        const RampStep<double>& step = steps.at(system, hold, next - now, rounding);
+        next_x.setZero();
+        for (Index k = 0; k < n; ++k)
+          for (Index i = 0; i < n; ++i) next_x(i) += step.A_bar(i, k) * x(k);
+        for (Index k = 0; k < inputs; ++k) {
+          const double start = input(k, now), end = input(k, next);
+          for (Index i = 0; i < n; ++i)
+            next_x(i) += step.B_start(i, k) * start + step.B_end(i, k) * end;
+        }
+        x = next_x;
+        now = next;
+      }
+      std::size_t after = e;
+      for (; after < all.size() && all[after].time - now <= rounding; ++after)
+        if (all[after].kind == Kind::input) {
+          Index& sample = reached[static_cast<std::size_t>(all[after].channel)];
+          sample = (std::max)(sample, all[after].sample);
+        }
+      for (; e < after; ++e) {
+        const auto& [when, kind, sample, channel] = all[e];
+        if (kind == Kind::state)
+          for (Index i = 0; i < n; ++i) states(sample, i) = x(i);
+        if (kind != Kind::output) continue;
+        double sum = 0;
+        for (Index i = 0; i < n; ++i) sum += system.C()(channel, i) * x(i);
+        for (Index k = 0; k < inputs; ++k) sum += system.D()(channel, k) * input(k, now);
+        outputs(sample, channel) = sum;
+      }
+    }
   }
 };
 
@@ -103,75 +170,39 @@ template <class T, int N, int M, int P, class Times, class U>
     const DelayedSystem<T, N, M, P>& delayed, const Times& time, const U& u,
     const std::type_identity_t<detail::VectorArgument<T, N>>& x0 = {},
     InputHold hold = InputHold::zero_order) {
-  using Kind = detail::DelayEvent::Kind;
-  using Wide = StateSpace<double, N, M, P>;
+  using Rows = typename Simulation<T>::Rows;
   Simulation<T> result;
   result.t = detail::VectorArgument<T, Dynamic>(time).vector();
   const Index length = result.t.size();
   detail::check_increasing("simulate", View<const T, 1>(result.t.data(), {length}));
-  const Wide system(
-      delayed.system().A().template cast<double>(), delayed.system().B().template cast<double>(),
-      delayed.system().C().template cast<double>(), delayed.system().D().template cast<double>());
-  const Index inputs = system.inputs(), outputs = system.outputs();
-  const Simulation<double>::Rows rows =
-      detail::input_rows<T>(u, result.t, inputs).template cast<double>();
-  Eigen::VectorXd x = detail::start_of(x0, system.states()).template cast<double>();
-  result.y.setZero(length, outputs);
+  const auto& given = delayed.system();
+  const StateSpace<double> system(
+      given.A().template cast<double>(), given.B().template cast<double>(),
+      given.C().template cast<double>(), given.D().template cast<double>());
+  const Rows rows = detail::input_rows<T>(u, result.t, system.inputs());
+  const auto start = detail::start_of(x0, system.states());
+  result.y.setZero(length, system.outputs());
   result.x.setZero(length, system.states());
   if (length == 0) return result;
-
   const Eigen::VectorXd t = result.t.template cast<double>();
   const Eigen::VectorXd in_delay = delayed.input_delay().template cast<double>();
   const Eigen::VectorXd out_delay = delayed.output_delay().template cast<double>();
-  const double first = t(0), last = t(length - 1);
-  const double rounding = 8 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
-                          (std::max)(std::abs(first), std::abs(last));
-  std::vector<detail::DelayEvent> events;
-  for (Index k = 0; k < length; ++k) {
-    events.push_back({t(k), Kind::state, k, 0});
-    for (Index i = 0; i < inputs; ++i) events.push_back({t(k) + in_delay(i), Kind::input, k, i});
-    for (Index j = 0; j < outputs; ++j) events.push_back({t(k) - out_delay(j), Kind::output, k, j});
-  }
-  std::erase_if(events, [&](const auto& event) {
-    return event.time < first - rounding || event.time > last + rounding;
-  });
-  std::stable_sort(events.begin(), events.end(),
-                   [](const auto& a, const auto& b) { return a.time < b.time; });
-
-  detail::DelayedInputs v{rows, t, in_delay, hold,
-                          std::vector<Index>(static_cast<std::size_t>(inputs), -1)};
-  detail::StepsByLength<N, M> steps;
-  double now = first;
-  Eigen::VectorXd start(inputs), end(inputs);
-  for (std::size_t e = 0; e < events.size();) {
-    const double next = events[e].time;
-    if (next - now > rounding) {
-      for (Index i = 0; i < inputs; ++i) {
-        start(i) = v.at(i, now);
-        end(i) = v.at(i, next);
-      }
-      const auto& step = steps.at(system, hold, next - now, rounding);
-      x = (step.A_bar * x + step.B_start * start + step.B_end * end).eval();
-      now = next;
-    }
-    std::size_t after = e;
-    while (after < events.size() && events[after].time - now <= rounding) ++after;
-    for (std::size_t i = e; i < after; ++i)
-      if (events[i].kind == Kind::input) {
-        Index& reached = v.reached[static_cast<std::size_t>(events[i].channel)];
-        reached = (std::max)(reached, events[i].sample);
-      }
-    for (Index i = 0; i < inputs; ++i) start(i) = v.at(i, now);
-    for (std::size_t i = e; i < after; ++i) {
-      const auto& [when, kind, sample, channel] = events[i];
-      if (kind == Kind::state)
-        result.x.row(sample) = x.transpose().template cast<T>();
-      else if (kind == Kind::output)
-        result.y(sample, channel) =
-            static_cast<T>(system.C().row(channel).dot(x) + system.D().row(channel).dot(start));
-    }
-    e = after;
-  }
+  const Simulation<double>::Rows wide = rows.template cast<double>();
+  detail::DelayedRun<StateSpace<double>> run{
+      system,
+      t,
+      in_delay,
+      out_delay,
+      wide,
+      hold,
+      start.template cast<double>(),
+      8 * detail::epsilon_of<T> * (std::max)(std::abs(t(0)), std::abs(t(length - 1))),
+      {},
+      {},
+      {}};
+  run.run();
+  result.y = run.outputs.template cast<T>();
+  result.x = run.states.template cast<T>();
   return result;
 }
 
