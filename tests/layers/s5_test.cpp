@@ -1,5 +1,6 @@
 #include "ssm/layers/s5.hpp"
 
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -142,6 +143,13 @@ TEST_CASE("what an S5 step cannot do is said when its stepper is made") {
   };
   CHECK(words(make_state(layer, 1)).empty());
   CHECK_THAT(words({}), test::contains("S5 step: state is (0, 0), expected (1, 4)"));
+}
+
+TEST_CASE("S5 refuses a rate that is no number above 0") {
+  const auto layer = draw<double>(small, 31);
+  const auto x = Random(32).normal<double, 3>({1, 4, 3});
+  for (const double rate : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()})
+    CHECK_THROWS_AS(run<double>(layer, x, nullptr, {.rate = rate}), DomainError);
 }
 
 TEST_CASE("S5 at half the sample rate and twice the Δ gives the output of a held input") {

@@ -37,14 +37,14 @@ class DplrStep {
   /// @param lambda Λ (state/2), 1/s
   /// @param P (state/2, rank), rank at most 16
   /// @param B (state/2)
-  /// @param delta Δ, s, > 0
+  /// @param delta Δ, s, positive and finite
   /// @throws ShapeError, DomainError
   DplrStep(const Vector& lambda, const Matrix& P, const Vector& B, T delta)
       : DplrStep(lambda.size(), P.cols()) {
     constexpr std::string_view name = "DplrStep";
     detail::check_matrix(name, "P", P, modes(), P.cols());
     detail::check_matrix(name, "B", B, modes(), 1);
-    if (!(delta > T(0))) detail::throw_domain(name, "delta", std::to_string(delta), "> 0");
+    detail::check_sampling(name, delta);
     assign(lambda, P, B, delta);
   }
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <complex>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -84,7 +85,7 @@ std::array<Index, 2> check_sample_modes(std::string_view function,
   check_keeps_output(function, options.method);
   if (options.dss_length < 0)
     throw_domain(function, "dss_length", std::to_string(options.dss_length), "at least 0");
-  if (!(options.rate > 0 && options.rate <= 1.7976931348623157e308))
+  if (!(options.rate > 0 && options.rate <= static_cast<double>((std::numeric_limits<T>::max)())))
     throw_domain(function, "rate", std::to_string(options.rate), "above 0 and finite");
   return extents;
 }

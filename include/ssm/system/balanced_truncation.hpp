@@ -56,8 +56,7 @@ auto reduce(std::string_view function, const System& system, Order wanted, bool 
     const RealMatrix z_x = z.block(0, 0, rest, order), z_u = z.block(0, order, rest, q.B.cols());
     const RealMatrix A12 = q.A.block(0, order, order, rest);
     const RealMatrix C2 = q.C.block(0, order, q.C.rows(), rest);
-    q = {q.A.block(0, 0, order, order) - A12 * z_x,
-         q.B.block(0, 0, order, q.B.cols()) - A12 * z_u,
+    q = {q.A.block(0, 0, order, order) - A12 * z_x, q.B.block(0, 0, order, q.B.cols()) - A12 * z_u,
          q.C.block(0, 0, q.C.rows(), order) - C2 * z_x, q.D - C2 * z_u};
   }
   return system_like<Dynamic, Traits::inputs, Traits::outputs>(

@@ -72,8 +72,7 @@ template <LinearSystem System>
 /// @param tolerance as of observable_states
 template <LinearSystem System>
 [[nodiscard]] bool is_observable(const System& system, double tolerance = 0) {
-  return observable_states(detail::state_matrix(system), system.C(), tolerance) ==
-         system.states();
+  return observable_states(detail::state_matrix(system), system.C(), tolerance) == system.states();
 }
 
 }  // namespace ssm

@@ -24,8 +24,7 @@ struct Balancing {
   Index order = 0;
 };
 /// @throws DomainError when A is unstable or something is not finite
-[[nodiscard]] Balancing balancing_of(std::string_view function, Time time,
-                                     const Quadruple& system);
+[[nodiscard]] Balancing balancing_of(std::string_view function, Time time, const Quadruple& system);
 
 SSM_END_COMPILED
 

@@ -64,8 +64,7 @@ auto connect(std::string_view function, const First& first, const Second& second
   right.set_block(0, 0, F * C);
   right.set_block(0, states, G);
   const RealMatrix V = solve_loop(function, F * D, std::move(right));
-  const RealMatrix V_x = V.block(0, 0, F.rows(), states),
-                   V_r = V.block(0, states, F.rows(), outer);
+  const RealMatrix V_x = V.block(0, 0, F.rows(), states), V_r = V.block(0, states, F.rows(), outer);
   using Result = typename One::template Resized<fixed_sum(One::states, Two::states), M, P>;
   return system_like<fixed_sum(One::states, Two::states), M, P>(
       first, to_eigen<typename Result::StateMatrix>(A + B * V_x),

@@ -33,7 +33,9 @@ class SchurForm {
   /// Infinite for a multiple eigenvalue.
   [[nodiscard]] double doubt(Index i) const;
 
-  /// True when every eigenvalue is stable by more than rounding.
+  /// True when the i-th eigenvalue is stable by more than rounding.
+  [[nodiscard]] bool stable(Time time, Index i) const;
+  /// True when every eigenvalue is.
   [[nodiscard]] bool stable(Time time) const;
 
  private:

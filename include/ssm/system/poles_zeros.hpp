@@ -95,9 +95,10 @@ template <LinearSystem System>
 /// What a constant input becomes in the end: D − C A⁻¹ B, or C (I − A_bar)⁻¹ B_bar + D, whether the
 /// output is read before the step or after.
 ///
-/// Where a pole at λ = 0 or z = 1 leads from an input to an output, that element is infinite, of the
-/// sign with which the output grows; the others are what they are without it. A pole counts as one
-/// at rest where rounding of the elements of A could have put it there, whatever their units are.
+/// Where a pole at λ = 0 or z = 1 leads from an input to an output, that element is infinite, of
+/// the sign with which the output grows; the others are what they are without it. A pole counts as
+/// one at rest where rounding of the elements of A could have put it there, whatever their units
+/// are.
 ///
 /// @return (outputs, inputs)
 /// @throws DomainError when the system is not finite

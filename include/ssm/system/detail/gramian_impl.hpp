@@ -76,8 +76,8 @@ SSM_INLINE RealMatrix real_factor(const ComplexMatrix& W) {
   return stacked.block(0, 0, n, n).transpose();
 }
 
-/// The factor of X, A X + X Aᵀ + B Bᵀ = 0 or A X Aᵀ − X + B Bᵀ = 0, of the balanced A and a B in its
-/// units; of Aᵀ instead of A where `dual`.
+/// The factor of X, A X + X Aᵀ + B Bᵀ = 0 or A X Aᵀ − X + B Bᵀ = 0, of the balanced A and a B in
+/// its units; of Aᵀ instead of A where `dual`.
 SSM_INLINE RealMatrix factor_in_schur_form(Time time, const SchurForm& schur, const RealMatrix& B,
                                            bool dual) {
   const Index n = B.rows();
@@ -105,8 +105,9 @@ SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const
   if (A.rows() == 0) return A;
   if (!B.all_finite()) throw_domain(function, "the system", "not finite", "finite");
   const SchurForm schur = stable_schur_form(function, time, A);
-  return scale_rows(schur.scale(),
-                    factor_in_schur_form(time, schur, scale_rows(inverse_of(schur.scale()), B), false));
+  return scale_rows(
+      schur.scale(),
+      factor_in_schur_form(time, schur, scale_rows(inverse_of(schur.scale()), B), false));
 }
 
 SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Quadruple& system) {
@@ -115,8 +116,7 @@ SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Qu
   if (n == 0) return {};
   const SchurForm schur = stable_schur_form(function, time, system.A);
   const RealVector inverse = inverse_of(schur.scale());
-  const RealMatrix L =
-      factor_in_schur_form(time, schur, scale_rows(inverse, system.B), false);
+  const RealMatrix L = factor_in_schur_form(time, schur, scale_rows(inverse, system.B), false);
   const RealMatrix M =
       factor_in_schur_form(time, schur, scale_rows(schur.scale(), system.C.transpose()), true);
   const SingularValues svd = singular_values(M.transpose() * L);

@@ -31,8 +31,8 @@ SSM_INLINE RealMatrix real_part(const ComplexMatrix& A) {
   return result;
 }
 
-/// Orders states so that A is block upper triangular, each block of states that act on each other in
-/// a circle: Tarjan (1972). The last of each block are `ends`.
+/// Orders states so that A is block upper triangular, each block of states that act on each other
+/// in a circle: Tarjan (1972). The last of each block are `ends`.
 struct Groups {
   std::vector<Index> order, ends;
 };
@@ -167,8 +167,7 @@ SSM_INLINE void SchurForm::factor(std::string_view function) {
     from = to;
   }
   for (Index j = 0; j < n; ++j)
-    for (Index i = 0; i < n; ++i)
-      form_.U(grouped.state(i), j) = turn(i, j);
+    for (Index i = 0; i < n; ++i) form_.U(grouped.state(i), j) = turn(i, j);
 }
 SSM_INLINE double SchurForm::doubt(Index which) const {
   using Complex = std::complex<double>;
@@ -221,14 +220,17 @@ SSM_INLINE double SchurForm::doubt(Index which) const {
   return sum;
 }
 
+SSM_INLINE bool SchurForm::stable(Time time, Index i) const {
+  const std::complex<double> lambda = form_.T(i, i);
+  const auto inside = [&](double doubt) {
+    return time == Time::continuous ? lambda.real() < -doubt : std::abs(lambda) + doubt < 1;
+  };
+  return inside(8 * error(i)) || (inside(0) && inside(4 * doubt(i)));
+}
+
 SSM_INLINE bool SchurForm::stable(Time time) const {
-  for (Index i = 0; i < form_.T.rows(); ++i) {
-    const std::complex<double> lambda = form_.T(i, i);
-    const auto inside = [&](double doubt) {
-      return time == Time::continuous ? lambda.real() < -doubt : std::abs(lambda) + doubt < 1;
-    };
-    if (!inside(8 * error(i)) && !(inside(0) && inside(4 * doubt(i)))) return false;
-  }
+  for (Index i = 0; i < form_.T.rows(); ++i)
+    if (!stable(time, i)) return false;
   return true;
 }
 
@@ -245,9 +247,10 @@ SSM_INLINE void check_unique_solution(std::string_view function, Time time,
                                     : std::abs(1.0 - T(i, i) * std::conj(T(k, k)));
       if (gap > one * schur.error(i) + other * schur.error(k)) continue;
       if (gap > one * schur.doubt(i) + other * schur.doubt(k)) continue;
-      throw_domain(function, "an eigenvalue of A",
-                   continuous ? "the negative of another" : "the reciprocal of another",
-                   continuous ? "no two eigenvalues that add up to 0" : "no two whose product is 1");
+      throw_domain(
+          function, "an eigenvalue of A",
+          continuous ? "the negative of another" : "the reciprocal of another",
+          continuous ? "no two eigenvalues that add up to 0" : "no two whose product is 1");
     }
 }
 

@@ -144,8 +144,9 @@ Matrix place_by_many_inputs(const Matrix& A, const Matrix& basis, Index rank, co
 
 /// The gain that gives A − B K the poles one after the other, each with an eigenvector v in the
 /// subspace that B allows, (A − λ) v = B w, K v = w, that needs the smallest w; the next is placed
-/// in the states orthogonal to v, which A and B act on as a controllable pair again. The closed loop
-/// is block triangular in orthogonal coordinates, so that a pole may come as often as is wanted.
+/// in the states orthogonal to v, which A and B act on as a controllable pair again. The closed
+/// loop is block triangular in orthogonal coordinates, so that a pole may come as often as is
+/// wanted.
 SSM_INLINE RealMatrix place_one_after_the_other(RealMatrix A, RealMatrix B, const Poles& half) {
   const Index states = A.rows(), m = B.cols();
   RealMatrix K(m, states), Q = RealMatrix::Identity(states, states);
@@ -197,10 +198,10 @@ SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, P
   for (const std::complex<double>& mode : modes) {
     if (mode.imag() < 0) continue;
     const auto far = [&](const std::complex<double>& pole) { return std::abs(pole - mode); };
-    const auto nearest = std::min_element(half.begin(), half.end(), [&](auto a, auto b) {
-      return far(a) < far(b);
-    });
-    if (nearest == half.end() || !(far(*nearest) <= near * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
+    const auto nearest =
+        std::min_element(half.begin(), half.end(), [&](auto a, auto b) { return far(a) < far(b); });
+    if (nearest == half.end() ||
+        !(far(*nearest) <= near * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
         (nearest->imag() == 0) != (mode.imag() == 0)) {
       char text[64];
       std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi", mode.real(),

@@ -60,9 +60,9 @@ SSM_INLINE Index relative_degree(const UncertainSystem& q) {
   const RealMatrix output_variance = q.C.variance.transpose();
   for (std::size_t k = 0; k < static_cast<std::size_t>(n); ++k) {  // C A^k B
     const Power &c = shown[k], &b = reached[k];
-    double variance = dot(output_variance, b.weight) +
-                      std::ldexp(dot(squares_of(c.value), q.B.variance),
-                                 2 * (c.exponent - b.exponent));
+    double variance =
+        dot(output_variance, b.weight) +
+        std::ldexp(dot(squares_of(c.value), q.B.variance), 2 * (c.exponent - b.exponent));
     for (std::size_t i = 0; i < k; ++i)
       variance += std::ldexp(dot(shown[i].weight, reached[k - 1 - i].weight),
                              2 * (shown[i].exponent + reached[k - 1 - i].exponent - b.exponent));
@@ -173,7 +173,8 @@ SSM_INLINE RealMatrix gain_at_rest(Quadruple system, Time time) {
   if (const auto x = solve_invertible(change, system.B, std::move(sizes)))
     return in_units(system.D - system.C * *x);
 
-  // What is at rest: columns that W turns to 0, and again in what is left, as long as there are any.
+  // What is at rest: columns that W turns to 0, and again in what is left, as long as there are
+  // any.
   constexpr double error = epsilon_of<double>;
   Uncertain W(system.A, error), B(system.B, error), C(system.C, error);
   W.value = change;

@@ -52,12 +52,12 @@ struct Staircase {
 
 /// Splits off what B reaches of matrices in units of their own.
 ///
-/// First the modes are asked: where the left eigenvectors y, with the errors that A's give them, all
-/// say y* B ≠ 0, everything is reached, however stiff A is. Else the staircase (Van Dooren 1981)
-/// splits off what B reaches, then what that reaches in one step, until nothing new is; and since
-/// many small steps may reach into what no input moves, each mode of what was reached must then
-/// prove, by the test of Popov, Belevitch and Hautus, that no error of A and B that their own sizes
-/// allow would cut it off.
+/// First the modes are asked: where the left eigenvectors y, with the errors that A's give them,
+/// all say y* B ≠ 0, everything is reached, however stiff A is. Else the staircase (Van Dooren
+/// 1981) splits off what B reaches, then what that reaches in one step, until nothing new is; and
+/// since many small steps may reach into what no input moves, each mode of what was reached must
+/// then prove, by the test of Popov, Belevitch and Hautus, that no error of A and B that their own
+/// sizes allow would cut it off.
 [[nodiscard]] Staircase staircase(Uncertain A, Uncertain B);
 
 SSM_END_COMPILED

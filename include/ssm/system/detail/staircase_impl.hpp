@@ -181,8 +181,8 @@ SSM_INLINE std::optional<RealMatrix> unreached_mode(const Uncertain& A, const Un
     for (Index i = 0; i < n; ++i)
       for (Index j = 0; j < width; ++j) {
         const double unit = row(i) * column(j);
-        const double part = j < n ? A.value(i, j) - (i == j ? lambda.real() : 0)
-                                  : B.value(i, j - n);
+        const double part =
+            j < n ? A.value(i, j) - (i == j ? lambda.real() : 0) : B.value(i, j - n);
         pencil(j, i) = part * unit;
         if (real) continue;
         pencil(width + j, n + i) = part * unit;
@@ -296,9 +296,8 @@ SSM_INLINE void climb(Staircase& form) {
     const Index at = form.reached, left = most - at;
     Uncertain& stage = at == 0 ? form.B : form.A;
     const Index beside = at == 0 ? m : at;
-    const auto [V, rank] =
-        row_space((at == 0 ? stage.block(0, 0, left, m) : stage.block(at, from, left, width))
-                      .transpose());
+    const auto [V, rank] = row_space(
+        (at == 0 ? stage.block(0, 0, left, m) : stage.block(at, from, left, width)).transpose());
     if (rank > 0) {
       form.A.set_block(at, 0, turn_rows(V, form.A.block(at, 0, left, n)));
       form.A.set_block(0, at, turn_columns(form.A.block(0, at, n, left), V));

@@ -24,9 +24,8 @@ class ExponentGraph {
     for (Index j = 0; j < n_ + m_; ++j)
       for (Index i = 0; i < size_ - m_; ++i) {
         const bool from_input = j >= n_, to_output = i >= n_;
-        const double x =
-            from_input ? (to_output ? system.D(i - n_, j - n_) : system.B(i, j - n_))
-                       : (to_output ? system.C(i - n_, j) : system.A(i, j));
+        const double x = from_input ? (to_output ? system.D(i - n_, j - n_) : system.B(i, j - n_))
+                                    : (to_output ? system.C(i - n_, j) : system.A(i, j));
         if (x == 0) continue;
         int exponent = 0;
         const double rest = std::log2(std::abs(std::frexp(x, &exponent)));
