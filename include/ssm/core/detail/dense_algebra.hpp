@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -94,9 +93,6 @@ struct SingularValues {
   RealVector sigma;
 };
 [[nodiscard]] SingularValues singular_values(const RealMatrix& A);
-
-/// A⁻¹ B, or nothing when A is not finite or singular to working precision.
-[[nodiscard]] std::optional<RealMatrix> solve_regular(const RealMatrix& A, RealMatrix B);
 
 /// The eigenvalues of a real matrix, complex ones as neighbours of their exact conjugates: Francis'
 /// double QR steps on its Hessenberg form (Martin, Peters & Wilkinson 1970, algorithm hqr).

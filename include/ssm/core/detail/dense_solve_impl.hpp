@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "ssm/core/detail/dense_algebra.hpp"
@@ -198,16 +197,6 @@ SSM_INLINE RealMatrix DenseCholesky::solve(RealMatrix B) const {
       B(k, j) = sum / L_(k, k);
     }
   return B;
-}
-
-SSM_INLINE std::optional<RealMatrix> solve_regular(const RealMatrix& A, RealMatrix B) {
-  const Index n = A.rows();
-  if (!A.all_finite()) return std::nullopt;
-  if (n == 0) return B;
-  const RealVector sigma = singular_values(A).sigma;
-  const double rounding = static_cast<double>(n) * std::numeric_limits<double>::epsilon();
-  if (!(sigma(n - 1) > rounding * sigma(0))) return std::nullopt;
-  return DenseLu(A).solve(std::move(B));
 }
 
 SSM_END_COMPILED
