@@ -78,10 +78,11 @@ requires(sizeof...(DN) <= 1)
   steady.predicted = detail::to_eigen<Eigen::Matrix<double, N, N>>(solution.P);
   steady.predictor_gain =
       detail::to_eigen<Eigen::Matrix<T, N, P>>(detail::RealMatrix(solution.K.transpose()));
+  steady.gain = detail::to_eigen<Eigen::Matrix<T, N, P>>(
+      detail::gain_of_filter(solution.P, detail::RealMatrix(C), detail::RealMatrix(R)));
   Belief<double, N> belief{Eigen::Matrix<double, N, 1>::Zero(step.A_bar.rows()), steady.predicted};
-  steady.gain = kalman_correct<double, N, P>(C.template cast<double>(), R.template cast<double>(),
-                                             Eigen::Matrix<double, P, 1>::Zero(C.rows()), belief)
-                    .gain.template cast<T>();
+  kalman_correct<double, N, P>(C.template cast<double>(), R.template cast<double>(),
+                               Eigen::Matrix<double, P, 1>::Zero(C.rows()), belief);
   steady.corrected = belief.covariance;
   return steady;
 }

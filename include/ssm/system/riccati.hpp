@@ -41,6 +41,10 @@ void check_data(const RiccatiCaller& caller, RiccatiEquation& equation);
 /// The stabilizing solution, with the errors of riccati but for those of shape.
 [[nodiscard]] RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEquation equation);
 
+/// P Cᵀ S⁻¹ with S = C P Cᵀ + R, rounded from twice the precision of double.
+[[nodiscard]] RealMatrix gain_of_filter(const RealMatrix& P, const RealMatrix& C,
+                                        const RealMatrix& R);
+
 SSM_END_COMPILED
 
 namespace ssm {

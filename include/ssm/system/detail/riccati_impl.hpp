@@ -205,6 +205,32 @@ SSM_INLINE std::optional<Wide> refine_riccati(std::string_view function,
   return std::nullopt;
 }
 
+/// True when |z|² falls along z' = M z, or z_{t+1} = M z_t, from every z, by more than the rounding
+/// of M: of its elements, so that slow modes are told beside fast ones.
+SSM_INLINE bool surely_contracts(Time time, const RealMatrix& M) {
+  const bool continuous = time == Time::continuous;
+  const Index n = M.rows();
+  RealMatrix size = M;
+  for (Index i = 0; i < M.size(); ++i) size.data()[i] = std::abs(M.data()[i]);
+  const RealMatrix fall =
+      continuous ? -(M + M.transpose())
+                 : (Wide(RealMatrix::Identity(n, n)) - Wide(M.transpose()) * Wide(M)).high;
+  RealMatrix doubt = continuous ? size + size.transpose() : size.transpose() * size;
+  doubt *= 4 * epsilon_of<double> * static_cast<double>(continuous ? 1 : n);
+  RealVector unit(n);
+  for (Index i = 0; i < n; ++i) {
+    if (!(fall(i, i) > 0)) return false;
+    unit(i) = 1 / std::sqrt(fall(i, i));
+  }
+  RealMatrix relative = scale_columns(scale_rows(unit, symmetric_part(fall)), unit);
+  doubt = scale_columns(scale_rows(unit, std::move(doubt)), unit);
+  for (Index i = 0; i < n; ++i) {
+    relative(i, i) -= 4 * epsilon_of<double> * static_cast<double>(n);
+    for (Index j = 0; j < n; ++j) relative(i, i) -= doubt(i, j);
+  }
+  return DenseCholesky(std::move(relative)).definite();
+}
+
 /// The P that is reached from 0 or, where that is too far, by way of ever less eased equations. The
 /// gain is rounded before its closed loop is judged, in P's own coordinates as in those of x the
 /// poles of an ill-conditioned one are not known.
@@ -222,9 +248,12 @@ SSM_INLINE RiccatiSolution approach_riccati(const RiccatiCaller& caller,
       const RealMatrix K = riccati_loop(equation, *P).K.high;
       const Wide closed = Wide(equation.A) - Wide(equation.B) * Wide(K);
       const std::optional<RealMatrix> L = cost_factor(P->high);
-      if (L &&
-          SchurForm(caller.function, CostCoordinates(*L).dynamics(closed)).stable(equation.time))
-        return {symmetric_part(P->high), K};
+      if (L) {
+        const RealMatrix M = CostCoordinates(*L).dynamics(closed);
+        if (surely_contracts(equation.time, M) ||
+            SchurForm(caller.function, M).stable(equation.time))
+          return {symmetric_part(P->high), K};
+      }
     }
     if (P && shift > 0) {
       start = *P;
@@ -372,6 +401,14 @@ SSM_INLINE RiccatiSolution solve_riccati(const RiccatiCaller& caller, RiccatiEqu
   const RealVector inverse = inverse_of(units.states);
   return {scale_columns(scale_rows(inverse, solution.P), inverse),
           scale_columns(scale_rows(units.inputs, solution.K), inverse)};
+}
+
+SSM_INLINE RealMatrix gain_of_filter(const RealMatrix& P, const RealMatrix& C,
+                                     const RealMatrix& R) {
+  const Wide seen(C), CP = seen * Wide(P), S = Wide(symmetric_part(R)) + CP * seen.transpose();
+  const DenseCholesky factor(symmetric_part(S.high));
+  const Wide K(factor.solve(CP.high));
+  return (K + Wide(factor.solve((CP - S * K).high))).high.transpose();
 }
 
 SSM_END_COMPILED
