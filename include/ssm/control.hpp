@@ -9,6 +9,8 @@
 #include "ssm/discretize/matched.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
 #include "ssm/estimate/extended_kalman.hpp"
+#include "ssm/estimate/identify_arx.hpp"
+#include "ssm/estimate/identify_subspace.hpp"
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/estimate/observer.hpp"
 #include "ssm/estimate/smoother.hpp"

@@ -4,6 +4,8 @@
 /// Estimating a state from inputs and outputs: observers, Kalman filters, smoothers.
 
 #include "ssm/estimate/extended_kalman.hpp"
+#include "ssm/estimate/identify_arx.hpp"
+#include "ssm/estimate/identify_subspace.hpp"
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/estimate/observer.hpp"
 #include "ssm/estimate/smoother.hpp"
