@@ -18,3 +18,4 @@
 #include "ssm/scan/simulate_delayed.hpp"
 #include "ssm/scan/simulate_varying.hpp"
 #include "ssm/scan/simulation.hpp"
+#include "ssm/scan/step_info.hpp"

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/core/error.hpp"
+#include "ssm/core/view.hpp"
+#include "ssm/scan/simulate.hpp"
+#include "ssm/scan/simulation.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/state_space.hpp"
+
+namespace ssm {
+
+/// What control engineers say of a step response. Times count from the first sample.
+template <std::floating_point T>
+struct StepInfo {
+  T steady_state;  ///< the value that it settles to, y_∞
+  T rise_time;  ///< s, from a tenth to nine tenths of the way to y_∞; NaN when it gets there never
+  T settling_time;  ///< s, after which it stays within the band about y_∞; NaN when it never does
+  T overshoot;      ///< percent of the way, beyond y_∞
+  T undershoot;     ///< percent of the way, on the far side of where it began
+  T peak;           ///< the value that is furthest from where it began
+  T peak_time;      ///< s
+};
+
+/// Where to look at a step response.
+struct StepInfoOptions {
+  double band = 0.02;      ///< half the width of the settling band, of the way
+  double rise_from = 0.1;  ///< of the way: where the rise begins
+  double rise_to = 0.9;    ///< of the way: where it ends
+  double start = 0;        ///< the output before the step; the way leads from there to y_∞
+};
+
+/// Rise and settling time, overshoot and peak of a response that was sampled, with straight lines
+/// between the samples.
+///
+/// @param time (length), s, increasing
+/// @param y (length), the response at those times
+/// @param steady_state y_∞; the last sample when it is not given
+/// @param options the bands
+/// @throws ShapeError when time and y differ in length or are empty
+/// @throws DomainError when the times do not increase, a value is not finite, or the options are
+/// not
+///   0 < band, 0 ≤ rise_from < rise_to ≤ 1 and finite
+/// Cost: length.
+template <class DT, class DY>
+[[nodiscard]] StepInfo<typename DT::Scalar> step_info(
+    const Eigen::MatrixBase<DT>& time, const Eigen::MatrixBase<DY>& y,
+    std::optional<std::type_identity_t<typename DT::Scalar>> steady_state = {},
+    const StepInfoOptions& options = {}) {
+  using T = typename DT::Scalar;
+  constexpr std::string_view function = "step_info";
+  const Eigen::Matrix<T, Eigen::Dynamic, 1> t = time, values = y;
+  const Index length = t.size();
+  if (length == 0) detail::throw_shape(function, "time", "(0)", "one sample or more");
+  detail::check_matrix(function, "y", values, length, 1);
+  detail::check_increasing(function, View<const T, 1>(t.data(), {length}));
+  for (Index k = 0; k < length; ++k)
+    if (!std::isfinite(values(k)))
+      detail::throw_domain(function, "y at " + std::to_string(k), "not finite", "finite");
+  const T last = steady_state.value_or(values(length - 1));
+  if (!std::isfinite(last)) detail::throw_domain(function, "steady_state", "not finite", "finite");
+  if (!(options.band > 0 && std::isfinite(options.band)))
+    detail::throw_domain(function, "band", std::to_string(options.band), "positive and finite");
+  if (!(options.rise_from >= 0 && options.rise_from < options.rise_to && options.rise_to <= 1))
+    detail::throw_domain(function, "rise_from", std::to_string(options.rise_from),
+                         "in [0, rise_to), with rise_to at most 1");
+
+  if (!std::isfinite(options.start))
+    detail::throw_domain(function, "start", "not finite", "finite");
+
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  const T first = static_cast<T>(options.start), way = last - first;
+  StepInfo<T> info{last, nan, nan, 0, 0, first, 0};
+  for (Index k = 0; k < length; ++k)
+    if (std::abs(values(k) - first) > std::abs(info.peak - first)) {
+      info.peak = values(k);
+      info.peak_time = t(k) - t(0);
+    }
+  if (way == T(0)) {
+    if (info.peak == first) info.rise_time = info.settling_time = 0;
+    return info;
+  }
+  const auto share = [&](Index k) { return (values(k) - first) / way; };
+  // The time at which the line between two samples is at a share of the way.
+  const auto meets = [&](Index k, T level) {
+    const T a = share(k - 1), b = share(k);
+    return t(k - 1) + (level - a) / (b - a) * (t(k) - t(k - 1)) - t(0);
+  };
+  const auto reaches = [&](T level) {
+    for (Index k = 0; k < length; ++k)
+      if (share(k) >= level) return k == 0 ? T(0) : meets(k, level);
+    return nan;
+  };
+  info.rise_time =
+      reaches(static_cast<T>(options.rise_to)) - reaches(static_cast<T>(options.rise_from));
+  const auto band = static_cast<T>(options.band);
+  Index outside = length - 1;
+  while (outside >= 0 && std::abs(share(outside) - 1) <= band) --outside;
+  if (outside < 0)
+    info.settling_time = 0;
+  else if (outside + 1 < length)
+    info.settling_time = meets(outside + 1, share(outside) > 1 ? 1 + band : 1 - band);
+  for (Index k = 0; k < length; ++k) {
+    info.overshoot = (std::max)(info.overshoot, 100 * (share(k) - 1));
+    info.undershoot = (std::max)(info.undershoot, -100 * share(k));
+  }
+  return info;
+}
+
+/// The same of the unit step response of one channel of a stable continuous system, simulated
+/// exactly at 5000 samples until its slowest mode has decayed to 10⁻⁴.
+///
+/// @param system A, B, C, D
+/// @param output, input which channel
+/// @param options the bands
+/// @throws ShapeError when there is no such channel
+/// @throws DomainError when the system is not stable, and as the other
+/// Cost: that of poles, and 5000 steps of states².
+template <class T, int N, int M, int P>
+[[nodiscard]] StepInfo<T> step_info(const StateSpace<T, N, M, P>& system, Index output = 0,
+                                    Index input = 0, const StepInfoOptions& options = {}) {
+  if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
+    detail::throw_shape(
+        "step_info", "the channel", detail::to_string(std::array<Index, 2>{output, input}),
+        "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
+  if (!is_stable(system)) detail::throw_domain("step_info", "the system", "not stable", "stable");
+  double slowest = std::numeric_limits<double>::infinity();
+  for (const auto& pole : poles(system))
+    slowest = (std::min)(slowest, -static_cast<double>(pole.real()));
+  const StateSpace<T> channel(system.A(), system.B().col(input), system.C().row(output),
+                              system.D().block(output, input, 1, 1));
+  constexpr Index length = 5000;
+  const double end = std::isfinite(slowest) ? 9.3 / slowest : 1;
+  const auto step = simulate(channel, static_cast<T>(end / (length - 1)),
+                             Eigen::Matrix<T, Eigen::Dynamic, 1>::Ones(length).eval());
+  const Eigen::Matrix<T, Eigen::Dynamic, 1> y = step.y.col(0);
+  return step_info(step.t, y, dc_gain(channel)(0, 0), options);
+}
+
+}  // namespace ssm

@@ -1,0 +1,76 @@
+#include "ssm/scan/step_info.hpp"
+
+#include <cmath>
+
+#include "ssm/system/transfer_function.hpp"
+#include "support/catch.hpp"
+#include "support/contains.hpp"
+
+namespace step_info_test {
+
+using namespace ssm;
+using Eigen::VectorXd;
+using ssm::test::contains;
+
+namespace {
+
+StateSpace<double> system_of(const TransferFunction<double>& transfer) {
+  const auto form = state_space(transfer);
+  return {form.A(), form.B(), form.C(), form.D()};
+}
+
+}  // namespace
+
+TEST_CASE("first- and second-order systems have their textbook rise, overshoot and settling") {
+  const auto lag = step_info(system_of({{3}, {1, 1}}));
+  CHECK(lag.steady_state == Approx(3));
+  CHECK(lag.rise_time == Approx(std::log(9)).epsilon(1e-4));
+  CHECK(lag.settling_time == Approx(std::log(50)).epsilon(1e-4));
+  CHECK(lag.overshoot == 0);
+  const double zeta = 0.3, omega = 2;
+  const auto wave = step_info(system_of({{-omega * omega}, {1, 2 * zeta * omega, omega * omega}}));
+  CHECK(wave.steady_state == Approx(-1));
+  CHECK(wave.overshoot ==
+        Approx(100 * std::exp(-zeta * 3.14159265 / std::sqrt(1 - zeta * zeta))).epsilon(1e-4));
+  CHECK(wave.peak_time == Approx(3.14159265 / (omega * std::sqrt(1 - zeta * zeta))).epsilon(1e-2));
+  CHECK(wave.peak == Approx(-1 - wave.overshoot / 100));
+  // (1 − s)/(1 + s)²: begins the wrong way
+  CHECK(step_info(system_of({{-1, 1}, {1, 2, 1}})).undershoot > 10);
+  // (2 s + 1)/(s + 1): begins at 2
+  CHECK(step_info(system_of({{2, 1}, {1, 1}})).overshoot == Approx(100));
+  const auto gain = step_info(system_of({{5}, {1}}));
+  CHECK(gain.rise_time == 0);
+  CHECK(gain.settling_time == 0);
+}
+
+TEST_CASE("a sampled response is read between its samples") {
+  const VectorXd t = VectorXd::LinSpaced(5, 10, 14);
+  const VectorXd y = (VectorXd(5) << 0, 4, 12, 10.1, 10).finished();
+  const auto info = step_info(t, y);
+  CHECK(info.steady_state == 10);
+  CHECK(info.rise_time == Approx(1 + 5. / 8 - 0.25));
+  CHECK(info.overshoot == Approx(20));
+  CHECK(info.settling_time == Approx(2 + 1.8 / 1.9));
+  CHECK(info.peak_time == 2);
+  CHECK(std::isnan(step_info(t, y, 20).rise_time));
+  CHECK(std::isnan(step_info(t, y, 20).settling_time));
+  CHECK(step_info(t, VectorXd::Zero(5)).settling_time == 0);
+  CHECK(step_info(t, y, {}, {.band = 0.5}).settling_time < info.settling_time);
+}
+
+TEST_CASE("responses and systems without an answer are refused") {
+  const VectorXd t = VectorXd::LinSpaced(5, 0, 4), y = VectorXd::Ones(5);
+  CHECK_THROWS_AS(step_info(t, VectorXd(VectorXd::Ones(4))), ShapeError);
+  CHECK_THROWS_AS(step_info(VectorXd(0), VectorXd(0)), ShapeError);
+  CHECK_THROWS_WITH(step_info(VectorXd(t.reverse()), y), contains("expected later"));
+  CHECK_THROWS_AS(step_info(t, VectorXd(y * std::nan(""))), DomainError);
+  CHECK_THROWS_AS(step_info(t, y, HUGE_VAL), DomainError);
+  CHECK_THROWS_AS(step_info(t, y, {}, {.band = 0}), DomainError);
+  CHECK_THROWS_AS(step_info(t, y, {}, {.rise_from = 0.9, .rise_to = 0.1}), DomainError);
+  CHECK_THROWS_WITH(step_info(system_of({{1}, {1, -1}})),
+                    "step_info: the system is not stable, expected stable");
+  CHECK_THROWS_AS(step_info(system_of({{1}, {1, 0}})), DomainError);
+  CHECK_THROWS_AS(step_info(system_of({{1}, {1, 1}}), 1, 0), ShapeError);
+}
+
+}  // namespace step_info_test
