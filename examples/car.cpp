@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,7 +61,8 @@ Controls driver(double t, double speed) {
 /// Bumps and gusts: the density of the noise on x', in x' squared seconds.
 State road_noise() { return (State() << 0, 0, 0, .04, .1, .01).finished(); }
 
-constexpr double speed_error = .5, gps_error = 5;  // standard deviations, m/s and m
+// Standard deviations: m/s, m and rad.
+constexpr double speed_error = .5, gps_error = 5, compass_error = .3;
 
 struct Options {
   double seconds = 60, tunnel_from = 24, tunnel_to = 32;
@@ -93,25 +96,58 @@ void drive(State& x, const Controls& u, double seconds, Noise& road) {
   }
 }
 
+/// The first belief: at the first fix, as fast as the first reading says, and roughly that way.
+Belief first_belief(const Eigen::Vector2d& fix, double speed, double compass) {
+  const State doubt =
+      (State() << gps_error, gps_error, compass_error, speed_error, .5, .1).finished();
+  Belief belief;
+  belief.mean << fix, compass, speed, 0, 0;
+  belief.covariance = doubt.cwiseAbs2().asDiagonal();
+  return belief;
+}
+
+/// Twice the square of a normal distribution's radius in the plane that 95% lie within.
+constexpr double within_95 = 5.991464547107979;
+
+/// Adds the ellipse that the position lies in with 95%: fix by fix of L (cos a, sin a), where
+/// L Lᵀ is the covariance.
+void add_ellipse(const Belief& belief, plot::Series& ellipses) {
+  const Eigen::Matrix2d P = belief.covariance.topLeftCorner<2, 2>();
+  Eigen::Matrix2d L = Eigen::Matrix2d::Zero();
+  L(0, 0) = std::sqrt(P(0, 0));
+  L(1, 0) = P(1, 0) / L(0, 0);
+  L(1, 1) = std::sqrt(std::max(0., P(1, 1) - L(1, 0) * L(1, 0)));
+  for (int i = 0; i <= 40; ++i) {
+    const double angle = 6.283185307179586 * i / 40;
+    const Eigen::Vector2d around(std::cos(angle), std::sin(angle));
+    const Eigen::Vector2d p = belief.mean.head<2>() + std::sqrt(within_95) * (L * around);
+    ellipses.x.push_back(p(0));
+    ellipses.y.push_back(p(1));
+  }
+  ellipses.x.push_back(std::numeric_limits<double>::quiet_NaN());  // the pen is lifted
+  ellipses.y.push_back(std::numeric_limits<double>::quiet_NaN());
+}
+
 /// Root mean squares of what was off, gathered over the drive.
 struct Errors {
   State estimate = State::Zero();
   double position = 0, gps = 0, normalized = 0;
-  int samples = 0, fixes = 0;
+  int samples = 0, fixes = 0, inside = 0;
 };
 
 int run(const Options& o) {
   Noise road(o.seed), meters(o.seed + 1000);
   State truth = (State() << 0, 0, -1.3, 10, 0, 0).finished();
-  Belief belief;  // the first look: roughly here, roughly that way
-  const State doubt = (State() << 10, 10, .3, 2, .5, .1).finished();
-  belief.covariance = doubt.cwiseAbs2().asDiagonal();
-  belief.mean = truth + doubt.cwiseProduct(meters.normal<6>());
+  std::optional<Belief> belief;  // from the first fix on
+  const double compass = truth(heading) + compass_error * meters.normal();
+  double speed = truth(forward) + speed_error * meters.normal();
   const Eigen::Matrix<double, 6, 6> Q = road_noise().asDiagonal();
 
   plot::Series fixes{"GPS", plot::Style::dots, {}, {}};
   plot::Series path{"car", plot::Style::line, {}, {}};
   plot::Series estimated{"estimate", plot::Style::line, {}, {}};
+  std::vector<plot::Note> notes;
+  plot::Series ellipses{"where it is with 95%", plot::Style::line, {}, {}, 4};
   Errors errors;
   std::printf(
       "A car with a speedometer (20 readings a second, off by %g m/s) and a GPS (a fix every\n"
@@ -122,12 +158,14 @@ int run(const Options& o) {
 
   constexpr double tick = .05, degrees = 57.29577951308232;
   double now = 0, next_fix = .7;
+  bool tunnel = false;
   Controls u = driver(now, truth(forward));
   const Eigen::Matrix<double, 1, 1> speed_noise(speed_error * speed_error);
   const Eigen::Matrix2d gps_noise = gps_error * gps_error * Eigen::Matrix2d::Identity();
   const auto advance = [&](double to) {
     drive(truth, u, to - now, road);
-    ssm::extended_predict([&](const auto& x) { return motion(x, u); }, Q, to - now, belief);
+    if (belief)
+      ssm::extended_predict([&](const auto& x) { return motion(x, u); }, Q, to - now, *belief);
     now = to;
   };
   const int ticks = static_cast<int>(std::floor(o.seconds / tick + 1e-9));
@@ -136,8 +174,11 @@ int run(const Options& o) {
       if (next_fix >= o.tunnel_from && next_fix < o.tunnel_to) continue;
       advance(next_fix);
       const Eigen::Vector2d fix = truth.head<2>() + gps_error * meters.normal<2>();
-      ssm::extended_correct([](const auto& x) { return x.template head<2>().eval(); }, gps_noise,
-                            fix, belief);
+      if (belief)
+        ssm::extended_correct([](const auto& x) { return x.template head<2>().eval(); }, gps_noise,
+                              fix, *belief);
+      else
+        belief = first_belief(fix, speed, compass);
       fixes.x.push_back(fix(0));
       fixes.y.push_back(fix(1));
       errors.gps += (fix - truth.head<2>()).squaredNorm();
@@ -145,34 +186,44 @@ int run(const Options& o) {
     }
     advance(k * tick);
     u = driver(now, truth(forward));
-    const Eigen::Matrix<double, 1, 1> speed(truth(forward) + speed_error * meters.normal());
-    ssm::extended_correct([](const auto& x) { return x.template segment<1>(forward).eval(); },
-                          speed_noise, speed, belief);
-
+    speed = truth(forward) + speed_error * meters.normal();
     path.x.push_back(truth(east));
     path.y.push_back(truth(north));
-    estimated.x.push_back(belief.mean(east));
-    estimated.y.push_back(belief.mean(north));
-    const State off = belief.mean - truth;
-    if (now > 5) {  // the first seconds find out where the car is
+    if (!belief) continue;
+    ssm::extended_correct([](const auto& x) { return x.template segment<1>(forward).eval(); },
+                          speed_noise, Eigen::Matrix<double, 1, 1>(speed), *belief);
+
+    const auto& [mean, covariance] = *belief;
+    estimated.x.push_back(mean(east));
+    estimated.y.push_back(mean(north));
+    const bool was_in_tunnel = tunnel;
+    tunnel = now >= o.tunnel_from && now < o.tunnel_to;
+    if (tunnel != was_in_tunnel)
+      notes.push_back({truth(east), truth(north), tunnel ? "into the tunnel" : "out of it"});
+    if (estimated.x.size() % (tunnel ? 40 : 120) == 1) add_ellipse(*belief, ellipses);
+    const State off = mean - truth;
+    if (now > 5) {  // the first seconds find out which way the car goes
       errors.estimate += off.cwiseAbs2();
       errors.position += off.head<2>().squaredNorm();
       errors.normalized +=
-          ssm::squared_distance(ssm::Innovation<double, 6, 6>{off, belief.covariance, {}});
+          ssm::squared_distance(ssm::Innovation<double, 6, 6>{off, covariance, {}});
+      errors.inside += ssm::squared_distance(ssm::Innovation<double, 6, 2>{
+                           off.head<2>(), covariance.topLeftCorner<2, 2>(), {}}) < within_95;
       ++errors.samples;
     }
     if (k % (ticks / 12 > 0 ? ticks / 12 : 1) == 0)
       std::printf("%6.1f %12.2f %7.2f %8.2f %7.1f %8.1f %6.2f %8.2f %7.1f %8.1f%s\n", now,
-                  off.head<2>().norm(), truth(forward), belief.mean(forward),
-                  degrees * truth(heading), degrees * belief.mean(heading), truth(sideways),
-                  belief.mean(sideways), degrees * truth(turning), degrees * belief.mean(turning),
-                  now >= o.tunnel_from && now < o.tunnel_to ? "  tunnel" : "");
+                  off.head<2>().norm(), truth(forward), mean(forward), degrees * truth(heading),
+                  degrees * mean(heading), truth(sideways), mean(sideways),
+                  degrees * truth(turning), degrees * mean(turning), tunnel ? "  tunnel" : "");
   }
 
-  const plot::Plot picture{"A car, its GPS, and where the filter believes it is",
-                           "east (m)",
-                           "north (m)",
-                           {fixes, path, estimated}};
+  plot::Plot picture{"A car, its GPS, and where the filter believes it is",
+                     "east (m)",
+                     "north (m)",
+                     {fixes, path, estimated, ellipses}};
+  picture.equal = true;
+  picture.notes = notes;
   plot::show(picture, o.svg);
 
   const double count = std::max(1, errors.samples), gps = std::max(1, errors.fixes);
@@ -184,9 +235,9 @@ int run(const Options& o) {
       "(a speedometer reading: %.2f m/s), heading %.1f deg, sideways %.2f m/s, turning %.1f "
       "deg/s,\n"
       "the last three of which no meter reads. Squared errors are %.2f of what the filter "
-      "expects.\n",
+      "expects,\nand the car is within its ellipse of 95%% for %.0f%% of the time.\n",
       position, fix, rms(forward), speed_error, degrees * rms(heading), rms(sideways),
-      degrees * rms(turning), normalized);
+      degrees * rms(turning), normalized, 100 * errors.inside / count);
   const bool right = position < .75 * fix && rms(forward) < .75 * speed_error && normalized < 2;
   std::puts(right ? "The filter knows more than its meters."
                   : "The filter does NOT know more than its meters.");
