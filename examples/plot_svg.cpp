@@ -10,7 +10,7 @@
 namespace plot {
 namespace {
 
-constexpr double width = 800, left = 78, right = 24, bottom = 58, between = 22;
+constexpr double width = 800, left = 78, right = 24, bottom = 58, between = 28;
 constexpr double ground_width = width - left - right;
 constexpr std::array colors{"#1f6feb", "#d1495b", "#2a9d5c", "#8a5cd1", "#c98a12"};
 
