@@ -15,8 +15,8 @@
 /// Plots of the examples, as text for a terminal and as an SVG image.
 namespace plot {
 
-/// A line, or a mark at each point. Guides are thin and grey, stand in no legend and make no axis
-/// wider. A point that is not finite ends a line.
+/// A line, or a mark at each point. Guides are thin and grey and make no axis wider. A point that
+/// is not finite ends a line; a line of one point is not seen, but makes the axes reach it.
 enum class Style { line, dashes, guide, dots, crosses, rings, plus };
 
 struct Series {

@@ -244,7 +244,7 @@ std::string Panel::notes() const {
       }
     if (!std::isfinite(least)) continue;
     taken.push_back(best);
-    if (far > 20)
+    if (far > 12)
       svg += line_at(x, y, std::clamp(x, best.x, best.x + wide),
                      std::clamp(y, best.y, best.y + high), "#a3a39b");
     svg += "<rect x=\"" + at(best.x) + "\" y=\"" + at(best.y) + "\" width=\"" + at(wide) +

@@ -75,6 +75,8 @@ const char* mark_of(Style style) {
       return "○";
     case Style::plus:
       return "+";
+    case Style::guide:
+      return "⠂";
     default:
       return "⠤";
   }

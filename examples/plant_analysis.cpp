@@ -1,0 +1,373 @@
+#include "plant_analysis.hpp"
+
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "job.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/frequency_response.hpp"
+#include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/polynomial.hpp"
+#include "ssm/system/transfer_function.hpp"
+
+namespace plant {
+namespace {
+
+constexpr double pi = 3.141592653589793, degrees = 180 / pi;
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// The angle of (point − root), continuous as the point runs up the axis or round the circle.
+double angle(const Complex& root, double omega, const std::optional<double>& delta) {
+  if (!delta) {
+    const Complex apart = Complex(0, omega) - root;
+    if (root.real() <= 0) return std::arg(Complex(std::max(apart.real(), 0.), apart.imag()));
+    return (root.imag() < 0 ? -pi : pi) + std::arg(-apart);
+  }
+  const Complex point = std::polar(1., omega * *delta);
+  if (std::abs(root) <= 1) return omega * *delta + std::arg(1. - root / point);
+  return std::arg(-root) + std::arg(1. - point / root);
+}
+
+double phase_at(const Channel& channel, double omega) {
+  double sum = channel.gain < 0 ? -pi : 0;
+  for (const Complex& zero : channel.zeros) sum += angle(zero, omega, channel.plant.delta);
+  for (const Complex& pole : channel.poles) sum -= angle(pole, omega, channel.plant.delta);
+  return degrees * (sum - omega * channel.plant.delay);
+}
+
+/// How far a root is from decaying: below 0 if it does.
+double growth(const Complex& root, const std::optional<double>& delta) {
+  return delta ? std::abs(root) - 1 : root.real();
+}
+
+/// The poles of the loop k G / (1 + k G).
+Points closed_poles(const Plant& plant, double k) {
+  if (plant.A.rows() == 0) return {};
+  const Eigen::MatrixXd A = plant.A - plant.B * (k / (1 + k * plant.D(0, 0))) * plant.C;
+  const Eigen::VectorXcd values = Eigen::EigenSolver<Eigen::MatrixXd>(A, false).eigenvalues();
+  return Points(values.begin(), values.end());
+}
+
+long growing(const Points& poles, const std::optional<double>& delta) {
+  return std::count_if(poles.begin(), poles.end(),
+                       [&](const Complex& pole) { return !(growth(pole, delta) < 0); });
+}
+
+/// Where a function that changes its sign between two positive numbers does so.
+template <class F>
+double crossing(double low, double high, const F& function) {
+  const bool below = function(low) < 0;
+  for (int i = 0; i < 80; ++i) {
+    const double middle = std::sqrt(low * high);
+    ((function(middle) < 0) == below ? low : high) = middle;
+  }
+  return std::sqrt(low * high);
+}
+
+}  // namespace
+
+Complex rate_of(const Complex& root, const std::optional<double>& delta) {
+  return delta ? std::log(root) / *delta : root;
+}
+
+Channel channel_of(const Plant& plant) {
+  return with_system(plant, [&](const auto& system) {
+    const auto factors = ssm::zeros_poles_gain(system);
+    Channel channel{plant, {}, {}, factors.gain};
+    channel.zeros.assign(factors.zeros.begin(), factors.zeros.end());
+    channel.poles.assign(factors.poles.begin(), factors.poles.end());
+    return channel;
+  });
+}
+
+Channel rational(const Channel& channel) {
+  if (channel.plant.delay == 0) return channel;
+  constexpr int order = 6;
+  Eigen::VectorXd below(order + 1);  // Σ_j c_j (s τ)^j, the highest power first
+  double c = 1;
+  for (int j = 0; j <= order; ++j) {
+    below(order - j) = c * std::pow(channel.plant.delay, j);
+    c *= double(order - j) / ((2 * order - j) * (j + 1));
+  }
+  const Eigen::VectorXcd poles = ssm::polynomial_roots(below);
+  Channel result = channel;
+  for (const Complex& pole : poles) {
+    result.poles.push_back(pole);
+    result.zeros.push_back(-std::conj(pole));
+  }
+  using Vector = ssm::ZerosPolesGain<double>::Roots;
+  const auto vector = [](const Points& points) -> Vector {
+    return Eigen::Map<const Vector>(points.data(), static_cast<Eigen::Index>(points.size()));
+  };
+  const auto system = ssm::state_space(
+      ssm::ZerosPolesGain<double>{vector(result.zeros), vector(result.poles), channel.gain});
+  result.plant = {system.A(), system.B(), system.C(), system.D(), {}, 0, channel.plant.transfer};
+  result.approximated = true;
+  return result;
+}
+
+Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to) {
+  const auto& delta = channel.plant.delta;
+  double low = infinity, high = 0;
+  std::vector<double> omega;
+  for (const auto* roots : {&channel.poles, &channel.zeros})
+    for (const Complex& root : *roots) {
+      const Complex rate = rate_of(root, delta);
+      const double frequency = std::abs(rate);
+      if (!(frequency > 1e-12) || !std::isfinite(frequency)) continue;
+      low = std::min(low, frequency);
+      high = std::max(high, frequency);
+      const double width = std::max(std::abs(rate.real()) / frequency, 3e-4);
+      for (double part = -8; part <= 8; part += .25)
+        omega.push_back(frequency * (1 + .3 * part * width));
+    }
+  if (!(low <= high)) low = high = delta ? .1 / *delta : 1;
+  if (channel.plant.delay > 0) high = std::max(high, 1 / channel.plant.delay);
+  low = from.value_or(std::pow(10, std::floor(std::log10(low) - .7)));
+  high = to.value_or(std::pow(10, std::ceil(std::log10(high) + .7)));
+  if (delta) high = std::min(high, pi / *delta);
+  if (!(low < high)) low = high / 1000;
+  for (int i = 0; i <= 800; ++i) omega.push_back(low * std::pow(high / low, i / 800.));
+  std::erase_if(omega, [&](double w) { return !(w >= low && w <= high); });
+  std::sort(omega.begin(), omega.end());
+  return with_system(channel.plant, [&](const auto& system) {
+    const ssm::FrequencyResponse response(system);
+    Response result;
+    for (const double w : omega) {
+      result.omega.push_back(w);
+      result.value.push_back(response(w)(0, 0) * std::polar(1., -w * channel.plant.delay));
+      result.phase.push_back(phase_at(channel, w));
+    }
+    return result;
+  });
+}
+
+Loop loop_of(const Channel& channel, const Response& response, Frequencies unit) {
+  Loop loop;
+  const Channel fraction = rational(channel);
+  loop.stable = growing(closed_poles(fraction.plant, 1), channel.plant.delta) == 0;
+  return with_system(channel.plant, [&](const auto& system) {
+    const ssm::FrequencyResponse exact(system);
+    const auto gain = [&](double w) { return std::log(std::abs(exact(w)(0, 0))); };
+    const auto turns = [&](double w) { return (phase_at(channel, w) + 180) / 360; };
+    const auto where = [&](double w) { return job::format("%.3g %s", unit(w), unit.unit()); };
+    const auto add_gain = [&](double w, double size, double phase) {
+      if (size <= 1) loop.gain_up = std::min(loop.gain_up.value_or(infinity), 1 / size);
+      if (size > 1) loop.gain_down = std::max(loop.gain_down.value_or(0), 1 / size);
+      loop.crossings.gain.push_back({w, size, phase,
+                                     job::format("gain margin %.3g dB", -20 * std::log10(size)),
+                                     w < 1e300 ? where(w) : "high frequencies"});
+    };
+    const auto& delta = channel.plant.delta;
+    const bool at_rest = std::any_of(channel.poles.begin(), channel.poles.end(), [&](Complex pole) {
+      return std::abs(pole - Complex(delta ? 1 : 0)) < 1e-9;
+    });
+    const auto& omega = response.omega;
+    for (std::size_t i = 1; i < omega.size(); ++i) {
+      const double a = omega[i - 1], b = omega[i];
+      if ((gain(a) < 0) != (gain(b) < 0)) {
+        const double w = crossing(a, b, gain), phase = phase_at(channel, w);
+        const double margin = phase + 180 - 360 * std::round((phase + 180) / 360);
+        loop.crossings.phase.push_back(
+            {w, 1, phase, job::format("phase margin %.3g°", margin), where(w)});
+        if (!loop.phase || std::abs(margin) < std::abs(*loop.phase)) loop.phase = margin;
+        const double wait = (margin < 0 ? margin + 360 : margin) / degrees / w;
+        loop.delay = std::min(loop.delay.value_or(infinity), wait);
+      }
+      const double turn = std::round(turns(b));
+      const auto off = [&](double w) { return turns(w) - turn; };
+      if ((off(a) < 0) != (off(b) < 0) && std::abs(off(a)) < .4) {
+        const double w = crossing(a, b, off), size = std::exp(gain(w));
+        if (size < 1) loop.gain_up = std::min(loop.gain_up.value_or(infinity), 1 / size);
+        if (size > 1) loop.gain_down = std::max(loop.gain_down.value_or(0), 1 / size);
+        loop.crossings.gain.push_back({w, size, phase_at(channel, w),
+                                       job::format("gain margin %.3g dB", -20 * std::log10(size)),
+                                       where(w)});
+      }
+      const double sensitivity = 1 / std::abs(1. + response.value[i]);
+      if (sensitivity > loop.sensitivity) {
+        loop.sensitivity = sensitivity;
+        loop.at = b;
+      }
+    }
+    // The ends of the curve lie on the real axis.
+    for (const double w : {0., delta ? pi / *delta : infinity}) {
+      const Complex value = w == 0 && at_rest ? infinity
+                            : std::isinf(w)   ? channel.plant.D(0, 0)
+                                              : exact(w)(0, 0);
+      const double size = std::abs(value);
+      if (!(value.real() < 0) || !std::isfinite(size) || (w > 0 && channel.plant.delay > 0) ||
+          std::abs(value.imag()) > 1e-9 * size)
+        continue;
+      add_gain(std::isinf(w) ? 1e300 : w, size, -180);
+    }
+    std::erase_if(loop.crossings.gain, [&](const Crossing& c) {
+      return 1 / c.gain > loop.gain_up.value_or(infinity) * 1.001 ||
+             1 / c.gain < loop.gain_down.value_or(0) * .999;
+    });
+    return loop;
+  });
+}
+
+std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
+                                                    std::optional<double> seconds) {
+  const auto& delta = channel.plant.delta;
+  const double delay = channel.plant.delay;
+  double slowest = infinity, fastest_growth = 0;
+  bool integrates = false;
+  for (const Complex& pole : channel.poles) {
+    const double rate = -rate_of(pole, delta).real();
+    if (std::isfinite(rate) && rate > 1e-9 * std::abs(rate_of(pole, delta)))
+      slowest = std::min(slowest, rate);
+    else if (rate < -1e-9 * std::abs(rate_of(pole, delta)))
+      fastest_growth = std::max(fastest_growth, -rate);
+    else
+      integrates = integrates || std::isfinite(rate);
+  }
+  double length = std::isfinite(slowest) ? 6 / slowest : delta ? 20 * *delta : 5;
+  if (fastest_growth > 0) length = 6 / fastest_growth;
+  length = seconds.value_or(length + 1.2 * delay);
+  const double h = delta ? *delta : std::max(length - delay, 1e-12) / 2000;
+  const int count = delta ? static_cast<int>(std::clamp(std::ceil(length / h), 4., 1e4)) : 2000;
+  Step step;
+  step.sampled = delta.has_value();
+  if (delay > 0) {
+    step.time = {0, delay};
+    step.output = {0, 0};
+  }
+  return with_system(channel.plant, [&](const auto& system) {
+    const auto held = [&] {
+      if constexpr (requires { system.A_bar(); })
+        return system;
+      else
+        return ssm::zero_order_hold(system, h);
+    }();
+    Eigen::VectorXd x = Eigen::VectorXd::Zero(channel.plant.A.rows());
+    for (int i = 0; i <= count; ++i) {
+      step.time.push_back(delay + i * h);
+      step.output.push_back((held.C() * x)(0) + held.D()(0, 0));
+      x = (held.A_bar() * x + held.B_bar()).eval();
+    }
+    if (integrates || fastest_growth > 0) return std::pair(step, std::optional<StepFigures>());
+    const double end = ssm::dc_gain(system)(0, 0);
+    step.final_value = end;
+    const auto largest =
+        std::max_element(step.output.begin(), step.output.end(),
+                         [](double a, double b) { return std::abs(a) < std::abs(b); });
+    if (!(std::abs(end) > 1e-9 * std::abs(*largest)))
+      return std::pair(step, std::optional<StepFigures>());
+    StepFigures figures;
+    double low = -1, high = -1;
+    std::size_t settled = 0;
+    const auto reached = [&](std::size_t i, double part) {  // between two samples
+      if (i == 0 || delta) return step.time[i];
+      const double a = step.output[i - 1] / end, b = step.output[i] / end;
+      return step.time[i - 1] + (part - a) / (b - a) * (step.time[i] - step.time[i - 1]);
+    };
+    for (std::size_t i = 0; i < step.time.size(); ++i) {
+      const double part = step.output[i] / end;
+      if (part > figures.peak) {
+        figures.peak = part;
+        figures.peak_time = step.time[i];
+      }
+      figures.undershoot = std::max(figures.undershoot, -part);
+      if (low < 0 && part >= .1) low = reached(i, .1);
+      if (high < 0 && part >= .9) high = reached(i, .9);
+      if (std::abs(part - 1) > .02) settled = i + 1;
+    }
+    figures.overshoot = std::max(0., figures.peak - 1);
+    figures.rise = high - low;
+    if (settled < step.time.size()) {
+      const double edge = step.output[settled] / end > 1 ? 1.02 : .98;
+      const bool jump = settled == 0 || std::abs(step.output[settled] / end - 1) < 1e-9;
+      figures.settling = jump ? step.time[settled] : reached(settled, edge);
+      if (settled > 0 && settled > (delay > 0 ? 2u : 0u))
+        step.notes.push_back({figures.settling, jump ? end : edge * end,
+                              job::format("within 2%% from %.3g s", figures.settling)});
+    } else {
+      figures.settling = infinity;
+    }
+    if (figures.overshoot > 1e-3)
+      step.notes.push_back(
+          {figures.peak_time, figures.peak * end,
+           job::format("overshoot %.3g%% at %.3g s", 100 * figures.overshoot, figures.peak_time)});
+    if (figures.rise > 0)
+      step.notes.push_back(
+          {high, delta ? step.output[static_cast<std::size_t>(std::lround(high / h))] : .9 * end,
+           job::format("rises from 10 to 90%% in %.3g s", figures.rise)});
+    return std::pair(step, std::optional(figures));
+  });
+}
+
+std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
+                                                  std::optional<double> largest) {
+  Locus locus;
+  std::vector<GainRange> ranges;
+  const std::size_t n = channel.poles.size();
+  const auto& delta = channel.plant.delta;
+  double scale = delta ? 1 : 0;
+  for (const auto* roots : {&channel.poles, &channel.zeros})
+    for (const Complex& root : *roots) scale = std::max(scale, std::abs(root));
+  if (scale == 0) scale = 1;
+  const double most = largest.value_or(infinity), far = 8 * scale;
+  Points now = channel.poles;
+  locus.branches.resize(n);
+  for (std::size_t b = 0; b < n; ++b) locus.branches[b] = {now[b]};
+  double k = 0, step = 0;
+  // The gain at which a pole has gone about a thousandth of the picture: k |G| = 1 there.
+  for (int i = 0; i < 64 && step == 0; ++i) {
+    Complex value = channel.gain;
+    const Complex at = now.empty() ? 0 : now[0] + std::polar(1e-3 * scale, .7);
+    for (const Complex& zero : channel.zeros) value *= at - zero;
+    for (const Complex& pole : channel.poles) value /= at - pole;
+    step = std::abs(value) > 0 ? .1 / std::abs(value) : 1;
+  }
+  long unstable = growing(now, delta);
+  double stable_from = unstable == 0 ? 0 : -1;
+  for (int i = 0; i < 6000 && n > 0 && k < most; ++i) {
+    const double next_k = std::min(k + step, most);
+    const Points poles = closed_poles(channel.plant, next_k);
+    Points left = poles, next;
+    double moved = 0;
+    for (const Complex& pole : now) {
+      const auto nearest = std::min_element(left.begin(), left.end(), [&](auto p, auto q) {
+        return std::abs(p - pole) < std::abs(q - pole);
+      });
+      moved = std::max(moved, std::abs(*nearest - pole) / std::max(1., std::abs(pole) / scale));
+      next.push_back(*nearest);
+      left.erase(nearest);
+    }
+    if (moved > .02 * scale && step > 1e-6 * (k + 1e-12 * step)) {
+      step /= 2;
+      continue;
+    }
+    const long after = growing(poles, delta);
+    if (after != unstable) {
+      const double edge = crossing(std::max(k, 1e-9 * next_k), next_k, [&](double gain) {
+        return growing(closed_poles(channel.plant, gain), delta) == unstable ? -1. : 1.;
+      });
+      for (const Complex& pole : closed_poles(channel.plant, edge))
+        if (std::abs(growth(pole, delta)) < 1e-4 * scale && pole.imag() >= 0 && k > 0)
+          locus.notes.push_back({pole.real(), pole.imag(), job::format("k = %.3g", edge)});
+      if (after == 0) stable_from = k > 0 ? edge : 0;
+      if (unstable == 0) ranges.push_back({stable_from, edge});
+      unstable = after;
+    }
+    now = next;
+    for (std::size_t b = 0; b < n; ++b) locus.branches[b].push_back(now[b]);
+    k = next_k;
+    if (moved < .008 * scale) step *= 1.5;
+    const bool seen = std::any_of(now.begin(), now.end(), [&](const Complex& pole) {
+      return std::abs(pole) < far &&
+             std::none_of(channel.zeros.begin(), channel.zeros.end(),
+                          [&](Complex zero) { return std::abs(pole - zero) < 1e-3 * scale; });
+    });
+    if (!seen || step > 1e12 * k) break;
+  }
+  if (unstable == 0 && n > 0) ranges.push_back({stable_from, k < most ? infinity : most});
+  return {locus, ranges};
+}
+
+}  // namespace plant

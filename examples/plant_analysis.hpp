@@ -1,0 +1,58 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plant_pictures.hpp"
+#include "plant_system.hpp"
+
+/// What is computed of one channel of a plant.
+namespace plant {
+
+/// One input and one output.
+struct Channel {
+  Plant plant;
+  Points zeros, poles;
+  double gain;                ///< what Π (s − zeros) / Π (s − poles) is multiplied by
+  bool approximated = false;  ///< whether the delay is in them, as a fraction
+};
+Channel channel_of(const Plant& plant);
+
+/// The same without a delay: a continuous one becomes Padé's fraction of order 6.
+Channel rational(const Channel& channel);
+
+/// What a root means in time: λ (1/s), of a discrete one ln z / Δ.
+Complex rate_of(const Complex& root, const std::optional<double>& delta);
+
+/// G from one frequency to another (rad/s), dense where something happens.
+Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to);
+
+/// What a loop that feeds the output back as −y would do.
+struct Loop {
+  Crossings crossings;
+  bool stable = false;
+  std::optional<double> gain_up, gain_down;  ///< factors to the edge of stability
+  std::optional<double> phase, delay;        ///< the least that lead there, deg and s
+  double sensitivity = 0, at = 0;            ///< the largest |1/(1 + G)|, and its ω, rad/s
+};
+Loop loop_of(const Channel& channel, const Response& response, Frequencies unit);
+
+/// Figures of a step response, in s and parts of the final value.
+struct StepFigures {
+  double rise = 0, settling = 0, overshoot = 0, undershoot = 0, peak = 0, peak_time = 0;
+};
+
+/// The answer to a step at t = 0, over `seconds` or as long as something happens, and its figures
+/// where it settles at a value that is not 0.
+std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
+                                                    std::optional<double> seconds);
+
+/// The closed loop's poles for gains from 0 to `largest`, or to where nothing more is seen.
+struct GainRange {
+  double from, to;  ///< of the factor k, within which the loop is stable
+};
+std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
+                                                  std::optional<double> largest);
+
+}  // namespace plant
