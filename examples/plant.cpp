@@ -138,7 +138,7 @@ void tell_gain(const Channel& channel) {
   const auto at_rest = [&](const Complex& root) {
     return std::abs(root - Complex(channel.plant.delta ? 1 : 0)) < 1e-9;
   };
-  if (std::any_of(channel.poles.begin(), channel.poles.end(), at_rest)) {
+  if (std::any_of(channel.poles().begin(), channel.poles().end(), at_rest)) {
     std::puts("dc gain: infinite, it integrates");
     return;
   }
@@ -167,20 +167,20 @@ void tell_step(const Step& step, const std::optional<StepFigures>& figures) {
   std::puts("");
 }
 
-void tell_loop(const Loop& loop, const std::vector<GainRange>& ranges, Frequencies unit,
-               bool approximated) {
-  std::printf("in a loop that feeds -y back: %s\n", loop.stable ? "stable" : "NOT stable");
-  for (const auto* kind : {&loop.crossings.gain, &loop.crossings.phase})
+void tell_loop(const ssm::Margins& margins, const Crossings& crossings,
+               const std::vector<GainRange>& ranges, Frequencies unit, bool approximated) {
+  std::printf("in a loop that feeds -y back: %s\n", margins.stable ? "stable" : "NOT stable");
+  for (const auto* kind : {&crossings.gain, &crossings.phase})
     for (const Crossing& crossing : *kind)
       std::printf("  %s at %s\n", crossing.margin.c_str(), crossing.where.c_str());
-  if (loop.crossings.gain.empty())
-    std::puts("  gain margin: infinite, the phase does not cross 180°");
-  if (loop.crossings.phase.empty())
-    std::puts("  phase margin: infinite, the gain does not cross 1");
-  if (loop.stable && loop.delay) std::printf("  delay margin %.3g s\n", *loop.delay);
-  if (loop.stable)
-    std::printf("  peak sensitivity %.3g (%.3g dB) at %.3g %s\n", loop.sensitivity,
-                20 * std::log10(loop.sensitivity), unit(loop.at), unit.unit());
+  if (crossings.gain.empty()) std::puts("  gain margin: infinite, the phase does not cross 180°");
+  if (crossings.phase.empty()) std::puts("  phase margin: infinite, the gain does not cross 1");
+  if (margins.stable && std::isfinite(margins.delay.seconds))
+    std::printf("  delay margin %.3g s\n", margins.delay.seconds);
+  if (margins.stable)
+    std::printf("  peak sensitivity %.3g (%.3g dB) at %.3g %s\n", margins.sensitivity.value,
+                20 * std::log10(margins.sensitivity.value), unit(margins.sensitivity.frequency),
+                unit.unit());
   std::string text;
   for (const GainRange& range : ranges) {
     text += text.empty() ? "" : " and ";
@@ -210,19 +210,30 @@ void tell_channel(const Plant& plant, const Options& o, const std::string& name,
                   const std::string& suffix) {
   const Frequencies unit{o.hertz};
   const Channel channel = channel_of(plant);
-  const Channel fraction = rational(channel);
-  const Response response = response_of(channel, o.from, o.to);
-  const Loop loop = loop_of(channel, response, unit);
-  const auto [locus_lines, ranges] = locus_of(fraction, o.largest_gain);
-  const auto [answer, figures] = step_of(channel, o.seconds);
+  if (channel.response.roots().gain == 0) {
+    std::puts("0: the input does not reach the output");
+    return;
+  }
   tell_gain(channel);
+  const auto [answer, figures] = step_of(channel, o.seconds);
   tell_step(answer, figures);
-  if (!fraction.poles.empty()) tell_loop(loop, ranges, unit, fraction.approximated);
-  const Roots roots{fraction.poles, fraction.zeros, plant.delta};
-  if (o.bode) plot::show(bode(name, response, loop.crossings, unit), file_of(*o.bode, suffix));
-  if (o.nyquist)
-    plot::show(nyquist(name, response, loop.crossings, unit), file_of(*o.nyquist, suffix));
-  const bool planes = !fraction.poles.empty() || !fraction.zeros.empty();
+  const Channel fraction = rational(channel);
+  const auto [locus_lines, ranges] = locus_of(fraction, o.largest_gain);
+  Crossings crossings;
+  const double at_once = std::abs(plant.D(0, 0));
+  if (plant.delay > 0 && at_once >= 1) {
+    std::printf("in a loop that feeds -y back: NOT stable, the delayed gain stays at %.3g\n",
+                at_once);
+  } else if (!channel.poles().empty()) {
+    const ssm::Margins margins = ssm::margins(channel.response);
+    crossings = crossings_of(channel, margins, unit);
+    tell_loop(margins, crossings, ranges, unit, fraction.approximated);
+  }
+  const Response response = response_of(channel, o.from, o.to);
+  const Roots roots{fraction.poles(), fraction.zeros(), plant.delta};
+  if (o.bode) plot::show(bode(name, response, crossings, unit), file_of(*o.bode, suffix));
+  if (o.nyquist) plot::show(nyquist(name, response, crossings, unit), file_of(*o.nyquist, suffix));
+  const bool planes = !roots.poles.empty() || !roots.zeros.empty();
   if (o.locus && !planes) std::puts("no root locus: a gain has no poles that could move");
   if (o.locus && planes)
     plot::show(
@@ -231,7 +242,7 @@ void tell_channel(const Plant& plant, const Options& o, const std::string& name,
   if (o.step) plot::show(step(name, answer), file_of(*o.step, suffix));
   if (o.map && !planes) std::puts("no picture of poles and zeros: a gain has none");
   if (o.map && planes)
-    plot::show(map(name, {channel.poles, channel.zeros, plant.delta}, unit),
+    plot::show(map(name, {channel.poles(), channel.zeros(), plant.delta}, unit),
                file_of(*o.map, suffix));
 }
 

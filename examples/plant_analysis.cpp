@@ -7,7 +7,6 @@
 
 #include "job.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
-#include "ssm/system/frequency_response.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/polynomial.hpp"
 #include "ssm/system/transfer_function.hpp"
@@ -17,25 +16,6 @@ namespace {
 
 constexpr double pi = 3.141592653589793, degrees = 180 / pi;
 constexpr double infinity = std::numeric_limits<double>::infinity();
-
-/// The angle of (point − root), continuous as the point runs up the axis or round the circle.
-double angle(const Complex& root, double omega, const std::optional<double>& delta) {
-  if (!delta) {
-    const Complex apart = Complex(0, omega) - root;
-    if (root.real() <= 0) return std::arg(Complex(std::max(apart.real(), 0.), apart.imag()));
-    return (root.imag() < 0 ? -pi : pi) + std::arg(-apart);
-  }
-  const Complex point = std::polar(1., omega * *delta);
-  if (std::abs(root) <= 1) return omega * *delta + std::arg(1. - root / point);
-  return std::arg(-root) + std::arg(1. - point / root);
-}
-
-double phase_at(const Channel& channel, double omega) {
-  double sum = channel.gain < 0 ? -pi : 0;
-  for (const Complex& zero : channel.zeros) sum += angle(zero, omega, channel.plant.delta);
-  for (const Complex& pole : channel.poles) sum -= angle(pole, omega, channel.plant.delta);
-  return degrees * (sum - omega * channel.plant.delay);
-}
 
 /// How far a root is from decaying: below 0 if it does.
 double growth(const Complex& root, const std::optional<double>& delta) {
@@ -73,13 +53,9 @@ Complex rate_of(const Complex& root, const std::optional<double>& delta) {
 }
 
 Channel channel_of(const Plant& plant) {
-  return with_system(plant, [&](const auto& system) {
-    const auto factors = ssm::zeros_poles_gain(system);
-    Channel channel{plant, {}, {}, factors.gain};
-    channel.zeros.assign(factors.zeros.begin(), factors.zeros.end());
-    channel.poles.assign(factors.poles.begin(), factors.poles.end());
-    return channel;
-  });
+  return {plant, with_system(plant, [&](const auto& system) {
+            return ssm::SisoResponse(system).delayed(plant.delay);
+          })};
 }
 
 Channel rational(const Channel& channel) {
@@ -92,123 +68,57 @@ Channel rational(const Channel& channel) {
     c *= double(order - j) / ((2 * order - j) * (j + 1));
   }
   const Eigen::VectorXcd poles = ssm::polynomial_roots(below);
-  Channel result = channel;
-  for (const Complex& pole : poles) {
-    result.poles.push_back(pole);
-    result.zeros.push_back(-std::conj(pole));
-  }
   using Vector = ssm::ZerosPolesGain<double>::Roots;
-  const auto vector = [](const Points& points) -> Vector {
-    return Eigen::Map<const Vector>(points.data(), static_cast<Eigen::Index>(points.size()));
+  const auto joined = [&](const Points& roots, const Vector& more) {
+    Vector all(static_cast<Eigen::Index>(roots.size()) + order);
+    all << Eigen::Map<const Vector>(roots.data(), static_cast<Eigen::Index>(roots.size())), more;
+    return all;
   };
   const auto system = ssm::state_space(
-      ssm::ZerosPolesGain<double>{vector(result.zeros), vector(result.poles), channel.gain});
-  result.plant = {system.A(), system.B(), system.C(), system.D(), {}, 0, channel.plant.transfer};
-  result.approximated = true;
-  return result;
+      ssm::ZerosPolesGain<double>{joined(channel.zeros(), -poles.conjugate()),
+                                  joined(channel.poles(), poles), channel.response.roots().gain});
+  const Plant plant{system.A(), system.B(), system.C(), system.D(), {}, 0, {}};
+  return {plant, ssm::SisoResponse(system), true};
 }
 
 Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to) {
-  const auto& delta = channel.plant.delta;
-  double low = infinity, high = 0;
-  std::vector<double> omega;
-  for (const auto* roots : {&channel.poles, &channel.zeros})
-    for (const Complex& root : *roots) {
-      const Complex rate = rate_of(root, delta);
-      const double frequency = std::abs(rate);
-      if (!(frequency > 1e-12) || !std::isfinite(frequency)) continue;
-      low = std::min(low, frequency);
-      high = std::max(high, frequency);
-      const double width = std::max(std::abs(rate.real()) / frequency, 3e-4);
-      for (double part = -8; part <= 8; part += .25)
-        omega.push_back(frequency * (1 + .3 * part * width));
-    }
-  if (!(low <= high)) low = high = delta ? .1 / *delta : 1;
-  if (channel.plant.delay > 0) high = std::max(high, 1 / channel.plant.delay);
-  low = from.value_or(std::pow(10, std::floor(std::log10(low) - .7)));
-  high = to.value_or(std::pow(10, std::ceil(std::log10(high) + .7)));
-  if (delta) high = std::min(high, pi / *delta);
-  if (!(low < high)) low = high / 1000;
-  for (int i = 0; i <= 800; ++i) omega.push_back(low * std::pow(high / low, i / 800.));
+  std::vector<double> omega = ssm::plot_frequencies(channel.response, 200);
+  const double low = from.value_or(omega.front());
+  const double high = std::min(to.value_or(omega.back()), channel.response.highest_frequency());
   std::erase_if(omega, [&](double w) { return !(w >= low && w <= high); });
+  for (int i = 0; low < high && i <= 400; ++i)
+    omega.push_back(std::clamp(low * std::pow(high / low, i / 400.), low, high));
   std::sort(omega.begin(), omega.end());
-  return with_system(channel.plant, [&](const auto& system) {
-    const ssm::FrequencyResponse response(system);
-    Response result;
-    for (const double w : omega) {
-      result.omega.push_back(w);
-      result.value.push_back(response(w)(0, 0) * std::polar(1., -w * channel.plant.delay));
-      result.phase.push_back(phase_at(channel, w));
-    }
-    return result;
-  });
+  if (omega.empty()) omega = {low / 2, low};
+  const ssm::BodeData data = ssm::bode(channel.response, omega);
+  Response result{omega, {}, data.phase};
+  for (const double w : omega) result.value.push_back(channel.response(w));
+  return result;
 }
 
-Loop loop_of(const Channel& channel, const Response& response, Frequencies unit) {
-  Loop loop;
-  const Channel fraction = rational(channel);
-  loop.stable = growing(closed_poles(fraction.plant, 1), channel.plant.delta) == 0;
-  return with_system(channel.plant, [&](const auto& system) {
-    const ssm::FrequencyResponse exact(system);
-    const auto gain = [&](double w) { return std::log(std::abs(exact(w)(0, 0))); };
-    const auto turns = [&](double w) { return (phase_at(channel, w) + 180) / 360; };
-    const auto where = [&](double w) { return job::format("%.3g %s", unit(w), unit.unit()); };
-    const auto add_gain = [&](double w, double size, double phase) {
-      if (size <= 1) loop.gain_up = std::min(loop.gain_up.value_or(infinity), 1 / size);
-      if (size > 1) loop.gain_down = std::max(loop.gain_down.value_or(0), 1 / size);
-      loop.crossings.gain.push_back({w, size, phase,
-                                     job::format("gain margin %.3g dB", -20 * std::log10(size)),
-                                     w < 1e300 ? where(w) : "high frequencies"});
-    };
-    const auto& delta = channel.plant.delta;
-    const bool at_rest = std::any_of(channel.poles.begin(), channel.poles.end(), [&](Complex pole) {
-      return std::abs(pole - Complex(delta ? 1 : 0)) < 1e-9;
-    });
-    const auto& omega = response.omega;
-    for (std::size_t i = 1; i < omega.size(); ++i) {
-      const double a = omega[i - 1], b = omega[i];
-      if ((gain(a) < 0) != (gain(b) < 0)) {
-        const double w = crossing(a, b, gain), phase = phase_at(channel, w);
-        const double margin = phase + 180 - 360 * std::round((phase + 180) / 360);
-        loop.crossings.phase.push_back(
-            {w, 1, phase, job::format("phase margin %.3g°", margin), where(w)});
-        if (!loop.phase || std::abs(margin) < std::abs(*loop.phase)) loop.phase = margin;
-        const double wait = (margin < 0 ? margin + 360 : margin) / degrees / w;
-        loop.delay = std::min(loop.delay.value_or(infinity), wait);
-      }
-      const double turn = std::round(turns(b));
-      const auto off = [&](double w) { return turns(w) - turn; };
-      if ((off(a) < 0) != (off(b) < 0) && std::abs(off(a)) < .4) {
-        const double w = crossing(a, b, off), size = std::exp(gain(w));
-        if (size < 1) loop.gain_up = std::min(loop.gain_up.value_or(infinity), 1 / size);
-        if (size > 1) loop.gain_down = std::max(loop.gain_down.value_or(0), 1 / size);
-        loop.crossings.gain.push_back({w, size, phase_at(channel, w),
-                                       job::format("gain margin %.3g dB", -20 * std::log10(size)),
-                                       where(w)});
-      }
-      const double sensitivity = 1 / std::abs(1. + response.value[i]);
-      if (sensitivity > loop.sensitivity) {
-        loop.sensitivity = sensitivity;
-        loop.at = b;
-      }
-    }
-    // The ends of the curve lie on the real axis.
-    for (const double w : {0., delta ? pi / *delta : infinity}) {
-      const Complex value = w == 0 && at_rest ? infinity
-                            : std::isinf(w)   ? channel.plant.D(0, 0)
-                                              : exact(w)(0, 0);
-      const double size = std::abs(value);
-      if (!(value.real() < 0) || !std::isfinite(size) || (w > 0 && channel.plant.delay > 0) ||
-          std::abs(value.imag()) > 1e-9 * size)
-        continue;
-      add_gain(std::isinf(w) ? 1e300 : w, size, -180);
-    }
-    std::erase_if(loop.crossings.gain, [&](const Crossing& c) {
-      return 1 / c.gain > loop.gain_up.value_or(infinity) * 1.001 ||
-             1 / c.gain < loop.gain_down.value_or(0) * .999;
-    });
-    return loop;
-  });
+Crossings crossings_of(const Channel& channel, const ssm::Margins& margins, Frequencies unit) {
+  Crossings crossings;
+  const auto where = [&](double w) {
+    return std::isinf(w) ? "high frequencies" : job::format("%.3g %s", unit(w), unit.unit());
+  };
+  for (const ssm::PhaseMargin& margin : margins.phases)
+    crossings.phase.push_back(
+        {margin.frequency, 1, degrees * channel.response.phase(margin.frequency),
+         job::format("phase margin %.3g°", margin.degrees), where(margin.frequency)});
+  double up = infinity, down = 0;
+  for (const ssm::GainMargin& margin : margins.gains)
+    if (margin.factor >= 1)
+      up = std::min(up, margin.factor);
+    else
+      down = std::max(down, margin.factor);
+  for (const ssm::GainMargin& margin : margins.gains) {
+    if (margin.factor != up && margin.factor != down) continue;
+    const double w = margin.frequency;
+    crossings.gain.push_back(
+        {w, 1 / margin.factor, std::isinf(w) || w == 0 ? -180 : degrees * channel.response.phase(w),
+         job::format("gain margin %.3g dB", 20 * std::log10(margin.factor)), where(w)});
+  }
+  return crossings;
 }
 
 std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
@@ -217,7 +127,7 @@ std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
   const double delay = channel.plant.delay;
   double slowest = infinity, fastest_growth = 0;
   bool integrates = false;
-  for (const Complex& pole : channel.poles) {
+  for (const Complex& pole : channel.poles()) {
     const double rate = -rate_of(pole, delta).real();
     if (std::isfinite(rate) && rate > 1e-9 * std::abs(rate_of(pole, delta)))
       slowest = std::min(slowest, rate);
@@ -305,23 +215,23 @@ std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
                                                   std::optional<double> largest) {
   Locus locus;
   std::vector<GainRange> ranges;
-  const std::size_t n = channel.poles.size();
+  const std::size_t n = channel.poles().size();
   const auto& delta = channel.plant.delta;
   double scale = delta ? 1 : 0;
-  for (const auto* roots : {&channel.poles, &channel.zeros})
+  for (const auto* roots : {&channel.poles(), &channel.zeros()})
     for (const Complex& root : *roots) scale = std::max(scale, std::abs(root));
   if (scale == 0) scale = 1;
   const double most = largest.value_or(infinity), far = 8 * scale;
-  Points now = channel.poles;
+  Points now = channel.poles();
   locus.branches.resize(n);
   for (std::size_t b = 0; b < n; ++b) locus.branches[b] = {now[b]};
   double k = 0, step = 0;
   // The gain at which a pole has gone about a thousandth of the picture: k |G| = 1 there.
   for (int i = 0; i < 64 && step == 0; ++i) {
-    Complex value = channel.gain;
+    Complex value = channel.response.roots().gain;
     const Complex at = now.empty() ? 0 : now[0] + std::polar(1e-3 * scale, .7);
-    for (const Complex& zero : channel.zeros) value *= at - zero;
-    for (const Complex& pole : channel.poles) value /= at - pole;
+    for (const Complex& zero : channel.zeros()) value *= at - zero;
+    for (const Complex& pole : channel.poles()) value /= at - pole;
     step = std::abs(value) > 0 ? .1 / std::abs(value) : 1;
   }
   long unstable = growing(now, delta);
@@ -361,7 +271,7 @@ std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
     if (moved < .008 * scale) step *= 1.5;
     const bool seen = std::any_of(now.begin(), now.end(), [&](const Complex& pole) {
       return std::abs(pole) < far &&
-             std::none_of(channel.zeros.begin(), channel.zeros.end(),
+             std::none_of(channel.zeros().begin(), channel.zeros().end(),
                           [&](Complex zero) { return std::abs(pole - zero) < 1e-3 * scale; });
     });
     if (!seen || step > 1e12 * k) break;

@@ -6,6 +6,8 @@
 
 #include "plant_pictures.hpp"
 #include "plant_system.hpp"
+#include "ssm/system/margins.hpp"
+#include "ssm/system/siso_response.hpp"
 
 /// What is computed of one channel of a plant.
 namespace plant {
@@ -13,9 +15,11 @@ namespace plant {
 /// One input and one output.
 struct Channel {
   Plant plant;
-  Points zeros, poles;
-  double gain;                ///< what Π (s − zeros) / Π (s − poles) is multiplied by
-  bool approximated = false;  ///< whether the delay is in them, as a fraction
+  ssm::SisoResponse response;
+  bool approximated = false;  ///< whether a delay is in it as a fraction
+
+  [[nodiscard]] const Points& zeros() const { return response.roots().zeros; }
+  [[nodiscard]] const Points& poles() const { return response.roots().poles; }
 };
 Channel channel_of(const Plant& plant);
 
@@ -25,18 +29,11 @@ Channel rational(const Channel& channel);
 /// What a root means in time: λ (1/s), of a discrete one ln z / Δ.
 Complex rate_of(const Complex& root, const std::optional<double>& delta);
 
-/// G from one frequency to another (rad/s), dense where something happens.
+/// G from one frequency to another (rad/s), or where something happens.
 Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to);
 
-/// What a loop that feeds the output back as −y would do.
-struct Loop {
-  Crossings crossings;
-  bool stable = false;
-  std::optional<double> gain_up, gain_down;  ///< factors to the edge of stability
-  std::optional<double> phase, delay;        ///< the least that lead there, deg and s
-  double sensitivity = 0, at = 0;            ///< the largest |1/(1 + G)|, and its ω, rad/s
-};
-Loop loop_of(const Channel& channel, const Response& response, Frequencies unit);
+/// The margins as the pictures show them: of gain those nearest to 1, upwards and downwards.
+Crossings crossings_of(const Channel& channel, const ssm::Margins& margins, Frequencies unit);
 
 /// Figures of a step response, in s and parts of the final value.
 struct StepFigures {
