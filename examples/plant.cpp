@@ -111,7 +111,7 @@ void tell_poles(const Plant& plant, Frequencies unit) {
       const double frequency = std::abs(rate);
       const bool finite = std::isfinite(frequency);
       std::printf("  %-26s %9.3g  %15.4g   %s\n", root_text(pole).c_str(),
-                  finite && frequency > 0 ? -rate.real() / frequency : 1., unit(frequency),
+                  finite && frequency > 0 ? 0. - rate.real() / frequency : 1., unit(frequency),
                   motion(rate).c_str());
     }
   }
@@ -214,6 +214,16 @@ void tell_channel(const Plant& plant, const Options& o, const std::string& name,
     std::puts("0: the input does not reach the output");
     return;
   }
+  if (o.from && *o.from >= channel.response.highest_frequency())
+    throw std::runtime_error(
+        job::format("--from: is %g, expected below pi over the step, %.4g rad/s", *o.from,
+                    channel.response.highest_frequency()));
+  double fastest = 0;
+  for (const Complex& pole : channel.poles()) fastest = std::max(fastest, std::abs(pole));
+  if (plant.delay * fastest > 1e4)
+    throw std::runtime_error(job::format(
+        "--delay: is %.3g times as long as the fastest pole takes, expected at most 10000 times",
+        plant.delay * fastest));
   tell_gain(channel);
   const auto [answer, figures] = step_of(channel, o.seconds);
   tell_step(answer, figures);

@@ -7,9 +7,8 @@
 
 #include "job.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/delay.hpp"
 #include "ssm/system/poles_zeros.hpp"
-#include "ssm/system/polynomial.hpp"
-#include "ssm/system/transfer_function.hpp"
 
 namespace plant {
 namespace {
@@ -60,31 +59,19 @@ Channel channel_of(const Plant& plant) {
 
 Channel rational(const Channel& channel) {
   if (channel.plant.delay == 0) return channel;
-  constexpr int order = 6;
-  Eigen::VectorXd below(order + 1);  // Σ_j c_j (s τ)^j, the highest power first
-  double c = 1;
-  for (int j = 0; j <= order; ++j) {
-    below(order - j) = c * std::pow(channel.plant.delay, j);
-    c *= double(order - j) / ((2 * order - j) * (j + 1));
-  }
-  const Eigen::VectorXcd poles = ssm::polynomial_roots(below);
-  using Vector = ssm::ZerosPolesGain<double>::Roots;
-  const auto joined = [&](const Points& roots, const Vector& more) {
-    Vector all(static_cast<Eigen::Index>(roots.size()) + order);
-    all << Eigen::Map<const Vector>(roots.data(), static_cast<Eigen::Index>(roots.size())), more;
-    return all;
-  };
-  const auto system = ssm::state_space(
-      ssm::ZerosPolesGain<double>{joined(channel.zeros(), -poles.conjugate()),
-                                  joined(channel.poles(), poles), channel.response.roots().gain});
-  const Plant plant{system.A(), system.B(), system.C(), system.D(), {}, 0, {}};
-  return {plant, ssm::SisoResponse(system), true};
+  const ssm::StateSpace<double> system(channel.plant.A, channel.plant.B, channel.plant.C,
+                                       channel.plant.D);
+  const auto fraction = ssm::pade(ssm::DelayedSystem(system, channel.plant.delay), 6);
+  return {
+      {fraction.A(), fraction.B(), fraction.C(), fraction.D()}, ssm::SisoResponse(fraction), true};
 }
 
 Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to) {
   std::vector<double> omega = ssm::plot_frequencies(channel.response, 200);
-  const double low = from.value_or(omega.front());
-  const double high = std::min(to.value_or(omega.back()), channel.response.highest_frequency());
+  const auto decade = [](double w) { return std::pow(10, w); };  // whole ones, unless it is told
+  const double low = from.value_or(decade(std::floor(std::log10(omega.front()) + .05)));
+  const double high = std::min(to.value_or(decade(std::ceil(std::log10(omega.back()) - .05))),
+                               channel.response.highest_frequency());
   std::erase_if(omega, [&](double w) { return !(w >= low && w <= high); });
   for (int i = 0; low < high && i <= 400; ++i)
     omega.push_back(std::clamp(low * std::pow(high / low, i / 400.), low, high));
