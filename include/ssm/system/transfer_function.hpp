@@ -127,19 +127,19 @@ struct Fraction {
 /// @throws ShapeError when there is no denominator
 /// @throws DomainError when it is 0, or a coefficient is not finite
 template <class K>
-Fraction<Wide<K>> fraction_of(std::string_view function, const TransferFunction<K>& transfer) {
+Fraction<Widened<K>> fraction_of(std::string_view function, const TransferFunction<K>& transfer) {
   if (transfer.denominator.size() == 0)
     throw_shape(function, "denominator", "(0)", "one coefficient or more");
   check_finite(function, transfer);
-  Fraction<Wide<K>> fraction{trimmed(transfer.numerator), trimmed(transfer.denominator)};
+  Fraction<Widened<K>> fraction{trimmed(transfer.numerator), trimmed(transfer.denominator)};
   if (fraction.below.size() == 0) throw_domain(function, "denominator", "0", "not 0");
   return fraction;
 }
 
 /// The same of what must be proper.
 template <class K>
-Fraction<Wide<K>> proper_fraction_of(std::string_view function,
-                                     const TransferFunction<K>& transfer) {
+Fraction<Widened<K>> proper_fraction_of(std::string_view function,
+                                        const TransferFunction<K>& transfer) {
   auto fraction = fraction_of(function, transfer);
   if (fraction.above.size() > fraction.below.size())
     throw_shape(function, "numerator", "of degree " + std::to_string(fraction.above.size() - 1),
@@ -251,10 +251,10 @@ template <class K>
   constexpr std::string_view function = "transfer_function";
   using Coefficients = typename TransferFunction<K>::Coefficients;
   detail::check_finite(function, roots);
-  const auto gain = static_cast<detail::Wide<K>>(roots.gain);
+  const auto gain = static_cast<detail::Widened<K>>(roots.gain);
   return {detail::to_eigen<Coefficients>(detail::polynomial(function, "zeros", roots.zeros, gain)),
           detail::to_eigen<Coefficients>(
-              detail::polynomial(function, "poles", roots.poles, detail::Wide<K>(1)))};
+              detail::polynomial(function, "poles", roots.poles, detail::Widened<K>(1)))};
 }
 
 /// The transfer function of one channel of a system, by way of its zeros and poles: that of
