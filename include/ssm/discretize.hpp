@@ -16,5 +16,6 @@
 #include "ssm/discretize/matrix_logarithm.hpp"
 #include "ssm/discretize/mode_slopes.hpp"
 #include "ssm/discretize/noise_covariance.hpp"
+#include "ssm/discretize/sampled_lqr.hpp"
 #include "ssm/discretize/tustin.hpp"
 #include "ssm/discretize/zero_order_hold.hpp"

@@ -142,9 +142,9 @@ struct RowsToCome {
 
 /// A block of rows, of which `count_rows` count, times all vectors.
 template <class Rows, class T>
-void product_rows(const std::array<typename Rows::Row, block_of_rows>& rows, Index count_rows,
-                  Index depth, const T* x, Index x_stride, Index count, T* y, Index y_stride,
-                  Write write, RowsToCome to_come) noexcept {
+void product_of_block(const std::array<typename Rows::Row, block_of_rows>& rows, Index count_rows,
+                      Index depth, const T* x, Index x_stride, Index count, T* y, Index y_stride,
+                      Write write, RowsToCome to_come) noexcept {
   constexpr Index width = lanes<T>;
   constexpr Index whole =
       (block_of_rows * block_of_vectors + width - 1) / width * width;  // groups to sum at once
@@ -213,8 +213,8 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
           block[i] = {unpacked[i]};
         }
       }
-      product_rows<Block>(block, rows, depth, x + k, x_stride, count, y + r, y_stride, write_at(k),
-                          k == 0 ? to_come : RowsToCome{});
+      product_of_block<Block>(block, rows, depth, x + k, x_stride, count, y + r, y_stride,
+                              write_at(k), k == 0 ? to_come : RowsToCome{});
     }
   }
 }
