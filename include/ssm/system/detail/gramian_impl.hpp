@@ -110,6 +110,20 @@ SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const
       factor_in_schur_form(time, schur, scale_rows(inverse_of(schur.scale()), B), false));
 }
 
+SSM_INLINE RealMatrix gramian_of(std::string_view function, Time time, const RealMatrix& A,
+                                 const RealMatrix& B) {
+  if (A.rows() == 0) return A;
+  if (!B.all_finite()) throw_domain(function, "the system", "not finite", "finite");
+  const SchurForm schur = stable_schur_form(function, time, A);
+  const RealMatrix scaled = scale_rows(inverse_of(schur.scale()), B);
+  const RealMatrix L = factor_in_schur_form(time, schur, scaled, false);
+  // A residual has the small elements' digits, which rotations in units of A's mix with others.
+  RealMatrix W = L * L.transpose();
+  W += solve_in_schur_form(
+      time, schur, lyapunov_residual(time, schur.balanced(), W, scaled * scaled.transpose()));
+  return scale_columns(scale_rows(schur.scale(), symmetric_part(W)), schur.scale());
+}
+
 SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Quadruple& system) {
   const Index n = system.A.rows();
   if (!system.all_finite()) throw_domain(function, "the system", "not finite", "finite");

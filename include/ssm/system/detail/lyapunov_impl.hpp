@@ -285,6 +285,13 @@ SSM_INLINE RealMatrix solve_in_schur_form(Time time, const SchurForm& schur, con
   return real_part(U * Y * U_adjoint);
 }
 
+/// A X + X Aᵀ + Q or A X Aᵀ − X + Q.
+SSM_INLINE RealMatrix lyapunov_residual(Time time, const RealMatrix& A, const RealMatrix& X,
+                                        const RealMatrix& Q) {
+  if (time == Time::continuous) return A * X + X * A.transpose() + Q;
+  return A * X * A.transpose() - X + Q;
+}
+
 SSM_INLINE RealMatrix solve_lyapunov(std::string_view function, Time time, RealMatrix matrix,
                                      const RealMatrix& Q) {
   if (!Q.all_finite()) throw_domain(function, "Q", "not finite", "finite");
@@ -294,12 +301,7 @@ SSM_INLINE RealMatrix solve_lyapunov(std::string_view function, Time time, RealM
   const RealVector &scale = schur.scale(), inverse = inverse_of(scale);
   const RealMatrix F = scale_columns(scale_rows(inverse, Q), inverse);
   RealMatrix X = solve_in_schur_form(time, schur, F);
-  RealMatrix residual = F;  // for one step of refinement
-  if (time == Time::continuous)
-    residual += A * X + X * A.transpose();
-  else
-    residual += A * X * A.transpose() - X;
-  X += solve_in_schur_form(time, schur, residual);
+  X += solve_in_schur_form(time, schur, lyapunov_residual(time, A, X, F));
   if (Q == Q.transpose()) X = symmetric_part(X);
   return scale_columns(scale_rows(scale, X), scale);
 }
