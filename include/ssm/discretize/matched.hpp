@@ -51,7 +51,7 @@ template <std::floating_point T>
   double magnitude = 1;
   const auto map = [&](std::string_view name, const Vector& from, Vector& to, bool below) {
     Index at = 0;
-    for (const detail::Roots& group : detail::grouped_roots<T>(function, name, from))
+    for (const detail::RootList& group : detail::grouped_roots<T>(function, name, from))
       for (const Complex& s : group) {
         to(at++) = std::complex<T>(std::exp(s * h));
         const Complex ratio = h * phi1(s * h);
@@ -98,7 +98,7 @@ template <std::floating_point T>
   double magnitude = 1;
   const auto map = [&](std::string_view name, const Vector& from, bool below) {
     std::vector<std::complex<T>> found;
-    for (const detail::Roots& group : detail::grouped_roots<T>(function, name, from))
+    for (const detail::RootList& group : detail::grouped_roots<T>(function, name, from))
       for (const Complex& z : group) {
         if (!below && std::abs(z + 1.0) <= detail::conjugate_tolerance<T>) {
           magnitude *= 2;

@@ -27,7 +27,7 @@ namespace detail {
 
 /// A scalar in double, real or complex.
 template <class K>
-using Widened = std::conditional_t<std::is_same_v<K, Real<K>>, double, std::complex<double>>;
+using DoubleOf = std::conditional_t<std::is_same_v<K, Real<K>>, double, std::complex<double>>;
 
 /// The coefficients in double, less the zeros before the first that is not 0; none for 0.
 template <class Vector>
@@ -35,9 +35,9 @@ auto trimmed(const Vector& coefficients) {
   using K = std::remove_cvref_t<decltype(coefficients(0))>;
   Index zeros = 0;
   while (zeros < coefficients.size() && coefficients(zeros) == K(0)) ++zeros;
-  DenseVector<Widened<K>> result(coefficients.size() - zeros);
+  DenseVector<DoubleOf<K>> result(coefficients.size() - zeros);
   for (Index i = 0; i < result.size(); ++i)
-    result(i) = static_cast<Widened<K>>(coefficients(zeros + i));
+    result(i) = static_cast<DoubleOf<K>>(coefficients(zeros + i));
   return result;
 }
 

@@ -127,19 +127,19 @@ struct Fraction {
 /// @throws ShapeError when there is no denominator
 /// @throws DomainError when it is 0, or a coefficient is not finite
 template <class K>
-Fraction<Widened<K>> fraction_of(std::string_view function, const TransferFunction<K>& transfer) {
+Fraction<DoubleOf<K>> fraction_of(std::string_view function, const TransferFunction<K>& transfer) {
   if (transfer.denominator.size() == 0)
     throw_shape(function, "denominator", "(0)", "one coefficient or more");
   check_finite(function, transfer);
-  Fraction<Widened<K>> fraction{trimmed(transfer.numerator), trimmed(transfer.denominator)};
+  Fraction<DoubleOf<K>> fraction{trimmed(transfer.numerator), trimmed(transfer.denominator)};
   if (fraction.below.size() == 0) throw_domain(function, "denominator", "0", "not 0");
   return fraction;
 }
 
 /// The same of what must be proper.
 template <class K>
-Fraction<Widened<K>> proper_fraction_of(std::string_view function,
-                                        const TransferFunction<K>& transfer) {
+Fraction<DoubleOf<K>> proper_fraction_of(std::string_view function,
+                                         const TransferFunction<K>& transfer) {
   auto fraction = fraction_of(function, transfer);
   if (fraction.above.size() > fraction.below.size())
     throw_shape(function, "numerator", "of degree " + std::to_string(fraction.above.size() - 1),
@@ -161,7 +161,7 @@ struct Section {
   RealMatrix A, B, C;
   double D;
 
-  Section(const Roots& poles, const Roots& zeros)
+  Section(const RootList& poles, const RootList& zeros)
       : A(static_cast<Index>(poles.size()), static_cast<Index>(poles.size())),
         B(RealMatrix::Identity(A.rows(), 1)),
         C(1, A.rows()),
@@ -251,10 +251,10 @@ template <class K>
   constexpr std::string_view function = "transfer_function";
   using Coefficients = typename TransferFunction<K>::Coefficients;
   detail::check_finite(function, roots);
-  const auto gain = static_cast<detail::Widened<K>>(roots.gain);
+  const auto gain = static_cast<detail::DoubleOf<K>>(roots.gain);
   return {detail::to_eigen<Coefficients>(detail::polynomial(function, "zeros", roots.zeros, gain)),
           detail::to_eigen<Coefficients>(
-              detail::polynomial(function, "poles", roots.poles, detail::Widened<K>(1)))};
+              detail::polynomial(function, "poles", roots.poles, detail::DoubleOf<K>(1)))};
 }
 
 /// The transfer function of one channel of a system, by way of its zeros and poles: that of
@@ -298,14 +298,14 @@ StateSpace<T, Dynamic, 1, 1> cascade_form(std::string_view function,
     throw_shape(function, "zeros", to_string(std::array<Index, 1>{roots.zeros.size()}),
                 "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
   check_finite(function, roots);
-  const std::vector<Roots> poles = grouped_roots<T>(function, "poles", roots.poles);
-  const std::vector<Roots> zeros = grouped_roots<T>(function, "zeros", roots.zeros);
+  const std::vector<RootList> poles = grouped_roots<T>(function, "poles", roots.poles);
+  const std::vector<RootList> zeros = grouped_roots<T>(function, "zeros", roots.zeros);
   const Index n = roots.poles.size();
   RealMatrix A(n, n), B(n, 1), C(1, n);
   double D = static_cast<double>(roots.gain);
   Index at = 0;
   for (std::size_t i = 0; i < poles.size(); ++i) {
-    const Section section(poles[i], i < zeros.size() ? zeros[i] : Roots{});
+    const Section section(poles[i], i < zeros.size() ? zeros[i] : RootList{});
     const Index k = section.A.rows();
     A.set_block(at, at, section.A);
     A.set_block(at, 0, section.B * C.block(0, 0, 1, at));

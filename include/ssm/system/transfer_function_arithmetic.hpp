@@ -49,11 +49,11 @@ Fraction<K> inverted(std::string_view function, Fraction<K> a) {
 
 /// The fraction of zeros, poles and gain.
 template <class K>
-Fraction<Widened<K>> fraction_of(std::string_view function, const ZerosPolesGain<K>& roots) {
+Fraction<DoubleOf<K>> fraction_of(std::string_view function, const ZerosPolesGain<K>& roots) {
   check_finite(function, roots);
-  Fraction<Widened<K>> fraction{
-      polynomial(function, "zeros", roots.zeros, static_cast<Widened<K>>(roots.gain)),
-      polynomial(function, "poles", roots.poles, Widened<K>(1))};
+  Fraction<DoubleOf<K>> fraction{
+      polynomial(function, "zeros", roots.zeros, static_cast<DoubleOf<K>>(roots.gain)),
+      polynomial(function, "poles", roots.poles, DoubleOf<K>(1))};
   if (roots.gain == K(0)) fraction.above = {};
   return fraction;
 }
@@ -68,10 +68,10 @@ Vector joined(const Vector& a, const Vector& b) {
 
 /// A numerator as roots and its leading coefficient, over poles that are known.
 template <class K>
-ZerosPolesGain<K> over_poles(std::string_view function, const DenseVector<Widened<K>>& above,
+ZerosPolesGain<K> over_poles(std::string_view function, const DenseVector<DoubleOf<K>>& above,
                              const typename ZerosPolesGain<K>::Roots& poles) {
   using Roots = typename ZerosPolesGain<K>::Roots;
-  const DenseVector<Widened<K>> trim = trimmed(above);
+  const DenseVector<DoubleOf<K>> trim = trimmed(above);
   if (trim.size() == 0) return {Roots(0), poles, K(0)};
   return {to_eigen<Roots>(roots_of(function, trim)), poles, static_cast<K>(trim(0))};
 }
@@ -198,7 +198,8 @@ template <class K>
   const auto below = trimmed(
       polynomial_sum(polynomial_product(g.below, h.below), polynomial_product(g.above, h.above)));
   if (below.size() == 0) throw_domain("feedback", "1 + G H", "0", "a loop with an answer");
-  return to_transfer_function<K>(Fraction<Widened<K>>{polynomial_product(g.above, h.below), below});
+  return to_transfer_function<K>(
+      Fraction<DoubleOf<K>>{polynomial_product(g.above, h.below), below});
 }
 
 /// The same with H = k.
@@ -276,7 +277,7 @@ template <class K>
   if (below.size() == 0) throw_domain("feedback", "1 + G H", "0", "a loop with an answer");
   using Roots = typename ZerosPolesGain<K>::Roots;
   return {joined(G.zeros, H.poles), to_eigen<Roots>(roots_of("feedback", below)),
-          static_cast<K>(static_cast<Widened<K>>(G.gain) / below(0))};
+          static_cast<K>(static_cast<DoubleOf<K>>(G.gain) / below(0))};
 }
 
 /// The same without the zeros and poles that cancel: those no further apart than `tolerance`

@@ -14,14 +14,15 @@
 
 SSM_BEGIN_COMPILED
 
-using Roots = std::vector<std::complex<double>>;
+using RootList = std::vector<std::complex<double>>;
 
 /// Conjugate pairs, then reals two by two, then the one left over, of the roots of a real
 /// polynomial as rounding has left them: relative to `tolerance`, pairs may be unequal, and a root
 /// without a partner may have an imaginary part, which is dropped.
 /// @throws DomainError for a root that is neither real nor one of a pair
-[[nodiscard]] std::vector<Roots> group_roots(std::string_view function, std::string_view argument,
-                                             const Roots& roots, double tolerance);
+[[nodiscard]] std::vector<RootList> group_roots(std::string_view function,
+                                                std::string_view argument, const RootList& roots,
+                                                double tolerance);
 
 SSM_END_COMPILED
 
@@ -32,9 +33,9 @@ template <class T>
 inline constexpr double conjugate_tolerance = 1000 * epsilon_of<T>;
 
 template <class T, class Vector>
-std::vector<Roots> grouped_roots(std::string_view function, std::string_view argument,
-                                 const Vector& roots) {
-  Roots wide;
+std::vector<RootList> grouped_roots(std::string_view function, std::string_view argument,
+                                    const Vector& roots) {
+  RootList wide;
   for (Index i = 0; i < roots.size(); ++i) wide.emplace_back(roots(i));
   return group_roots(function, argument, wide, conjugate_tolerance<T>);
 }
@@ -47,7 +48,7 @@ RealVector polynomial(std::string_view function, std::string_view argument, cons
   RealVector coefficients(roots.size() + 1);
   coefficients(0) = leading;
   Index degree = 0;
-  for (const Roots& group : grouped_roots<T>(function, argument, roots)) {
+  for (const RootList& group : grouped_roots<T>(function, argument, roots)) {
     const bool two = group.size() == 2;
     const std::complex<double> second = two ? group[1] : 0.0;
     const double sum = (group[0] + second).real();

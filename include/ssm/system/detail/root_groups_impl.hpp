@@ -11,15 +11,15 @@
 
 SSM_BEGIN_COMPILED
 
-SSM_INLINE std::vector<Roots> group_roots(std::string_view function, std::string_view argument,
-                                          const Roots& roots, double tolerance) {
-  Roots real, complex;
+SSM_INLINE std::vector<RootList> group_roots(std::string_view function, std::string_view argument,
+                                             const RootList& roots, double tolerance) {
+  RootList real, complex;
   double largest = 0;
   for (const std::complex<double>& root : roots) {
     (root.imag() == 0 ? real : complex).push_back(root);
     largest = (std::max)(largest, std::abs(root));
   }
-  std::vector<Roots> groups;
+  std::vector<RootList> groups;
   while (!complex.empty()) {
     const std::complex<double> root = complex.back();
     complex.pop_back();

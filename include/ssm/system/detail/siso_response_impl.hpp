@@ -70,7 +70,7 @@ SSM_INLINE RootsResponse roots_response(std::string_view function,
   response.gain = gain;
   bool negative = gain < 0;
   const auto add = [&](std::string_view argument, const auto& from, auto& to) {
-    for (const Roots& group : group_roots(function, argument, from, tolerance))
+    for (const RootList& group : group_roots(function, argument, from, tolerance))
       for (const std::complex<double>& root : group) {
         to.push_back(root);
         const bool unstable_real = root.imag() == 0 && root.real() > (delta ? 1 : 0);
