@@ -36,9 +36,13 @@ MatrixXd simulated(const DiscreteStateSpace<double>& system, const MatrixXd& u, 
                    ssm::test::Random* random = nullptr, double noise = 0) {
   MatrixXd y(u.rows(), system.outputs());
   for (Index t = 0; t < u.rows(); ++t) {
-    y.row(t) = (system.C() * x + system.D() * u.row(t).transpose()).transpose();
+    // products with nothing are left out: Eigen would point beside no memory
+    y.row(t).setZero();
+    if (x.size() > 0) y.row(t) += (system.C() * x).transpose();
+    if (u.cols() > 0) y.row(t) += (system.D() * u.row(t).transpose()).transpose();
     if (random != nullptr) y.row(t) += noise * random_matrix(*random, 1, system.outputs());
-    x = system.A_bar() * x + system.B_bar() * u.row(t).transpose();
+    if (x.size() > 0) x = (system.A_bar() * x).eval();
+    if (x.size() > 0 && u.cols() > 0) x += system.B_bar() * u.row(t).transpose();
     if (random != nullptr) x += noise * random_matrix(*random, x.size(), 1);
   }
   return y;
