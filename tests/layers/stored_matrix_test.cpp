@@ -1,5 +1,6 @@
 #include "ssm/layers/stored_matrix.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -100,6 +101,49 @@ TEST_CASE("a stored matrix multiplies as the numbers that it stands for, for eve
           CHECK(test::relative_error(y, want) <= bound);
         }
       }
+}
+
+TEST_CASE("a vector beside others that are not finite, zero or tiny is multiplied as alone") {
+  Random random(3);
+  constexpr Index in = 800, out = 21, rows = 19;
+  auto x = random.normal<float, 2>({rows, in});
+  for (Index k = 0; k < in; ++k) {
+    x(1, k) = 0;
+    x(4, k) *= 1e-35f;
+    x(5, k) *= 1e30f;
+  }
+  x(2, 799) = std::numeric_limits<float>::quiet_NaN();
+  x(3, 0) = std::numeric_limits<float>::infinity();
+  for (const MatrixFormat format : formats) {
+    INFO(name_of(format));
+    const StoredMatrix stored = store_matrix(cpu, random.normal<float, 2>({out, in}), format);
+    const Tensor<float, 2> plain = numbers_of(stored);
+    Tensor<float, 2> y({rows, out}), alone({1, out}), twice({rows, out});
+    using Inputs = LinearInputs<float, Host, StoredMatrixView>;
+    linear_step(cpu(3), Inputs{x, stored.view()}, {}, y);
+    for (Index i = 0; i < rows; ++i) {
+      linear_step(Inputs{x.view().slice(0, i, 1), stored.view()}, {}, alone);
+      CHECK(std::memcmp(&y(i, 0), &alone(0, 0), sizeof(float) * size_t(out)) == 0);
+      double largest = 0, worst = 0;
+      for (Index o = 0; o < out; ++o) {
+        double sum = 0, sizes = 0;
+        for (Index k = 0; k < in; ++k) {
+          sum += double{x(i, k)} * double{plain(o, k)};
+          sizes += std::abs(double{plain(o, k)});
+          largest = std::max(largest, std::abs(double{x(i, k)}));
+        }
+        if (i == 2 || i == 3) {
+          CHECK(!std::isfinite(y(i, o)));
+          continue;
+        }
+        worst = std::max(worst, std::abs(y(i, o) - sum) / sizes);
+      }
+      CHECK(worst <= 0x1p-21 * largest + 1e-45);
+    }
+    twice = y;
+    linear_step(cpu(1), Inputs{x, stored.view()}, {Write::accumulate}, twice);
+    for (Index o = 0; o < out; ++o) CHECK(twice(0, o) == Approx(2 * y(0, o)).epsilon(1e-5));
+  }
 }
 
 TEST_CASE("rounding to fewer bits errs by no more than the format says") {

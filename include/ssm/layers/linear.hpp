@@ -41,9 +41,11 @@ struct LinearProduct<T, View<const T, 2>> {
     const auto size = static_cast<Index>(sizeof(T));
     const PlainRows<T> rows{reinterpret_cast<const std::byte*>(weight.data()),
                             size * weight.stride(0)};
-    multiply_rows(backend, rows, weight.extent(0), weight.extent(1),
-                  static_cast<double>(size * weight.size()), x.data(), x.stride(0), x.extent(0),
-                  y.data(), y.stride(0), write);
+    for_rows(backend, weight.extent(0), weight.extent(1), x.extent(0),
+             static_cast<double>(size * weight.size()), [&](Index first, Index last) {
+               multiply_rows(rows, weight.extent(1), first, last, x.data(), x.stride(0),
+                             x.extent(0), y.data(), y.stride(0), write);
+             });
   }
 };
 
@@ -59,8 +61,11 @@ struct LinearProduct<float, StoredMatrixView> {
     const Index out = weight.extent(0), in = weight.extent(1);
     const Index bytes = out * (row_bytes(weight.format, in) + scale_bytes(weight.format, in));
     with_rows(weight, [&](const auto& rows) noexcept {
-      multiply_rows(backend, rows, out, in, static_cast<double>(bytes), x.data(), x.stride(0),
-                    x.extent(0), y.data(), y.stride(0), write);
+      for_rows(backend, out, in, x.extent(0), static_cast<double>(bytes),
+               [&](Index first, Index last) {
+                 multiply_stored(rows, in, first, last, x.data(), x.stride(0), x.extent(0),
+                                 y.data(), y.stride(0), write);
+               });
     });
   }
 };

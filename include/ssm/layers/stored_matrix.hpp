@@ -71,7 +71,9 @@ struct StoredMatrixView {
 /// A matrix of weights that is read only, in the memory that its file is mapped to or in its own,
 /// which copies share. It takes the place of Tensor<float, 2> as the matrix of a layer that runs
 /// and is not trained: Mamba<float, StoredMatrix>. Products convert its numbers to float as they
-/// read them.
+/// read them. Where the processor multiplies bytes (AVX-512 VNNI), products of q8 and q4 with up to
+/// 16 rows x round each x to multiples of 2^{e − 22}, with 2^e the power of two above its largest
+/// number, which errs by at most 2^{−22} of that number, and sum a block exactly.
 class StoredMatrix {
  public:
   using value_type = float;                 ///< type of a number in computations

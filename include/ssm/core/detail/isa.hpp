@@ -9,9 +9,21 @@
 /// Code that depends on the width of vectors lives in `inline namespace SSM_DETAIL_ISA`, or has
 /// `detail::Isa` among its template arguments or the types of its parameters, as `Cpu` is: two
 /// objects of one program that were compiled for different processors then share none of it, where
-/// the linker would keep one copy for both. A library for one kind of processor in place of another's
-/// has the other's name defined for it, as CMakeLists.txt does for the shared ssm::compiled.
+/// the linker would keep one copy for both. A library for one kind of processor in place of
+/// another's has the other's name defined for it, as CMakeLists.txt does for the shared
+/// ssm::compiled.
+
+/// Whether the processor multiplies bytes, four products a lane.
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+    defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#define SSM_DETAIL_BYTE_PRODUCTS 1
+#else
+#define SSM_DETAIL_BYTE_PRODUCTS 0
+#endif
+
 #if defined(SSM_DETAIL_ISA)
+#elif SSM_DETAIL_BYTE_PRODUCTS
+#define SSM_DETAIL_ISA avx512_vnni
 #elif defined(__AVX512F__) && defined(__AVX512DQ__)
 #define SSM_DETAIL_ISA avx512
 #elif defined(__AVX2__) && defined(__FMA__)

@@ -219,22 +219,21 @@ void multiply_rows(const Rows& matrix, Index in, Index first, Index last, const 
   }
 }
 
-/// y (count, out) ← or += x (count, in) · matrixᵀ, the rows of the matrix cut over threads.
+/// Cuts the rows of a matrix (out, in) over threads, for its product with `count` vectors: calls
+/// body(first, last).
 /// @param bytes of the matrix
-template <class Rows, class T>
-void multiply_rows(const Cpu& backend, const Rows& matrix, Index out, Index in, double bytes,
-                   const T* x, Index x_stride, Index count, T* y, Index y_stride,
-                   Write write) noexcept {
+template <class Body>
+void for_rows(const Cpu& backend, Index out, Index in, Index count, double bytes,
+              const Body& body) noexcept {
   if (count == 0) return;
   const double multiplied =
       static_cast<double>(out) * static_cast<double>(in) * static_cast<double>(count);
   constexpr double bytes_per_ns = 8, ns_per_product = 0.02;
   const Cpu threads =
       for_work(backend, (std::max)(bytes / bytes_per_ns, multiplied * ns_per_product));
-  const Index blocks = (out + block_of_rows - 1) / block_of_rows;
-  parallel_ranges(threads, blocks, [&](Index begin, Index end) {
-    multiply_rows(matrix, in, begin * block_of_rows, (std::min)(end * block_of_rows, out), x,
-                  x_stride, count, y, y_stride, write);
+  constexpr Index at_once = 16;
+  parallel_ranges(threads, (out + at_once - 1) / at_once, [&](Index begin, Index end) {
+    body(begin * at_once, (std::min)(end * at_once, out));
   });
 }
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/write.hpp"
+#include "ssm/layers/detail/byte_product.hpp"
 #include "ssm/layers/detail/matrix_product.hpp"
 #include "ssm/layers/detail/matrix_rows.hpp"
 #include "ssm/layers/detail/rows_product.hpp"
@@ -30,6 +33,21 @@ void with_rows(const StoredMatrixView& m, const Work& work) noexcept {
     case MatrixFormat::q4:
       return work(NibbleRows{m.numbers, stride, m.scales, scales});
   }
+}
+
+/// The product of rows of a stored matrix and a few vectors, as multiply_rows has it.
+template <class Rows>
+void multiply_stored(const Rows& matrix, Index in, Index first, Index last, const float* x,
+                     Index x_stride, Index count, float* y, Index y_stride, Write write) noexcept {
+#if SSM_DETAIL_BYTE_PRODUCTS
+  if constexpr (std::is_same_v<Rows, ByteRows>)
+    return multiply_blocks<ByteBlocks>(matrix, in, first, last, x, x_stride, count, y, y_stride,
+                                       write);
+  if constexpr (std::is_same_v<Rows, NibbleRows>)
+    return multiply_blocks<NibbleBlocks>(matrix, in, first, last, x, x_stride, count, y, y_stride,
+                                         write);
+#endif
+  multiply_rows(matrix, in, first, last, x, x_stride, count, y, y_stride, write);
 }
 
 /// A stored matrix, transposed, as the right factor of a product.
