@@ -49,16 +49,17 @@ struct Problem {
 template <class T>
 void peak(benchmark::State& run) {
   using V = ssm::detail::Vec<T>;
-  constexpr std::size_t sums = 12;
+  constexpr int sums = 12;
   constexpr Index rounds = 100000;
-  std::array<V, sums> sum;
-  sum.fill(V(T(0)));
+  V sum[sums];
+  for (V& s : sum) s = V(T(0));
   T factor = 1;
   for (auto _ : run) {
     benchmark::DoNotOptimize(factor);
     const V a(factor), b(-factor);
     for (Index i = 0; i < rounds; ++i)
-      for (V& s : sum) s = fma(s, a, b);
+      ssm::detail::unroll<sums>([&](auto k)
+                                    __attribute__((always_inline)) { sum[k] = fma(sum[k], a, b); });
     for (V& s : sum) benchmark::DoNotOptimize(s);
   }
   run.SetItemsProcessed(run.iterations() * rounds * Index{sums} * ssm::detail::lanes<T>);
