@@ -148,27 +148,32 @@ void tell_gain(const Channel& channel) {
   std::puts(gain != 0 ? job::format(" (%.3g dB)", 20 * std::log10(std::abs(gain))).c_str() : "");
 }
 
-void tell_step(const Step& step, const std::optional<StepFigures>& figures) {
+void tell_step(const Step& step, const std::optional<ssm::StepInfo<double>>& figures) {
   if (!figures) {
     std::puts(step.final_value ? "step: it comes back to 0" : "step: it does not settle");
     return;
   }
   std::printf("step: to %.4g", *step.final_value);
-  if (figures->settling == 0) {
+  if (step.output.front() == *step.final_value && figures->overshoot == 0) {
     std::puts(" at once");
     return;
   }
-  std::printf("; rises from 10 to 90%% in %.3g s", figures->rise);
-  if (std::isfinite(figures->settling)) std::printf(", within 2%% from %.3g s", figures->settling);
-  if (figures->overshoot > 1e-3)
-    std::printf(", overshoots by %.3g%% at %.3g s", 100 * figures->overshoot, figures->peak_time);
-  if (figures->undershoot > 1e-3)
-    std::printf(", first goes %.3g%% the other way", 100 * figures->undershoot);
+  if (figures->rise_time < 1e-6 * step.time.back())
+    std::printf("; rises at once");
+  else if (std::isfinite(figures->rise_time))
+    std::printf("; rises from 10 to 90%% in %.3g s", figures->rise_time);
+  if (std::isfinite(figures->settling_time))
+    std::printf(", within 2%% from %.3g s", figures->settling_time);
+  if (figures->overshoot > .1)
+    std::printf(", overshoots by %.3g%% at %.3g s", figures->overshoot,
+                std::abs(figures->peak_time));
+  if (figures->undershoot > .1)
+    std::printf(", first goes %.3g%% the other way", figures->undershoot);
   std::puts("");
 }
 
 void tell_loop(const ssm::Margins& margins, const Crossings& crossings,
-               const std::vector<GainRange>& ranges, Frequencies unit, bool approximated) {
+               const std::vector<GainRange>& ranges, Frequencies unit) {
   std::printf("in a loop that feeds -y back: %s\n", margins.stable ? "stable" : "NOT stable");
   for (const auto* kind : {&crossings.gain, &crossings.phase})
     for (const Crossing& crossing : *kind)
@@ -193,8 +198,7 @@ void tell_loop(const ssm::Margins& margins, const Crossings& crossings,
     else
       text += job::format("from %.4g to %.4g times the gain", range.from, range.to);
   }
-  std::printf("  stable %s%s\n", text.empty() ? "for no gain" : text.c_str(),
-              approximated ? " (by Pade's fraction of the delay)" : "");
+  std::printf("  stable %s\n", text.empty() ? "for no gain" : text.c_str());
 }
 
 /// The file for one of several channels: bode.svg becomes bode-y2-u1.svg.
@@ -228,16 +232,16 @@ void tell_channel(const Plant& plant, const Options& o, const std::string& name,
   const auto [answer, figures] = step_of(channel, o.seconds);
   tell_step(answer, figures);
   const Channel fraction = rational(channel);
-  const auto [locus_lines, ranges] = locus_of(fraction, o.largest_gain);
+  ssm::Margins margins;
   Crossings crossings;
   const double at_once = std::abs(plant.D(0, 0));
   if (plant.delay > 0 && at_once >= 1) {
     std::printf("in a loop that feeds -y back: NOT stable, the delayed gain stays at %.3g\n",
                 at_once);
   } else if (!channel.poles().empty()) {
-    const ssm::Margins margins = ssm::margins(channel.response);
+    margins = ssm::margins(channel.response);
     crossings = crossings_of(channel, margins, unit);
-    tell_loop(margins, crossings, ranges, unit, fraction.approximated);
+    tell_loop(margins, crossings, stable_gains(channel, margins), unit);
   }
   const Response response = response_of(channel, o.from, o.to);
   const Roots roots{fraction.poles(), fraction.zeros(), plant.delta};
@@ -246,9 +250,9 @@ void tell_channel(const Plant& plant, const Options& o, const std::string& name,
   const bool planes = !roots.poles.empty() || !roots.zeros.empty();
   if (o.locus && !planes) std::puts("no root locus: a gain has no poles that could move");
   if (o.locus && planes)
-    plot::show(
-        locus(name + (fraction.approximated ? ", by Padé's fraction" : ""), roots, locus_lines),
-        file_of(*o.locus, suffix));
+    plot::show(locus(name + (fraction.approximated ? ", by Padé's fraction" : ""), roots,
+                     locus_of(fraction, margins, o.largest_gain)),
+               file_of(*o.locus, suffix));
   if (o.step) plot::show(step(name, answer), file_of(*o.step, suffix));
   if (o.map && !planes) std::puts("no picture of poles and zeros: a gain has none");
   if (o.map && planes)

@@ -1,6 +1,5 @@
 #include "plant_analysis.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +8,8 @@
 #include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/delay.hpp"
 #include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/root_locus.hpp"
+#include "ssm/system/transfer_function.hpp"
 
 namespace plant {
 namespace {
@@ -16,33 +17,21 @@ namespace {
 constexpr double pi = 3.141592653589793, degrees = 180 / pi;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// How far a root is from decaying: below 0 if it does.
-double growth(const Complex& root, const std::optional<double>& delta) {
-  return delta ? std::abs(root) - 1 : root.real();
+using Vector = ssm::ZerosPolesGain<double>::Roots;
+
+Vector vector_of(const Points& points) {
+  return Eigen::Map<const Vector>(points.data(), static_cast<Eigen::Index>(points.size()));
 }
 
-/// The poles of the loop k G / (1 + k G).
-Points closed_poles(const Plant& plant, double k) {
-  if (plant.A.rows() == 0) return {};
-  const Eigen::MatrixXd A = plant.A - plant.B * (k / (1 + k * plant.D(0, 0))) * plant.C;
-  const Eigen::VectorXcd values = Eigen::EigenSolver<Eigen::MatrixXd>(A, false).eigenvalues();
-  return Points(values.begin(), values.end());
+/// The channel with k times its gain.
+ssm::ZerosPolesGain<double> factors_of(const Channel& channel, double k = 1) {
+  const auto& roots = channel.response.roots();
+  return {vector_of(roots.zeros), vector_of(roots.poles), k * roots.gain};
 }
 
-long growing(const Points& poles, const std::optional<double>& delta) {
-  return std::count_if(poles.begin(), poles.end(),
-                       [&](const Complex& pole) { return !(growth(pole, delta) < 0); });
-}
-
-/// Where a function that changes its sign between two positive numbers does so.
-template <class F>
-double crossing(double low, double high, const F& function) {
-  const bool below = function(low) < 0;
-  for (int i = 0; i < 80; ++i) {
-    const double middle = std::sqrt(low * high);
-    ((function(middle) < 0) == below ? low : high) = middle;
-  }
-  return std::sqrt(low * high);
+bool is_stable(const Channel& channel, double k) {
+  const ssm::SisoResponse loop(factors_of(channel, k), channel.plant.delta);
+  return ssm::margins(loop.delayed(channel.plant.delay)).stable;
 }
 
 }  // namespace
@@ -58,12 +47,15 @@ Channel channel_of(const Plant& plant) {
 }
 
 Channel rational(const Channel& channel) {
+  constexpr int order = 6;
   if (channel.plant.delay == 0) return channel;
   const ssm::StateSpace<double> system(channel.plant.A, channel.plant.B, channel.plant.C,
                                        channel.plant.D);
-  const auto fraction = ssm::pade(ssm::DelayedSystem(system, channel.plant.delay), 6);
-  return {
-      {fraction.A(), fraction.B(), fraction.C(), fraction.D()}, ssm::SisoResponse(fraction), true};
+  const auto fraction = ssm::pade(ssm::DelayedSystem(system, channel.plant.delay), order);
+  return {{fraction.A(), fraction.B(), fraction.C(), fraction.D()},
+          ssm::SisoResponse(fraction),
+          true,
+          2 * order / channel.plant.delay};
 }
 
 Response response_of(const Channel& channel, std::optional<double> from, std::optional<double> to) {
@@ -108,30 +100,35 @@ Crossings crossings_of(const Channel& channel, const ssm::Margins& margins, Freq
   return crossings;
 }
 
-std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
-                                                    std::optional<double> seconds) {
+std::pair<Step, std::optional<ssm::StepInfo<double>>> step_of(const Channel& channel,
+                                                              std::optional<double> seconds) {
   const auto& delta = channel.plant.delta;
   const double delay = channel.plant.delay;
-  double slowest = infinity, fastest_growth = 0;
-  bool integrates = false;
+  double slowest = infinity, growth = 0;
+  bool settles = true;
   for (const Complex& pole : channel.poles()) {
-    const double rate = -rate_of(pole, delta).real();
-    if (std::isfinite(rate) && rate > 1e-9 * std::abs(rate_of(pole, delta)))
-      slowest = std::min(slowest, rate);
-    else if (rate < -1e-9 * std::abs(rate_of(pole, delta)))
-      fastest_growth = std::max(fastest_growth, -rate);
-    else
-      integrates = integrates || std::isfinite(rate);
+    const Complex rate = rate_of(pole, delta);
+    if (!std::isfinite(std::abs(rate))) continue;  // over after one step
+    const double edge = 1e-9 * std::abs(rate);
+    if (rate.real() < -edge) {
+      slowest = std::min(slowest, -rate.real());
+      continue;
+    }
+    settles = false;
+    if (rate.real() > edge) growth = std::max(growth, rate.real());
   }
-  double length = std::isfinite(slowest) ? 6 / slowest : delta ? 20 * *delta : 5;
-  if (fastest_growth > 0) length = 6 / fastest_growth;
+  double length = growth > 0               ? 6 / growth
+                  : std::isfinite(slowest) ? 7 / slowest
+                  : delta                  ? 20 * *delta
+                                           : 5;
   length = seconds.value_or(length + 1.2 * delay);
-  const double h = delta ? *delta : std::max(length - delay, 1e-12) / 2000;
-  const int count = delta ? static_cast<int>(std::clamp(std::ceil(length / h), 4., 1e4)) : 2000;
+  constexpr int points = 2000;
+  const double h = delta ? *delta : std::max(length - delay, 1e-12) / points;
+  const int count = delta ? static_cast<int>(std::clamp(std::ceil(length / h), 4., 1e4)) : points;
   Step step;
   step.sampled = delta.has_value();
   if (delay > 0) {
-    step.time = {0, delay};
+    step.time = {0, delay * (1 - 1e-9)};
     step.output = {0, 0};
   }
   return with_system(channel.plant, [&](const auto& system) {
@@ -147,124 +144,88 @@ std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
       step.output.push_back((held.C() * x)(0) + held.D()(0, 0));
       x = (held.A_bar() * x + held.B_bar()).eval();
     }
-    if (integrates || fastest_growth > 0) return std::pair(step, std::optional<StepFigures>());
+    std::optional<ssm::StepInfo<double>> figures;
+    if (!settles) return std::pair(step, figures);
     const double end = ssm::dc_gain(system)(0, 0);
     step.final_value = end;
-    const auto largest =
-        std::max_element(step.output.begin(), step.output.end(),
-                         [](double a, double b) { return std::abs(a) < std::abs(b); });
-    if (!(std::abs(end) > 1e-9 * std::abs(*largest)))
-      return std::pair(step, std::optional<StepFigures>());
-    StepFigures figures;
-    double low = -1, high = -1;
-    std::size_t settled = 0;
-    const auto reached = [&](std::size_t i, double part) {  // between two samples
-      if (i == 0 || delta) return step.time[i];
-      const double a = step.output[i - 1] / end, b = step.output[i] / end;
-      return step.time[i - 1] + (part - a) / (b - a) * (step.time[i] - step.time[i - 1]);
+    double most = 0;
+    for (const double y : step.output) most = std::max(most, std::abs(y));
+    if (!(std::abs(end) > 1e-9 * most)) return std::pair(step, figures);
+
+    // What jumps at t = 0 was 0 before.
+    std::vector<double> time = step.time, output = step.output;
+    if (output.front() != 0) {
+      time.insert(time.begin(), -1e-9 * h);
+      output.insert(output.begin(), 0.);
+    }
+    const auto size = static_cast<Eigen::Index>(time.size());
+    figures = ssm::step_info(Eigen::Map<const Eigen::VectorXd>(time.data(), size),
+                             Eigen::Map<const Eigen::VectorXd>(output.data(), size), end);
+    const auto note = [&](double at, const std::string& words) {
+      const auto sample = std::min<std::size_t>(
+          static_cast<std::size_t>(std::lower_bound(time.begin(), time.end(), at - .5 * h) -
+                                   time.begin()),
+          time.size() - 1);
+      step.notes.push_back({time[sample], output[sample], words});
     };
-    for (std::size_t i = 0; i < step.time.size(); ++i) {
-      const double part = step.output[i] / end;
-      if (part > figures.peak) {
-        figures.peak = part;
-        figures.peak_time = step.time[i];
-      }
-      figures.undershoot = std::max(figures.undershoot, -part);
-      if (low < 0 && part >= .1) low = reached(i, .1);
-      if (high < 0 && part >= .9) high = reached(i, .9);
-      if (std::abs(part - 1) > .02) settled = i + 1;
-    }
-    figures.overshoot = std::max(0., figures.peak - 1);
-    figures.rise = high - low;
-    if (settled < step.time.size()) {
-      const double edge = step.output[settled] / end > 1 ? 1.02 : .98;
-      const bool jump = settled == 0 || std::abs(step.output[settled] / end - 1) < 1e-9;
-      figures.settling = jump ? step.time[settled] : reached(settled, edge);
-      if (settled > 0 && settled > (delay > 0 ? 2u : 0u))
-        step.notes.push_back({figures.settling, jump ? end : edge * end,
-                              job::format("within 2%% from %.3g s", figures.settling)});
-    } else {
-      figures.settling = infinity;
-    }
-    if (figures.overshoot > 1e-3)
-      step.notes.push_back(
-          {figures.peak_time, figures.peak * end,
-           job::format("overshoot %.3g%% at %.3g s", 100 * figures.overshoot, figures.peak_time)});
-    if (figures.rise > 0)
-      step.notes.push_back(
-          {high, delta ? step.output[static_cast<std::size_t>(std::lround(high / h))] : .9 * end,
-           job::format("rises from 10 to 90%% in %.3g s", figures.rise)});
-    return std::pair(step, std::optional(figures));
+    if (figures->settling_time > h)
+      note(figures->settling_time, job::format("within 2%% from %.3g s", figures->settling_time));
+    if (figures->overshoot > .1)
+      note(figures->peak_time, job::format("overshoot %.3g%% at %.3g s", figures->overshoot,
+                                           std::abs(figures->peak_time)));
+    if (figures->rise_time > h)
+      for (std::size_t i = 0; i < time.size(); ++i)
+        if (output[i] / end >= .9) {
+          note(time[i], job::format("rises from 10 to 90%% in %.3g s", figures->rise_time));
+          break;
+        }
+    return std::pair(step, figures);
   });
 }
 
-std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
-                                                  std::optional<double> largest) {
-  Locus locus;
+std::vector<GainRange> stable_gains(const Channel& channel, const ssm::Margins& margins) {
+  std::vector<double> edges{0};
+  for (const ssm::GainMargin& margin : margins.gains) edges.push_back(margin.factor);
+  std::sort(edges.begin(), edges.end());
+  if (channel.plant.delay == 0)
+    edges.push_back(infinity);
+  else if (edges.size() > 4)
+    edges.resize(4);  // of crossings without end: the loop is the less stable the larger the gain
   std::vector<GainRange> ranges;
-  const std::size_t n = channel.poles().size();
-  const auto& delta = channel.plant.delta;
-  double scale = delta ? 1 : 0;
-  for (const auto* roots : {&channel.poles(), &channel.zeros()})
-    for (const Complex& root : *roots) scale = std::max(scale, std::abs(root));
-  if (scale == 0) scale = 1;
-  const double most = largest.value_or(infinity), far = 8 * scale;
-  Points now = channel.poles();
-  locus.branches.resize(n);
-  for (std::size_t b = 0; b < n; ++b) locus.branches[b] = {now[b]};
-  double k = 0, step = 0;
-  // The gain at which a pole has gone about a thousandth of the picture: k |G| = 1 there.
-  for (int i = 0; i < 64 && step == 0; ++i) {
-    Complex value = channel.response.roots().gain;
-    const Complex at = now.empty() ? 0 : now[0] + std::polar(1e-3 * scale, .7);
-    for (const Complex& zero : channel.zeros()) value *= at - zero;
-    for (const Complex& pole : channel.poles()) value /= at - pole;
-    step = std::abs(value) > 0 ? .1 / std::abs(value) : 1;
+  for (std::size_t i = 1; i < edges.size(); ++i) {
+    const double from = edges[i - 1], to = edges[i];
+    const double between = std::isinf(to) ? (from > 0 ? 2 * from : 1)
+                           : from > 0     ? std::sqrt(from) * std::sqrt(to)
+                                          : to / 2;
+    if (!(to > from * (1 + 1e-9)) || !is_stable(channel, between)) continue;
+    if (!ranges.empty() && ranges.back().to == from)
+      ranges.back().to = to;
+    else
+      ranges.push_back({from, to});
   }
-  long unstable = growing(now, delta);
-  double stable_from = unstable == 0 ? 0 : -1;
-  for (int i = 0; i < 6000 && n > 0 && k < most; ++i) {
-    const double next_k = std::min(k + step, most);
-    const Points poles = closed_poles(channel.plant, next_k);
-    Points left = poles, next;
-    double moved = 0;
-    for (const Complex& pole : now) {
-      const auto nearest = std::min_element(left.begin(), left.end(), [&](auto p, auto q) {
-        return std::abs(p - pole) < std::abs(q - pole);
-      });
-      moved = std::max(moved, std::abs(*nearest - pole) / std::max(1., std::abs(pole) / scale));
-      next.push_back(*nearest);
-      left.erase(nearest);
-    }
-    if (moved > .02 * scale && step > 1e-6 * (k + 1e-12 * step)) {
-      step /= 2;
+  return ranges;
+}
+
+Locus locus_of(const Channel& channel, const ssm::Margins& margins, std::optional<double> largest) {
+  Locus locus;
+  const auto transfer = ssm::transfer_function(factors_of(channel));
+  ssm::RootLocus found = ssm::root_locus(transfer);
+  if (largest) {
+    std::erase_if(found.gain, [&](double k) { return k >= *largest; });
+    found.gain.push_back(*largest);
+    found = ssm::root_locus(transfer, found.gain);
+  }
+  locus.branches = found.branch;
+  for (const ssm::GainMargin& margin : margins.gains) {
+    const bool right = !channel.approximated || margin.frequency < channel.right_below;
+    if (margin.factor > largest.value_or(infinity) || std::isinf(margin.frequency) || !right)
       continue;
-    }
-    const long after = growing(poles, delta);
-    if (after != unstable) {
-      const double edge = crossing(std::max(k, 1e-9 * next_k), next_k, [&](double gain) {
-        return growing(closed_poles(channel.plant, gain), delta) == unstable ? -1. : 1.;
-      });
-      for (const Complex& pole : closed_poles(channel.plant, edge))
-        if (std::abs(growth(pole, delta)) < 1e-4 * scale && pole.imag() >= 0 && k > 0)
-          locus.notes.push_back({pole.real(), pole.imag(), job::format("k = %.3g", edge)});
-      if (after == 0) stable_from = k > 0 ? edge : 0;
-      if (unstable == 0) ranges.push_back({stable_from, edge});
-      unstable = after;
-    }
-    now = next;
-    for (std::size_t b = 0; b < n; ++b) locus.branches[b].push_back(now[b]);
-    k = next_k;
-    if (moved < .008 * scale) step *= 1.5;
-    const bool seen = std::any_of(now.begin(), now.end(), [&](const Complex& pole) {
-      return std::abs(pole) < far &&
-             std::none_of(channel.zeros().begin(), channel.zeros().end(),
-                          [&](Complex zero) { return std::abs(pole - zero) < 1e-3 * scale; });
-    });
-    if (!seen || step > 1e12 * k) break;
+    const auto& delta = channel.plant.delta;
+    const Complex at =
+        delta ? std::polar(1., margin.frequency * *delta) : Complex(0, margin.frequency);
+    locus.notes.push_back({at.real(), at.imag(), job::format("k = %.3g", margin.factor)});
   }
-  if (unstable == 0 && n > 0) ranges.push_back({stable_from, k < most ? infinity : most});
-  return {locus, ranges};
+  return locus;
 }
 
 }  // namespace plant

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <optional>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "plant_pictures.hpp"
 #include "plant_system.hpp"
+#include "ssm/scan/step_info.hpp"
 #include "ssm/system/margins.hpp"
 #include "ssm/system/siso_response.hpp"
 
@@ -17,6 +18,7 @@ struct Channel {
   Plant plant;
   ssm::SisoResponse response;
   bool approximated = false;  ///< whether a delay is in it as a fraction
+  double right_below = 0;     ///< that is right up to this frequency, rad/s
 
   [[nodiscard]] const Points& zeros() const { return response.roots().zeros; }
   [[nodiscard]] const Points& poles() const { return response.roots().poles; }
@@ -35,21 +37,18 @@ Response response_of(const Channel& channel, std::optional<double> from, std::op
 /// The margins as the pictures show them: of gain those nearest to 1, upwards and downwards.
 Crossings crossings_of(const Channel& channel, const ssm::Margins& margins, Frequencies unit);
 
-/// Figures of a step response, in s and parts of the final value.
-struct StepFigures {
-  double rise = 0, settling = 0, overshoot = 0, undershoot = 0, peak = 0, peak_time = 0;
-};
-
 /// The answer to a step at t = 0, over `seconds` or as long as something happens, and its figures
 /// where it settles at a value that is not 0.
-std::pair<Step, std::optional<StepFigures>> step_of(const Channel& channel,
-                                                    std::optional<double> seconds);
+std::pair<Step, std::optional<ssm::StepInfo<double>>> step_of(const Channel& channel,
+                                                              std::optional<double> seconds);
 
-/// The closed loop's poles for gains from 0 to `largest`, or to where nothing more is seen.
+/// Factors k of the gain, between which the loop is stable.
 struct GainRange {
-  double from, to;  ///< of the factor k, within which the loop is stable
+  double from, to;
 };
-std::pair<Locus, std::vector<GainRange>> locus_of(const Channel& channel,
-                                                  std::optional<double> largest);
+std::vector<GainRange> stable_gains(const Channel& channel, const ssm::Margins& margins);
+
+/// The loop's poles for gains from 0 to `largest`, or to where nothing more is seen.
+Locus locus_of(const Channel& channel, const ssm::Margins& margins, std::optional<double> largest);
 
 }  // namespace plant
