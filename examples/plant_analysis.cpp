@@ -62,8 +62,14 @@ Response response_of(const Channel& channel, std::optional<double> from, std::op
   std::vector<double> omega = ssm::plot_frequencies(channel.response, 200);
   const auto decade = [](double w) { return std::pow(10, w); };  // whole ones, unless it is told
   const double low = from.value_or(decade(std::floor(std::log10(omega.front()) + .05)));
-  const double high = std::min(to.value_or(decade(std::ceil(std::log10(omega.back()) - .05))),
-                               channel.response.highest_frequency());
+  double high = std::min(to.value_or(decade(std::ceil(std::log10(omega.back()) - .05))),
+                         channel.response.highest_frequency());
+  if (!to && channel.plant.delay > 0) {  // a few turns of the delay, unless G is large beyond
+    double enough = 13 / channel.plant.delay;
+    for (const double w : omega)
+      if (channel.response.magnitude(w) > .5) enough = std::max(enough, 1.5 * w);
+    high = std::min(high, std::max(enough, 10 * low));
+  }
   std::erase_if(omega, [&](double w) { return !(w >= low && w <= high); });
   for (int i = 0; low < high && i <= 400; ++i)
     omega.push_back(std::clamp(low * std::pow(high / low, i / 400.), low, high));
