@@ -6,6 +6,9 @@
 #include "ssm/estimate/kalman.hpp"
 #include "ssm/estimate/observer.hpp"
 #include "ssm/estimate/smoother.hpp"
+#include "ssm/estimate/square_root_kalman.hpp"
+#include "ssm/estimate/steady_kalman.hpp"
+#include "ssm/estimate/unscented_kalman.hpp"
 
 namespace {
 
@@ -70,6 +73,47 @@ void step(benchmark::State& run) {
     auto innovation = ssm::kalman_update(f.noisy, f.u, f.y, f.belief);
     benchmark::DoNotOptimize(innovation);
     benchmark::DoNotOptimize(f.belief);
+  }
+}
+
+/// The same of a filter that keeps a factor of its covariance.
+template <class T>
+void square_root_step(benchmark::State& run) {
+  Filter<T> f;
+  auto belief = ssm::square_root_belief(f.belief.mean, f.belief.covariance);
+  for (auto _ : run) {
+    benchmark::DoNotOptimize(f.y);
+    ssm::kalman_predict(f.step, f.u, belief);
+    auto innovation = ssm::kalman_update(f.noisy, f.u, f.y, belief);
+    benchmark::DoNotOptimize(innovation);
+    benchmark::DoNotOptimize(belief);
+  }
+}
+
+/// The same by images of points, of functions that are products with A_bar and C.
+template <class T>
+void unscented_step(benchmark::State& run) {
+  Filter<T> f;
+  using X = Eigen::Matrix<T, states, 1>;
+  for (auto _ : run) {
+    benchmark::DoNotOptimize(f.y);
+    ssm::unscented_predict([&](const X& x) { return X(f.step.A_bar * x + f.step.B_bar * f.u); },
+                           f.step.Q_bar, f.belief);
+    auto innovation = ssm::unscented_correct(
+        [&](const X& x) { return Eigen::Matrix<T, outputs, 1>(f.noisy.system().C() * x); },
+        f.noisy.R(), f.y, f.belief);
+    benchmark::DoNotOptimize(innovation);
+    benchmark::DoNotOptimize(f.belief);
+  }
+}
+
+/// The steady filter of a sampled system.
+template <class T>
+void steady(benchmark::State& run) {
+  Filter<T> f;
+  for (auto _ : run) {
+    auto gain = ssm::steady_kalman(f.step, f.noisy.system().C(), f.noisy.R());
+    benchmark::DoNotOptimize(gain);
   }
 }
 
@@ -168,6 +212,10 @@ int main(int argc, char** argv) {
   sized("kalman/naive_step/double", naive_step);
   sized("kalman/step/double", step<double>);
   sized("kalman/step/float", step<float>);
+  sized("kalman/square_root/double", square_root_step<double>);
+  sized("kalman/square_root/float", square_root_step<float>);
+  sized("kalman/unscented/double", unscented_step<double>);
+  sized("kalman/steady/double", steady<double>);
   sized("kalman/subset/double", update_subset<double>);
   sized("kalman/naive_irregular/double", naive_irregular);
   sized("kalman/irregular/double", irregular<double>);

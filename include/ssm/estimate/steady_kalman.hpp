@@ -60,7 +60,7 @@ RiccatiSolution solve_filter(std::string_view function, Time time, const DA& A, 
 /// @param C (outputs, states)
 /// @param R (outputs, outputs), symmetric, positive semidefinite; 0 for meters without noise, where
 ///   noise reaches what they read
-/// @param N (states, outputs), the covariance of w_t and v_t; absent for 0
+/// @param cross N (states, outputs), the covariance of w_t and v_t; absent for 0
 /// @throws ShapeError
 /// @throws DomainError when a matrix is not finite, or Q_bar, R or both with N are not a covariance
 /// @throws ConvergenceError when no filter settles; the sentence names a mode that does not decay

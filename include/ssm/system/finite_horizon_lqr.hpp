@@ -135,7 +135,7 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] FiniteHorizonRegulator<T, N, M> finit
 
 /// The same where matrices and costs change from step to step, as along a trajectory.
 ///
-/// @param steps a vector, array or span of RegulatedStep of one size
+/// @param steps a span of RegulatedStep of one size
 /// @param Q_end (states, states), symmetric, positive semidefinite: the cost of the end
 /// @throws ShapeError, DomainError as for equal steps; errors name the step
 template <class T, int N, int M, class DE>
@@ -158,6 +158,7 @@ template <class T, int N, int M, class DE>
                                       return equation;
                                     });
 }
+/// The same of a vector.
 template <class T, int N, int M, class DE>
 [[nodiscard]] FiniteHorizonRegulator<T, N, M> finite_horizon_lqr(
     const std::vector<RegulatedStep<T, N, M>>& steps, const Eigen::MatrixBase<DE>& Q_end) {

@@ -205,6 +205,25 @@ SSM_INLINE std::optional<Wide> refine_riccati(std::string_view function,
   return std::nullopt;
 }
 
+/// Where a discrete equation is corrected from: 0, or where an input costs next to nothing beside
+/// what it moves, the P of an equation in which it costs as much. From 0 doubling would begin with
+/// R⁻¹; of that P it needs R + BᵀPB only.
+SSM_INLINE Wide start_of_riccati(std::string_view function, RiccatiEquation equation) {
+  constexpr double cheap = 1e-6;
+  const Index n = equation.A.rows(), m = equation.B.cols();
+  bool any = false;
+  const RealMatrix moved = equation.B.transpose() * (equation.Q * equation.B);
+  for (Index j = 0; j < m && equation.time == Time::discrete; ++j)
+    if (equation.R(j, j) < cheap * moved(j, j)) {
+      equation.R(j, j) += moved(j, j);
+      any = true;
+    }
+  const Wide zero(RealMatrix(n, n));
+  if (!any) return zero;
+  const std::optional<Wide> P = refine_riccati(function, equation, zero, 0x1p-26);
+  return P ? *P : zero;
+}
+
 /// True when |z|² falls along z' = M z, or z_{t+1} = M z_t, from every z, by more than the rounding
 /// of M: of its elements, so that slow modes are told beside fast ones.
 SSM_INLINE bool surely_contracts(Time time, const RealMatrix& M) {
@@ -237,8 +256,7 @@ SSM_INLINE bool surely_contracts(Time time, const RealMatrix& M) {
 SSM_INLINE RiccatiSolution approach_riccati(const RiccatiCaller& caller,
                                             const RiccatiEquation& equation) {
   constexpr int most = 40;
-  const Index n = equation.A.rows();
-  Wide start(RealMatrix(n, n));
+  Wide start = start_of_riccati(caller.function, equation);
   double shift = 0, reached = std::numeric_limits<double>::infinity();
   for (int i = 0; i < most && shift < 0.999 * reached; ++i) {
     const double goal = shift == 0 ? epsilon_of<double> : 0x1p-26;
