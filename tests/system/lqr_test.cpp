@@ -8,18 +8,36 @@
 
 #include "ssm/system/riccati.hpp"
 #include "support/catch.hpp"
-#include "support/contains.hpp"
-#include "support/matrices.hpp"
 #include "support/random.hpp"
 
 namespace lqr_test {
 
 using namespace ssm;
-using namespace ssm::test;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 namespace {
+
+using ssm::test::Random;
+
+/// ‖got − want‖ / ‖want‖; infinite for NaN.
+double distance(const MatrixXd& got, const MatrixXd& want) {
+  const double error = (got - want).norm() / (want.norm() > 0 ? want.norm() : 1);
+  return error <= std::numeric_limits<double>::max() ? error
+                                                     : std::numeric_limits<double>::infinity();
+}
+
+MatrixXd random_matrix(Random& random, Index rows, Index cols, double scale = 1) {
+  MatrixXd matrix(rows, cols);
+  for (double& x : matrix.reshaped()) x = scale * random.normal();
+  return matrix;
+}
+
+MatrixXd random_covariance(Random& random, Index size) {
+  const MatrixXd root = random_matrix(random, size, size);
+  const MatrixXd square = root * root.transpose() + .1 * MatrixXd::Identity(size, size);
+  return (square + square.transpose()) / 2;
+}
 
 using System = StateSpace<double>;
 using Sampled = DiscreteStateSpace<double>;

@@ -171,6 +171,18 @@ class CostCoordinates {
   Wide lower_, upper_;
 };
 
+/// True when every mode of A decays by more than what rounding moves it.
+SSM_INLINE bool decays(std::string_view function, Time time, RealMatrix A) {
+  const double margin = 16 * epsilon_of<double> * static_cast<double>(A.rows());
+  if (time == Time::discrete) {
+    A *= 1 + margin;
+  } else {
+    const double shift = margin * A.norm();
+    for (Index i = 0; i < A.rows(); ++i) A(i, i) += shift;
+  }
+  return SchurForm(function, std::move(A)).stable(time);
+}
+
 /// Corrects P until rounding is left, or what passes for `goal`. The error of P solves a Riccati
 /// equation of its own, of the closed loop, with the residual for Q: Mehrmann & Tan (1988). It is
 /// solved in P's own coordinates, where it is relative to P in each direction. Nothing when P comes
@@ -185,8 +197,9 @@ SSM_INLINE std::optional<Wide> refine_riccati(std::string_view function,
     const RiccatiLoop loop = riccati_loop(equation, P);
     const std::optional<RealMatrix> L = cost_factor(P.high);
     if (!L || !loop.S.definite()) return std::nullopt;
-    const bool solved = loop.residual.high.is_zero() && loop.residual.low.is_zero();
-    if (solved && SchurForm(function, loop.closed.high).stable(equation.time)) return P;
+    if (loop.residual.high.is_zero() && loop.residual.low.is_zero() &&
+        decays(function, equation.time, loop.closed.high))
+      return P;
     const CostCoordinates in(*L);
     const RealMatrix A = in.dynamics(loop.closed), B = in.inputs(equation.B);
     const RealMatrix G = symmetric_part(B * loop.S.solve(B.transpose()));
@@ -263,13 +276,20 @@ SSM_INLINE RiccatiSolution approach_riccati(const RiccatiCaller& caller,
     const std::optional<Wide> P =
         refine_riccati(caller.function, eased(equation, shift), start, goal);
     if (P && shift == 0) {
-      const RealMatrix K = riccati_loop(equation, *P).K.high;
+      const RiccatiLoop loop = riccati_loop(equation, *P);
+      const RealMatrix K = loop.K.high;
       const Wide closed = Wide(equation.A) - Wide(equation.B) * Wide(K);
       const std::optional<RealMatrix> L = cost_factor(P->high);
       if (L) {
-        const RealMatrix M = CostCoordinates(*L).dynamics(closed);
-        if (surely_contracts(equation.time, M) ||
-            SchurForm(caller.function, M).stable(equation.time))
+        const CostCoordinates in(*L);
+        const RealMatrix M = in.dynamics(closed);
+        const RealMatrix fall = equation.time == Time::continuous
+                                    ? M + M.transpose()
+                                    : M.transpose() * M - RealMatrix::Identity(M.rows(), M.cols());
+        // An equation without a solution may have a P that shrinks for ever, never solving it.
+        const bool solved = in.cost(loop.residual).norm() <= 0x1p-20 * fall.norm();
+        if (solved && (surely_contracts(equation.time, M) ||
+                       SchurForm(caller.function, M).stable(equation.time)))
           return {symmetric_part(P->high), K};
       }
     }

@@ -10,7 +10,7 @@
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
-#include "ssm/system/riccati.hpp"
+#include "ssm/system/detail/riccati_equation.hpp"
 
 SSM_BEGIN_COMPILED
 

@@ -7,7 +7,7 @@
 
 #include "ssm/core/balance.hpp"
 #include "ssm/core/detail/dense.hpp"
-#include "ssm/system/riccati.hpp"
+#include "ssm/system/detail/riccati_equation.hpp"
 
 SSM_BEGIN_COMPILED
 
