@@ -47,6 +47,7 @@ namespace ssm {
 template <std::floating_point T>
 class DescriptorSystem {
  public:
+  /// The scalar of the matrices.
   using Scalar = T;
   /// Any size.
   using Matrix = Eigen::Matrix<T, Dynamic, Dynamic>;
