@@ -304,14 +304,14 @@ TEST_CASE("a descriptor system answers as its equations say, constraints among t
     const auto found = poles(system);
     CHECK(found.size() == rank);
     for (const Complex& pole : found)
-      CHECK(std::abs(solve(resolvent(pole), MatrixXcd(n, 0)).determinant) <=
+      CHECK(std::abs(solve(resolvent(pole), MatrixXcd(MatrixXcd::Zero(n, 1))).determinant) <=
             1e-9 * std::pow(1 + std::abs(pole) + A.norm(), double(n)));
     const auto blocking = zeros(system);
     CHECK(blocking.size() == rank);  // D is regular
     for (const Complex& zero : blocking) {
       MatrixXcd pencil(n + 2, n + 2);
       pencil << -resolvent(zero), B.cast<Complex>(), C.cast<Complex>(), D.cast<Complex>();
-      CHECK(std::abs(solve(pencil, MatrixXcd(n + 2, 0)).determinant) <=
+      CHECK(std::abs(solve(pencil, MatrixXcd(MatrixXcd::Zero(n + 2, 1))).determinant) <=
             1e-8 * std::pow(1 + std::abs(zero) + A.norm(), 7.0));
     }
     CHECK(discrete_state_space(system, 0.1).A_bar() == ordinary.A());
