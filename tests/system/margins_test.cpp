@@ -83,6 +83,14 @@ TEST_CASE("the margins of textbook loops, every crossing among them") {
   CHECK(lag.stable);
   CHECK(lag.complementary.value == Approx(0.75).epsilon(1e-12));
   CHECK_FALSE(margins(Transfer{{1}, {1, 0, 0}}).stable);
+  // e^{−s}/(s + 1): ω + atan ω = π
+  const auto late = margins(SisoResponse(Transfer{{1}, {1, 1}}).delayed(1));
+  CHECK(late.gain.frequency + std::atan(late.gain.frequency) == Approx(pi).epsilon(1e-13));
+  CHECK(late.gain.factor == Approx(std::hypot(1, late.gain.frequency)).epsilon(1e-13));
+  CHECK(late.stable);
+  // no crossing where the phase or the magnitude stays, or jumps
+  CHECK(margins(Transfer{{0.5}, {1, 0, 1}}).gains.empty());
+  CHECK(margins(Transfer{{1, -1}, {1, 1}}).phases.empty());
   // −0.5: half of what the algebraic loop bears
   const auto gain = margins(Transfer{{-0.5}, {1}});
   CHECK(gain.gain.factor == 2);

@@ -73,8 +73,8 @@ namespace ssm {
 /// Crossings are bracketed on frequencies that follow the roots of L and of 1 + L and lie closer
 /// about lightly damped ones, where magnitude and phase go smoothly from one to the next, and then
 /// bisected to the last digit. Those at ω = 0, π/Δ and infinity count as well. With a delay the
-/// phase crosses without end: crossings are given up to twenty turns of the delay or four decades
-/// above the fastest corner, whichever is higher, where a loop that rolls off has its largest.
+/// phase crosses without end: crossings are given for twenty turns of the delay, and on until |L|
+/// is below a thousandth.
 ///
 /// @param loop L: a system, a transfer function, or zeros, poles and gain; delayed(…) for a delay
 /// @return degrees, s and rad/s

@@ -17,9 +17,10 @@ SSM_BEGIN_COMPILED
 
 using RealFunction = std::function<double(double)>;
 
-/// Where a function that changes its sign between a and b does so, to the last digit.
+/// Where a function that changes its sign between a and b, or is 0 at one of them, does so, to the
+/// last digit.
 SSM_INLINE double sign_change(const RealFunction& f, double a, double b) {
-  const bool rises = f(b) > 0;
+  const bool rises = f(a) < 0 || f(b) > 0;
   for (int i = 0; i < 200; ++i) {
     const double middle = a > 0 && b > 4 * a ? std::sqrt(a) * std::sqrt(b) : a + (b - a) / 2;
     if (!(middle > a && middle < b)) break;
@@ -82,6 +83,13 @@ SSM_INLINE std::vector<double> zeros_on(const RealFunction& f, const std::vector
   return found;
 }
 
+/// How much a function rises about a point, within 10⁻⁸ of it on either side.
+SSM_INLINE double rise_at(const RealFunction& f, double x) {
+  return f(x * (1 + 1e-8)) - f(x * (1 - 1e-8));
+}
+/// False for the rise of rounding in a constant, and for that of a jump.
+SSM_INLINE bool isolated(double rise) { return std::abs(rise) > 1e-13 && std::abs(rise) < 1; }
+
 /// A loop, where to look at it, and where it crosses the negative real axis.
 struct LoopCrossings {
   struct Crossing {
@@ -113,6 +121,9 @@ struct LoopCrossings {
     find_real();
     if (loop.zeros.size() + loop.poles.size() > 0 || loop.delay > 0)
       unit = zeros_on([&](double omega) { return loop.log_magnitude(omega); }, grid);
+    std::erase_if(unit, [&](double omega) {
+      return std::abs(rise_at([&](double w) { return loop.log_magnitude(w); }, omega)) <= 1e-13;
+    });
   }
 
   [[nodiscard]] std::complex<double> operator()(double omega) const {
@@ -169,24 +180,36 @@ struct LoopCrossings {
 
   void find_real() {
     constexpr double pi = 3.14159265358979323846;
-    double lowest = 0, highest = 0;
-    for (const double omega : grid) {
-      const double phase = loop.phase(omega);
-      lowest = (std::min)(lowest, phase);
-      highest = (std::max)(highest, phase);
-    }
-    const auto first = static_cast<int>(std::ceil((lowest / pi - 1) / 2 - 1e-9));
-    const auto final = static_cast<int>(std::floor((highest / pi - 1) / 2 + 1e-9));
     const double top = loop.highest();
-    for (int k = first; k <= final; ++k) {
-      const double target = (2 * k + 1) * pi;
-      const auto past = [&](double omega) { return loop.phase(omega) - target; };
-      for (const double omega : zeros_on(past, grid)) {
-        if (omega >= top * (1 - 1e-9)) continue;  // π/Δ has a place of its own
-        const double step = 1e-6 * omega, rise = past(omega + step) - past(omega - step);
-        if (rise == 0) continue;  // a constant phase: a pure gain
+    const auto add = [&](double a, double b, double target) {
+      const auto past = [&](double w) { return loop.phase(w) - target; };
+      const double omega = sign_change(past, a, b);
+      if (omega >= top * (1 - 1e-9)) return;  // π/Δ has a place of its own
+      const double rise = rise_at([&](double w) { return loop.phase(w); }, omega);
+      if (isolated(rise))
         crossings.push_back({omega, std::exp(loop.log_magnitude(omega)), rise > 0 ? 1 : -1});
+    };
+    // Odd multiples of π between the phases at neighbours, and beyond where it turns back.
+    double before = 0, here = loop.phase(grid.front());
+    for (std::size_t i = 0; i + 1 < grid.size(); ++i) {
+      const double next = loop.phase(grid[i + 1]);
+      const double low = (std::min)(here, next), high = (std::max)(here, next);
+      for (double k = std::ceil((low / pi - 1) / 2); (2 * k + 1) * pi <= high; ++k)
+        if ((2 * k + 1) * pi > low) add(grid[i], grid[i + 1], (2 * k + 1) * pi);
+      if (i > 0 && (here - before) * (next - here) < 0) {
+        const double side = here > before ? 1 : -1;  // a maximum or a minimum near here
+        const double level =
+            side > 0 ? std::floor((here / pi - 1) / 2) + 1 : std::ceil((here / pi - 1) / 2) - 1;
+        const double target = (2 * level + 1) * pi;
+        const double turn =
+            minimum([&](double w) { return -side * loop.phase(w); }, grid[i - 1], grid[i + 1]);
+        if (side * (loop.phase(turn) - target) > 0) {
+          add(grid[i - 1], turn, target);
+          add(turn, grid[i + 1], target);
+        }
       }
+      before = here;
+      here = next;
     }
     std::sort(crossings.begin(), crossings.end(),
               [](const auto& a, const auto& b) { return a.frequency < b.frequency; });
