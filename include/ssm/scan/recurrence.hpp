@@ -79,17 +79,23 @@ inline namespace SSM_DETAIL_ISA {
 template <class T, int N, int M, int P, class U, class X, class Next, class Y>
 void recurrence_update(const DiscreteStateSpace<T, N, M, P>& system, Readout readout, const U& u,
                        X&& x, Next&& next, Y&& y) noexcept {
-  if (readout == Readout::before) {
-    y = system.C().lazyProduct(x);
-    y += system.D().lazyProduct(u);
+  // Without states or inputs there is nothing to point at, which Eigen's products would do.
+  const bool has_state = N == Dynamic ? system.states() > 0 : N > 0;
+  const bool has_input = M == Dynamic ? system.inputs() > 0 : M > 0;
+  const auto read = [&] {
+    if (has_state)
+      y = system.C().lazyProduct(x);
+    else
+      y.setZero();
+    if (has_input) y += system.D().lazyProduct(u);
+  };
+  if (readout == Readout::before) read();
+  if (has_state) {
+    next = system.A_bar().lazyProduct(x);
+    if (has_input) next += system.B_bar().lazyProduct(u);
+    x = next;
   }
-  next = system.A_bar().lazyProduct(x);
-  next += system.B_bar().lazyProduct(u);
-  x = next;
-  if (readout == Readout::after) {
-    y = system.C().lazyProduct(x);
-    y += system.D().lazyProduct(u);
-  }
+  if (readout == Readout::after) read();
 }
 
 /// Runs the system that `system_at(t)` gives for every step.
