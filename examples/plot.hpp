@@ -66,6 +66,7 @@ std::string to_svg(const Figure& figure);
 
 /// Prints a figure, and writes it to an SVG file unless `svg` is empty. Throws std::runtime_error.
 void show(const Figure& figure, const std::string& svg);
+inline void show(const Plot& plot, const std::string& svg) { show(Figure(plot), svg); }
 
 inline std::string number(double value, const char* format = "%.4g") {
   std::array<char, 32> text{};
