@@ -27,14 +27,14 @@ double distance(const MatrixXd& got, const MatrixXd& want) {
                                                      : std::numeric_limits<double>::infinity();
 }
 
-MatrixXd random_matrix(Random& random, Index rows, Index cols, double scale = 1) {
+MatrixXd draw_matrix(Random& random, Index rows, Index cols, double scale = 1) {
   MatrixXd matrix(rows, cols);
   for (double& x : matrix.reshaped()) x = scale * random.normal();
   return matrix;
 }
 
 MatrixXd random_covariance(Random& random, Index size) {
-  const MatrixXd root = random_matrix(random, size, size);
+  const MatrixXd root = draw_matrix(random, size, size);
   const MatrixXd square = root * root.transpose() + .1 * MatrixXd::Identity(size, size);
   return (square + square.transpose()) / 2;
 }
@@ -55,8 +55,8 @@ struct Plant {
 /// A plant with a cost of both x and u, not negative.
 Plant random_plant(Random& random, Index states, Index inputs) {
   const MatrixXd cost = random_covariance(random, states + inputs);
-  return {random_matrix(random, states, states) / std::sqrt(double(states)),
-          random_matrix(random, states, inputs), cost.topLeftCorner(states, states),
+  return {draw_matrix(random, states, states) / std::sqrt(double(states)),
+          draw_matrix(random, states, inputs), cost.topLeftCorner(states, states),
           cost.bottomRightCorner(inputs, inputs), cost.topRightCorner(states, inputs)};
 }
 
@@ -179,11 +179,11 @@ TEST_CASE("a cost that was reduced to nothing by hand is nothing, and one below 
   for (const Index n : {2, 5, 12}) {  // most states cost nothing
     CAPTURE(n);
     Random random(27);
-    MatrixXd Q = zero(n), stable = random_matrix(random, n, n, .1) - identity(n);
+    MatrixXd Q = zero(n), stable = draw_matrix(random, n, n, .1) - identity(n);
     stable.topRightCorner(1, n - 1).setZero();
     stable.bottomLeftCorner(n - 1, 1).setZero();
     Q(0, 0) = 1;
-    const Plant plant{stable, random_matrix(random, n, 2), Q, identity(2), MatrixXd::Zero(n, 2)};
+    const Plant plant{stable, draw_matrix(random, n, 2), Q, identity(2), MatrixXd::Zero(n, 2)};
     const MatrixXd P = best(plant, false).P;
     CHECK(MatrixXd(P.bottomRightCorner(n - 1, n - 1)).norm() <= 1e-14 * P(0, 0));
     CHECK(lqr(plant.continuous(), zero(n), identity(2)).P.norm() == 0);
@@ -191,8 +191,8 @@ TEST_CASE("a cost that was reduced to nothing by hand is nothing, and one below 
   // The same by a cross term: Q − N R⁻¹ Nᵀ is zero but for rounding, as where outputs cost.
   Random random(24);
   for (int trial = 0; trial < 20; ++trial) {
-    const MatrixXd C = random_matrix(random, 2, 4), D = random_matrix(random, 2, 2);
-    const MatrixXd plant = random_matrix(random, 4, 4), drive = random_matrix(random, 4, 2);
+    const MatrixXd C = draw_matrix(random, 2, 4), D = draw_matrix(random, 2, 2);
+    const MatrixXd plant = draw_matrix(random, 4, 4), drive = draw_matrix(random, 4, 2);
     const Plant read{plant, drive, C.transpose() * C, D.transpose() * D, C.transpose() * D};
     const Plant least{plant - drive * D.inverse() * C, drive, zero(4), read.R,
                       MatrixXd::Zero(4, 2)};
@@ -212,7 +212,7 @@ TEST_CASE("a cost that was reduced to nothing by hand is nothing, and one below 
 TEST_CASE("an input that costs nothing is used without limit, where Q sees what it moves") {
   Random random(25);
   // As many free inputs as states end all in a step: K = B⁻¹ A, P = Q.
-  const Plant free{random_matrix(random, 3, 3), random_matrix(random, 3, 3),
+  const Plant free{draw_matrix(random, 3, 3), draw_matrix(random, 3, 3),
                    random_covariance(random, 3), zero(3), zero(3)};
   const auto ended = best(free, true);
   CHECK(distance(ended.P, free.Q) <= 1e-13);

@@ -28,7 +28,7 @@ using Discrete = DiscreteStateSpace<double>;
 
 namespace {
 
-MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
+MatrixXd draw_matrix(ssm::test::Random& random, Index rows, Index cols) {
   MatrixXd matrix(rows, cols);
   for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
   return matrix;
@@ -38,7 +38,7 @@ MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
 MatrixXd random_turn(ssm::test::Random& random, Index n) {
   MatrixXd Q = MatrixXd::Identity(n, n);
   for (Index k = 0; k < n; ++k) {
-    const VectorXd v = random_matrix(random, n, 1).col(0).normalized();
+    const VectorXd v = draw_matrix(random, n, 1).col(0).normalized();
     Q -= 2 * v * (v.transpose() * Q);
   }
   return Q;
@@ -46,15 +46,15 @@ MatrixXd random_turn(ssm::test::Random& random, Index n) {
 
 /// A random system moved until it is stable.
 System stable_system(ssm::test::Random& random, Index n, Index m, Index p) {
-  const MatrixXd A = random_matrix(random, n, n);
-  return {A - (A.norm() + 0.1) * MatrixXd::Identity(n, n), random_matrix(random, n, m),
-          random_matrix(random, p, n), random_matrix(random, p, m)};
+  const MatrixXd A = draw_matrix(random, n, n);
+  return {A - (A.norm() + 0.1) * MatrixXd::Identity(n, n), draw_matrix(random, n, m),
+          draw_matrix(random, p, n), draw_matrix(random, p, m)};
 }
 
 Discrete stable_discrete(ssm::test::Random& random, Index n, Index m, Index p) {
-  const MatrixXd A = random_matrix(random, n, n);
-  return {A / (1.1 * A.norm()), random_matrix(random, n, m), random_matrix(random, p, n),
-          random_matrix(random, p, m), 0.5};
+  const MatrixXd A = draw_matrix(random, n, n);
+  return {A / (1.1 * A.norm()), draw_matrix(random, n, m), draw_matrix(random, p, n),
+          draw_matrix(random, p, m), 0.5};
 }
 
 double error(const MatrixXcd& got, const MatrixXcd& want) {
@@ -111,8 +111,8 @@ TEST_CASE("Kalman's parts have the sizes that the system was made of, and its an
         for (const Index uu : {0, 2}) {
           CAPTURE(co, cu, uo, uu);
           const Index n = co + cu + uo + uu;
-          MatrixXd A = random_matrix(random, n, n), B = random_matrix(random, n, 2);
-          MatrixXd C = random_matrix(random, 2, n);
+          MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, n, 2);
+          MatrixXd C = draw_matrix(random, 2, n);
           A.block(0, co, co, cu).setZero();
           A.bottomLeftCorner(uo + uu, co + cu).setZero();
           A.topRightCorner(co, uu).setZero();
@@ -122,7 +122,7 @@ TEST_CASE("Kalman's parts have the sizes that the system was made of, and its an
           C.rightCols(uu).setZero();
           const MatrixXd T = random_turn(random, n);
           const System system(T * A * T.transpose(), T * B, C * T.transpose(),
-                              random_matrix(random, 2, 2));
+                              draw_matrix(random, 2, 2));
           const auto parts = kalman_decomposition(system);
           CHECK(parts.controllable_observable == co);
           CHECK(parts.controllable_unobservable == cu);
@@ -151,8 +151,8 @@ TEST_CASE("the stable and the unstable part add up to the system, and the stable
   ssm::test::Random random(2);
   for (const Index n : {1, 2, 5, 8}) {
     CAPTURE(n);
-    const System system(random_matrix(random, n, n), random_matrix(random, n, 2),
-                        random_matrix(random, 2, n), random_matrix(random, 2, 2));
+    const System system(draw_matrix(random, n, n), draw_matrix(random, n, 2),
+                        draw_matrix(random, 2, n), draw_matrix(random, 2, 2));
     const auto [stable, unstable] = stable_split(system);
     CHECK(stable.states() + unstable.states() == n);
     CHECK(is_stable(stable));
@@ -210,8 +210,8 @@ TEST_CASE("a Sylvester equation is solved, or refused where it has no one soluti
   for (const Index n : {1, 2, 5})
     for (const Index m : {1, 3, 6}) {
       CAPTURE(n, m);
-      const MatrixXd A = random_matrix(random, n, n), B = random_matrix(random, m, m);
-      const MatrixXd X = random_matrix(random, n, m);
+      const MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, m, m);
+      const MatrixXd X = draw_matrix(random, n, m);
       CHECK(error(sylvester(A, B, A * X + X * B), X) <= 1e-11);
       CHECK(error(discrete_sylvester(A, B, A * X * B - X), X) <= 1e-11);
     }
@@ -289,10 +289,10 @@ TEST_CASE("a descriptor system answers as its equations say, constraints among t
     CAPTURE(rank);
     const Index n = 5;
     MatrixXd E = MatrixXd::Zero(n, n);
-    E.topLeftCorner(rank, rank) = random_matrix(random, rank, rank);
+    E.topLeftCorner(rank, rank) = draw_matrix(random, rank, rank);
     E = random_turn(random, n) * E * random_turn(random, n);
-    const MatrixXd A = random_matrix(random, n, n), B = random_matrix(random, n, 2);
-    const MatrixXd C = random_matrix(random, 2, n), D = random_matrix(random, 2, 2);
+    const MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, n, 2);
+    const MatrixXd C = draw_matrix(random, 2, n), D = draw_matrix(random, 2, 2);
     const DescriptorSystem system(E, A, B, C, D);
     const Complex s(0.3, 1.7);
     const auto resolvent = [&](Complex at) -> MatrixXcd { return at * E - A; };

@@ -32,14 +32,14 @@ double distance(const MatrixXd& got, const MatrixXd& want) {
                                                      : std::numeric_limits<double>::infinity();
 }
 
-MatrixXd random_matrix(Random& random, Index rows, Index cols, double scale = 1) {
+MatrixXd draw_matrix(Random& random, Index rows, Index cols, double scale = 1) {
   MatrixXd matrix(rows, cols);
   for (double& x : matrix.reshaped()) x = scale * random.normal();
   return matrix;
 }
 
 MatrixXd random_covariance(Random& random, Index size) {
-  const MatrixXd root = random_matrix(random, size, size);
+  const MatrixXd root = draw_matrix(random, size, size);
   const MatrixXd square = root * root.transpose() + .1 * MatrixXd::Identity(size, size);
   return (square + square.transpose()) / 2;
 }
@@ -48,7 +48,7 @@ MatrixXd identity(Index size) { return MatrixXd::Identity(size, size); }
 
 Step random_step(Random& random, Index n, Index m) {
   const MatrixXd cost = random_covariance(random, n + m);
-  return {random_matrix(random, n, n) / std::sqrt(double(n)), random_matrix(random, n, m),
+  return {draw_matrix(random, n, n) / std::sqrt(double(n)), draw_matrix(random, n, m),
           cost.topLeftCorner(n, n), cost.bottomRightCorner(m, m), cost.topRightCorner(n, m)};
 }
 
@@ -96,7 +96,7 @@ TEST_CASE("a regulator of some steps is the least squares over all inputs at onc
       std::vector<Step> steps;
       for (std::size_t t = 0; t < length; ++t) steps.push_back(random_step(random, n, 2));
       const MatrixXd end = random_covariance(random, n);
-      const VectorXd x = random_matrix(random, n, 1);
+      const VectorXd x = draw_matrix(random, n, 1);
       const auto got = finite_horizon_lqr(steps, end);
       VectorXd first;
       const double cost = least_cost(steps, end, x, first);
@@ -240,8 +240,8 @@ TEST_CASE("a sampled regulator in fixed sizes and in float is that in double") {
 TEST_CASE("integral action brings the outputs to their references, whatever the plant really is") {
   Random random(65);
   const Index n = 3, p = 2;
-  const MatrixXd A = random_matrix(random, n, n), B = random_matrix(random, n, p);
-  const MatrixXd C = random_matrix(random, p, n), D = .1 * random_matrix(random, p, p);
+  const MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, n, p);
+  const MatrixXd C = draw_matrix(random, p, n), D = .1 * draw_matrix(random, p, p);
   const System plant(A, B, C, D);
   const MatrixXd Q = identity(n + p), R = .1 * identity(p);
   const auto best = lqi(plant, Q, R);
@@ -257,9 +257,9 @@ TEST_CASE("integral action brings the outputs to their references, whatever the 
     const VectorXd u = -gains.K * rest.head(n) - gains.K_integral * rest.tail(p);
     return VectorXd(real.C() * rest.head(n) + real.D() * u);
   };
-  const VectorXd r = random_matrix(random, p, 1), push = random_matrix(random, n, 1);
+  const VectorXd r = draw_matrix(random, p, 1), push = draw_matrix(random, n, 1);
   CHECK((steady_output(plant, best, r, push) - r).norm() <= 1e-12);
-  const System other(A + random_matrix(random, n, n, .02), 1.05 * B, C, D);
+  const System other(A + draw_matrix(random, n, n, .02), 1.05 * B, C, D);
   CHECK((steady_output(other, best, r, push) - r).norm() <= 1e-12);
 
   // Sampled ever faster it is that in continuous time.

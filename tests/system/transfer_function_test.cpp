@@ -24,15 +24,15 @@ using ssm::test::contains;
 
 namespace {
 
-MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
+MatrixXd draw_matrix(ssm::test::Random& random, Index rows, Index cols) {
   MatrixXd matrix(rows, cols);
   for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
   return matrix;
 }
 
-StateSpace<double> random_system(ssm::test::Random& random, Index n, Index m, Index p) {
-  return {random_matrix(random, n, n), random_matrix(random, n, m), random_matrix(random, p, n),
-          random_matrix(random, p, m)};
+StateSpace<double> draw_system(ssm::test::Random& random, Index n, Index m, Index p) {
+  return {draw_matrix(random, n, n), draw_matrix(random, n, m), draw_matrix(random, p, n),
+          draw_matrix(random, p, m)};
 }
 
 DiscreteStateSpace<double> sampled(const StateSpace<double>& system) {
@@ -80,7 +80,7 @@ TEST_CASE("a system, its transfer function and its zeros and poles answer alike,
   for (const Index n : {0, 1, 2, 3, 5, 8})
     for (const bool direct : {true, false}) {
       CAPTURE(n, direct);
-      const auto drawn = random_system(random, n, 2, 2);
+      const auto drawn = draw_system(random, n, 2, 2);
       const StateSpace<double> system(
           drawn.A(), drawn.B(), drawn.C(),
           direct ? drawn.D() : MatrixXd(MatrixXd::Ones(2, 2) * (n == 0)));
@@ -131,7 +131,7 @@ TEST_CASE("a textbook transfer function has its textbook forms") {
 TEST_CASE(
     "a discrete transfer function is SciPy's, and has the factor z when read after the step") {
   ssm::test::Random random(2);
-  const auto system = sampled(random_system(random, 4, 1, 1));
+  const auto system = sampled(draw_system(random, 4, 1, 1));
   const Complex z = std::polar(1.0, 0.7), want = transfer(system, z)(0, 0), D = system.D()(0, 0);
   CHECK(std::abs(transfer_function(system)(z) / want - 1.0) <= 1e-12);
   const auto after = transfer_function(system, 0, 0, Readout::after);
@@ -159,7 +159,7 @@ TEST_CASE("a sampled system survives its transfer function and its zeros and pol
   for (const Index n : {0, 1, 2, 3, 6})
     for (const bool direct : {true, false}) {
       CAPTURE(n, direct);
-      const auto drawn = random_system(random, n, 1, 1);
+      const auto drawn = draw_system(random, n, 1, 1);
       const DiscreteStateSpace<double> system(
           drawn.A() / (1 + drawn.A().norm()), drawn.B(), drawn.C(),
           direct ? drawn.D() : MatrixXd(MatrixXd::Ones(1, 1) * (n == 0)), 0.25);
@@ -289,8 +289,8 @@ TEST_CASE("interconnected systems answer as their transfer functions compose") {
   for (const Index n : {0, 1, 3})
     for (const Index k : {0, 2, 4}) {
       CAPTURE(n, k);
-      const auto first = random_system(random, n, 2, 3), second = random_system(random, k, 3, 1);
-      const auto back = random_system(random, k, 3, 2), beside = random_system(random, k, 2, 3);
+      const auto first = draw_system(random, n, 2, 3), second = draw_system(random, k, 3, 1);
+      const auto back = draw_system(random, k, 3, 2), beside = draw_system(random, k, 2, 3);
       check(first, second, back, beside);
       check(sampled(first), sampled(second), sampled(back), sampled(beside));
     }
@@ -335,7 +335,7 @@ TEST_CASE("balanced states are the same system in better units") {
 
 TEST_CASE("systems that do not fit, loops without an answer and improper ratios are refused") {
   ssm::test::Random random(4);
-  const auto tall = random_system(random, 2, 1, 2), wide = random_system(random, 3, 3, 1);
+  const auto tall = draw_system(random, 2, 1, 2), wide = draw_system(random, 3, 3, 1);
   CHECK_THROWS_WITH(series(tall, wide),
                     "series: D of the second system is (1, 3), expected (1, 2)");
   CHECK_THROWS_AS(parallel(tall, wide), ShapeError);

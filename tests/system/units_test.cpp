@@ -26,7 +26,7 @@ using Discrete = DiscreteStateSpace<double>;
 
 namespace {
 
-MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
+MatrixXd draw_matrix(ssm::test::Random& random, Index rows, Index cols) {
   MatrixXd matrix(rows, cols);
   for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
   return matrix;
@@ -36,7 +36,7 @@ MatrixXd random_matrix(ssm::test::Random& random, Index rows, Index cols) {
 MatrixXd random_turn(ssm::test::Random& random, Index n) {
   MatrixXd Q = MatrixXd::Identity(n, n);
   for (Index k = 0; k < n; ++k) {
-    const VectorXd v = random_matrix(random, n, 1).col(0).normalized();
+    const VectorXd v = draw_matrix(random, n, 1).col(0).normalized();
     Q -= 2 * v * (v.transpose() * Q);
   }
   return Q;
@@ -86,8 +86,8 @@ System in_order(const System& system, const MatrixXd& P) {
 
 /// A random stable system with hidden and weak parts and zeros in its pattern.
 System some_system(ssm::test::Random& random, Index n, Index m, Index p) {
-  MatrixXd A = random_matrix(random, n, n), B = random_matrix(random, n, m);
-  MatrixXd C = random_matrix(random, p, n);
+  MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, n, m);
+  MatrixXd C = draw_matrix(random, p, n);
   for (Index i = 0; i < A.size(); ++i)
     if (random.uniform(0, 1) < 0.4) A.data()[i] = 0;
   for (Index i = 0; i < n; ++i) A(i, i) = -A.row(i).cwiseAbs().sum() - 0.1;
@@ -160,7 +160,7 @@ TEST_CASE("no units of states, inputs or outputs change a count, a verdict or a 
       check_units(System(system.A() - 2 * system.A(), system.B(), system.C()), random);
       const MatrixXd Q = random_turn(random, n);
       check_units(System(Q * system.A() * Q.transpose(), Q * system.B(), system.C() * Q.transpose(),
-                         random_matrix(random, m, m)),
+                         draw_matrix(random, m, m)),
                   random);
     }
 }
@@ -240,7 +240,7 @@ TEST_CASE("a gain of any size stands in series and in a loop, where a loop in tr
   CHECK_THROWS_WITH(feedback(gain(k), gain(-1 / k)),
                     "feedback: the algebraic loop is singular, expected solvable");
   ssm::test::Random random(5);
-  const MatrixXd D = random_matrix(random, 3, 3), K = random_matrix(random, 3, 3);
+  const MatrixXd D = draw_matrix(random, 3, 3), K = draw_matrix(random, 3, 3);
   const MatrixXd u = powers_of_two(random, 3), y = powers_of_two(random, 3);
   const auto static_gain = [](const MatrixXd& matrix) {
     return System(MatrixXd(0, 0), MatrixXd(0, matrix.cols()), MatrixXd(matrix.rows(), 0), matrix);
@@ -287,7 +287,7 @@ TEST_CASE("what symmetry keeps out of reach is counted out, what stiffness only 
   for (const Index n : {6, 12, 20})
     for (int trial = 0; trial < 5; ++trial) {
       CAPTURE(n, trial);
-      MatrixXd F = random_matrix(random, n, n), G = random_matrix(random, n, 1);
+      MatrixXd F = draw_matrix(random, n, n), G = draw_matrix(random, n, 1);
       F.bottomLeftCorner(3, n - 3).setZero();
       G.bottomRows(3).setZero();
       const MatrixXd Q = random_turn(random, n);
@@ -308,7 +308,7 @@ TEST_CASE("a chain of integrators has no zeros, in any coordinates") {
         CAPTURE(n, lags, trial);
         MatrixXd A = MatrixXd::Zero(n, n);
         for (Index i = 0; i + 1 < n; ++i) A(i, i + 1) = 1;
-        if (lags) A.row(n - 1) = random_matrix(random, 1, n);
+        if (lags) A.row(n - 1) = draw_matrix(random, 1, n);
         const MatrixXd Q = random_turn(random, n);
         const VectorXd B = Q.col(n - 1), C = Q.col(0);
         CHECK(zeros(System(Q * A * Q.transpose(), B, C.transpose())).size() == 0);
