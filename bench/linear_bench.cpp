@@ -158,7 +158,9 @@ void add_all(const std::string& scalar) {
             add("stored/" + std::string(name_of(format)) + "/rows:" + std::to_string(rows) +
                     "/in:" + std::to_string(in) + "/out:" + std::to_string(out) +
                     "/threads:" + std::to_string(threads),
-                [=](benchmark::State& state) { stored(state, format, rows, in, out, threads); });
+                [=, in = in, out = out](benchmark::State& state) {
+                  stored(state, format, rows, in, out, threads);
+                });
       }
     }
 }

@@ -71,7 +71,7 @@ TEMPLATE_TEST_CASE("a step of the online projection is its dense formula", "", f
           c(0) = static_cast<double>(u(0, s));
           for (Index t = 1; t < length; ++t)
             online_projection_reference(method, t, static_cast<double>(u(t, s)), c);
-          CHECK(distance(memory, s, c) <= 100 * epsilon);
+          CHECK(distance(memory, s, c) <= 16 * static_cast<double>(length) * epsilon);
         }
       }
 }
