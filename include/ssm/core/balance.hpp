@@ -96,8 +96,8 @@ DiagonalOf<Matrix> own_units(const Matrix& A) {
     double unit = 1;
     if (links > 0) {
       const double own = std::abs(A(next, next)), link = (std::max)(row(next), column(next));
-      constexpr double small = 0x1p-8;  // of an integrator: its exponential takes least there
-      const double target = std::isnormal(own) ? own : small;
+      constexpr double of_integrator = 0x1p-8;  // its exponential takes least there
+      const double target = std::isnormal(own) ? own : of_integrator;
       if (links == 2)
         unit = even_out(row(next), column(next));
       else

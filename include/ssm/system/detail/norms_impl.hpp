@@ -46,7 +46,7 @@ SSM_INLINE double largest_gain(const ComplexMatrix& G) {
 /// imaginary axis of the Hamiltonian matrix of Boyd, Balakrishnan & Kabamba (1989).
 SSM_INLINE std::vector<double> crossings(std::string_view function, const Quadruple& q,
                                          double gamma) {
-  constexpr double near = 1e-4;  // candidates only: each is then tried
+  constexpr double nearness = 1e-4;  // candidates only: each is then tried
   const Index n = q.A.rows(), m = q.B.cols(), p = q.C.rows();
   const RealMatrix D = (1 / gamma) * q.D, B = (1 / gamma) * q.B;  // G/γ has the gain 1
   const DenseLu R(RealMatrix::Identity(m, m) - D.transpose() * D);
@@ -61,7 +61,7 @@ SSM_INLINE std::vector<double> crossings(std::string_view function, const Quadru
   std::vector<double> omegas;
   if (!H.all_finite()) return omegas;
   for (const std::complex<double>& lambda : grouped_eigenvalues(function, std::move(H)))
-    if (lambda.imag() >= 0 && std::abs(lambda.real()) <= near * std::abs(lambda.imag()))
+    if (lambda.imag() >= 0 && std::abs(lambda.real()) <= nearness * std::abs(lambda.imag()))
       omegas.push_back(lambda.imag());
   std::sort(omegas.begin(), omegas.end());
   return omegas;

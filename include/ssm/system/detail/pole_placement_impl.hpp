@@ -193,15 +193,15 @@ SSM_INLINE RealMatrix place_one_after_the_other(RealMatrix A, RealMatrix B, cons
 /// Takes out of the wanted poles those where no input moves the modes of A.
 /// @throws DomainError that names a mode that is not among the wanted
 SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, Poles& half) {
-  constexpr double near = 1e-6;  // the modes of A are known so well when they are repeated
+  constexpr double nearness = 1e-6;  // the modes of A are known so well when they are repeated
   const ComplexVector modes = grouped_eigenvalues(function, A);
   for (const std::complex<double>& mode : modes) {
     if (mode.imag() < 0) continue;
-    const auto far = [&](const std::complex<double>& pole) { return std::abs(pole - mode); };
-    const auto nearest =
-        std::min_element(half.begin(), half.end(), [&](auto a, auto b) { return far(a) < far(b); });
+    const auto distance = [&](const std::complex<double>& pole) { return std::abs(pole - mode); };
+    const auto nearest = std::min_element(
+        half.begin(), half.end(), [&](auto a, auto b) { return distance(a) < distance(b); });
     if (nearest == half.end() ||
-        !(far(*nearest) <= near * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
+        !(distance(*nearest) <= nearness * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
         (nearest->imag() == 0) != (mode.imag() == 0)) {
       char text[64];
       std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi", mode.real(),

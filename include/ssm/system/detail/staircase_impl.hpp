@@ -134,9 +134,9 @@ SSM_INLINE bool reaches_each_mode(const Uncertain& A, const Uncertain& B) {
                     std::sqrt(A.variance(i, j)) * inverse(i) * schur.scale()(j);
   for (Index i = 0; i < input_error.size(); ++i)
     input_error.data()[i] = std::sqrt(input_error.data()[i]);
-  const RealMatrix far = moduli_of(left), links = far * error * moduli_of(right);
+  const RealMatrix weight = moduli_of(left), links = weight * error * moduli_of(right);
   const RealMatrix reach = moduli_of(left * to_complex(scale_rows(inverse, B.value)));
-  const RealMatrix direct = far * scale_rows(inverse, input_error);
+  const RealMatrix direct = weight * scale_rows(inverse, input_error);
   for (Index i = 0; i < n; ++i) {
     bool reached = false;
     for (Index k = 0; k < n; ++k) {
@@ -250,7 +250,8 @@ SSM_INLINE void cut_off(Staircase& form, const RealMatrix& left) {
 
 /// Cuts off one mode of what was reached that errors alone may have reached.
 SSM_INLINE bool cut_off_a_mode(Staircase& form) {
-  constexpr double small = 0.05;  // how much of what it could be a mode's reach is, to be in doubt
+  constexpr double hardly_any =
+      0.05;  // how much of what it could be a mode's reach is, to be in doubt
   constexpr double real_below = 1e-8;
   const Index at = form.reached, m = form.B.cols();
   if (at == 0) return false;
@@ -272,7 +273,7 @@ SSM_INLINE bool cut_off_a_mode(Staircase& form) {
       const double could = left.block(i, 0, 1, at).norm() * inputs.block(0, j, at, 1).norm();
       if (could > 0) most = (std::max)(most, reach(i, j) / could);
     }
-    if (!(most > small)) doubtful.emplace_back(most, i);
+    if (!(most > hardly_any)) doubtful.emplace_back(most, i);
   }
   std::sort(doubtful.begin(), doubtful.end());
   for (const auto& [ratio, i] : doubtful) {
