@@ -36,6 +36,7 @@
 #include "ssm/io/state_tensors.hpp"
 #include "ssm/io/tokenizer.hpp"
 #include "ssm/io/training_checkpoint.hpp"
+#include "ssm/io/train_tokenizer.hpp"
 #include "ssm/io/unicode.hpp"
 #include "ssm/io/unicode_tables.hpp"
 #include "ssm/io/zip.hpp"

@@ -10,9 +10,22 @@
 #include <utility>
 #include <vector>
 
+#include "ssm/io/unicode.hpp"
 #include "ssm/layers/tokens.hpp"
 
 namespace ssm::detail {
+
+/// The character that stands for each byte in a vocabulary: itself where it can be seen, else one
+/// from U+0100 on.
+[[nodiscard]] inline std::array<std::string, 256> byte_names() {
+  std::array<std::string, 256> names;
+  char32_t next = 0x100;
+  for (char32_t byte = 0; byte < 256; ++byte) {
+    const bool seen = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
+    add_utf8(names[byte], seen ? byte : next++);
+  }
+  return names;
+}
 
 /// Byte-pair encoding (Sennrich, Haddow and Birch 2016) of one word: its bytes are tokens at first;
 /// of the neighbours that may be merged those of the lowest rank are, the first of them before the

@@ -37,6 +37,8 @@ namespace ssm {
 struct EncodeOptions {
   bool special = true;  ///< whether tokens that the file puts around every text are put there
   bool ends = true;     ///< whether those after it are among them; not where text will follow
+  bool exact = false;   ///< whether bytes that are no UTF-8 are their own tokens, so that a text
+                        ///< comes back from its tokens whatever it is; otherwise they are U+FFFD
 };
 /// How tokens become text.
 struct DecodeOptions {
@@ -54,6 +56,13 @@ class Tokenizer {
   /// @throws FileError that names the file and the field, for one that is not as said or asks for
   ///   anything else
   explicit Tokenizer(const std::filesystem::path& path) : Tokenizer(path, read(path)) {}
+  /// The tokenizer that the content of a tokenizer.json is, such as train_tokenizer learns.
+  /// @param name what errors call it
+  /// @throws FileError as above
+  [[nodiscard]] static Tokenizer from_json(const Json& json,
+                                           const std::filesystem::path& name = "tokenizer.json") {
+    return Tokenizer(name, json);
+  }
 
   /// One more than the largest token.
   [[nodiscard]] Token vocab() const noexcept { return static_cast<Token>(texts_.size()); }
@@ -68,23 +77,29 @@ class Tokenizer {
     return token >= 0 && token < vocab() && texts_[static_cast<std::size_t>(token)].known;
   }
 
-  /// The tokens of a text. What is no UTF-8 is read as U+FFFD. Special tokens within the text are
-  /// found, as `tokenizers` does: take them out of text that strangers wrote.
+  /// The tokens of a text. What is no UTF-8 is read as U+FFFD, unless `exact` says otherwise.
+  /// Special tokens within the text are found, as `tokenizers` does: take them out of text that
+  /// strangers wrote.
   ///
   /// Cost: O(n log n) in bytes at most, O(n) of ordinary text.
   [[nodiscard]] std::vector<Token> encode(std::string_view text,
                                           const EncodeOptions& options = {}) const {
     std::string valid;
-    if (detail::utf8_prefix(text) < text.size()) {
+    if (!options.exact && detail::utf8_prefix(text) < text.size()) {
       valid = detail::to_utf8(text);
       text = valid;
     }
     std::vector<Token> tokens;
     if (options.special) tokens = before_;
     Words words;
-    raw_.split(
-        text, [&](Token token) { tokens.push_back(token); },
-        [&](std::string_view piece) { encode_piece(piece, words, tokens); });
+    detail::split_utf8(
+        text,
+        [&](std::string_view part) {
+          raw_.split(
+              part, [&](Token token) { tokens.push_back(token); },
+              [&](std::string_view piece) { encode_piece(piece, words, tokens); });
+        },
+        [&](std::string_view byte) { pairs_.encode(byte, tokens); });
     if (options.special && options.ends) tokens.insert(tokens.end(), after_.begin(), after_.end());
     return tokens;
   }
@@ -258,23 +273,11 @@ class Tokenizer {
     prefix_space_ = boolean(splitter, "add_prefix_space", true);
   }
 
-  /// The character that stands for each byte in the vocabulary: itself where it can be seen, else
-  /// one from U+0100 on.
-  static std::array<std::string, 256> byte_names() {
-    std::array<std::string, 256> names;
-    char32_t next = 0x100;
-    for (char32_t byte = 0; byte < 256; ++byte) {
-      const bool seen = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
-      detail::add_utf8(names[byte], seen ? byte : next++);
-    }
-    return names;
-  }
-
   /// The bytes that a token's name stands for; the name itself where it has other characters.
   static std::string bytes_of(std::string_view name) {
     static const Map<char> bytes = [] {
       Map<char> map;
-      const auto names = byte_names();
+      const auto names = detail::byte_names();
       for (std::size_t i = 0; i < names.size(); ++i) map.emplace(names[i], static_cast<char>(i));
       return map;
     }();
@@ -312,7 +315,7 @@ class Tokenizer {
       know(own, name, bytes_of(name), false);
     }
     std::array<Token, 256> bytes{};
-    const auto names = byte_names();
+    const auto names = detail::byte_names();
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto found = find(names[i]);
       if (!found) fail(model, "tokenizer.model.vocab has no token for byte " + std::to_string(i));
@@ -430,7 +433,7 @@ class Tokenizer {
                                              tokens.end()));
   }
   [[nodiscard]] std::optional<Token> find_bytes(std::string_view word) const {
-    static const std::array<std::string, 256> names = byte_names();
+    static const std::array<std::string, 256> names = detail::byte_names();
     std::string name;
     for (const char byte : word) name += names[static_cast<unsigned char>(byte)];
     return find(name);

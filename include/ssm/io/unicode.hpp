@@ -88,6 +88,20 @@ inline void add_utf8(std::string& to, char32_t code) {
   return valid;
 }
 
+/// Calls part(text) for what is UTF-8, as long as it goes, and byte(text) for each byte that is
+/// not, in order.
+template <class Part, class Byte>
+void split_utf8(std::string_view text, const Part& part, const Byte& byte) {
+  while (!text.empty()) {
+    const std::size_t good = utf8_prefix(text);
+    if (good > 0) part(text.substr(0, good));
+    text.remove_prefix(good);
+    if (text.empty()) return;
+    byte(text.substr(0, 1));
+    text.remove_prefix(1);
+  }
+}
+
 /// The entry of a sorted table of ranges in which a character lies, or null.
 template <class Range, std::size_t Count>
 [[nodiscard]] constexpr const Range* range_of(const std::array<Range, Count>& table,
