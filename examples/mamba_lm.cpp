@@ -1,5 +1,5 @@
-// Language models, from any text file to a model of its bytes that writes, and published ones with
-// their tokenizers:
+// Language models, from any text file to a model of its bytes, or of tokens learnt from it, that
+// writes, and published ones with their tokenizers:
 //
 //   mamba_lm train    --text book.txt --out model
 //   mamba_lm eval     --text book.txt --model model
@@ -26,6 +26,7 @@
 
 #include "generate.hpp"
 #include "job.hpp"
+#include "model_words.hpp"
 #include "options.hpp"
 #include "progress.hpp"
 #include "quantize.hpp"
@@ -60,16 +61,23 @@ struct EvaluateArguments {
 
 template <class Model>
 int evaluate(Place& place, const EvaluateArguments& a, const Model& model) {
+  const generate::ModelWords words(a.model, "");
+  words.check(model.config.vocab);
   place.use(a.threads, 0);
   const Text text(a.text, a.held_out);
   const Bytes held_out = text.held_out();
   if (held_out.empty()) throw std::runtime_error(a.text + ": nothing is held out of it");
-  const Bytes prime = text.training().last(std::min(text.split, a.prime * 1024));
-  place.wait_for_all(format("%zu %zu %zu %.17g, %lld parameters",
-                            std::hash<std::string>()(text.bytes), text.split, prime.size(), a.adapt,
-                            static_cast<long long>(parameter_count(model))));
+  const std::size_t prime = std::min(text.split, a.prime * 1024);  // bytes
+  const text_scoring::Reading reading(text.all().subspan(text.split - prime), words.tokenizer(),
+                                      prime);
+  const std::size_t tokens = reading.text().size() - reading.prime();
+  const double bytes_per_token = static_cast<double>(held_out.size()) / static_cast<double>(tokens);
+  place.wait_for_all(format(
+      "%zu %zu %zu %zu %.17g, %lld parameters", std::hash<std::string>()(text.bytes), text.split,
+      prime, reading.text().size(), a.adapt, static_cast<long long>(parameter_count(model))));
   job::end_in_order_on_interrupt();
-  Progress progress("byte", static_cast<std::int64_t>(held_out.size() - (prime.empty() ? 1 : 0)));
+  Progress progress(words.bytes() ? "byte" : "token",
+                    static_cast<std::int64_t>(tokens - (prime == 0 ? 1 : 0)));
   const Stopwatch watch;
   // One that goes on learning (dynamic evaluation, Krause et al. 2018). A long memory of how large
   // gradients are: a piece alone is a noisy measure.
@@ -77,20 +85,23 @@ int evaluate(Place& place, const EvaluateArguments& a, const Model& model) {
   if (a.adapt > 0)
     learner = ssm::Trainer<Model>(model, {.schedule = {.peak = a.adapt, .final_fraction = 1},
                                           .adamw = {.beta2 = 0.999, .weight_decay = 0}});
-  const double bits = place.bits_per_byte(
-      model, a.adapt > 0 ? &learner : nullptr, prime, held_out, [&](std::size_t done, double nats) {
+  const double bits = place.bits(
+      model, a.adapt > 0 ? &learner : nullptr, reading.text(), reading.prime(),
+      [&](std::size_t done, double nats) {
         if (place.first() && done > 0)
           progress.update(
               static_cast<std::int64_t>(done),
-              format("%.4f bits/byte", nats * bits_per_nat / static_cast<double>(done)));
+              format("%.4f bits/byte",
+                     nats * bits_per_nat / (static_cast<double>(done) * bytes_per_token)));
         return !place.interrupted();
       });
   progress.finish();
   if (place.interrupted()) return exit_interrupted;
   if (!place.first()) return 0;
-  const auto read = static_cast<double>(prime.size() + held_out.size());
-  std::printf("%.4f bits/byte over the last %zu of %zu bytes, %.0f bytes/s\n", bits,
-              held_out.size(), text.bytes.size(), read / watch.seconds());
+  const auto read = static_cast<double>(prime + held_out.size());
+  std::printf("%.4f bits/byte over the last %zu of %zu bytes, %.0f bytes/s\n",
+              bits / static_cast<double>(held_out.size()), held_out.size(), text.bytes.size(),
+              read / watch.seconds());
   return 0;
 }
 
@@ -194,10 +205,6 @@ int run(int argc, char** argv, Place& place) {
   if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
   if (evaluate_command.parsed())
     return text_models::with_model(evaluate_arguments.model, [&](const auto& model) {
-      if (model.config.vocab != 256)
-        throw std::runtime_error(evaluate_arguments.model + ": has a vocabulary of " +
-                                 std::to_string(model.config.vocab) +
-                                 ", expected 256, as eval measures bytes");
       return evaluate(place, evaluate_arguments, model);
     });
   if (generate_command.parsed()) {

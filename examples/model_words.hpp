@@ -21,6 +21,8 @@ class ModelWords {
   [[nodiscard]] bool bytes() const { return !tokenizer_; }
   /// What a token is called: "tokens" or "bytes".
   [[nodiscard]] const char* unit() const { return bytes() ? "bytes" : "tokens"; }
+  /// Null where a token is a byte.
+  [[nodiscard]] const ssm::Tokenizer* tokenizer() const { return tokenizer_.get(); }
   /// How many tokens there are.
   [[nodiscard]] ssm::Index count() const { return bytes() ? 256 : tokenizer_->vocab(); }
   /// Throws unless a model with a vocabulary of this size has all of them.

@@ -39,14 +39,14 @@ ssm::PieceOptions pieces_within(double bytes, const text_models::Sizes& sizes,
   const ssm::PieceOptions pieces =
       bytes > 0 ? ssm::pieces_within(bytes, memory, batch, length) : options.pieces;
   const ssm::Index steps = pieces.length > 0 ? std::min(pieces.length, length) : length;
-  job::require_memory(
-      memory.weights + memory.each_token * static_cast<double>(steps * batch) +
-          4 * memory.each_state * static_cast<double>(batch),
-      job::format("training with %.3g bytes in each of %lld streams, %.3g at a time,",
-                  static_cast<double>(length), static_cast<long long>(batch),
-                  static_cast<double>(steps)));
+  job::require_memory(memory.weights + memory.each_token * static_cast<double>(steps * batch) +
+                          4 * memory.each_state * static_cast<double>(batch),
+                      job::format("training with %.3g %s in each of %lld streams, %.3g at a time,",
+                                  static_cast<double>(length), sizes.unit(),
+                                  static_cast<long long>(batch), static_cast<double>(steps)));
   if (steps < length && place.first())
-    std::printf("each step in pieces of %lld bytes\n", static_cast<long long>(steps * columns));
+    std::printf("each step in pieces of %lld %s\n", static_cast<long long>(steps * columns),
+                sizes.unit());
   return pieces;
 }
 

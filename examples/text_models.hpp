@@ -18,8 +18,8 @@
 #include "ssm/layers/s4d.hpp"
 #include "ssm/layers/s4d_step.hpp"
 
-/// Language models of bytes: Mamba, in the files of its authors, and those whose layers are of
-/// several kinds.
+/// Language models of bytes or tokens: Mamba, in the files of its authors, and those whose layers
+/// are of several kinds.
 namespace text_models {
 
 using ssm::Index;
@@ -39,6 +39,8 @@ struct Sizes {
   Index heads = 4, window = 1024;
 
   [[nodiscard]] bool mixed() const { return kinds != "mamba"; }
+  /// What the model reads: "bytes", or the "tokens" of a larger vocabulary.
+  [[nodiscard]] const char* unit() const { return mamba.vocab == 256 ? "bytes" : "tokens"; }
   friend bool operator==(const Sizes&, const Sizes&) = default;
 };
 

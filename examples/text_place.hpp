@@ -9,6 +9,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/shares.hpp"
 #include "ssm/train/text_trainer.hpp"
+#include "ssm/train/text_view.hpp"
 #include "ssm/train/trainer.hpp"
 #include "text_models.hpp"
 #include "text_scoring.hpp"
@@ -16,11 +17,11 @@
 /// Where mamba_lm computes: in one process, or over the ranks that mpirun has started.
 namespace text_place {
 
+using ssm::TextView;
 using text_models::MambaModel;
 using text_models::MixedModel;
-using text_scoring::Bytes;
 
-/// Told how many bytes are predicted so far and their loss together; says whether to go on.
+/// Told how many tokens are predicted so far and their loss together; says whether to go on.
 using Each = std::function<bool(std::size_t, double)>;
 
 /// What mamba_lm computes of one kind of model.
@@ -29,17 +30,17 @@ class Computes {
  public:
   virtual ~Computes() = default;
   /// A step of training.
-  virtual ssm::TrainingReport step(ssm::TextTrainer<Model>& run, Bytes text) = 0;
+  virtual ssm::TrainingReport step(ssm::TextTrainer<Model>& run, const TextView& text) = 0;
   /// See text_scoring.
-  virtual double bits_per_byte(const Model& model, ssm::Trainer<Model>* learner, Bytes prime,
-                               Bytes text, const Each& each) = 0;
+  virtual double bits(const Model& model, ssm::Trainer<Model>* learner, const TextView& text,
+                      std::size_t prime, const Each& each) = 0;
 };
 
 /// All processes of a job. Each calls the same functions in the same order, and has the same model.
 class Place : public Computes<MambaModel>, public Computes<MixedModel> {
  public:
   using Computes<MambaModel>::step, Computes<MixedModel>::step;
-  using Computes<MambaModel>::bits_per_byte, Computes<MixedModel>::bits_per_byte;
+  using Computes<MambaModel>::bits, Computes<MixedModel>::bits;
 
   /// With so many threads each, and time across so many of them: the batch is shared between rows
   /// of these. 0: all of them.
@@ -58,19 +59,19 @@ class Place : public Computes<MambaModel>, public Computes<MixedModel> {
 template <class Backend>
 class PlaceOn : public Place {
  public:
-  ssm::TrainingReport step(ssm::TextTrainer<MambaModel>& run, Bytes text) override {
+  ssm::TrainingReport step(ssm::TextTrainer<MambaModel>& run, const TextView& text) override {
     return run.step(grid(), text);
   }
-  ssm::TrainingReport step(ssm::TextTrainer<MixedModel>& run, Bytes text) override {
+  ssm::TrainingReport step(ssm::TextTrainer<MixedModel>& run, const TextView& text) override {
     return run.step(grid(), text);
   }
-  double bits_per_byte(const MambaModel& model, ssm::Trainer<MambaModel>* learner, Bytes prime,
-                       Bytes text, const Each& each) override {
-    return text_scoring::bits_per_byte(line(), model, learner, prime, text, piece(), each);
+  double bits(const MambaModel& model, ssm::Trainer<MambaModel>* learner, const TextView& text,
+              std::size_t prime, const Each& each) override {
+    return text_scoring::bits(line(), model, learner, text, prime, piece(), each);
   }
-  double bits_per_byte(const MixedModel& model, ssm::Trainer<MixedModel>* learner, Bytes prime,
-                       Bytes text, const Each& each) override {
-    return text_scoring::bits_per_byte(line(), model, learner, prime, text, piece(), each);
+  double bits(const MixedModel& model, ssm::Trainer<MixedModel>* learner, const TextView& text,
+              std::size_t prime, const Each& each) override {
+    return text_scoring::bits(line(), model, learner, text, prime, piece(), each);
   }
 
  protected:

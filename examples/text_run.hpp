@@ -7,14 +7,19 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "job.hpp"
 #include "options.hpp"
 #include "progress.hpp"
 #include "run.hpp"
+#include "ssm/io/json.hpp"
+#include "ssm/io/tokenizer.hpp"
+#include "ssm/io/train_tokenizer.hpp"
 #include "ssm/io/training_checkpoint.hpp"
 #include "ssm/train/text_trainer.hpp"
 #include "text_memory.hpp"
@@ -30,6 +35,7 @@ using job::format;
 using text_place::Place;
 using text_scoring::bits_per_nat;
 using text_scoring::Bytes;
+using text_scoring::Reading;
 using text_scoring::Text;
 
 template <class Model>
@@ -39,6 +45,7 @@ using Run = ssm::TextTrainer<Model>;
 struct Arguments {
   std::string called, text, out = "model";
   text_models::Sizes sizes;
+  ssm::Index vocab = 256;  ///< 256: bytes
   ssm::TextTrainerOptions options;
   double held_out = 0.1;
   bool resume = false, overwrite = false, half = false;
@@ -64,11 +71,54 @@ inline std::string describe(const Text& text) {
   return std::to_string(text.split) + " bytes, FNV-1a " + std::to_string(hash);
 }
 
+/// What a run reads, and what its checkpoint keeps of that.
+class Source {
+ public:
+  /// @param json the text of a tokenizer.json that is learnt already; empty: it is learnt here, of
+  ///   what the model learns from, where the vocabulary is larger than that of bytes
+  Source(const Place& place, const Arguments& a, std::string json)
+      : text(a.text, a.held_out), note(describe(text)), json_(std::move(json)) {
+    if (json_.empty() && a.vocab > 256) learn(place, a.vocab);
+    if (json_.empty()) return;
+    const std::string name = a.checkpoint().string() + ": tokenizer";
+    tokenizer_.emplace(
+        ssm::Tokenizer::from_json(ssm::detail::parse_json(name, json_, "", json_.size()), name));
+  }
+
+  const Text text;
+  const std::string note;  ///< tells this text from others
+
+  /// Null where the model reads bytes.
+  [[nodiscard]] const ssm::Tokenizer* tokenizer() const {
+    return tokenizer_ ? &*tokenizer_ : nullptr;
+  }
+  /// The text of the tokenizer.json; empty where the model reads bytes.
+  [[nodiscard]] const std::string& json() const { return json_; }
+  [[nodiscard]] ssm::Index vocab() const { return tokenizer_ ? tokenizer_->vocab() : 256; }
+
+ private:
+  void learn(const Place& place, ssm::Index vocab) {
+    Progress progress("token", vocab);
+    ssm::TokenizerTraining how{.vocab = vocab};
+    if (place.first()) how.progress = [&](ssm::Index tokens) { progress.update(tokens, ""); };
+    const Bytes bytes = text.training();
+    json_ = ssm::train_tokenizer({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, how)
+                .text(2) +
+            "\n";
+    progress.finish();
+  }
+
+  std::string json_;
+  std::optional<ssm::Tokenizer> tokenizer_;
+};
+
 template <class Model>
-void save(const Arguments& a, const Run<Model>& run, const std::string& text) {
+void save(const Arguments& a, const Run<Model>& run, const Source& source) {
   const ssm::MambaLMConfig& m = a.sizes.mamba;
   ssm::save_run(a.out, run,
-                {{"text", text},
+                {{"text", source.note},
+                 {"vocab", std::to_string(a.vocab)},
+                 {"tokenizer", source.json()},
                  {"mixer", a.sizes.kinds},
                  {"width", std::to_string(m.width)},
                  {"layers", std::to_string(m.layers)},
@@ -79,7 +129,7 @@ void save(const Arguments& a, const Run<Model>& run, const std::string& text) {
                  {"held_out", format("%.17g", a.held_out)},
                  {"threads", std::to_string(a.threads)},
                  {"half", a.half ? "true" : "false"}},
-                a.half ? ssm::DType::F16 : ssm::DType::F32);
+                a.half ? ssm::DType::F16 : ssm::DType::F32, source.json());
 }
 
 /// What save has noted beside the options of the trainer.
@@ -88,6 +138,7 @@ inline void read_notes(const std::map<std::string, std::string>& notes, Argument
     if (const auto note = notes.find(name); note != notes.end()) options::read(note->second, value);
   };
   ssm::MambaLMConfig& m = a.sizes.mamba;
+  read("vocab", a.vocab);
   read("width", m.width);
   read("layers", m.layers);
   read("state", m.state);
@@ -101,33 +152,44 @@ inline void read_notes(const std::map<std::string, std::string>& notes, Argument
 
 /// Bits per byte over the beginning of what is held out.
 template <class Model>
-void print_held_out(Place& place, const Arguments& a, const Text& text, const Run<Model>& run) {
-  const Bytes held_out = text.held_out();
+void print_held_out(Place& place, const Arguments& a, const Source& source, const Run<Model>& run) {
+  const Bytes held_out = source.text.held_out();
   const Bytes part = held_out.first(std::min(held_out.size(), a.evaluate_bytes));
   if (part.empty()) return;
-  const double bits =
-      place.bits_per_byte(run.trainer.best(), nullptr, {}, part,
-                          [&](std::size_t, double) { return !place.interrupted(); });
+  const Reading reading(part, source.tokenizer());
+  const double bits = place.bits(run.trainer.best(), nullptr, reading.text(), 0,
+                                 [&](std::size_t, double) { return !place.interrupted(); });
   if (place.interrupted() || !place.first()) return;
   std::printf("step %lld  held out %.4f bits/byte over %zu bytes\n",
-              static_cast<long long>(run.steps()), bits, part.size());
+              static_cast<long long>(run.steps()), bits / static_cast<double>(part.size()),
+              part.size());
   std::fflush(stdout);
+}
+
+/// How many bytes the model has predicted in the last step.
+template <class Model>
+double bytes_of_step(const Reading& reading, const Run<Model>& run) {
+  const auto length = static_cast<std::size_t>(run.options.streams.length);
+  std::size_t bytes = 0;
+  for (const ssm::Index next : run.streams.positions)
+    bytes += reading.bytes_of(static_cast<std::size_t>(next) + 1 - length, length);
+  return static_cast<double>(bytes);
 }
 
 /// Steps until the schedule ends or somebody interrupts. A step that is not finite is left out; too
 /// many of them in a row are an error.
 template <class Model>
-void train_on(Place& place, const Arguments& a, const Text& text, Run<Model>& run,
-              const std::string& text_note) {
+void train_on(Place& place, const Arguments& a, const Source& source, const Reading& reading,
+              Run<Model>& run) {
   constexpr int patience = 3;
-  const ssm::Index first = run.steps(), last = run.options.trainer.schedule.steps;
+  const ssm::Index last = run.options.trainer.schedule.steps;
   const auto due = [&](ssm::Index every) { return every > 0 && run.steps() % every == 0; };
   Progress progress("step", last);
   const job::Stopwatch watch;
-  double smooth = 0, weight = 0;
+  double smooth = 0, weight = 0, read = 0;
   int spoiled = 0;
   while (run.steps() < last && !place.interrupted()) {
-    const ssm::TrainingReport report = place.step(run, text.training());
+    const ssm::TrainingReport report = place.step(run, reading.text());
     if (!report.finite) {
       progress.finish();
       const std::string what =
@@ -142,36 +204,44 @@ void train_on(Place& place, const Arguments& a, const Text& text, Run<Model>& ru
       continue;
     }
     spoiled = 0;
-    smooth = 0.98 * smooth + 0.02 * report.loss * bits_per_nat;
+    const auto tokens = static_cast<double>(a.options.batch * a.options.streams.length);
+    const double bytes = bytes_of_step(reading, run);
+    smooth = 0.98 * smooth + 0.02 * report.loss * (tokens / bytes) * bits_per_nat;
     weight = 0.98 * weight + 0.02;
-    const auto read =
-        static_cast<double>((run.steps() - first) * a.options.batch * a.options.streams.length);
+    read += bytes;
     if (place.first())
       progress.update(run.steps(), format("loss %.4f bits/byte  norm %.2f  lr %.2e  %.0f bytes/s",
                                           smooth / weight, report.gradient_norm,
                                           report.learning_rate, read / watch.seconds()));
     if (due(a.evaluate_every)) {
       progress.finish();
-      print_held_out(place, a, text, run);
+      print_held_out(place, a, source, run);
     }
-    if (due(a.save_every) && place.first()) save(a, run, text_note);
+    if (due(a.save_every) && place.first()) save(a, run, source);
   }
   progress.finish();
 }
 
 template <class Model>
-int train(Place& place, const Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
+int train(Place& place, Arguments& a, ssm::TrainingCheckpoint<Model>* from) {
   place.use(a.threads, a.time_ranks);
-  const Text text(a.text, a.held_out);
-  const std::string text_note = describe(text);
-  if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; text.split < least)
+  if (a.vocab > 256 && a.options.streams.rename > 0)
     throw std::runtime_error(
-        format("%s: has %zu bytes to learn from, expected at least %zu, which "
+        "--rename gives names other letters, and with --vocab the model reads tokens, not letters: "
+        "leave one out");
+  const Source source(place, a, from != nullptr ? from->notes["tokenizer"] : "");
+  const Text& text = source.text;
+  const Reading reading(text.training(), source.tokenizer());
+  a.sizes.mamba.vocab = source.vocab();
+  const std::size_t tokens = reading.text().size();
+  if (const auto least = static_cast<std::size_t>(a.options.streams.length) + 1; tokens < least)
+    throw std::runtime_error(
+        format("%s: has %zu %s to learn from, expected at least %zu, which "
                "is --length and one",
-               a.text.c_str(), text.split, least));
+               a.text.c_str(), tokens, a.sizes.unit(), least));
   const ssm::PieceOptions pieces =
       text_memory::pieces_within<Model>(a.memory, a.sizes, a.options, place);
-  if (from != nullptr && from->notes["text"] != text_note)
+  if (from != nullptr && from->notes["text"] != source.note)
     throw std::runtime_error(a.text + ": is not the text that the run in " + a.out + " read");
   Run<Model> run = from != nullptr ? std::move(from->run)
                                    : ssm::start_training<Model>(
@@ -179,7 +249,8 @@ int train(Place& place, const Arguments& a, ssm::TrainingCheckpoint<Model>* from
   run.options = a.options;
   run.options.pieces = pieces;
   // All have read the files that the first is going to replace.
-  place.wait_for_all(text_note + ssm::detail::to_json(run.options).text() + a.sizes.kinds +
+  place.wait_for_all(source.note + source.json() + ssm::detail::to_json(run.options).text() +
+                     a.sizes.kinds +
                      format(" %lld parameters, step %lld, %d, %lld, %zu",
                             static_cast<long long>(parameter_count(run.trainer.model)),
                             static_cast<long long>(run.steps()), a.time_ranks,
@@ -188,14 +259,19 @@ int train(Place& place, const Arguments& a, ssm::TrainingCheckpoint<Model>* from
     std::printf("%lld parameters, %zu bytes to learn from, %zu held out\n",
                 static_cast<long long>(parameter_count(run.trainer.model)), text.training().size(),
                 text.held_out().size());
+    if (source.tokenizer() != nullptr)
+      std::printf("a vocabulary of %lld, a token for every %.2f bytes%s\n",
+                  static_cast<long long>(source.vocab()),
+                  static_cast<double>(text.split) / static_cast<double>(tokens),
+                  source.vocab() < a.vocab ? ": no more pairs occur twice" : "");
     std::fflush(stdout);
-    save(a, run, text_note);  // what cannot be written fails now, not after hours
+    save(a, run, source);  // what cannot be written fails now, not after hours
   }
   job::end_in_order_on_interrupt();
-  train_on(place, a, text, run, text_note);
+  train_on(place, a, source, reading, run);
   const bool interrupted = place.interrupted();
   if (!place.first()) return interrupted ? job::exit_interrupted : 0;
-  save(a, run, text_note);
+  save(a, run, source);
   if (interrupted) {
     std::fprintf(stderr,
                  "stopped after step %lld; go on with: %s train --text %s --out %s --resume\n",
@@ -227,9 +303,14 @@ inline void add_options(options::Command& app, Arguments& a) {
           "attention,mlp or mamba,mamba,attention")
       .show_default();
   add("--heads", a.sizes.heads, 1, 1e6, "of attention");
-  add("--window", a.sizes.window, 1, 1e9, "bytes that attention sees");
+  add("--window", a.sizes.window, 1, 1e9, "bytes or tokens that attention sees");
+  app.add("--vocab", a.vocab,
+          "256: the model reads bytes; more: so many tokens at most, learnt from the text, whose "
+          "tokenizer.json then lies beside the model")
+      .check(options::between(256, 2097152))
+      .show_default();
   add("--batch", o.batch, 1, 1e6, "parallel streams of text");
-  add("--length", o.streams.length, 1, many, "bytes per stream and step");
+  add("--length", o.streams.length, 1, many, "bytes or tokens per stream and step");
   app.add("--memory", a.memory,
           "such as 2G: a step that takes more is run in pieces, with the same gradient")
       .bytes();
@@ -266,8 +347,9 @@ inline void add_options(options::Command& app, Arguments& a) {
 inline int train_or_resume(options::Command& app, int argc, char** argv, Place& place,
                            Arguments& a) {
   if (!a.resume) {
-    const bool taken = std::filesystem::exists(a.checkpoint()) ||
-                       std::filesystem::exists(std::filesystem::path(a.out) / "model.safetensors");
+    bool taken = std::filesystem::exists(a.checkpoint());
+    for (const char* file : {"model.safetensors", "tokenizer.json"})
+      taken = taken || std::filesystem::exists(std::filesystem::path(a.out) / file);
     require_new(a.out, taken, a.overwrite);
     return a.sizes.mixed() ? train<text_models::MixedModel>(place, a, nullptr)
                            : train<text_models::MambaModel>(place, a, nullptr);
@@ -278,11 +360,14 @@ inline int train_or_resume(options::Command& app, int argc, char** argv, Place& 
     a.options = had;
     read_notes(checkpoint.notes, a);
     const text_models::Sizes sizes = a.sizes;
+    const ssm::Index vocab = a.vocab;
     if (const auto ended = app.parse(argc, argv, !place.first())) return *ended;
-    if (a.sizes != sizes || a.options.batch != had.batch ||
+    if (a.sizes != sizes || a.vocab != vocab || a.options.batch != had.batch ||
         (a.options.trainer.average > 0) != (had.trainer.average > 0))
       throw std::runtime_error(
-          "--resume keeps the kinds and the sizes of the model, --batch and whether --ema is on");
+          "--resume keeps the kinds and the sizes of the model, --vocab, --batch and whether --ema "
+          "is "
+          "on");
     return train<Model>(place, a, &checkpoint);
   };
   const ssm::SafetensorsReader file(a.checkpoint());

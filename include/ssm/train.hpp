@@ -13,4 +13,5 @@
 #include "ssm/train/schedule.hpp"
 #include "ssm/train/text_streams.hpp"
 #include "ssm/train/text_trainer.hpp"
+#include "ssm/train/text_view.hpp"
 #include "ssm/train/trainer.hpp"

@@ -7,6 +7,7 @@
 #endif
 
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <span>
@@ -113,6 +114,34 @@ TEST_CASE("training learns: the loss falls, and the average follows the weights"
   CHECK(&trainer.trainer.best() == &trainer.trainer.average);
   CHECK(ssm::test::relative_error(trainer.trainer.average.embedding,
                                   trainer.trainer.model.embedding) < 0.5);
+}
+
+TEST_CASE("a run on tokens goes on from its file, and keeps a tokenizer beside its model") {
+  ssm::MambaLMConfig larger = config;
+  larger.vocab = 1000;
+  ssm::TextTrainerOptions how = options(0);
+  how.streams.rename = 0;
+  auto trainer = ssm::start_training<Model>(ssm::mamba_lm_config(larger), how);
+  std::vector<ssm::Token> text;
+  for (const unsigned char byte : some_text()) text.push_back(900 - byte);
+  const auto step = [&](Run& of) { return of.step(ssm::cpu(1), text).loss; };
+  CHECK(step(trainer) > 6);  // log 1000 = 6.9
+  const TempDirectory directory;
+  const auto tokenizer = directory / "run/tokenizer.json";
+  ssm::save_run(directory / "run", trainer, {}, ssm::DType::F32, "{}\n");
+  CHECK(ssm::test::read_bytes(tokenizer) == "{}\n");
+  ssm::save_run(directory / "run", trainer);
+  CHECK(ssm::test::read_bytes(tokenizer) == "{}\n");
+  Run second = ssm::load_training<Model>(directory / "run/training.safetensors").run;
+  CHECK(step(second) == step(trainer));
+  ssm::save_run(directory / "run", trainer, {}, ssm::DType::F32, "");
+  CHECK_FALSE(std::filesystem::exists(tokenizer));
+  text[100] = 1000;
+  CHECK_THROWS_AS(
+      [&] {
+        for (int i = 0; i < 50; ++i) step(trainer);
+      }(),
+      ssm::DomainError);
 }
 
 TEST_CASE("a loss that is no number changes no weight") {

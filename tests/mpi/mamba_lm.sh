@@ -40,6 +40,19 @@ for how in "" "--prime 1 --adapt 0.001"; do
   [ "$alone" = "$ranks" ] || fails "$alone alone, $ranks over ranks"
 done
 
+# Nor for a model of tokens, which every rank learns alike.
+tokens="train --text $text --threads 1 --out $folder/tokens"
+over 3 $tokens $small --layers 1 --steps 4 --vocab 300 --eval-every 3
+over 2 $tokens --resume --steps 6
+"$program" $tokens --resume --steps 7
+measure="eval --text $text --model $folder/tokens --threads 1 --prime 1"
+alone=$("$program" $measure 2>/dev/null | cut -d ' ' -f 1-2)
+ranks=$(over 3 $measure 2>/dev/null | tail -n 1 | cut -d ' ' -f 1-2)
+[ "$alone" = "$ranks" ] || fails "of tokens $alone alone, $ranks over ranks"
+says "has a vocabulary of 300, expected 256 where there is no tokenizer.json" \
+  sh -c 'mkdir -p "$2" && cp "$1"/model.safetensors "$1"/config.json "$2" && "$0" eval --text "$3" --model "$2"' \
+  "$program" "$folder/tokens" "$folder/alone" "$text"
+
 # Layers of every kind, in a grid.
 over 4 train --text "$text" --threads 1 --out "$folder/mixed" $small --layers 4 --steps 2 \
   --mixer mamba,attention,mlp,s4d --window 20 --time-ranks 2

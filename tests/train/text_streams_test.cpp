@@ -144,3 +144,28 @@ TEST_CASE("the latest of three random places favours the end of the text as its 
   const double deviation = std::sqrt(wanted * (1 - wanted) / static_cast<double>(count));
   CHECK(std::abs(static_cast<double>(late) / static_cast<double>(count) - wanted) <= 4 * deviation);
 }
+
+TEST_CASE("streams of tokens read what streams of bytes do, and change no names") {
+  const auto bytes = counting_text(3000);
+  const std::vector<ssm::Token> tokens(bytes.begin(), bytes.end());
+  const ssm::StreamOptions options{.length = 17, .seed = 4, .jump_interval = 3};
+  TextStreams of_bytes(3), of_tokens(3);
+  TextStreams::Batch want, got;
+  for (Index step = 0; step < 30; ++step) {
+    of_bytes.read(bytes, step, options, want);
+    of_tokens.read(tokens, step, options, got);
+    CHECK(of_tokens.positions == of_bytes.positions);
+    CHECK(std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()));
+    CHECK(std::equal(got.targets.begin(), got.targets.end(), want.targets.begin()));
+  }
+  const std::vector<ssm::Token> large{70000, 300, 5};
+  of_tokens.read(large, 0, {.length = 2}, got);
+  CHECK(got.tokens(0, 0) == 70000);
+  CHECK(got.targets(0, 1) == 5);
+  CHECK_THROWS_WITH(of_tokens.read(large, 0, {.length = 3}, got),
+                    "TextStreams: text is 3 tokens, expected more than length, which is 3 and at "
+                    "least 1");
+  CHECK_THROWS_WITH(of_tokens.read(large, 0, {.length = 2, .rename = 0.25}, got),
+                    "TextStreams: rename is 0.250000, expected 0 for a text of tokens, in which no "
+                    "letter can be changed");
+}

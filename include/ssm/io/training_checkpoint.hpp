@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -165,14 +166,22 @@ void save_training(const std::filesystem::path& path, const TextTrainer<Model>& 
 /// training.safetensors is replaced first. So if the program is killed in between,
 /// training.safetensors is never older than the model beside it: a resumed run does not fall back
 /// behind a model that was saved.
+/// @param tokenizer the text of the tokenizer.json that is written beside the model; empty: one
+/// that
+///   is there is removed, as the model reads bytes; nothing: what is there stays
 /// @throws FileError
 template <class Model>
 void save_run(const std::filesystem::path& folder, const TextTrainer<Model>& run,
               const std::map<std::string, std::string>& notes = {},
-              DType matrices = detail::dtype_of<typename Model::value_type>()) {
+              DType matrices = detail::dtype_of<typename Model::value_type>(),
+              const std::optional<std::string>& tokenizer = {}) {
   detail::make_folder(folder);
   detail::Commit commit;
   detail::add_training(commit, folder / "training.safetensors", run, notes);
+  if (tokenizer && tokenizer->empty()) commit.remove_first(folder / "tokenizer.json");
+  if (tokenizer && !tokenizer->empty())
+    commit.add(folder / "tokenizer.json",
+               [&](detail::OutputFile& file) { file.write(*tokenizer); });
   detail::add_trained(commit, folder, run.trainer.best(), matrices);
   commit.finish();
 }
@@ -231,14 +240,14 @@ template <class Model>
 #if SSM_HAS_LIBRARY
 SSM_INSTANCE Trainer<MambaLM<float>>::Trainer(MambaLM<float>, const TrainerOptions&);
 SSM_INSTANCE TextTrainer<MambaLM<float>>::TextTrainer(MambaLM<float>, const TextTrainerOptions&);
-SSM_INSTANCE TrainingReport TextTrainer<MambaLM<float>>::step(const Cpu&,
-                                                              std::span<const unsigned char>);
+SSM_INSTANCE TrainingReport TextTrainer<MambaLM<float>>::step(const Cpu&, const TextView&);
 SSM_INSTANCE TextTrainer<MambaLM<float>> start_training(const MambaLM<float>::Config&,
                                                         const TextTrainerOptions&);
 SSM_INSTANCE void save_training(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
                                 const std::map<std::string, std::string>&);
 SSM_INSTANCE void save_run(const std::filesystem::path&, const TextTrainer<MambaLM<float>>&,
-                           const std::map<std::string, std::string>&, DType);
+                           const std::map<std::string, std::string>&, DType,
+                           const std::optional<std::string>&);
 SSM_INSTANCE TrainingCheckpoint<MambaLM<float>> load_training(const std::filesystem::path&);
 #endif
 

@@ -14,27 +14,28 @@
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/embedding.hpp"
 #include "ssm/train/rename.hpp"
+#include "ssm/train/text_view.hpp"
 
 namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
 /// How the streams of a training run read their text.
 struct StreamOptions {
-  Index length = 256;      ///< bytes that a stream reads in a step
+  Index length = 256;      ///< bytes or tokens that a stream reads in a step
   std::uint64_t seed = 1;  ///< of the random numbers
   std::uint64_t jump_interval =
       64;               ///< mean number of steps between jumps of a stream; 0: it never jumps
   Index latest_of = 1;  ///< a jump goes to the latest of this many random places
-  double rename = 0;    ///< probability that a name gets other letters; see copy_renamed
+  double rename = 0;    ///< of bytes: probability that a name gets other letters; see copy_renamed
 };
 
 /// The positions of `batch` streams that read one text in parallel.
 ///
 /// It is for truncated backpropagation through time with a carried state: at every step each stream
-/// reads the next `length` bytes of the text, and the model goes on from the state in which the
-/// stream left it, so that the model learns to use a context much longer than `length`. A stream
-/// continues elsewhere, with its state set to zero,
-///  - at the beginning of the text, when fewer than length + 1 bytes are left;
+/// reads the next `length` bytes or tokens of the text, and the model goes on from the state in
+/// which the stream left it, so that the model learns to use a context much longer than `length`. A
+/// stream continues elsewhere, with its state set to zero,
+///  - at the beginning of the text, when fewer than length + 1 are left;
 ///  - at a random place, with probability 1/jump_interval at every step. This mixes the streams,
 ///  and
 ///    trains the model to start from a state of zero, as it does when it generates text.
@@ -51,38 +52,41 @@ struct TextStreams {
 
   /// What one step reads, or a share of it.
   struct Batch {
-    Tensor<Token, 2> tokens;   ///< (streams, bytes) of the share, all: (batch, length)
-    Tensor<Token, 2> targets;  ///< (streams, bytes): the byte after each token
+    Tensor<Token, 2> tokens;   ///< (streams, steps) of the share, all: (batch, length)
+    Tensor<Token, 2> targets;  ///< (streams, steps): what comes after each token
     std::vector<bool> fresh;   ///< (batch): whether the state of the stream must be set to zero
-    std::vector<unsigned char> row;  ///< working memory of one byte more than a part
+    std::vector<unsigned char> row;  ///< of renamed bytes: one more than a part
   };
 
   /// Reads the batch of step `step`. At step 0 every stream starts at a random place. A random
   /// place is the latest of `latest_of` uniform draws: with 1 it is uniform, with more the end of
   /// the text is read more often, which pays when the model will be tested on what comes after the
   /// text.
-  /// @throws DomainError unless the text has at least length + 1 bytes
-  void read(std::span<const unsigned char> text, Index step, const StreamOptions& options,
-            Batch& batch) {
+  /// @throws DomainError unless the text has at least length + 1 bytes or tokens, and for tokens
+  /// that are to be renamed
+  void read(const TextView& text, Index step, const StreamOptions& options, Batch& batch) {
     const Share all{0, options.length};
     read(text, step, options, {0, static_cast<Index>(positions.size())}, {&all, 1}, batch);
   }
-  /// As above, a share of it: of the streams `own` the bytes in `parts`, of their next `length`,
-  /// one part after the other. All streams move on.
+  /// As above, a share of it: of the streams `own` what `parts` say of their next `length`, one
+  /// part after the other. All streams move on.
   /// @throws DomainError as above
-  void read(std::span<const unsigned char> text, Index step, const StreamOptions& options,
-            const Share& own, std::span<const Share> parts, Batch& batch) {
+  void read(const TextView& text, Index step, const StreamOptions& options, const Share& own,
+            std::span<const Share> parts, Batch& batch) {
     const auto size = static_cast<Index>(text.size());
     const Index length = options.length;
     if (length < 1 || size <= length)
       detail::throw_domain(
-          "TextStreams", "text", std::to_string(size) + " bytes",
+          "TextStreams", "text", std::to_string(size) + " " + text.unit(),
           "more than length, which is " + std::to_string(length) + " and at least 1");
+    if (options.rename > 0 && text.bytes().empty())
+      detail::throw_domain("TextStreams", "rename", std::to_string(options.rename),
+                           "0 for a text of tokens, in which no letter can be changed");
     const auto streams = static_cast<Index>(positions.size());
-    Index bytes = 0;
-    for (const Share& part : parts) bytes += part.count;
-    batch.tokens.resize({own.count, bytes});
-    batch.targets.resize({own.count, bytes});
+    Index steps = 0;
+    for (const Share& part : parts) steps += part.count;
+    batch.tokens.resize({own.count, steps});
+    batch.targets.resize({own.count, steps});
     batch.fresh.assign(positions.size(), false);
     for (Index b = 0; b < streams; ++b) {
       const auto stream = static_cast<std::size_t>(b);
@@ -105,13 +109,20 @@ struct TextStreams {
       if (jump || wrap) starts[stream] = step;
       if (const Index row = b - own.begin; row >= 0 && row < own.count) {
         const std::uint64_t key = detail::mix(~draw_of(options.seed, starts[stream], b));
-        Index at = row * bytes;
+        Index at = row * steps;
         for (const Share& part : parts) {
-          batch.row.resize(static_cast<std::size_t>(part.count) + 1);
-          copy_renamed(text, static_cast<std::size_t>(position + part.begin), key, options.rename,
-                       batch.row);
-          std::copy_n(batch.row.begin(), part.count, batch.tokens.data() + at);
-          std::copy_n(batch.row.begin() + 1, part.count, batch.targets.data() + at);
+          const auto first = static_cast<std::size_t>(position + part.begin);
+          const auto count = static_cast<std::size_t>(part.count);
+          TextView read = text;
+          std::size_t from = first;
+          if (options.rename > 0) {
+            batch.row.resize(count + 1);
+            copy_renamed(text.bytes(), first, key, options.rename, batch.row);
+            read = batch.row;
+            from = 0;
+          }
+          read.copy(from, count, batch.tokens.data() + at);
+          read.copy(from + 1, count, batch.targets.data() + at);
           at += part.count;
         }
       }

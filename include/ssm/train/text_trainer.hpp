@@ -4,7 +4,6 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +20,7 @@
 #include "ssm/layers/states.hpp"
 #include "ssm/models/language_model_in_pieces.hpp"
 #include "ssm/train/text_streams.hpp"
+#include "ssm/train/text_view.hpp"
 #include "ssm/train/trainer.hpp"
 
 namespace ssm {
@@ -36,9 +36,9 @@ struct TextTrainerOptions {
                                         ///< is run in pieces, for the memory of one; 0: never
 };
 
-/// Trains a language model on the bytes of a text, by truncated backpropagation through time: at
-/// every step each of `batch` streams reads on from the state in which it stopped. The gradient is
-/// exact within a step, which may be as long as the text: see options.pieces.
+/// Trains a language model on the bytes or the tokens of a text, by truncated backpropagation
+/// through time: at every step each of `batch` streams reads on from the state in which it stopped.
+/// The gradient is exact within a step, which may be as long as the text: see options.pieces.
 ///
 /// Over ranks every one makes the same trainer and the same calls, and reads its share of the text
 /// alone: of each stream the piece that it holds, in a Grid of the streams of its row. Weights,
@@ -69,12 +69,13 @@ class TextTrainer {
   /// The number of steps done so far.
   [[nodiscard]] Index steps() const noexcept { return trainer.steps(); }
 
-  /// One step on the next bytes of every stream. A step whose loss is not finite changes no weight,
+  /// One step on what every stream reads next. A step whose loss is not finite changes no weight,
   /// and the streams whose state it made NaN or infinite start anew.
-  /// @throws DomainError unless the text has at least length + 1 bytes, and for options out of
-  /// range
+  /// @param text the same at every step: bytes, or tokens of the model's vocabulary
+  /// @throws DomainError unless the text has at least length + 1 bytes or tokens, for tokens
+  /// outside of the vocabulary, and for options out of range
   template <class Backend>
-  TrainingReport step(const Backend& backend, std::span<const unsigned char> text) {
+  TrainingReport step(const Backend& backend, const TextView& text) {
     trainer.options = check(options).trainer;
     if (const auto made = static_cast<Index>(streams.positions.size()); options.batch != made)
       detail::throw_domain("TextTrainer", "batch", std::to_string(options.batch),
@@ -141,7 +142,7 @@ class TextTrainer {
     }
   }
 
-  std::vector<Share> parts_;  ///< of each stream's next bytes, those that this process reads
+  std::vector<Share> parts_;  ///< of what each stream reads next, what this process does
   TextStreams::Batch batch_;
   typename Model::State own_;  ///< of the streams of this rank, where others have some
   typename Model::Scratch scratch_;
