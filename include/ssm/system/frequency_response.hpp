@@ -2,11 +2,15 @@
 
 #include <complex>
 #include <concepts>
+#include <cstddef>
 #include <optional>
+#include <type_traits>
+#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/system/detail/vector_argument.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/state_space.hpp"
 
@@ -16,7 +20,11 @@ SSM_BEGIN_COMPILED
 /// @throws DomainError when A is not finite
 [[nodiscard]] Quadruple hessenberg_response(Quadruple system);
 
-/// C (point I − A)⁻¹ B + D for an A in Hessenberg form.
+/// C (point I − A)⁻¹ B + D for an A in Hessenberg form at each of `count` points, one matrix after
+/// the other.
+void responses_at(const Quadruple& system, const std::complex<double>* points, Index count,
+                  std::complex<double>* G);
+/// The same at one point.
 [[nodiscard]] ComplexMatrix response_at(const Quadruple& system, std::complex<double> point);
 
 SSM_END_COMPILED
@@ -48,19 +56,40 @@ class FrequencyResponse {
   }
 
   /// G at a complex s (1/s) or z; not finite at a pole.
-  /// Cost: states² (outputs + inputs) operations of a Givens solve.
+  /// Cost: about states² (2 + inputs) complex multiplications, and allocates.
   [[nodiscard]] Response at(std::complex<T> point) const {
     return evaluate(std::complex<double>(point));
   }
 
   /// G(iω), or G(e^{iωΔ}) of a discrete system: amplitude and phase of the answer to a sine.
   /// @param omega ω, rad/s
-  [[nodiscard]] Response operator()(T omega) const {
-    const auto wide = static_cast<double>(omega);
-    return evaluate(delta_ ? std::polar(1.0, wide * *delta_) : std::complex<double>(0, wide));
+  [[nodiscard]] Response operator()(T omega) const { return evaluate(point_of(omega)); }
+
+  /// The same at many frequencies, in the order given.
+  /// @param omega ω, rad/s: a vector of Eigen, or a contiguous range such as std::vector
+  /// Cost: a vector of the processor takes as many frequencies as it has lanes of double.
+  [[nodiscard]] std::vector<Response> operator()(
+      const std::type_identity_t<detail::VectorArgument<T, Dynamic>>& omega) const {
+    const auto count = static_cast<std::size_t>(omega.size()),
+               size = static_cast<std::size_t>(response_.D.size());
+    std::vector<std::complex<double>> points(count), values(count * size);
+    for (std::size_t t = 0; t < count; ++t)
+      points[t] = point_of(omega.vector()(static_cast<Index>(t)));
+    detail::responses_at(response_, points.data(), omega.size(), values.data());
+    std::vector<Response> responses(count);
+    for (std::size_t t = 0; t < count; ++t) {
+      responses[t].resize(response_.D.rows(), response_.D.cols());
+      for (std::size_t i = 0; i < size; ++i)
+        responses[t].data()[i] = static_cast<std::complex<T>>(values[t * size + i]);
+    }
+    return responses;
   }
 
  private:
+  [[nodiscard]] std::complex<double> point_of(T omega) const {
+    const auto wide = static_cast<double>(omega);
+    return delta_ ? std::polar(1.0, wide * *delta_) : std::complex<double>(0, wide);
+  }
   [[nodiscard]] Response evaluate(std::complex<double> point) const {
     return detail::to_eigen<Response>(detail::response_at(response_, point));
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "ssm/core/detail/dense_algebra.hpp"
@@ -19,58 +20,67 @@ inline constexpr Index tile_lanes = 2;
 #endif
 inline constexpr Index tile_rows = 2 * tile_lanes, tile_cols = 4, tile_depth = 256;
 
-/// add_product of a whole tile of C, which stays in registers.
-SSM_INLINE void add_whole_tile(double* C, Index C_stride, double factor, const double* A,
-                               Index A_stride, const double* B, Index B_stride, Index depth) {
+/// add_product of a tile of C of `vectors` times `lanes` rows, which stays in registers.
+template <Index lanes, int vectors, int cols>
+void add_tile(double* C, Index C_stride, double factor, const double* A, Index A_stride,
+              const double* B, Index B_stride, Index depth) {
   // Copied to and from memory: a reference to such a type forgets how memory is aligned.
-  using Lanes [[gnu::vector_size(tile_lanes * sizeof(double))]] = double;
-  const auto load = [](Lanes& lanes, const double* from) {
-    std::memcpy(&lanes, from, sizeof(Lanes));
-  };
-  const auto add_to = [&](double* memory, const Lanes& sum) {
-    Lanes lanes;
-    load(lanes, memory);
-    lanes += factor * sum;
-    std::memcpy(memory, &lanes, sizeof(Lanes));
-  };
-  Lanes low[tile_cols] = {}, high[tile_cols] = {};
-  for (Index k = 0; k < depth; ++k) {
-    Lanes a, b;
-    load(a, A + k * A_stride);
-    load(b, A + k * A_stride + tile_lanes);
-    for (Index j = 0; j < tile_cols; ++j) {
-      const double weight = B[j * B_stride + k];
-      low[j] += a * weight;
-      high[j] += b * weight;
+  using Lanes [[gnu::vector_size(std::size_t(lanes) * sizeof(double))]] = double;
+  Lanes sums[vectors][cols] = {};
+  for (Index k = 0; k < depth; ++k)
+    for (int v = 0; v < vectors; ++v) {
+      Lanes a;
+      std::memcpy(&a, A + k * A_stride + v * lanes, sizeof(a));
+      for (int j = 0; j < cols; ++j) sums[v][j] += a * B[j * B_stride + k];
     }
+  for (int j = 0; j < cols; ++j)
+    for (int v = 0; v < vectors; ++v) {
+      double* memory = C + j * C_stride + v * lanes;
+      Lanes sum;
+      std::memcpy(&sum, memory, sizeof(sum));
+      sum += factor * sums[v][j];
+      std::memcpy(memory, &sum, sizeof(sum));
+    }
+}
+
+/// add_product of the rows of tiles of `lanes` or less, each half as many as the one before, so
+/// that what is left of a matrix of any size is in vectors too.
+template <Index lanes, int cols>
+void add_rest(double* C, Index C_stride, Index rows, double factor, const double* A, Index A_stride,
+              const double* B, Index B_stride, Index depth) {
+  if (rows >= lanes) {
+    add_tile<lanes, 1, cols>(C, C_stride, factor, A, A_stride, B, B_stride, depth);
+    C += lanes;
+    A += lanes;
+    rows -= lanes;
   }
-  for (Index j = 0; j < tile_cols; ++j) {
-    add_to(C + j * C_stride, low[j]);
-    add_to(C + j * C_stride + tile_lanes, high[j]);
-  }
+  if constexpr (lanes > 1)
+    if (rows > 0)
+      add_rest<lanes / 2, cols>(C, C_stride, rows, factor, A, A_stride, B, B_stride, depth);
+}
+
+template <int cols>
+void add_columns(double* C, Index C_stride, Index rows, double factor, const double* A,
+                 Index A_stride, const double* B, Index B_stride, Index depth) {
+  for (; rows >= tile_rows; rows -= tile_rows, C += tile_rows, A += tile_rows)
+    add_tile<tile_lanes, 2, cols>(C, C_stride, factor, A, A_stride, B, B_stride, depth);
+  if (rows > 0)
+    add_rest<tile_lanes, cols>(C, C_stride, rows, factor, A, A_stride, B, B_stride, depth);
 }
 
 SSM_INLINE void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B) {
   for (Index k0 = 0; k0 < A.cols; k0 += tile_depth) {
     const Index depth = (std::min)(tile_depth, A.cols - k0);
-    for (Index j = 0; j < C.cols; j += tile_cols)
-      for (Index i = 0; i < C.rows; i += tile_rows) {
-        const double* a = A.data + k0 * A.stride + i;
-        const double* b = B.data + j * B.stride + k0;
-        double* c = C.data + j * C.stride + i;
-        const Index rows = (std::min)(tile_rows, C.rows - i);
-        const Index cols = (std::min)(tile_cols, C.cols - j);
-        if (rows == tile_rows && cols == tile_cols) {
-          add_whole_tile(c, C.stride, factor, a, A.stride, b, B.stride, depth);
-          continue;
-        }
-        for (Index jj = 0; jj < cols; ++jj)
-          for (Index k = 0; k < depth; ++k) {
-            const double weight = factor * b[jj * B.stride + k];
-            for (Index ii = 0; ii < rows; ++ii)
-              c[jj * C.stride + ii] += a[k * A.stride + ii] * weight;
-          }
-      }
+    const double* a = A.data + k0 * A.stride;
+    Index j = 0;
+    const auto add = [&](auto columns) {
+      add_columns<columns()>(C.data + j * C.stride, C.stride, C.rows, factor, a, A.stride,
+                             B.data + j * B.stride + k0, B.stride, depth);
+      j += columns();
+    };
+    while (C.cols - j >= tile_cols) add(std::integral_constant<int, tile_cols>());
+    if (C.cols - j >= 2) add(std::integral_constant<int, 2>());
+    if (C.cols - j >= 1) add(std::integral_constant<int, 1>());
   }
 }
 

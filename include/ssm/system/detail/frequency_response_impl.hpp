@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <vector>
 
 #include "ssm/core/balance.hpp"
 #include "ssm/core/detail/dense_algebra.hpp"
@@ -20,42 +24,185 @@ SSM_INLINE Quadruple hessenberg_response(Quadruple system) {
   return system;
 }
 
-SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<double> point) {
-  using Complex = std::complex<double>;
-  const auto& [A, B, C, D] = system;
-  const Index n = A.rows(), inputs = B.cols();
-  ComplexMatrix M(n, n), X(n, inputs), G(C.rows(), inputs);
-  for (Index j = 0; j < n; ++j) {
-    for (Index i = 0; i < (std::min)(j + 2, n); ++i) M(i, j) = -A(i, j);
-    M(j, j) += point;
+/// Complex numbers of as many points as a vector has lanes.
+struct ResponseLanes {
+  using Lanes [[gnu::vector_size(tile_lanes * sizeof(double))]] = double;
+  Lanes real, imag;
+};
+
+/// Solves M X = B for M = point I − A, A in Hessenberg form, at a lane's worth of points. Rotations
+/// of columns make M upper triangular from its last column on, and what they leave behind is used
+/// at once (Henry 1994), so that a column and the rotations are all there is to store.
+class HessenbergSolver {
+ public:
+  explicit HessenbergSolver(const Quadruple& system)
+      : system_(system),
+        n_(system.A.rows()),
+        m_(system.B.cols()),
+        memory_(static_cast<std::size_t>(n_ * ((m_ + 2) * vector_size + tile_lanes) + tile_lanes)) {
+    void* start = memory_.data();  // a vector across two lines of the cache takes twice as long
+    std::size_t room = memory_.size() * sizeof(double);
+    start_ = static_cast<double*>(std::align(sizeof(Lanes), room - sizeof(Lanes), start, room));
   }
-  std::copy_n(B.data(), static_cast<std::size_t>(B.size()), X.data());
-  for (Index k = 0; k + 1 < n; ++k) {  // rotations make M upper triangular
-    const Complex p = M(k, k), q = M(k + 1, k);
-    const double length = std::hypot(std::abs(p), std::abs(q));
-    if (length == 0) continue;
-    const Complex c = std::conj(p) / length, s = std::conj(q) / length;
-    const auto rotate = [&](ComplexMatrix& matrix, Index from) {
-      for (Index j = from; j < matrix.cols(); ++j) {
-        const Complex x = matrix(k, j), y = matrix(k + 1, j);
-        matrix(k, j) = product_of(c, x) + product_of(s, y);
-        matrix(k + 1, j) = product_of(std::conj(c), y) - product_of(std::conj(s), x);
+
+  /// Writes G for up to tile_lanes points, one after the other.
+  void solve(const std::complex<double>* points, Index count, std::complex<double>* G) {
+    const auto& [A, B, C, D] = system_;
+    ResponseLanes point;
+    for (Index lane = 0; lane < tile_lanes; ++lane) {
+      const std::complex<double> s = points[(std::min)(lane, count - 1)];
+      point.real[lane] = s.real();
+      point.imag[lane] = s.imag();
+    }
+    const Lanes zero = {};
+    for (Index j = 0; j < m_; ++j)
+      for (Index i = 0; i < n_; ++i) put(X(i, j), {zero + B(i, j), zero});
+    for (Index i = 0; i < n_; ++i) put(column(i), {zero - A(i, n_ - 1), zero});
+    if (n_ > 0) {
+      ResponseLanes last = get(column(n_ - 1));
+      last.real += point.real;
+      last.imag += point.imag;
+      put(column(n_ - 1), last);
+    }
+    for (Index k = n_ - 1; k > 0; --k) eliminate(k, point);
+    if (n_ > 0) {
+      const ResponseLanes inverse = inverse_of_lanes(get(column(0)));
+      for (Index j = 0; j < m_; ++j) put(X(0, j), product(inverse, get(X(0, j))));
+    }
+    for (Index k = 1; k < n_; ++k) {  // the rotations, the last of them first
+      const ResponseLanes a = get(turn(k));
+      Lanes b;
+      std::memcpy(&b, beside(k), sizeof(b));
+      for (Index j = 0; j < m_; ++j) {
+        const ResponseLanes x = get(X(k - 1, j)), y = get(X(k, j));
+        put(X(k - 1, j), {a.real * x.real - a.imag * x.imag + b * y.real,
+                          a.real * x.imag + a.imag * x.real + b * y.imag});
+        put(X(k, j), {a.real * y.real + a.imag * y.imag - b * x.real,
+                      a.real * y.imag - a.imag * y.real - b * x.imag});
       }
-    };
-    rotate(M, k);
-    rotate(X, 0);
-  }
-  for (Index j = 0; j < inputs; ++j) {
-    for (Index k = n; k-- > 0;) {
-      const Complex weight = X(k, j) /= M(k, k);
-      for (Index i = 0; i < k; ++i) X(i, j) -= product_of(M(i, k), weight);
     }
-    for (Index i = 0; i < C.rows(); ++i) {
-      Complex sum = D(i, j);
-      for (Index k = 0; k < n; ++k) sum += C(i, k) * X(k, j);
-      G(i, j) = sum;
+    const Index p = C.rows();
+    for (Index j = 0; j < m_; ++j)
+      for (Index i = 0; i < p; ++i) {
+        ResponseLanes sum{zero + D(i, j), zero};
+        for (Index k = 0; k < n_; ++k) {
+          const ResponseLanes x = get(X(k, j));
+          sum.real += C(i, k) * x.real;
+          sum.imag += C(i, k) * x.imag;
+        }
+        for (Index lane = 0; lane < count; ++lane)
+          G[(lane * m_ + j) * p + i] = {sum.real[lane], sum.imag[lane]};
+      }
+  }
+
+ private:
+  using Lanes = ResponseLanes::Lanes;
+  static constexpr Index vector_size = 2 * tile_lanes;
+
+  // Memory is that of doubles: a reference to a type of vectors forgets how it is aligned.
+  [[nodiscard]] double* column(Index i) { return start_ + i * vector_size; }
+  [[nodiscard]] double* turn(Index k) { return column(n_ + k); }
+  [[nodiscard]] double* X(Index i, Index j) { return column(2 * n_ + i * m_ + j); }
+  [[nodiscard]] double* beside(Index k) { return column((2 + m_) * n_) + k * tile_lanes; }
+  static ResponseLanes get(const double* from) {
+    ResponseLanes lanes;
+    std::memcpy(&lanes, from, sizeof(lanes));
+    return lanes;
+  }
+  static void put(double* to, const ResponseLanes& lanes) {
+    std::memcpy(to, &lanes, sizeof(lanes));
+  }
+  static Lanes size_of(const Lanes& x) { return x < 0 ? -x : x; }
+  static Lanes root_of(const Lanes& x) {
+    Lanes root;
+    Eigen::Array<double, tile_lanes, 1> values;
+    std::memcpy(values.data(), &x, sizeof(x));
+    values = values.sqrt().eval();
+    std::memcpy(&root, values.data(), sizeof(x));
+    return root;
+  }
+  static ResponseLanes product(const ResponseLanes& x, const ResponseLanes& y) {
+    return {x.real * y.real - x.imag * y.imag, x.real * y.imag + x.imag * y.real};
+  }
+  static ResponseLanes inverse_of_lanes(const ResponseLanes& z) {
+    ResponseLanes result;
+    for (Index lane = 0; lane < tile_lanes; ++lane) {
+      const std::complex<double> w = 1.0 / std::complex<double>(z.real[lane], z.imag[lane]);
+      result.real[lane] = w.real();
+      result.imag[lane] = w.imag();
+    }
+    return result;
+  }
+
+  /// Turns columns k − 1 and k so that M(k, k − 1) becomes 0, and takes X(k) out of the rows above.
+  /// [column k − 1, column k] ← [them] [a b; −b ā], (a, b) along (M(k, k), M(k, k − 1)).
+  void eliminate(Index k, const ResponseLanes& point) {
+    const auto& A = system_.A;
+    const ResponseLanes head = get(column(k));
+    const Lanes below = Lanes{} - A(k, k - 1), re = size_of(head.real), im = size_of(head.imag);
+    Lanes unit = size_of(below);
+    unit = re > unit ? re : unit;
+    unit = im > unit ? im : unit;
+    const auto none = unit == 0;
+    unit = none ? unit + 1 : unit;
+    const Lanes x = head.real / unit, y = head.imag / unit, z = below / unit;
+    const Lanes root = root_of(none ? unit : x * x + y * y + z * z), over = 1 / root;
+    const ResponseLanes a{none ? unit : x * over, y * over};
+    const Lanes b = z * over, length = none ? Lanes{} : unit * root;
+    put(turn(k), a);
+    std::memcpy(beside(k), &b, sizeof(b));
+    for (Index j = 0; j < m_; ++j) {
+      ResponseLanes x = get(X(k, j));
+      x.real /= length;
+      x.imag /= length;
+      put(X(k, j), x);
+    }
+    for (Index i = 0; i < k; ++i) {
+      const double h = -A(i, k - 1);
+      const ResponseLanes v = get(column(i));
+      ResponseLanes left{a.real * h - b * v.real, a.imag * h - b * v.imag};
+      ResponseLanes right{b * h + a.real * v.real + a.imag * v.imag,
+                          a.real * v.imag - a.imag * v.real};
+      if (i == k - 1) {  // the point stands beside −A on the diagonal
+        const ResponseLanes turned = product(a, point);
+        left.real += turned.real;
+        left.imag += turned.imag;
+        right.real += b * point.real;
+        right.imag += b * point.imag;
+      }
+      put(column(i), left);
+      double *x = X(i, 0), *known = X(k, 0);
+      for (Index j = 0; j < m_; ++j, x += vector_size, known += vector_size) {
+        Lanes re, im, known_re, known_im;
+        std::memcpy(&re, x, sizeof(re));
+        std::memcpy(&im, x + tile_lanes, sizeof(im));
+        std::memcpy(&known_re, known, sizeof(re));
+        std::memcpy(&known_im, known + tile_lanes, sizeof(im));
+        re -= right.real * known_re - right.imag * known_im;
+        im -= right.real * known_im + right.imag * known_re;
+        std::memcpy(x, &re, sizeof(re));
+        std::memcpy(x + tile_lanes, &im, sizeof(im));
+      }
     }
   }
+
+  const Quadruple& system_;
+  Index n_, m_;
+  std::vector<double> memory_;
+  double* start_ = nullptr;  // of what is used of it
+};
+
+SSM_INLINE void responses_at(const Quadruple& system, const std::complex<double>* points,
+                             Index count, std::complex<double>* G) {
+  HessenbergSolver solver(system);
+  const Index size = system.D.size();
+  for (Index t = 0; t < count; t += tile_lanes)
+    solver.solve(points + t, (std::min)(tile_lanes, count - t), G + t * size);
+}
+
+SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<double> point) {
+  ComplexMatrix G(system.C.rows(), system.B.cols());
+  responses_at(system, &point, 1, G.data());
   return G;
 }
 
