@@ -154,12 +154,14 @@ void register_all() {
   });
   add("frequency_response_1000", [](auto& run, auto& p) {
     auto system = p.system();
-    measure(run, system, [&] {
-      const ssm::FrequencyResponse response(system);
-      std::complex<double> sum = 0;
-      for (int i = 0; i < 1000; ++i) sum += response(std::pow(10.0, -2 + 0.004 * i))(0, 0);
-      return sum;
-    });
+    Eigen::VectorXd omega(1000);
+    for (Index i = 0; i < 1000; ++i) omega(i) = std::pow(10.0, -2 + 0.004 * double(i));
+    measure(run, system, [&] { return ssm::FrequencyResponse(system)(omega); });
+  });
+  add("frequency_response_one", [](auto& run, auto& p) {
+    const ssm::FrequencyResponse response(p.system());
+    double omega = 0.7;
+    measure(run, omega, [&] { return response(omega); });
   });
 }
 

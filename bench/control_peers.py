@@ -122,8 +122,8 @@ def main():
     warnings.simplefilter("ignore")
     plants = [(n, calls(Plant(n))) for n in SIZES]
     ours, peers, allocations = {}, {}, {}
-    for turn in range(5):
-        output = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.03"],
+    for turn in range(3):
+        output = subprocess.run([program, "--benchmark_format=json", "--benchmark_min_time=0.02"],
                                 check=True, capture_output=True, text=True).stdout
         for run in json.loads(output)["benchmarks"]:
             scale = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[run["time_unit"]]
@@ -134,7 +134,7 @@ def main():
         for n, table in plants:
             for name, pair in table.items():
                 for which, call in enumerate(pair):
-                    if call is not None and not (turn > 1 and name == "simulation_1e5"):
+                    if call is not None and not (turn > 0 and name == "simulation_1e5"):
                         peers.setdefault((name, n, which), []).append(seconds_of(call))
     lines = ["operation,states,fixed_us,dynamic_us,scipy_us,control_us,ratio_fixed,ratio_dynamic,"
              "allocations_fixed,allocations_dynamic"]
