@@ -5,7 +5,7 @@
     cmake --build build --target control_bench
     python3 bench/control_peers.py build/bench/control_bench [table.csv]
 
-Processor time of one thread, medians; the three take turns, so that a busy machine is busy for all.
+Processor time of one thread, medians of three, the peers' simulations once; all take turns, so that a busy machine is busy for all.
 A ratio is the faster peer's time over that of ssm.
 """
 
