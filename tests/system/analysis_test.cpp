@@ -169,6 +169,16 @@ TEST_CASE("the frequency response is C (λI − A)⁻¹ B + D, its C part z time
       CHECK(error(before(omega), direct(z, 1)) <= 1e-12);
       CHECK(error(after(omega), direct(z, z)) <= 1e-12);
     }
+    for (const std::size_t count : {0, 1, 7, 18}) {
+      std::vector<double> omegas(count);
+      for (double& omega : omegas) omega = std::exp(2 * random.normal());
+      const auto all = response(omegas), of_z = after(omegas);
+      REQUIRE((all.size() == count && of_z.size() == count));
+      for (std::size_t i = 0; i < count; ++i) {
+        CHECK(error(all[i], response(omegas[i])) <= 1e-12);
+        CHECK(error(of_z[i], after(omegas[i])) <= 1e-12);
+      }
+    }
     CHECK(error(dc_gain(system).cast<Complex>(), response(0)) <= 1e-11);
     CHECK(error(dc_gain(sampled(system)).cast<Complex>(), before(0)) <= 1e-11);
     CHECK(error(dc_gain(sampled(system)).cast<Complex>(), after(0)) <= 1e-11);
