@@ -380,4 +380,21 @@ TEST_CASE("systems that do not fit, loops without an answer and improper ratios 
                   ShapeError);
 }
 
+TEST_CASE("a feedthrough of rounding's size changes no response amid the poles") {
+  for (const Index n : {2, 3})
+    for (const double D : {1e-20, 1e-17, 1e-15, 1e-10, 1e-6}) {
+      CAPTURE(n, D);
+      MatrixXd A = -MatrixXd::Identity(n, n);
+      A.diagonal(-1).setOnes();
+      const StateSpace<double> lags(A, MatrixXd::Identity(n, 1),
+                                    MatrixXd::Identity(n, n).bottomRows(1),
+                                    MatrixXd::Constant(1, 1, D));
+      const auto roots = zeros_poles_gain(lags);
+      CHECK(roots.zeros.allFinite());
+      const Complex s(0, 1), want = std::pow(1.0 + s, -static_cast<double>(n)) + D;
+      CHECK(std::abs(roots(s) - want) <= 1e-12);
+      CHECK(std::abs(transfer_function(lags)(s) - want) <= 1e-12);
+    }
+}
+
 }  // namespace transfer_function_test

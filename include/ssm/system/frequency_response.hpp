@@ -27,6 +27,13 @@ void responses_at(const Quadruple& system, const std::complex<double>* points, I
 /// The same at one point.
 [[nodiscard]] ComplexMatrix response_at(const Quadruple& system, std::complex<double> point);
 
+/// The gain with which zeros and poles answer as a system of one input and one output does at a
+/// point amid its poles. Zeros far from all poles are what rounding has left where there should be
+/// none: the first coefficient of D, CB, CAB, … is then as little known as they are, and what they
+/// multiply is not.
+[[nodiscard]] double gain_amid_poles(const Quadruple& system, const ComplexVector& zeros,
+                                     const ComplexVector& poles);
+
 SSM_END_COMPILED
 
 namespace ssm {

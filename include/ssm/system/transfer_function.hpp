@@ -16,6 +16,7 @@
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/detail/root_groups.hpp"
+#include "ssm/system/frequency_response.hpp"
 #include "ssm/system/interconnection.hpp"
 #include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/polynomial.hpp"
@@ -194,7 +195,8 @@ struct Section {
 
 /// The zeros, poles and gain of one channel of a system: its transmission zeros and poles,
 /// cancelled against each other no more than they are in the system, and the first coefficient of
-/// D, CB, CAB, … that is not 0.
+/// D, CB, CAB, … that is not 0; where zeros are a thousand times as far as any pole, the gain that
+/// is right amid the poles.
 ///
 /// @param system continuous or discrete
 /// @param output, input which channel
@@ -219,8 +221,14 @@ template <LinearSystem System>
   channel.D = channel.D.block(output, input, 1, 1);
   const detail::ComplexVector zeros = detail::zeros_of<Eigen::MatrixXd>(function, channel);
   const detail::ComplexVector poles = detail::eigenvalues_of(function, channel.A);
-  double gain = channel.D(0, 0);
-  if (zeros.size() < states) {
+  double gain = channel.D(0, 0), farthest_pole = 0, farthest_zero = 0;
+  for (Index i = 0; i < poles.size(); ++i)
+    farthest_pole = (std::max)(farthest_pole, std::abs(poles(i)));
+  for (Index i = 0; i < zeros.size(); ++i)
+    farthest_zero = (std::max)(farthest_zero, std::abs(zeros(i)));
+  if (farthest_zero > 1000 * farthest_pole && farthest_pole > 0) {
+    gain = detail::gain_amid_poles(channel, zeros, poles);
+  } else if (zeros.size() < states) {
     detail::RealMatrix reached = channel.B;
     for (Index i = zeros.size() + 1; i < states; ++i) reached = channel.A * reached;
     gain = (channel.C * reached)(0, 0);

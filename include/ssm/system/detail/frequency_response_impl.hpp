@@ -5,6 +5,7 @@
 #include <complex>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -204,6 +205,49 @@ SSM_INLINE ComplexMatrix response_at(const Quadruple& system, std::complex<doubl
   ComplexMatrix G(system.C.rows(), system.B.cols());
   responses_at(system, &point, 1, G.data());
   return G;
+}
+
+SSM_INLINE double gain_amid_poles(const Quadruple& system, const ComplexVector& zeros,
+                                  const ComplexVector& poles) {
+  double exponents = 0, count = 0;
+  for (Index i = 0; i < poles.size(); ++i)
+    if (poles(i) != 0.0) {
+      exponents += std::log2(std::abs(poles(i)));
+      ++count;
+    }
+  const double radius = std::exp2(count > 0 ? std::round(exponents / count) : 0.0);
+  // Of some points that far out the one farthest from its nearest root.
+  std::complex<double> point;
+  double distance = -1;
+  for (const double angle : {0.3, 0.9, 1.6, 2.3}) {
+    const std::complex<double> candidate = std::polar(radius, angle);
+    double nearest = std::numeric_limits<double>::infinity();
+    for (Index i = 0; i < poles.size(); ++i)
+      nearest = (std::min)(nearest, std::abs(candidate - poles(i)));
+    for (Index i = 0; i < zeros.size(); ++i)
+      nearest = (std::min)(nearest, std::abs(candidate - zeros(i)));
+    if (nearest > distance) {
+      distance = nearest;
+      point = candidate;
+    }
+  }
+  // Products may leave the range of double on the way.
+  std::complex<double> gain = response_at(hessenberg_response(system), point)(0, 0);
+  int exponent = 0;
+  const auto normalize = [&] {
+    const double size = (std::max)(std::abs(gain.real()), std::abs(gain.imag()));
+    if (!(size > 0) || !std::isfinite(size)) return;
+    const int more = std::ilogb(size);
+    gain = {std::ldexp(gain.real(), -more), std::ldexp(gain.imag(), -more)};
+    exponent += more;
+  };
+  for (Index i = 0; i < (std::max)(poles.size(), zeros.size()); ++i) {
+    normalize();
+    if (i < poles.size()) gain *= point - poles(i);
+    normalize();
+    if (i < zeros.size()) gain /= point - zeros(i);
+  }
+  return std::ldexp(gain.real(), exponent);
 }
 
 SSM_END_COMPILED

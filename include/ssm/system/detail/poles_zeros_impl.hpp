@@ -138,8 +138,13 @@ ComplexVector zeros_of(std::string_view function, Quadruple system, double toler
                                                      to_eigen<Matrix>(W.block(0, 0, n, n)), false);
   if (pencil.info() != Eigen::Success)
     throw_convergence(function, "the Schur form of the pencil", "not found", "one");
-  ComplexVector zeros(n);
-  for (Index i = 0; i < n; ++i) zeros(i) = pencil.eigenvalues()(i);
+  std::vector<std::complex<double>> finite;
+  for (Index i = 0; i < n; ++i)
+    if (const std::complex<double> zero = pencil.eigenvalues()(i);
+        std::isfinite(zero.real()) && std::isfinite(zero.imag()))
+      finite.push_back(zero);
+  ComplexVector zeros(static_cast<Index>(finite.size()));
+  std::copy(finite.begin(), finite.end(), zeros.data());
   return zeros;
 }
 
