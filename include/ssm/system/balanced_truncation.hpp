@@ -95,7 +95,7 @@ template <LinearSystem System>
 /// @param system continuous or discrete
 /// @param order states to keep, at most those that carry anything: σ above rounding
 /// @return a system of `order` states, balanced, with the step of the given one
-/// @throws DomainError when the system is unstable or not finite (reduce_stable_part keeps its
+/// @throws DomainError when the system is unstable or not finite (truncate_stable_part keeps its
 ///   unstable part), or order is negative or too large
 /// Cost: about 100 states³.
 template <LinearSystem System>
