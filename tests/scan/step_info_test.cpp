@@ -43,6 +43,23 @@ TEST_CASE("first- and second-order systems have their textbook rise, overshoot a
   CHECK(gain.settling_time == 0);
 }
 
+TEST_CASE("fast modes are seen beside slow ones, and every turn of a light one") {
+  Eigen::MatrixXd A(3, 3);
+  A << 0, 1, 0, -1e8, -20, 0, 0, 0, -.01;
+  const StateSpace<double> beside(A, (VectorXd(3) << 0, 1e8, 1e-4).finished(),
+                                  (Eigen::MatrixXd(1, 3) << 1, 0, 1).finished());
+  CHECK(step_info(beside).peak == Approx(1.997).epsilon(1e-3));
+  const auto light = step_info(system_of({{1e6}, {1, 1, 1e6}}));
+  CHECK(light.rise_time == Approx(1.02e-3).epsilon(1e-2));
+  CHECK(light.overshoot == Approx(100 * std::exp(-3.14159265 * 5e-4)).epsilon(3e-4));
+  CHECK(light.settling_time == Approx(std::log(50) / .5).epsilon(1e-3));
+  const StateSpace<double> stiff((VectorXd(2) << -1e6, -1).finished().asDiagonal().toDenseMatrix(),
+                                 Eigen::MatrixXd::Ones(2, 1),
+                                 (Eigen::MatrixXd(1, 2) << 1e6, -.5).finished());
+  // y = 1 − e^(−10⁶ t) − (1 − e^(−t))/2, of which the fast part alone rises
+  CHECK(step_info(stiff).rise_time == Approx(std::log(.95 / .55) * 1e-6).epsilon(1e-3));
+}
+
 TEST_CASE("a sampled response is read between its samples") {
   const VectorXd t = VectorXd::LinSpaced(5, 10, 14);
   const VectorXd y = (VectorXd(5) << 0, 4, 12, 10.1, 10).finished();
