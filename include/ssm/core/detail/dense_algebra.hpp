@@ -98,6 +98,8 @@ struct SingularValues {
 /// double QR steps on its Hessenberg form (Martin, Peters & Wilkinson 1970, algorithm hqr).
 /// @throws ConvergenceError
 [[nodiscard]] ComplexVector real_eigenvalues(std::string_view function, RealMatrix A);
+/// The same into `values`, as many as A has rows; false where the iteration does not end.
+[[nodiscard]] bool find_real_eigenvalues(RealMatrix A, ComplexVector& values);
 
 SSM_END_COMPILED
 

@@ -226,13 +226,22 @@ SSM_INLINE SingularValues singular_values(const RealMatrix& A) {
 }
 
 SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix A) {
+  ComplexVector values(A.rows());
+  if (!find_real_eigenvalues(std::move(A), values))
+    throw_convergence(function, "the Schur form of A", "not found", "one");
+  return values;
+}
+
+SSM_INLINE bool find_real_eigenvalues(RealMatrix A, ComplexVector& values) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   const Index n = A.rows();
-  ComplexVector values(n);
   double largest = 0;
   for (Index j = 0; j < n; ++j)
     for (Index i = 0; i < n; ++i) largest = (std::max)(largest, std::abs(A(i, j)));
-  if (!(largest > 0)) return values;
+  if (!(largest > 0)) {
+    for (Index i = 0; i < n; ++i) values(i) = 0;
+    return true;
+  }
   const int exponent = std::ilogb(largest);
   A *= std::ldexp(1.0, -exponent);
   to_hessenberg(A, false);
@@ -274,14 +283,14 @@ SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix 
       turn = 0;
       continue;
     }
-    if (turn == 10 || turn == 20) {  // an exceptional shift
+    if (turn > 0 && turn % 10 == 0) {  // an exceptional shift
       moved += x;
       for (Index i = 0; i <= last; ++i) A(i, i) -= x;
       const double s = std::abs(A(last, last - 1)) + std::abs(A(last - 1, last - 2));
       x = y = 0.75 * s;
       w = -0.4375 * s * s;
     }
-    if (++turn > 60) throw_convergence(function, "the Schur form of A", "not found", "one");
+    if (++turn > 120) return false;
 
     // Two neighbouring small elements below the diagonal allow to begin at m.
     double p = 0, q = 0, r = 0;
@@ -342,7 +351,7 @@ SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix 
       }
     }
   }
-  return values;
+  return true;
 }
 
 SSM_END_COMPILED
