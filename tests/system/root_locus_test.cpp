@@ -82,6 +82,13 @@ TEST_CASE("break points are where the textbook has them") {
     CHECK_THROWS_WITH(root_locus(Transfer{{1}, {1, 1}}, bad), contains("root_locus: gain"));
 }
 
+TEST_CASE("a locus begins at double poles") {
+  const auto locus = root_locus(Transfer{{1}, {1, 0, -2, 0, 1}});
+  REQUIRE(locus.branch.size() == 4);
+  for (const auto& branch : locus.branch)
+    CHECK(std::abs(std::abs(branch.front().real()) - 1) <= 1e-7);
+}
+
 TEST_CASE("transfer matrices compose as their values do, and become systems and back") {
   ssm::test::Random random(1);
   const Complex s(0.3, 1.7);

@@ -269,6 +269,27 @@ TEST_CASE("a transfer function of complex coefficients evaluates and has roots, 
   CHECK(polynomial_roots(vector({0, 0})).size() == 0);
 }
 
+TEST_CASE("roots of a polynomial are found whatever their sizes and multiplicities") {
+  const auto farthest = [](const VectorXcd& found, const std::vector<Complex>& expected) {
+    double worst = found.size() == Index(expected.size()) ? 0 : HUGE_VAL;
+    for (const Complex& root : expected)
+      worst = std::max(worst, ((found.array() - root).abs().minCoeff()) / std::abs(root));
+    return worst;
+  };
+  CHECK(farthest(polynomial_roots(vector({1, 1e16, 1e16})), {-1e16, -1}) <= 1e-15);
+  CHECK(farthest(polynomial_roots(vector({1e-30, 1, 1})), {-1e30, -1}) <= 1e-15);
+  CHECK(farthest(polynomial_roots(vector({1, 1e30, 1e30})), {-1e30, -1}) <= 1e-15);
+  CHECK(farthest(polynomial_roots(vector({1e-200, 0, 1e200})), {{0, 1e200}, {0, -1e200}}) <= 1e-14);
+  CHECK(farthest(polynomial_roots(vector({1, 1e20, 1e35, 1e45, 1e50, 1e50, 1e45})),
+                 {-1e20, -1e15, -1e10, -1e5, -1, -1e-5}) <= 2e-5);
+  CHECK(farthest(polynomial_roots(vector({1, 0, -2, 0, 1})), {1, 1, -1, -1}) <= 1e-7);
+  CHECK(farthest(polynomial_roots(vector({1, 0, -2, 0, 1 + 1e-12})),
+                 {{1, 5e-7}, {1, -5e-7}, {-1, 5e-7}, {-1, -5e-7}}) <= 1e-8);
+  const double half = std::sqrt(.5);
+  CHECK(farthest(polynomial_roots(vector({-4, 0, 4, 0, -1})), {half, half, -half, -half}) <= 1e-7);
+  CHECK_THROWS_WITH(polynomial_roots(vector({1e-200, 1e200})), contains("a root is not finite"));
+}
+
 TEST_CASE("interconnected systems answer as their transfer functions compose") {
   ssm::test::Random random(3);
   const auto check = [&](const auto& first, const auto& second, const auto& back,

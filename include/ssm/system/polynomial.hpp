@@ -12,12 +12,11 @@
 
 SSM_BEGIN_COMPILED
 
-/// The roots of a polynomial, highest power first, without leading zeros; real ones are eigenvalues
-/// of the balanced companion matrix.
-/// @throws DomainError when a coefficient divided by the first is not finite
+/// The roots of a polynomial, highest power first, without leading zeros; those of real
+/// ones are real or neighbours of their conjugates.
+/// @throws DomainError when a coefficient or a root is not finite, ConvergenceError
 [[nodiscard]] ComplexVector roots_of(std::string_view function, const RealVector& coefficients);
-/// The same of complex coefficients, by the simultaneous iteration of Ehrlich and Aberth.
-/// @throws DomainError as the other, ConvergenceError
+/// The same of complex coefficients.
 [[nodiscard]] ComplexVector roots_of(std::string_view function, const ComplexVector& coefficients);
 
 SSM_END_COMPILED
@@ -94,14 +93,15 @@ std::complex<double> ratio_at(const DenseVector<K>& p, const DenseVector<K>& q,
 
 /// The roots of p(s) = Σ_j coefficients(j) s^(n − j), each as often as it counts.
 ///
-/// Real coefficients: the eigenvalues of the balanced companion matrix, complex ones as neighbours
-/// of their exact conjugates. Complex coefficients: the simultaneous iteration of Ehrlich (1967)
-/// and Aberth (1973), started on the circles of Bini (1996). A root of multiplicity k is known to
-/// the k-th root of epsilon. Computed in double for float as well.
+/// Real coefficients: the eigenvalues of balanced companion matrices, one for each group of roots
+/// of like size, complex ones as neighbours of their exact conjugates. Complex coefficients, and
+/// real ones where an eigenvalue is no root to rounding: the simultaneous iteration of Ehrlich
+/// (1967) and Aberth (1973), started on the circles of Bini (1996). A root of multiplicity k is
+/// known to the k-th root of epsilon. Computed in double for float as well.
 ///
 /// @param coefficients (n + 1), highest power first, real or complex; leading zeros are trimmed
 /// @return (n), of the polynomial 0 and of a constant (0)
-/// @throws DomainError when a coefficient is not finite
+/// @throws DomainError when a coefficient is not finite, or a root beyond what double holds
 /// @throws ConvergenceError
 /// Cost: about 10 n³, of complex coefficients 100 n².
 template <class Derived>
