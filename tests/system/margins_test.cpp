@@ -161,6 +161,38 @@ TEST_CASE("encirclements count the unstable poles of any loop, in s and in z") {
     }
 }
 
+TEST_CASE("stability is that of the closed loop beside poles on the axis or circle, and improper") {
+  const auto closes = [](const SisoResponse& loop, int beyond) {
+    CHECK(nyquist(loop).closed_loop_unstable == beyond);
+    CHECK(margins(loop).stable == (beyond == 0));
+  };
+  closes(Transfer{{.1}, {1, 0, 1, 0}}, 2);
+  for (const double zeta : {0., 5e-13, 1e-12, 1e-9}) {
+    closes(Transfer{{.1, .1}, {1, 2 * zeta, 1, 0}}, 2);
+    closes(Transfer{{.01}, {1, 1 + 2 * zeta, 1 + 2 * zeta, 1}}, 2);
+  }
+  closes(Transfer{{.1, .05}, {1, 0, 3, 0, 1}}, 2);  // two masses, the sensor on the other
+  closes(Transfer{{1, 0}, {1, 0, 1}}, 0);
+  closes(Transfer{{-1, 0}, {1, 0, 1}}, 2);
+  CHECK(margins(Transfer{{1, 0}, {1, 0, 1}}).gains.empty());
+  closes(SisoResponse(Transfer{{.2}, {1, 0, 1}}, 1.), 2);
+  closes(SisoResponse(Transfer{{1}, {1, 1}}, 1.), 1);
+  closes(SisoResponse(Transfer{{.5}, {1, 1}}, 1.), 1);
+  CHECK(margins(SisoResponse(Transfer{{.5}, {1, 1}}, 1.)).gain.factor == 0);
+  const SisoResponse alternating(Transfer{{-.5}, {1, 1}}, 1.);
+  closes(alternating, 0);
+  CHECK(margins(alternating).gain.factor == Approx(4));
+  closes(Transfer{{-1, -2}, {1}}, 0);
+  closes(Transfer{{-1, 2}, {1}}, 1);
+  closes(Transfer{{-1, -3, -1.5}, {1, 1}}, 0);
+  CHECK(margins(Transfer{{.1}, {1, 0, 1, 0}}).gain.factor == 0);
+  // delayed, the winding number decides: a short delay changes nothing but at the edge
+  closes(SisoResponse(Transfer{{.1, .1}, {1, 0, 1, 0}}).delayed(1e-3), 2);
+  closes(SisoResponse(Transfer{{1, 0}, {1, 0, 1}}).delayed(1e-3), 0);
+  closes(SisoResponse(Transfer{{-1, 0}, {1, 0, 1}}).delayed(1e-3), 2);
+  closes(SisoResponse(Transfer{{1}, {1, 0}}).delayed(1e-300), 0);
+}
+
 TEST_CASE("frequencies for a plot follow the corners, up to pi over the step") {
   const Transfer resonance{{1}, {1, 1e-4, 1}};
   const auto data = bode(resonance);
@@ -189,6 +221,8 @@ TEST_CASE("loops and frequencies that mean nothing are refused") {
                     contains("one that rolls off"));
   CHECK_THROWS_WITH(margins(SisoResponse(Transfer{{1, 2, 1}, {1, 0.5}}, 1.)), contains("improper"));
   CHECK_THROWS_WITH(nyquist(Transfer{{1}, {1, 0, 0}}), contains("runs beside -1"));
+  CHECK_THROWS_WITH(margins(SisoResponse(Transfer{{1}, {1, 0}}).delayed(1e300)),
+                    contains("at most 1e6 radians"));
   for (const double bad : {-1., infinity, std::nan("")})
     CHECK_THROWS_AS(bode(lag, {bad}), DomainError);
   CHECK_THROWS_AS(bode(SisoResponse(lag, 0.1), {40.}), DomainError);

@@ -72,19 +72,22 @@ namespace ssm {
 ///
 /// Crossings are bracketed on frequencies that follow the roots of L and of 1 + L and lie closer
 /// about lightly damped ones, where magnitude and phase go smoothly from one to the next, and then
-/// bisected to the last digit. Those at ω = 0, π/Δ and infinity count as well. With a delay the
+/// bisected to the last digit. Those at ω = 0, π/Δ and infinity count as well, and where a pole on
+/// the axis or circle turns L through −180°, with the factor 0. With a delay the
 /// phase crosses without end: crossings are given for twenty turns of the delay, and on until |L|
 /// is below a thousandth.
 ///
 /// @param loop L: a system, a transfer function, or zeros, poles and gain; delayed(…) for a delay
 /// @return degrees, s and rad/s
-/// @throws DomainError when L is 0, or has a delay and does not fall below 1
+/// @throws DomainError when L is 0, or has a delay and does not fall below 1, or one of more than
+/// 10⁶
+///   radians where it does
 /// Cost: some thousand evaluations of L, of zeros + poles operations each.
 [[nodiscard]] inline Margins margins(const SisoResponse& loop) { return detail::margins_of(loop); }
 
 /// The encirclements of −1 by L, and what they say of the closed loop 1/(1 + L) (Nyquist 1932):
-/// counted from the crossings of the negative real axis beyond −1, so that delays are as good as
-/// rational loops.
+/// from the closed poles themselves, or with a delay counted from the crossings of the negative
+/// real axis beyond −1.
 /// @param loop L, as for margins
 /// @throws DomainError as margins does, and when L runs through −1: the closed loop has a pole on
 ///   the axis

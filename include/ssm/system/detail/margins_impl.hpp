@@ -87,8 +87,43 @@ SSM_INLINE std::vector<double> zeros_on(const RealFunction& f, const std::vector
 SSM_INLINE double rise_at(const RealFunction& f, double x) {
   return f(x * (1 + 1e-8)) - f(x * (1 - 1e-8));
 }
-/// False for the rise of rounding in a constant, and for that of a jump.
-SSM_INLINE bool isolated(double rise) { return std::abs(rise) > 1e-13 && std::abs(rise) < 1; }
+
+/// The closed poles, roots of gain Π (s − zeros) + Π (s − poles), from near ones: the simultaneous
+/// iteration of Ehrlich and Aberth on that form, which does not cancel as coefficients do.
+SSM_INLINE void refine_closed_poles(const RootsResponse& loop,
+                                    std::vector<std::complex<double>>& closed) {
+  using Complex = std::complex<double>;
+  const std::size_t parts = (std::max)(loop.zeros.size(), loop.poles.size());
+  const double enough = 8 * static_cast<double>(parts + 1) * std::numeric_limits<double>::epsilon();
+  for (int sweep = 0; sweep < 60; ++sweep) {
+    bool all = true;
+    for (std::size_t i = 0; i < closed.size(); ++i) {
+      const Complex s = closed[i];
+      Complex L = loop.gain, of_zeros = 0, of_poles = 0;  // Σ 1/(s − root)
+      for (std::size_t k = 0; k < parts; ++k) {
+        if (k < loop.zeros.size()) {
+          L *= s - loop.zeros[k];
+          of_zeros += 1.0 / (s - loop.zeros[k]);
+        }
+        if (k < loop.poles.size()) {
+          L /= s - loop.poles[k];
+          of_poles += 1.0 / (s - loop.poles[k]);
+        }
+      }
+      const double size = std::abs(L);
+      // Where a zero and a pole of L are one it stays; beyond what double holds nothing is refined.
+      if (!std::isfinite(size) || std::abs(1.0 + L) <= enough * (std::max)(1.0, size)) continue;
+      Complex ratio = (L * of_zeros + of_poles) / (1.0 + L);
+      for (std::size_t j = 0; j < closed.size(); ++j)
+        if (j != i && closed[j] != s) ratio -= 1.0 / (s - closed[j]);
+      const Complex step = 1.0 / ratio;
+      if (!std::isfinite(std::abs(step))) continue;
+      closed[i] -= step;
+      all = all && std::abs(step) <= std::numeric_limits<double>::epsilon() * std::abs(s);
+    }
+    if (all) return;
+  }
+}
 
 /// A loop, where to look at it, and where it crosses the negative real axis.
 struct LoopCrossings {
@@ -100,6 +135,7 @@ struct LoopCrossings {
   const RootsResponse& loop;
   std::vector<double> grid;
   std::vector<std::complex<double>> closed_poles;  // without delay
+  bool closed_known = false;                       // all closed poles are in closed_poles
   std::vector<Crossing> crossings;                 // of 0 < ω < highest
   std::vector<double> unit;                        // where |L| = 1
   double start = 0, end = 0;  // real L at ω = 0 and at the highest frequency; 0 where it is none
@@ -145,14 +181,47 @@ struct LoopCrossings {
       }
       return result;
     };
+    // in units of the mean size of the roots, lest coefficients overflow
+    double exponent = 0;
+    int sized = 0;
+    for (const auto* roots : {&loop.zeros, &loop.poles})
+      for (const auto& root : *roots)
+        if (root != 0.0) exponent += std::log2(std::abs(root)), ++sized;
+    const int scale = loop.delta > 0 || sized == 0 ? 0 : static_cast<int>(exponent / sized);
+    const auto in_units = [&](std::vector<std::complex<double>> roots) {
+      for (auto& root : roots)
+        root = {std::ldexp(root.real(), -scale), std::ldexp(root.imag(), -scale)};
+      return roots;
+    };
+    const int excess = static_cast<int>(loop.zeros.size()) - static_cast<int>(loop.poles.size());
+    RootsResponse scaled;
+    scaled.zeros = in_units(loop.zeros);
+    scaled.poles = in_units(loop.poles);
+    scaled.gain = std::ldexp(loop.gain, scale * excess);
     const RealVector sum =
-        trimmed(polynomial_sum(expanded(loop.zeros, loop.gain), expanded(loop.poles, 1)));
+        trimmed(polynomial_sum(expanded(scaled.zeros, scaled.gain), expanded(scaled.poles, 1)));
     for (Index i = 0; i < sum.size(); ++i)
       if (!std::isfinite(sum(i))) return;  // the grid follows the open loop alone
-    if (sum.size() == 0) return;
+    if (sum.size() == 0 || scaled.gain == 0) return;
     for (const auto& pole : roots_of(function, sum)) closed_poles.push_back(pole);
+    refine_closed_poles(scaled, closed_poles);
+    for (auto& pole : closed_poles)
+      pole = {std::ldexp(pole.real(), scale), std::ldexp(pole.imag(), scale)};
+    closed_known = loop.delay == 0;
   }
 
+ public:
+  /// Closed poles beyond the axis or the circle, or beyond it or on it.
+  [[nodiscard]] int unstable_closed_poles(bool or_on) const {
+    int count = 0;
+    for (const auto& pole : closed_poles) {
+      const double beyond = loop.delta > 0 ? std::abs(pole) - 1 : pole.real();
+      count += or_on ? beyond >= 0 : beyond > 0;
+    }
+    return count;
+  }
+
+ private:
   /// Points so close that the delay turns by little from one to the next.
   void refine_for_delay(std::string_view function) {
     constexpr double turn = 0.3;
@@ -167,6 +236,9 @@ struct LoopCrossings {
     for (const double omega : grid)
       if (loop.log_magnitude(omega) > -7) last = (std::max)(last, omega);
     last = (std::min)(last, top);
+    if (!(last * loop.delay <= 1e6))
+      throw_domain(function, "the delay", "too long",
+                   "at most 1e6 radians at the last frequency where |L| matters");
     std::vector<double> fine;
     for (std::size_t i = 0; i < grid.size() && grid[i] <= last; ++i) {
       fine.push_back(grid[i]);
@@ -178,6 +250,17 @@ struct LoopCrossings {
     grid = std::move(fine);
   }
 
+  /// Whether one of these roots is on the axis or circle at ω, to rounding.
+  [[nodiscard]] bool any_at(const std::vector<std::complex<double>>& roots, double omega) const {
+    return std::any_of(roots.begin(), roots.end(), [&](std::complex<double> root) {
+      const std::complex<double> point =
+          loop.delta > 0 ? std::polar(1.0, omega * loop.delta) : std::complex<double>(0, omega);
+      return std::abs(root - point) <= 4e-16 * (std::abs(point) + std::abs(root));
+    });
+  }
+  [[nodiscard]] bool on_boundary(double omega) const { return any_at(loop.poles, omega); }
+  [[nodiscard]] bool jumps_to_zero(double omega) const { return any_at(loop.zeros, omega); }
+
   void find_real() {
     constexpr double pi = 3.14159265358979323846;
     const double top = loop.highest();
@@ -185,9 +268,16 @@ struct LoopCrossings {
       const auto past = [&](double w) { return loop.phase(w) - target; };
       const double omega = sign_change(past, a, b);
       if (omega >= top * (1 - 1e-9)) return;  // π/Δ has a place of its own
-      const double rise = rise_at([&](double w) { return loop.phase(w); }, omega);
-      if (isolated(rise))
-        crossings.push_back({omega, std::exp(loop.log_magnitude(omega)), rise > 0 ? 1 : -1});
+      const double before = past(omega * (1 - 1e-8)), after = past(omega * (1 + 1e-8));
+      const double rise = after - before;
+      if (std::abs(rise) <= 1e-13) return;  // rounding in a constant
+      double magnitude = std::exp(loop.log_magnitude(omega));
+      if (std::abs(rise) >= 1) {  // a root at or very near the axis
+        if ((std::min)(std::abs(before), std::abs(after)) <= 1e-9 || before * after > 0) return;
+        if (jumps_to_zero(omega)) return;
+        if (on_boundary(omega)) magnitude = std::numeric_limits<double>::infinity();
+      }
+      crossings.push_back({omega, magnitude, rise > 0 ? 1 : -1});
     };
     // Odd multiples of π between the phases at neighbours, and beyond where it turns back.
     double before = 0, here = loop.phase(grid.front());
@@ -213,17 +303,24 @@ struct LoopCrossings {
     }
     std::sort(crossings.begin(), crossings.end(),
               [](const auto& a, const auto& b) { return a.frequency < b.frequency; });
-    const auto real_at = [&](double omega, double point) {
+    // A root at the point itself is passed on the unstable side: beyond 1, and beyond −1.
+    const auto real_at = [&](double point) {
       bool negative = loop.gain < 0;
-      for (const auto* roots : {&loop.zeros, &loop.poles})
-        for (const auto& root : *roots)
-          negative = negative != (root.imag() == 0 && root.real() > point);
-      return (negative ? -1 : 1) * std::exp(loop.log_magnitude(omega));
+      double size = std::log(std::abs(loop.gain)), sign = 1;
+      for (const auto* roots : {&loop.zeros, &loop.poles}) {
+        for (const auto& root : *roots) {
+          const bool right = point < 0 ? root.real() >= point : root.real() > point;
+          negative = negative != (root.imag() == 0 && right);
+          size += sign * std::log(std::abs(point - root));
+        }
+        sign = -1;
+      }
+      return (negative ? -1 : 1) * std::exp(size);
     };
-    start = real_at(0, loop.delta > 0 ? 1 : 0);
+    start = real_at(loop.delta > 0 ? 1 : 0);
     if (loop.delay > 0) return;
     if (loop.delta > 0)
-      end = real_at(top, -1);
+      end = real_at(-1);
     else if (loop.zeros.size() == loop.poles.size())
       end = loop.gain;
   }
@@ -266,8 +363,12 @@ SSM_INLINE Nyquist encirclements_in(std::string_view function, const LoopCrossin
     const double above = phase - level;
     count(-L.end, above == 0 ? 0 : above > 0 ? -1 : 1, 1);
   }
-  result.clockwise_encirclements = -turns;
-  result.closed_loop_unstable = result.open_loop_unstable - turns;
+  // Without a delay the closed poles themselves are known.
+  result.closed_loop_unstable =
+      L.closed_known ? L.unstable_closed_poles(false) : result.open_loop_unstable - turns;
+  if (result.closed_loop_unstable < 0)
+    throw_domain(function, "the loop", "too near -1 to be counted", "one that keeps away from it");
+  result.clockwise_encirclements = result.closed_loop_unstable - result.open_loop_unstable;
   return result;
 }
 
@@ -342,7 +443,9 @@ SSM_INLINE Margins margins_of(const SisoResponse& response) {
   result.modulus = 1 / result.sensitivity.value;
 
   bool through = std::isinf(result.sensitivity.value) || result.modulus <= 1e-10;
-  result.stable = !through && encirclements_in("margins", L).closed_loop_unstable == 0;
+  result.stable =
+      !through && (L.closed_known ? L.unstable_closed_poles(true)
+                                  : encirclements_in("margins", L).closed_loop_unstable) == 0;
   return result;
 }
 

@@ -47,11 +47,12 @@ SSM_INLINE double RootsResponse::phase(double omega) const {
       if (std::abs(root) > 1) return std::arg(1.0 - point / root);
       if (root == 0.0) return turn;
       const std::complex<double> rest = sampled_factor(turn, root) * std::conj(point);
-      return turn + std::atan2(rest.imag(), (std::max)(rest.real(), 0.0));
+      return turn + std::atan2(rest.imag(), (std::max)(rest.real(), 0.0) + 0.0);
     }
     if (root == 0.0) return pi / 2;
     const double rise = omega - root.imag();
-    return root.real() > 0 ? -std::atan2(rise, root.real()) : std::atan2(rise, -root.real());
+    const double turn = std::atan2(rise, std::abs(root.real()));  // 0 at a root on the axis
+    return root.real() > 0 ? -turn : turn;
   };
   for (const auto& zero : zeros) sum += angle(zero);
   for (const auto& pole : poles) sum -= angle(pole);
@@ -98,10 +99,12 @@ SSM_INLINE std::vector<double> frequencies_for(const RootsResponse& response,
       }
     }
   double slowest = std::numeric_limits<double>::infinity(), fastest = 0;
+  std::vector<double> marks;  // where straight lines of the Bode diagram may end
   const auto include = [&](double omega) {
     if (!(omega > 0 && std::isfinite(omega))) return;
     slowest = (std::min)(slowest, omega);
     fastest = (std::max)(fastest, omega);
+    marks.push_back(std::log10(omega));
   };
   for (const auto& corner : corners) include(std::abs(corner));
   if (response.delay > 0) include(1 / response.delay);
@@ -133,8 +136,17 @@ SSM_INLINE std::vector<double> frequencies_for(const RootsResponse& response,
   std::vector<double> frequencies;
   const double decades = std::log10(high / low);
   const int points = (std::max)(2, static_cast<int>(std::ceil(decades * per_decade)) + 1);
-  for (int i = 0; i < points; ++i)
-    frequencies.push_back(low * std::pow(10.0, decades * i / (points - 1)));
+  if (marks.empty()) marks.push_back(std::log10(slowest));
+  std::sort(marks.begin(), marks.end());
+  for (int i = 0; i < points; ++i) {
+    const double exponent = decades * i / (points - 1), here = std::log10(low) + exponent;
+    const auto next = std::lower_bound(marks.begin(), marks.end(), here);
+    const bool near_mark = (next != marks.end() && *next - here <= decades_beyond + 1) ||
+                           (next != marks.begin() && here - *(next - 1) <= decades_beyond + 1);
+    // On the straight lines between far marks a point a decade is enough.
+    if (near_mark || i % per_decade == 0 || i + 1 == points)
+      frequencies.push_back(low * std::pow(10.0, exponent));
+  }
   frequencies.back() = high;
   for (const auto& corner : corners) {
     const double size = std::abs(corner.imag()), width = std::abs(corner.real());
