@@ -157,6 +157,19 @@ TEST_CASE("units do not decide whether poles can be placed, nor rounding what is
   CHECK(scaled == u.inverse() * place_poles(A, B, Vector2d(-1, -3)) * S);
 }
 
+TEST_CASE("no unit of time decides whether poles can be placed") {
+  MatrixXd A = -MatrixXd::Identity(6, 6), B = MatrixXd::Zero(6, 2);
+  for (Index i = 1; i < 6; ++i) A(i, i - 1) = 1;
+  B(0, 0) = B(5, 1) = 1;
+  VectorXcd poles(6);
+  for (Index i = 0; i < 6; ++i) poles(i) = -1 - .7 * double(i);
+  for (const double rate : {1., 1e-10, 1e-11, 1e-150, 1e150}) {
+    CAPTURE(rate);
+    const MatrixXd K = place_poles(rate * A, rate * B, VectorXcd(rate * poles));
+    CHECK(distance(A - B * K, poles) <= 1e-9);
+  }
+}
+
 TEST_CASE("poles that cannot be placed are refused") {
   Matrix2d A;
   A << 1, 0, 0, 2;

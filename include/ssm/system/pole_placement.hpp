@@ -37,7 +37,7 @@ namespace ssm {
 /// lqr. A pole that is wanted more often than B has independent columns makes the closed loop
 /// defective; then the poles are placed one after the other, each with the smallest gain (as Varga
 /// 1981 does it in Schur form). Modes that no input moves stay where they are and must be among the
-/// wanted. Neither units of states nor of inputs matter. Continuous and discrete alike. Computed in
+/// wanted. Neither units of time nor of states nor of inputs matter. Continuous and discrete alike. Computed in
 /// double for float as well.
 ///
 /// For an observer, place_poles(Aᵀ, Cᵀ, poles)ᵀ.
@@ -50,6 +50,7 @@ namespace ssm {
 /// @throws ShapeError
 /// @throws DomainError when a mode that no input moves is not among the wanted, which it names, a
 ///   complex pole lacks its conjugate, or something is not finite
+/// @throws ConvergenceError when no finite K is found, as the poles are too hard to reach
 /// Cost: some 2 states⁴ for each of up to 100, mostly about ten, sweeps; states³ for one input.
 template <class DA, class DB, class DP>
 [[nodiscard]] auto place_poles(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,

@@ -192,7 +192,9 @@ SSM_INLINE RealMatrix place_one_after_the_other(RealMatrix A, RealMatrix B, cons
 
 /// Takes out of the wanted poles those where no input moves the modes of A.
 /// @throws DomainError that names a mode that is not among the wanted
-SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, Poles& half) {
+/// @param rates the exponent of the unit that the rates of A are counted in
+SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, int rates,
+                               Poles& half) {
   constexpr double nearness = 1e-6;  // the modes of A are known so well when they are repeated
   const ComplexVector modes = grouped_eigenvalues(function, A);
   for (const std::complex<double>& mode : modes) {
@@ -204,13 +206,30 @@ SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, P
         !(distance(*nearest) <= nearness * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
         (nearest->imag() == 0) != (mode.imag() == 0)) {
       char text[64];
-      std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi", mode.real(),
-                    mode.imag());
+      std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi",
+                    std::ldexp(mode.real(), rates), std::ldexp(mode.imag(), rates));
       throw_domain(function, "poles", std::string("without ") + text,
                    "the modes that no input moves among them");
     }
     half.erase(nearest);
   }
+}
+
+/// The exponent of the fastest rate among the wanted poles, the diagonal of A and its loops of two
+/// states, none of which depends on the units of the states.
+SSM_INLINE int exponent_of_rates(const RealMatrix& A, const Poles& half) {
+  bool any = false;
+  int most = 0;
+  const auto take = [&](int exponent) {
+    most = any ? (std::max)(most, exponent) : exponent;
+    any = true;
+  };
+  for (const auto& pole : half)
+    if (pole != 0.0) take(std::ilogb((std::max)(std::abs(pole.real()), pole.imag())));
+  for (Index j = 0; j < A.cols(); ++j)
+    for (Index i = 0; i <= j; ++i)
+      if (A(i, j) != 0 && A(j, i) != 0) take((std::ilogb(A(i, j)) + std::ilogb(A(j, i))) / 2);
+  return most;
 }
 
 template <class Matrix>
@@ -219,12 +238,19 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
   const Index m = inputs.cols();
   if (dynamics.rows() == 0) return RealMatrix(m, 0);
   Quadruple system = Quadruple::of(dynamics, inputs);
+  // In a unit of time in which the fastest rate is about 1: A − B K ← 2⁻ᵏ A − B (2⁻ᵏ K).
+  const int rates = exponent_of_rates(dynamics, half);
+  for (Index i = 0; i < system.A.size(); ++i)
+    system.A.data()[i] = std::ldexp(system.A.data()[i], -rates);
+  for (auto& pole : half)
+    pole = {std::ldexp(pole.real(), -rates), std::ldexp(pole.imag(), -rates)};
   const Units units = to_own_units(system);
   const Staircase form = staircase(Uncertain(std::move(system.A), epsilon_of<double>),
                                    Uncertain(std::move(system.B), epsilon_of<double>));
   const Index n = dynamics.rows(), reached = form.reached;
   if (reached < n)
-    take_unreached(function, form.A.value.block(reached, reached, n - reached, n - reached), half);
+    take_unreached(function, form.A.value.block(reached, reached, n - reached, n - reached), rates,
+                   half);
   if (reached == 0) return RealMatrix(m, n);
   const RealMatrix A = form.A.value.block(0, 0, reached, reached);
   const Uncertain B = form.B.block(0, 0, reached, m);
@@ -248,7 +274,12 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
   }
   const RealMatrix K = scale_columns(svd.W.block(0, 0, m, rank), weight) * K_V;
   const RealMatrix all = K * form.Q.block(0, 0, n, reached).transpose();
-  return scale_rows(units.inputs, scale_columns(all, inverse_of(units.states)));
+  RealMatrix result = scale_rows(units.inputs, scale_columns(all, inverse_of(units.states)));
+  for (Index i = 0; i < result.size(); ++i)
+    result.data()[i] = std::ldexp(result.data()[i], rates);
+  if (!result.all_finite())
+    throw_convergence(function, "K", "not finite", "a gain: the poles are out of reach in double");
+  return result;
 }
 
 #if SSM_HAS_LIBRARY
