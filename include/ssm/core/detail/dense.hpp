@@ -107,7 +107,14 @@ class DenseMatrix {
   [[nodiscard]] double norm() const {
     double sum = 0;
     for (const K& x : elements_) sum += std::norm(x);
-    return std::sqrt(sum);
+    if (sum > 1e-280 && sum < 1e300) return std::sqrt(sum);
+    if (std::isnan(sum)) return sum;
+    double largest = 0;  // squares overflow or vanish but in units of the largest
+    for (const K& x : elements_) largest = (std::max)(largest, std::abs(x));
+    if (!(largest > 0 && std::isfinite(largest))) return largest;
+    sum = 0;
+    for (const K& x : elements_) sum += std::norm(x / largest);
+    return largest * std::sqrt(sum);
   }
   [[nodiscard]] bool all_finite() const {
     for (const K& x : elements_)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <utility>
@@ -10,6 +11,26 @@
 #include "ssm/system/gramian.hpp"
 
 SSM_BEGIN_COMPILED
+
+/// Divides a matrix by the power of two that makes its largest element about 1.
+/// @return the exponent
+SSM_INLINE int take_exponent(RealMatrix& matrix) {
+  double largest = 0;
+  for (Index i = 0; i < matrix.size(); ++i)
+    largest = (std::max)(largest, std::abs(matrix.data()[i]));
+  if (!(largest > 0 && std::isfinite(largest))) return 0;
+  const int exponent = std::ilogb(largest);
+  for (Index i = 0; i < matrix.size(); ++i)
+    matrix.data()[i] = std::ldexp(matrix.data()[i], -exponent);
+  return exponent;
+}
+
+/// Multiplies by a power of two.
+SSM_INLINE RealMatrix times_power(RealMatrix matrix, int exponent) {
+  for (Index i = 0; i < matrix.size(); ++i)
+    matrix.data()[i] = std::ldexp(matrix.data()[i], exponent);
+  return matrix;
+}
 
 /// The upper triangular U for which X = U U* solves T X + X T* + B B* = 0 or T X T* − X + B B* = 0,
 /// T upper triangular and stable, last column first, without ever forming B B*: Hammarling (1982),
@@ -105,9 +126,10 @@ SSM_INLINE RealMatrix gramian_factor(std::string_view function, Time time, const
   if (A.rows() == 0) return A;
   if (!B.all_finite()) throw_domain(function, "the system", "not finite", "finite");
   const SchurForm schur = stable_schur_form(function, time, A);
-  return scale_rows(
-      schur.scale(),
-      factor_in_schur_form(time, schur, scale_rows(inverse_of(schur.scale()), B), false));
+  RealMatrix scaled = scale_rows(inverse_of(schur.scale()), B);
+  const int exponent = take_exponent(scaled);
+  return scale_rows(schur.scale(),
+                    times_power(factor_in_schur_form(time, schur, scaled, false), exponent));
 }
 
 SSM_INLINE RealMatrix gramian_of(std::string_view function, Time time, const RealMatrix& A,
@@ -115,13 +137,16 @@ SSM_INLINE RealMatrix gramian_of(std::string_view function, Time time, const Rea
   if (A.rows() == 0) return A;
   if (!B.all_finite()) throw_domain(function, "the system", "not finite", "finite");
   const SchurForm schur = stable_schur_form(function, time, A);
-  const RealMatrix scaled = scale_rows(inverse_of(schur.scale()), B);
+  RealMatrix scaled = scale_rows(inverse_of(schur.scale()), B);
+  const int exponent = take_exponent(scaled);
   const RealMatrix L = factor_in_schur_form(time, schur, scaled, false);
   // A residual has the small elements' digits, which rotations in units of A's mix with others.
   RealMatrix W = L * L.transpose();
   W += solve_in_schur_form(
       time, schur, lyapunov_residual(time, schur.balanced(), W, scaled * scaled.transpose()));
-  return scale_columns(scale_rows(schur.scale(), symmetric_part(W)), schur.scale());
+  const RealVector units = schur.scale();
+  return times_power(
+      times_power(scale_columns(scale_rows(units, symmetric_part(W)), units), exponent), exponent);
 }
 
 SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Quadruple& system) {
@@ -130,9 +155,17 @@ SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Qu
   if (n == 0) return {};
   const SchurForm schur = stable_schur_form(function, time, system.A);
   const RealVector inverse = inverse_of(schur.scale());
-  const RealMatrix L = factor_in_schur_form(time, schur, scale_rows(inverse, system.B), false);
-  const RealMatrix M =
-      factor_in_schur_form(time, schur, scale_rows(schur.scale(), system.C.transpose()), true);
+  // B and C of size 1 but for a power of four between them, whose root is exact
+  RealMatrix B = scale_rows(inverse, system.B);
+  RealMatrix C_transposed = scale_rows(schur.scale(), system.C.transpose());
+  const int of_inputs = take_exponent(B);
+  int of_outputs = take_exponent(C_transposed);
+  if ((of_inputs - of_outputs) % 2 != 0) {
+    --of_outputs;
+    C_transposed *= 2;
+  }
+  const RealMatrix L = factor_in_schur_form(time, schur, B, false);
+  const RealMatrix M = factor_in_schur_form(time, schur, C_transposed, true);
   const SingularValues svd = singular_values(M.transpose() * L);
   Balancing result{svd.sigma, RealMatrix(n, n), RealMatrix(n, n), 0};
   // How far rounding moves σ: |u|ᵀ |M|ᵀ |L| |v| ε, W = U σ.
@@ -150,8 +183,12 @@ SSM_INLINE Balancing balancing_of(std::string_view function, Time time, const Qu
     root(i) = 1 / std::sqrt(svd.sigma(i));
     root_cubed(i) = root(i) / svd.sigma(i);
   }
-  result.to = scale_rows(schur.scale(), scale_columns(L * svd.V, root));
-  result.from = scale_columns(scale_rows(root_cubed, svd.W.transpose() * M.transpose()), inverse);
+  const int half = (of_inputs - of_outputs) / 2;
+  result.to = times_power(scale_rows(schur.scale(), scale_columns(L * svd.V, root)), half);
+  result.from = times_power(
+      scale_columns(scale_rows(root_cubed, svd.W.transpose() * M.transpose()), inverse), -half);
+  for (Index k = 0; k < n; ++k)
+    result.sigma(k) = std::ldexp(result.sigma(k), of_inputs + of_outputs);
   return result;
 }
 
