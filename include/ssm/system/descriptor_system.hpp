@@ -23,7 +23,8 @@ struct DescriptorParts {
   Quadruple system;
   Index algebraic = 0;  ///< equations without a derivative
 };
-/// @throws DomainError when something is not finite or tolerance is not in [0, 1)
+/// @throws DomainError when something is not finite, tolerance is not in [0, 1), or λE − A is
+/// singular at every λ
 [[nodiscard]] DescriptorParts descriptor_parts(std::string_view function, RealMatrix E,
                                                Quadruple system, double tolerance);
 /// @throws DomainError when the equations without a derivative do not determine x2
@@ -42,8 +43,9 @@ namespace ssm {
 ///
 ///   E x' = A x + B u,  y = C x + D u,  or sampled,  E x_{t+1} = A x_t + B u_t.
 ///
-/// E may be singular: its rows without derivatives are constraints, as circuits and linkages have
-/// them. Immutable.
+/// E may be singular, but λE − A may not at every λ, where no state would follow from the inputs:
+/// all that is asked of such a system is refused. The rows of E that are without derivatives are
+/// constraints, as circuits and linkages have them. Immutable.
 template <std::floating_point T>
 class DescriptorSystem {
  public:
@@ -109,7 +111,8 @@ DescriptorParts parts_of(std::string_view function, const DescriptorSystem<T>& s
 /// @param system the system
 /// @param tolerance the relative error that the elements of the matrices have; rounding when 0
 /// @return as many as there are, at most as many as E has rank
-/// @throws DomainError when the system is not finite, or tolerance is not in [0, 1)
+/// @throws DomainError when the system is not finite, tolerance is not in [0, 1), or λE − A is
+///   singular at every λ
 /// Cost: about 100 states³.
 template <std::floating_point T>
 [[nodiscard]] auto poles(const DescriptorSystem<T>& system, double tolerance = 0) {
@@ -122,7 +125,8 @@ template <std::floating_point T>
 ///
 /// @param system the system
 /// @param tolerance the relative error that the elements of the matrices have; rounding when 0
-/// @throws DomainError when the system is not finite, or tolerance is not in [0, 1)
+/// @throws DomainError when the system is not finite, tolerance is not in [0, 1), or λE − A is
+///   singular at every λ
 /// Cost: about 100 states³.
 template <std::floating_point T>
 [[nodiscard]] auto zeros(const DescriptorSystem<T>& system, double tolerance = 0) {
@@ -139,9 +143,10 @@ template <std::floating_point T>
 /// @param tolerance the relative error that the elements of E have, which decides its rank;
 ///   rounding when 0
 /// @return as many states as E has rank
-/// @throws DomainError when the system is not finite, tolerance is not in [0, 1), or the
-/// constraints
-///   do not determine these states: the index is above 1, and inputs would be differentiated
+/// @throws DomainError when the system is not finite, tolerance is not in [0, 1), λE − A is
+/// singular
+///   at every λ, or the constraints do not determine these states: the index is above 1, and inputs
+///   would be differentiated
 /// Cost: about 20 states³.
 template <std::floating_point T>
 [[nodiscard]] StateSpace<T> state_space(const DescriptorSystem<T>& system, double tolerance = 0) {
@@ -171,7 +176,7 @@ template <std::floating_point T>
 /// @param system the system
 /// @param point λ
 /// @return (outputs, inputs)
-/// @throws DomainError when the system is not finite
+/// @throws DomainError when the system is not finite or λE − A is singular at every λ
 /// Cost: about 30 states³.
 template <std::floating_point T>
 [[nodiscard]] auto frequency_response(const DescriptorSystem<T>& system, std::complex<T> point) {

@@ -21,6 +21,10 @@ SSM_BEGIN_COMPILED
 /// @throws DomainError when A is not finite
 [[nodiscard]] ComplexVector eigenvalues_of(std::string_view function, RealMatrix A);
 
+/// The rank of C (λI − A)⁻¹ B + D at all but finitely many λ, from matrices whose elements have
+/// this relative error.
+[[nodiscard]] Index normal_rank(Quadruple system, double error);
+
 /// The finite λ at which [A − λI, B; C, D] loses rank. It is a template, of Eigen::MatrixXd, so
 /// that only a program that asks for zeros compiles Eigen's QZ steps.
 /// @throws DomainError when the system is not finite

@@ -9,6 +9,7 @@
 #include "ssm/system/detail/invertible.hpp"
 #include "ssm/system/detail/staircase.hpp"
 #include "ssm/system/frequency_response.hpp"
+#include "ssm/system/poles_zeros.hpp"
 
 SSM_BEGIN_COMPILED
 
@@ -50,6 +51,9 @@ SSM_INLINE DescriptorParts descriptor_parts(std::string_view function, RealMatri
   parts.system.D.set_block(0, rest, B.block(rank, 0, rest, m));
   parts.system.D.set_block(rest, 0, C.block(0, rank, p, rest));
   parts.system.D.set_block(rest, rest, system.D);
+  if (rest > 0 && normal_rank(constraints_of(parts), error) < rest)
+    throw_domain(function, "the pencil lambda E - A", "singular",
+                 "one that some lambda makes invertible, as else no state follows from the inputs");
   return parts;
 }
 

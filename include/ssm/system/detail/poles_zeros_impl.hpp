@@ -112,6 +112,14 @@ SSM_INLINE void reduce_to_full_row_rank(UncertainSystem& q) {
   }
 }
 
+SSM_INLINE Index normal_rank(Quadruple system, double error) {
+  static_cast<void>(to_own_units(system));
+  UncertainSystem q{Uncertain(std::move(system.A), error), Uncertain(std::move(system.B), error),
+                    Uncertain(std::move(system.C), error), Uncertain(std::move(system.D), error)};
+  reduce_to_full_row_rank(q);
+  return q.D.rows();
+}
+
 template <class Matrix>
 ComplexVector zeros_of(std::string_view function, Quadruple system, double tolerance) {
   const double error = error_of_data(function, tolerance);
