@@ -243,7 +243,8 @@ SSM_INLINE bool find_real_eigenvalues(RealMatrix A, ComplexVector& values) {
     return true;
   }
   const int exponent = std::ilogb(largest);
-  A *= std::ldexp(1.0, -exponent);
+  for (Index i = 0; i < A.size(); ++i)  // 2^−exponent itself may overflow
+    A.data()[i] = std::ldexp(A.data()[i], -exponent);
   to_hessenberg(A, false);
   double norm = 0;
   for (Index j = 0; j < n; ++j)

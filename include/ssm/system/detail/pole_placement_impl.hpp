@@ -242,8 +242,7 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
   const int rates = exponent_of_rates(dynamics, half);
   for (Index i = 0; i < system.A.size(); ++i)
     system.A.data()[i] = std::ldexp(system.A.data()[i], -rates);
-  for (auto& pole : half)
-    pole = {std::ldexp(pole.real(), -rates), std::ldexp(pole.imag(), -rates)};
+  for (auto& pole : half) pole = {std::ldexp(pole.real(), -rates), std::ldexp(pole.imag(), -rates)};
   const Units units = to_own_units(system);
   const Staircase form = staircase(Uncertain(std::move(system.A), epsilon_of<double>),
                                    Uncertain(std::move(system.B), epsilon_of<double>));
@@ -275,8 +274,7 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
   const RealMatrix K = scale_columns(svd.W.block(0, 0, m, rank), weight) * K_V;
   const RealMatrix all = K * form.Q.block(0, 0, n, reached).transpose();
   RealMatrix result = scale_rows(units.inputs, scale_columns(all, inverse_of(units.states)));
-  for (Index i = 0; i < result.size(); ++i)
-    result.data()[i] = std::ldexp(result.data()[i], rates);
+  for (Index i = 0; i < result.size(); ++i) result.data()[i] = std::ldexp(result.data()[i], rates);
   if (!result.all_finite())
     throw_convergence(function, "K", "not finite", "a gain: the poles are out of reach in double");
   return result;

@@ -147,7 +147,7 @@ SSM_INLINE Units to_own_units(Quadruple& system) {
   const Index n = system.A.rows(), m = system.B.cols(), p = system.C.rows();
   std::vector<long> unit = ExponentGraph(system).balanced();
   const auto exponent = [&](Index k) {
-    return static_cast<int>(std::clamp(unit[static_cast<std::size_t>(k)], -100000L, 100000L));
+    return static_cast<int>(std::clamp(unit[static_cast<std::size_t>(k)], -1000L, 1000L));  // 2^±1000 are numbers
   };
   const auto scale = [&](RealMatrix& matrix, Index row, Index column) {
     for (Index j = 0; j < matrix.cols(); ++j)
