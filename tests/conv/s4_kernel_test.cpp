@@ -324,7 +324,7 @@ TEST_CASE("the S4 kernel names the argument that does not fit") {
                     "s4_kernel: P is (2, 2, 1), expected (2, 3, 1)");
   CHECK_THROWS_WITH(
       DplrStep<double>(Vector::Ones(2), Eigen::MatrixXcd::Ones(2, 1), Vector::Ones(2), 0.0),
-      "DplrStep: delta is 0.000000, expected positive and finite");
+      "DplrStep: delta is 0, expected positive and finite");
   CHECK_THROWS_AS(DplrStep<double>(Vector::Ones(2), Eigen::MatrixXcd::Ones(2, 1), Vector::Ones(2),
                                    std::numeric_limits<double>::infinity()),
                   DomainError);

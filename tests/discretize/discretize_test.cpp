@@ -156,23 +156,22 @@ TEST_CASE("a mode rests for a step of zero and a NaN step gives NaN; no system i
       CHECK_THROWS_AS(discretize(method, system, delta), DomainError);
   }
   CHECK_THROWS_WITH(zero_order_hold(system, -0.5),
-                    "zero_order_hold: delta is -0.500000, expected positive and finite");
+                    "zero_order_hold: delta is -0.5, expected positive and finite");
 }
 
 TEST_CASE("every method names itself when its step is not one, and a hold that overflows says so") {
   const auto growing = mode(1, 1);
   CHECK_THROWS_WITH(zero_order_hold(growing, 0.),
-                    "zero_order_hold: delta is 0.000000, expected positive and finite");
+                    "zero_order_hold: delta is 0, expected positive and finite");
   CHECK_THROWS_WITH(first_order_hold(growing, 0.), contains("first_order_hold: delta is"));
   CHECK_THROWS_WITH(bilinear(growing, 0.), contains("bilinear: delta is"));
   CHECK_THROWS_WITH(tustin(growing, 0.), contains("tustin: delta is"));
   CHECK_THROWS_WITH(forward_euler(growing, 0.), contains("forward_euler: delta is"));
   CHECK_THROWS_WITH(backward_euler(growing, 0.), contains("backward_euler: delta is"));
   CHECK_THROWS_WITH(impulse_invariant(growing, 0.), contains("impulse_invariant: delta is"));
-  CHECK_THROWS_WITH(
-      zero_order_hold(growing, 1000.),
-      "zero_order_hold: e^(delta A) with delta = 1000.000000 is not finite, expected a "
-      "delta over which the system does not overflow");
+  CHECK_THROWS_WITH(zero_order_hold(growing, 1000.),
+                    "zero_order_hold: e^(delta A) with delta = 1000 is not finite, expected a "
+                    "delta over which the system does not overflow");
   CHECK_THROWS_WITH(first_order_hold(growing, 1000.), contains("is not finite, expected a delta"));
   CHECK_THROWS_WITH(impulse_invariant(growing, 1000.), contains("is not finite, expected a delta"));
   CHECK(std::isnan(zero_order_hold(mode(std::nan(""), 1), 1.).A_bar()(0)));
@@ -180,7 +179,7 @@ TEST_CASE("every method names itself when its step is not one, and a hold that o
 
 TEST_CASE("an implicit step over a pole is refused, and a stiff one is not") {
   CHECK_THROWS_WITH(backward_euler(mode(10, 1), 0.1),
-                    "backward_euler: I - h A with h = 0.100000 is singular, expected invertible");
+                    "backward_euler: I - h A with h = 0.1 is singular, expected invertible");
   CHECK_THROWS_AS(bilinear(mode(20, 1), 0.1), DomainError);
   Matrix2d swap;
   swap << 0, 5, 5, 0;

@@ -233,9 +233,9 @@ TEST_CASE("what has no answer is refused by name") {
   CHECK_THROWS_WITH(impulse_invariant(system, .1),
                     "impulse_invariant: D is not zero, expected zero");
   CHECK_THROWS_WITH(generalized_bilinear(system, .1, 1.5),
-                    "generalized_bilinear: alpha is 1.500000, expected in [0, 1]");
+                    "generalized_bilinear: alpha is 1.5, expected in [0, 1]");
   CHECK_THROWS_WITH(tustin(system, .1, 40.),
-                    "tustin: frequency times delta is 4.000000, expected in [0, pi): below the "
+                    "tustin: frequency times delta is 4, expected in [0, pi): below the "
                     "Nyquist frequency");
   CHECK_THROWS_AS(tustin(system, .1, std::nan("")), DomainError);
   CHECK_THROWS_AS(tustin(one_state(20), .1), DomainError);

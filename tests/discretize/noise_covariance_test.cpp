@@ -93,7 +93,7 @@ TEST_CASE("no step leaves no noise, NaN gives NaN, and what does not fit is refu
       sampled_noise_covariance(A.cast<float>().eval(), Q.cast<float>().eval(), .5f);
   CHECK(narrow == sampled_noise_covariance(A, Q, .5).cast<float>());
   CHECK_THROWS_WITH(sampled_noise_covariance(A, Q, -.1),
-                    "sampled_noise_covariance: delta is -0.100000, expected >= 0 and finite");
+                    "sampled_noise_covariance: delta is -0.1, expected >= 0 and finite");
   CHECK_THROWS_WITH(sampled_noise_covariance(A, MatrixXd(2, 3), .1),
                     "sampled_noise_covariance: Q is (2, 3), expected (2, 2)");
 }

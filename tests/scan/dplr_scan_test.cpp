@@ -298,7 +298,7 @@ TEST_CASE("a NaN among the inputs of S4's systems stays in its channel, sequence
 TEST_CASE("the scan of S4's systems refuses what it cannot do in words") {
   Case<double> c({1, 6, 2, 3, 1}, 95);
   c.delta(1) = 0;
-  CHECK_THROWS_WITH(c.run(), "dplr_scan: delta[1] is 0.000000, expected positive and finite");
+  CHECK_THROWS_WITH(c.run(), "dplr_scan: delta[1] is 0, expected positive and finite");
   c.delta(1) = 1;
   auto in = c.inputs();
   in.B = {};

@@ -112,5 +112,5 @@ TEST_CASE("a mass on a spring is Newton's law in first-order form") {
   CHECK(system.C() == Eigen::RowVector2d(1, 0));
   CHECK(system.D()(0) == 0);
   CHECK_THROWS_WITH(state_space(MassSpringDamper<float>{0, 1, 1}),
-                    "state_space: mass is 0.000000, expected > 0");
+                    "state_space: mass is 0, expected > 0");
 }

@@ -224,7 +224,7 @@ TEST_CASE("the S4D initial modes are those of the paper") {
 TEST_CASE("HiPPO names the argument that does not fit") {
   for (const Hippo measure : measures) {
     CHECK_THROWS_WITH(hippo<double>(measure, 0), "hippo: state is 0, expected at least 1");
-    CHECK_THROWS_WITH(hippo<float>(measure, 3, 0.0f), "hippo: window is 0.000000, expected > 0");
+    CHECK_THROWS_WITH(hippo<float>(measure, 3, 0.0f), "hippo: window is 0, expected > 0");
   }
   CHECK_THROWS_WITH(hippo_dplr<double>(Hippo::legs, 5),
                     "dplr: state is 5, expected even and at least 2");
@@ -238,7 +238,7 @@ TEST_CASE("HiPPO names the argument that does not fit") {
     CHECK_THROWS_AS(hippo_basis(measure, 4, 2.0, std::nan("")), DomainError);
   }
   CHECK_THROWS_WITH(hippo_basis(Hippo::legt, 4, 1.0, 5.0),
-                    "hippo_basis: s is 5.000000, expected in [0, window]");
+                    "hippo_basis: s is 5, expected in [0, window]");
   CHECK_NOTHROW(hippo_basis(Hippo::lagt, 4, 1.0, 5.0));
   CHECK_THROWS_AS(dplr(Matrix::Random(4, 4), Vector::Ones(4), Matrix::Zero(4, 1)), DomainError);
 }

@@ -49,6 +49,6 @@ TEST_CASE("a sampled system has a positive, finite step") {
                             std::numeric_limits<float>::infinity()})
     CHECK_THROWS_AS(DiscreteStateSpace<double>(one, one, one, one, delta), DomainError);
   CHECK_THROWS_WITH(DiscreteStateSpace(one, one, one, one, 0.0),
-                    "DiscreteStateSpace: delta is 0.000000, expected positive and finite");
+                    "DiscreteStateSpace: delta is 0, expected positive and finite");
   CHECK(DiscreteStateSpace(one, one, one, one, 1e-300).delta() == 1e-300);
 }

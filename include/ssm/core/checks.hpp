@@ -155,8 +155,8 @@ void check_positive(std::string_view function, std::string_view argument,
                     const View<const T, 1>& view) {
   for (Index i = 0; i < view.extent(0); ++i)
     if (!(view(i) > 0 && view(i) <= (std::numeric_limits<T>::max)()))
-      throw_domain(function, std::string(argument) + "[" + std::to_string(i) + "]",
-                   std::to_string(view(i)), "positive and finite");
+      throw_domain(function, std::string(argument) + "[" + detail::number(i) + "]",
+                   detail::number(view(i)), "positive and finite");
 }
 
 /// Where the elements of a view lie. Set by `set`; without initializers, as some operations are

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/core/index.hpp"
 
@@ -48,6 +49,19 @@ std::string to_string(const std::array<Index, Rank>& extents) {
     text += std::to_string(extents[i]);
   }
   return text += ")";
+}
+
+/// A number as text, without the last digits, which may be rounding: "0.1", "1e-12", "42".
+template <class T>
+[[nodiscard]] std::string number(const T& value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    constexpr int digits = std::is_same_v<T, float> ? 6 : 12;
+    char text[40];
+    std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(value));
+    return text;
+  } else {
+    return std::to_string(value);
+  }
 }
 
 /// Throws an Error that says `sentence`; in a program without exceptions, says it and ends.

@@ -44,7 +44,7 @@ UnitLu<Matrix> factor_shifted(std::string_view function, const Name& name, const
 template <class Matrix>
 UnitLu<Matrix> factor_implicit(std::string_view function, const Matrix& A,
                                typename Matrix::Scalar h) {
-  const auto name = [&] { return "I - h A with h = " + std::to_string(h); };
+  const auto name = [&] { return "I - h A with h = " + detail::number(h); };
   return factor_shifted(function, name, A, typename Matrix::Scalar(1), -h);
 }
 

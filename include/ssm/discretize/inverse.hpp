@@ -25,7 +25,7 @@ StateSpace<T, N, M, P> unmap_bilinearly(std::string_view function,
                                         const DiscreteStateSpace<T, N, M, P>& system, T h,
                                         T alpha) {
   const auto name = [&] {
-    return "(1 - alpha) I + alpha A_bar with alpha = " + std::to_string(alpha);
+    return "(1 - alpha) I + alpha A_bar with alpha = " + detail::number(alpha);
   };
   const auto lu = factor_shifted(function, name, system.A_bar(), T(1) - alpha, alpha);
   Eigen::Matrix<T, N, N> difference = system.A_bar();
@@ -137,8 +137,8 @@ template <class T, int N, int M, int P>
       const double given = static_cast<double>(system.D()(i, j));
       if (!(std::abs(given - sum) <= tolerance * (std::abs(given) + size)))
         detail::throw_domain(
-            function, "D", std::to_string(given),
-            std::to_string(sum) + " = C A_bar^-1 B_bar, as impulse_invariant has it");
+            function, "D", detail::number(given),
+            detail::number(sum) + " = C A_bar^-1 B_bar, as impulse_invariant has it");
     }
   return {(log.logarithm / delta).template cast<T>(), (pulse / delta).template cast<T>(),
           system.C()};
@@ -179,7 +179,7 @@ template <class T, int N, int M, int P>
 [[nodiscard]] StateSpace<T, N, M, P> inverse_generalized_bilinear(
     const DiscreteStateSpace<T, N, M, P>& system, std::type_identity_t<T> alpha) {
   if (!(alpha >= T(0) && alpha <= T(1)))
-    detail::throw_domain("inverse_generalized_bilinear", "alpha", std::to_string(alpha),
+    detail::throw_domain("inverse_generalized_bilinear", "alpha", detail::number(alpha),
                          "in [0, 1]");
   return detail::unmap_bilinearly("inverse_generalized_bilinear", system, system.delta(), alpha);
 }

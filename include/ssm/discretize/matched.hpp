@@ -37,12 +37,12 @@ template <std::floating_point T>
   using Complex = std::complex<double>;
   detail::check_sampling(function, delta);
   detail::check_finite(function, roots);
-  if (delays < 0) detail::throw_domain(function, "delays", std::to_string(delays), ">= 0");
+  if (delays < 0) detail::throw_domain(function, "delays", detail::number(delays), ">= 0");
   const Index excess = roots.poles.size() - roots.zeros.size();
   if (excess < 0)
     detail::throw_shape(function, "zeros",
                         detail::to_string(std::array<Index, 1>{roots.zeros.size()}),
-                        "at most as many as poles, (" + std::to_string(roots.poles.size()) + ")");
+                        "at most as many as poles, (" + detail::number(roots.poles.size()) + ")");
   const Index at_nyquist = excess - (std::min)(delays, excess);
   const double h = static_cast<double>(delta);
   using Vector = typename ZerosPolesGain<T>::Roots;
@@ -105,7 +105,7 @@ template <std::floating_point T>
           continue;
         }
         if (z.imag() == 0 && z.real() <= 0)
-          detail::throw_domain(function, name, "at " + std::to_string(z.real()),
+          detail::throw_domain(function, name, "at " + detail::number(z.real()),
                                "off the closed negative real axis");
         const Complex s = std::log(z) / h, ratio = h * phi1(std::log(z));
         found.emplace_back(s);

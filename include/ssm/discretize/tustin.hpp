@@ -32,7 +32,7 @@ template <class T>
 T prewarped_step(std::string_view function, T delta, T frequency) {
   const T angle = frequency * delta;
   if (!(angle >= T(0) && angle < T(3.14159265358979323846)))
-    throw_domain(function, "frequency times delta", std::to_string(angle),
+    throw_domain(function, "frequency times delta", detail::number(angle),
                  "in [0, pi): below the Nyquist frequency");
   return angle == T(0) ? delta : T(2) * std::tan(angle / T(2)) / frequency;
 }
@@ -60,7 +60,7 @@ template <class T, int N, int M, int P>
     const StateSpace<T, N, M, P>& system, std::type_identity_t<T> delta,
     std::type_identity_t<T> alpha) {
   if (!(alpha >= T(0) && alpha <= T(1)))
-    detail::throw_domain("generalized_bilinear", "alpha", std::to_string(alpha), "in [0, 1]");
+    detail::throw_domain("generalized_bilinear", "alpha", detail::number(alpha), "in [0, 1]");
   return detail::map_bilinearly("generalized_bilinear", system, delta, alpha, delta);
 }
 

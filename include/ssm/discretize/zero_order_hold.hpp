@@ -82,7 +82,7 @@ template <class T, int N, int M, int P, class... Held>
 void check_held(std::string_view function, const StateSpace<T, N, M, P>& system, T delta,
                 const Held&... held) {
   if ((all_finite(held) && ...) || !all_finite(system.A()) || !all_finite(system.B())) return;
-  throw_domain(function, "e^(delta A) with delta = " + std::to_string(delta), "not finite",
+  throw_domain(function, "e^(delta A) with delta = " + detail::number(delta), "not finite",
                "a delta over which the system does not overflow");
 }
 

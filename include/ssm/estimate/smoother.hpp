@@ -71,8 +71,8 @@ namespace detail {
 inline void check_length(std::string_view function, std::string_view argument, std::size_t got,
                          std::size_t want) {
   if (got != want)
-    throw_shape(function, argument, "(" + std::to_string(got) + ")",
-                "(" + std::to_string(want) + ")");
+    throw_shape(function, argument, "(" + detail::number(got) + ")",
+                "(" + detail::number(want) + ")");
 }
 
 /// The belief that goes with a NoisyStep.
@@ -141,15 +141,15 @@ template <class T, int N, int M, int P>
   detail::check_belief(name, "start", start, noisy.system().states());
   for (std::size_t t = 0; t < length; ++t) {
     const auto at = [&](std::string_view what) {
-      return std::string(what) + "[" + std::to_string(t) + "]";
+      return std::string(what) + "[" + detail::number(t) + "]";
     };
     detail::check_dynamic(name, at("inputs"), inputs[t], noisy.system().inputs(), 1);
     detail::check_dynamic(name, at("readings"), readings[t], noisy.system().outputs(), 1);
     if (!std::isfinite(times[t]))
-      detail::throw_domain(name, at("times"), std::to_string(times[t]), "finite");
+      detail::throw_domain(name, at("times"), detail::number(times[t]), "finite");
     if (t > 0 && times[t] < times[t - 1])
-      detail::throw_domain(name, at("times"), std::to_string(times[t]),
-                           "at least " + std::to_string(times[t - 1]) + ", the one before it");
+      detail::throw_domain(name, at("times"), detail::number(times[t]),
+                           "at least " + detail::number(times[t - 1]) + ", the one before it");
     if (!inputs[t].allFinite()) detail::throw_domain(name, at("inputs"), "not finite", "finite");
     for (Index i = 0; i < readings[t].size(); ++i)
       if (std::isinf(readings[t](i)))

@@ -96,11 +96,11 @@ template <class T>
 void check_increasing(std::string_view function, const View<const T, 1>& time) {
   for (const Index t : {Index(0), time.extent(0) - 1})  // the others lie between
     if (time.extent(0) > 0 && !std::isfinite(time(t)))
-      throw_domain(function, "time " + std::to_string(t), std::to_string(time(t)), "finite");
+      throw_domain(function, "time " + detail::number(t), detail::number(time(t)), "finite");
   for (Index t = 1; t < time.extent(0); ++t)
     if (!(time(t) > time(t - 1)))
-      throw_domain(function, "time " + std::to_string(t),
-                   std::to_string(time(t)) + " after " + std::to_string(time(t - 1)), "later");
+      throw_domain(function, "time " + detail::number(t),
+                   detail::number(time(t)) + " after " + detail::number(time(t - 1)), "later");
 }
 
 /// The step of a grid whose times are t_0 + k Δ but for their rounding, and 0 for any other.

@@ -22,13 +22,13 @@ namespace detail {
 /// The order that a caller wants, checked against what there is.
 inline Index order_of(std::string_view function, const Balancing& balancing, Index order) {
   if (order < 0 || order > balancing.order)
-    throw_domain(function, "order", std::to_string(order),
-                 "0 to " + std::to_string(balancing.order));
+    throw_domain(function, "order", detail::number(order),
+                 "0 to " + detail::number(balancing.order));
   return order;
 }
 inline Index order_of(std::string_view function, const Balancing& balancing, SigmaAbove above) {
   if (!(above.sigma >= 0))
-    throw_domain(function, "sigma", std::to_string(above.sigma), "at least 0");
+    throw_domain(function, "sigma", detail::number(above.sigma), "at least 0");
   Index order = 0;
   while (order < balancing.order && balancing.sigma(order) > above.sigma) ++order;
   return order;

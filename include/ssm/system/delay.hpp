@@ -72,8 +72,8 @@ class DelayedSystem {
     detail::check_matrix(name, argument, delay, size, 1);
     for (Index i = 0; i < size; ++i)
       if (!(delay(i) >= T(0) && std::isfinite(delay(i))))
-        detail::throw_domain(name, std::string(argument) + " of " + std::to_string(i),
-                             std::to_string(delay(i)), ">= 0 and finite");
+        detail::throw_domain(name, std::string(argument) + " of " + detail::number(i),
+                             detail::number(delay(i)), ">= 0 and finite");
   }
 
   System system_;
@@ -144,8 +144,8 @@ inline constexpr int highest_pade_order = 20;
 inline void check_pade(std::string_view function, double delay, int order) {
   check_elapsed(function, delay);
   if (order < 0 || order > highest_pade_order)
-    throw_domain(function, "order", std::to_string(order),
-                 "0 to " + std::to_string(highest_pade_order));
+    throw_domain(function, "order", detail::number(order),
+                 "0 to " + detail::number(highest_pade_order));
 }
 
 }  // namespace detail

@@ -29,8 +29,8 @@ enum class Hippo {
 namespace detail {
 
 inline void check_hippo(std::string_view function, Index state, double window) {
-  if (state < 1) throw_domain(function, "state", std::to_string(state), "at least 1");
-  if (!(window > 0)) throw_domain(function, "window", std::to_string(window), "> 0");
+  if (state < 1) throw_domain(function, "state", detail::number(state), "at least 1");
+  if (!(window > 0)) throw_domain(function, "window", detail::number(window), "> 0");
 }
 
 /// √(2n + 1), the norm of P_n over the unit interval, inverted.
@@ -203,7 +203,7 @@ template <std::floating_point T>
   detail::check_hippo("hippo_basis", state, static_cast<double>(window));
   const bool ends = measure == Hippo::legt || measure == Hippo::lmu || measure == Hippo::fourier;
   if (!(s >= T(0) && (!ends || s <= window)))
-    detail::throw_domain("hippo_basis", "s", std::to_string(s), ends ? "in [0, window]" : ">= 0");
+    detail::throw_domain("hippo_basis", "s", detail::number(s), ends ? "in [0, window]" : ">= 0");
   Eigen::Matrix<T, Dynamic, 1> g(state);
   const T at = s / window;
   switch (measure) {

@@ -32,7 +32,7 @@ struct MassSpringDamper {
 template <std::floating_point T>
 [[nodiscard]] StateSpace<T, 2, 1, 1> state_space(const MassSpringDamper<T>& model) {
   if (!(model.mass > T(0)))
-    detail::throw_domain("state_space", "mass", std::to_string(model.mass), "> 0");
+    detail::throw_domain("state_space", "mass", detail::number(model.mass), "> 0");
   return companion(Eigen::Matrix<T, 3, 1>(model.mass, model.damping, model.stiffness),
                    Eigen::Matrix<T, 1, 1>(T(1)));
 }

@@ -38,14 +38,14 @@ void check_dynamic(std::string_view function, std::string_view argument,
 template <class T>
 void check_sampling(std::string_view function, T delta) {
   if (!(delta > T(0) && std::isfinite(delta)))
-    throw_domain(function, "delta", std::to_string(delta), "positive and finite");
+    throw_domain(function, "delta", detail::number(delta), "positive and finite");
 }
 
 /// Throws DomainError unless Δ can be the time between two events in their order.
 template <class T>
 void check_elapsed(std::string_view function, T delta) {
   if (!(delta >= T(0) && std::isfinite(delta)))
-    throw_domain(function, "delta", std::to_string(delta), ">= 0 and finite");
+    throw_domain(function, "delta", detail::number(delta), ">= 0 and finite");
 }
 
 /// The extent that a fixed size demands, or the one found.

@@ -295,7 +295,7 @@ template <class K>
   constexpr bool in_pairs = std::is_same_v<K, T>;
   detail::check_finite("minimal", roots);
   if (!(tolerance >= T(0) && std::isfinite(tolerance)))
-    detail::throw_domain("minimal", "tolerance", std::to_string(tolerance), ">= 0 and finite");
+    detail::throw_domain("minimal", "tolerance", detail::number(tolerance), ">= 0 and finite");
   std::vector<std::complex<T>> zeros(roots.zeros.begin(), roots.zeros.end());
   std::vector<std::complex<T>> poles(roots.poles.begin(), roots.poles.end());
   T largest = 0;

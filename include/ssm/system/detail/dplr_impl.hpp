@@ -96,7 +96,7 @@ SSM_INLINE DplrForm dplr_form(const RealMatrix& A, const RealMatrix& B, const Re
   c /= static_cast<double>(state);
   const double rest = (symmetric - c * RealMatrix::Identity(state, state)).norm();
   if (!(rest <= 1e-4 * (S.norm() + P.norm() * P.norm())))
-    throw_domain("dplr", "A + P P^T - c I", "symmetric by " + std::to_string(rest), "skew");
+    throw_domain("dplr", "A + P P^T - c I", "symmetric by " + detail::number(rest), "skew");
 
   SkewModes modes = skew_modes(0.5 * (S - S.transpose()));
   const Index half = state / 2;

@@ -70,7 +70,7 @@ SSM_INLINE std::vector<double> crossings(std::string_view function, const Quadru
 SSM_INLINE Peak peak_of(std::string_view function, Time time, Quadruple q, double tolerance) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   if (!(tolerance > 0 && tolerance < 1))
-    throw_domain(function, "tolerance", std::to_string(tolerance), "above 0 and below 1");
+    throw_domain(function, "tolerance", detail::number(tolerance), "above 0 and below 1");
   if (!q.all_finite()) throw_domain(function, "the system", "not finite", "finite");
   const Index n = q.A.rows();
   if (n == 0) return {largest_gain(to_complex(q.D)), 0};

@@ -80,7 +80,7 @@ SSM_INLINE ColumnSpace row_space(const Uncertain& M) {
 
 SSM_INLINE double error_of_data(std::string_view function, double tolerance) {
   if (!(tolerance >= 0 && tolerance < 1))
-    throw_domain(function, "tolerance", std::to_string(tolerance), "at least 0 and below 1");
+    throw_domain(function, "tolerance", detail::number(tolerance), "at least 0 and below 1");
   return (std::max)(tolerance, epsilon_of<double>);
 }
 
