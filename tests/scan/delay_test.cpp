@@ -150,12 +150,12 @@ TEST_CASE("delays, orders and times that mean nothing are refused by name") {
   CHECK_THROWS_AS(DelayedSystem<double>(plant(random, 1), VectorXd(VectorXd::Ones(3))), ShapeError);
   const DelayedSystem delayed(lag, 0.1);
   CHECK_THROWS_WITH(zero_order_hold(delayed, 0), contains("delta"));
-  CHECK_THROWS_WITH(zero_order_hold(DelayedSystem(lag, 1e8), 1.), contains("at most 10^6"));
+  CHECK_THROWS_WITH(zero_order_hold(DelayedSystem(lag, 1e8), 1.), contains("at most 10^4"));
   CHECK_THROWS_AS(pade(delayed, -1), DomainError);
   CHECK_THROWS_AS(pade(delayed, 21), DomainError);
   CHECK_THROWS_AS(pade_delay(-1., 2), DomainError);
   CHECK_THROWS_WITH(simulate(delayed, std::vector<double>{0, 1, 1}, 1),
-                    "simulate: time 2 is 1.000000 after 1.000000, expected later");
+                    "simulate: time 2 is 1 after 1, expected later");
   CHECK_THROWS_WITH(simulate(delayed, std::vector<double>{0, 1, HUGE_VAL}, 1),
                     "simulate: time 2 is inf, expected finite");
   CHECK_THROWS_AS(simulate(lag, std::vector<double>{std::nan("")}, 1), DomainError);

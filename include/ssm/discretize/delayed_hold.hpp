@@ -81,7 +81,7 @@ SampledMatrices hold_with_delays(const RealMatrix& A, const RealMatrix& B, const
     hold_in_place(E, F);
     Held held{RealMatrix(E), RealMatrix(F)};
     if ((!held.E.all_finite() || !held.F.all_finite()) && A.all_finite() && B.all_finite())
-      throw_domain("zero_order_hold", "e^(delta A) with delta = " + std::to_string(share * h),
+      throw_domain("zero_order_hold", "e^(delta A) with delta = " + detail::number(share * h),
                    "not finite", "a delta over which the system does not overflow");
     return held;
   };
@@ -142,11 +142,11 @@ SampledMatrices hold_with_delays(const RealMatrix& A, const RealMatrix& B, const
 /// rest (Åström & Wittenmark, Computer-Controlled Systems, 3rd ed., section 3.2, the modified
 /// z-transform); an output delay (e + g) Δ reads w at the time (1 − g) Δ within an earlier step.
 ///
-/// @param delayed the system and its delays; at most 10⁶ steps long
+/// @param delayed the system and its delays, at most 10⁴ steps in all
 /// @param delta Δ, s
 /// @return x, then past inputs, then past outputs; read before the step
-/// @throws DomainError when Δ is not positive and finite, e^{ΔA} overflows, or a delay is longer
-///   than 10⁶ steps
+/// @throws DomainError when Δ is not positive and finite, e^{ΔA} overflows, or the delays are
+///   longer than 10⁴ steps in all
 /// Cost: a zero_order_hold for each fraction of a step, and states² to write.
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> zero_order_hold(
@@ -154,13 +154,16 @@ template <class T, int N, int M, int P>
   constexpr std::string_view function = "zero_order_hold";
   detail::check_sampling(function, delta);
   const double h = static_cast<double>(delta);
+  constexpr double most = 1e4;  // states of a dense matrix of 0.8 GB
+  double past = 0;
   const auto split = [&](const auto& delays) {
     std::vector<detail::StepsAndRest> parts;
     for (Index i = 0; i < delays.size(); ++i) {
       const double delay = static_cast<double>(delays(i));
-      if (!(delay / h <= 1e6))
-        detail::throw_domain(function, "a delay", std::to_string(delay / h) + " steps",
-                             "at most 10^6");
+      past += std::ceil(delay / h);
+      if (!(past <= most))
+        detail::throw_domain(function, "what the delays hold", detail::number(past) + " steps",
+                             "at most 10^4 in all, as each is a state");
       parts.emplace_back(delay, h, detail::epsilon_of<T>);
     }
     return parts;
