@@ -247,4 +247,19 @@ TEST_CASE("a float system comes out in float") {
                  std::complex<float>(omega / 4, 1)) <= 4e-7f);
 }
 
+TEST_CASE("the smallest number is a pole, and what is not finite is refused as that") {
+  const auto one = [](double x) { return MatrixXd::Constant(1, 1, x); };
+  const double least = std::numeric_limits<double>::denorm_min();
+  const StateSpace<double> slow(one(-least), one(1), one(1)), lag(one(-1), one(1), one(1));
+  CHECK(poles(slow)(0) == -least);
+  CHECK(std::isinf(dc_gain(slow)(0)));
+  const double nan = std::nan("");
+  CHECK_THROWS_WITH(feedback(StateSpace<double>(one(-1), one(1), one(1), one(nan)), lag),
+                    "feedback: a system is not finite, expected finite");
+  CHECK_THROWS_WITH(similarity_transform(lag, one(nan)),
+                    "similarity_transform: T is not finite, expected finite");
+  CHECK_THROWS_WITH(similarity_transform(lag, one(0)),
+                    "similarity_transform: T is singular, expected invertible");
+}
+
 }  // namespace analysis_test

@@ -34,6 +34,8 @@ struct Wiring {
 /// The v of v = loop v + right.
 /// @throws DomainError when there is none, or many
 inline RealMatrix solve_loop(std::string_view function, const RealMatrix& loop, RealMatrix right) {
+  if (!loop.all_finite() || !right.all_finite())
+    throw_domain(function, "a system", "not finite", "finite");
   if ((loop * loop).is_zero()) return right + loop * right;  // nothing comes back to where it was
   const RealMatrix identity = RealMatrix::Identity(loop.rows(), loop.cols());
   auto v = solve_invertible(identity - loop, std::move(right), identity + moduli_of(loop));
@@ -50,8 +52,8 @@ auto connect(std::string_view function, const First& first, const Second& second
   static_assert(One::time == Two::time, "both systems are continuous or both are discrete");
   if constexpr (is_discrete<First>)
     if (first.delta() != second.delta())
-      throw_domain(function, "delta of the second system", std::to_string(second.delta()),
-                   std::to_string(first.delta()) + " as of the first");
+      throw_domain(function, "delta of the second system", detail::number(second.delta()),
+                   detail::number(first.delta()) + " as of the first");
   const RealMatrix A = block_diagonal(state_matrix(first), state_matrix(second));
   const RealMatrix B = block_diagonal(input_matrix(first), input_matrix(second));
   const RealMatrix C = block_diagonal(first.C(), second.C());
@@ -80,7 +82,7 @@ auto connect(std::string_view function, const First& first, const Second& second
 /// @param system continuous or discrete
 /// @param T (states, states), invertible
 /// @throws ShapeError
-/// @throws DomainError when T is singular to working precision
+/// @throws DomainError when T is not finite or singular to working precision
 /// Cost: one LU of (states) and two products.
 template <LinearSystem System, class DT>
 [[nodiscard]] System similarity_transform(const System& system, const Eigen::MatrixBase<DT>& T) {
@@ -89,6 +91,7 @@ template <LinearSystem System, class DT>
   const Index states = system.states(), inputs = system.inputs();
   detail::check_matrix("similarity_transform", "T", T, states, states);
   const RealMatrix wide(T);
+  if (!wide.all_finite()) detail::throw_domain("similarity_transform", "T", "not finite", "finite");
   RealMatrix right(states, states + inputs);
   right.set_block(0, 0, RealMatrix(detail::state_matrix(system)) * wide);
   right.set_block(0, states, RealMatrix(detail::input_matrix(system)));
