@@ -171,6 +171,11 @@ TEST_CASE("data that cannot tell, too short or not finite are refused by name") 
   CHECK_THROWS_WITH(arx(u, column, 1, {.order = 5, .input_order = 5}),
                     contains("arx: the data is not persistently exciting"));
   CHECK_THROWS_AS(arx(constant, VectorXd(VectorXd::Ones(100)), 1), DomainError);
+  const Index vast = Index(1) << 62;
+  CHECK_THROWS_AS(arx(u, column, 1, {.order = vast}), ShapeError);
+  CHECK_THROWS_AS(arx(u, column, 1, {.input_order = vast}), ShapeError);
+  CHECK_THROWS_AS(moesp(u, column, 1, {.order = vast}), ShapeError);
+  CHECK_THROWS_AS(moesp(u, column, 1, {.horizon = vast}), ShapeError);
   CHECK_THROWS_WITH(arx(u, VectorXd(column.head(50)), 1),
                     "arx: y is 50 samples long, expected 100 as u is");
   CHECK_THROWS_WITH(arx(u.topRows(5), VectorXd(column.head(5)), 1, {.order = 3, .input_order = 2}),

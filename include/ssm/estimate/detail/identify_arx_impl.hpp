@@ -36,6 +36,9 @@ SSM_INLINE ArxFit fit_arx(std::string_view function, const RealMatrix& u, const 
   if (order < 0) throw_domain(function, "order", std::to_string(order), ">= 0");
   if (input_order < 1) throw_domain(function, "input_order", std::to_string(input_order), ">= 1");
   if (delay < 0) throw_domain(function, "delay", std::to_string(delay), ">= 0");
+  if ((std::max)({order, input_order, delay}) > y.rows())
+    throw_shape(function, "u", std::to_string(u.rows()) + " samples long",
+                "more samples than orders and delay");
   const Index inputs = u.cols(), unknowns = order + input_order * inputs;
   const Index first = (std::max)(order, delay + input_order - 1), rows = y.rows() - first;
   if (rows < unknowns + 1)

@@ -91,6 +91,9 @@ SSM_INLINE SubspaceFit fit_subspace(const RealMatrix& given_u, const RealMatrix&
   if (options.order < 0) throw_domain(function, "order", std::to_string(options.order), ">= 0");
   if (options.horizon < 0)
     throw_domain(function, "horizon", std::to_string(options.horizon), ">= 0");
+  if ((std::max)(options.order / p, options.horizon) > length)
+    throw_shape(function, "y", std::to_string(length) + " samples long",
+                "more samples than order and horizon");
   const Index needed = options.order / p + 1;  // the least horizon with (horizon − 1) p ≥ order
   const Index least = options.order > 0 ? (options.order + p - 1) / p + 1 : 2;
   // 2 horizon (inputs + outputs) rows of data need as many columns
