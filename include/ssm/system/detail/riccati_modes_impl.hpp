@@ -119,7 +119,8 @@ SSM_INLINE void throw_unsolvable(const RiccatiCaller& caller, const RiccatiEquat
                              : "a cost of each input or of what it moves");
   throw_convergence(caller.function, "no stabilizing solution", "found",
                     filter ? "every mode that does not decay read by a meter and driven by noise"
-                           : "(A, B) stabilizable and Q positive semidefinite");
+                           : "(A, B) stabilizable, Q positive semidefinite and R not too small "
+                             "beside it for double");
 }
 
 SSM_END_COMPILED
