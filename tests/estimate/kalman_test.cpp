@@ -236,7 +236,7 @@ TEST_CASE("a time stamp out of order is refused alike for fixed and dynamic size
   const Known start = start_of(2);
   Known belief = start;
   Belief<double, 2> fixed_belief{start.mean, start.covariance};
-  const std::string sentence = "kalman_predict: delta is -0.100000, expected >= 0 and finite";
+  const std::string sentence = "kalman_predict: delta is -0.1, expected >= 0 and finite";
   CHECK_THROWS_WITH(kalman_predict(noisy, -.1, 0., belief), sentence);
   CHECK_THROWS_WITH(kalman_predict(fixed, -.1, 0., fixed_belief), sentence);
   CHECK_THROWS_AS(kalman_predict(fixed, std::nan(""), 0., fixed_belief), DomainError);
@@ -245,7 +245,7 @@ TEST_CASE("a time stamp out of order is refused alike for fixed and dynamic size
   CHECK(fixed_belief.covariance == start.covariance);
   const auto still = [](const auto& x) { return (0 * x).eval(); };
   CHECK_THROWS_WITH(extended_predict(still, noisy.Q(), -.1, belief),
-                    "extended_predict: delta is -0.100000, expected >= 0 and finite");
+                    "extended_predict: delta is -0.1, expected >= 0 and finite");
   CHECK_THROWS_AS(extended_predict(still, fixed.Q(), -.1, fixed_belief), DomainError);
 }
 
@@ -334,7 +334,10 @@ TEST_CASE("a smoother knows a constant from all its readings alike") {
 
 TEST_CASE("what is known to the last digit is not learned again, and indefinite noise gives NaN") {
   Known sure{one(0), one(0)};
-  const auto nothing = kalman_correct(one(1), one(0), one(1), sure);
+  const auto never = kalman_correct(one(1), one(0), one(1), sure);
+  CHECK(squared_distance(never) == HUGE_VAL);
+  CHECK(log_likelihood(never) == -HUGE_VAL);
+  const auto nothing = kalman_correct(one(1), one(0), one(0), sure);
   CHECK(sure.mean(0) == 0);
   CHECK(nothing.gain(0) == 0);
   CHECK(log_likelihood(nothing) == 0);
@@ -346,6 +349,19 @@ TEST_CASE("what is known to the last digit is not learned again, and indefinite 
   CHECK_THROWS_WITH(Noisy(system, MatrixXd(2, 2), MatrixXd(2, 2)),
                     "NoisyStateSpace: Q is (2, 2), expected (3, 3)");
   CHECK_THROWS_AS(noisy_step(random_noisy(random, 2, 1, 1), -1.), DomainError);
+
+  // what overflows: e^400 is a number, and its square is none
+  const Noisy grows({one(1), one(1), one(1)}, one(1), one(1));
+  Known belief{one(0), one(1)};
+  CHECK_THROWS_WITH(kalman_predict(grows, 400., 0., belief),
+                    "sampled_noise_covariance: Q_bar of delta = 400 is not finite, expected a "
+                    "delta over which the noise does not overflow");
+  CHECK_THROWS_AS(kalman_predict(Noisy({one(1), one(1), one(1)}, one(0), one(1)), 400., 0., belief),
+                  DomainError);
+  CHECK(belief.covariance(0) == 1);
+  Known lost{one(0), one(HUGE_VAL)};
+  kalman_correct(one(1), one(1), one(1), lost);
+  CHECK(std::isnan(lost.mean(0)));
 }
 
 TEST_CASE("dynamic sizes that do not fit are refused by name, and the belief stays") {

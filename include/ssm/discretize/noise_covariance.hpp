@@ -11,6 +11,7 @@
 #include "ssm/core/detail/small_matrix.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
+#include "ssm/discretize/zero_order_hold.hpp"
 #include "ssm/system/state_space.hpp"
 
 SSM_BEGIN_COMPILED
@@ -85,7 +86,7 @@ namespace ssm {
 /// @param Q (states, states), symmetric, non-negative; unit of x squared a second
 /// @param delta Δ, s, ≥ 0
 /// @return (states, states), symmetric; unit of x squared
-/// @throws ShapeError, and DomainError unless Δ ≥ 0 and finite
+/// @throws ShapeError, and DomainError unless Δ ≥ 0 and finite, or when Q_bar overflows
 /// Cost: about 30 + 4 s products of (states, states), s ≈ log₂(Δ‖A‖) + 2; computed in double; no
 /// allocation for a fixed size.
 template <class DA, class DQ>
@@ -101,7 +102,12 @@ template <class DA, class DQ>
   const double h = static_cast<double>(delta);
   const Matrix noise = detail::noise_in_double<size>(Matrix(A.template cast<double>() * h),
                                                      Matrix(Q.template cast<double>() * h));
-  return Eigen::Matrix<T, size, size>(noise.template cast<T>());
+  const Eigen::Matrix<T, size, size> result = noise.template cast<T>();
+  if (!detail::all_finite(result) && A.allFinite() && Q.allFinite()) {
+    detail::throw_domain("sampled_noise_covariance", "Q_bar of delta = " + detail::number(h),
+                         "not finite", "a delta over which the noise does not overflow");
+  }
+  return result;
 }
 
 }  // namespace ssm

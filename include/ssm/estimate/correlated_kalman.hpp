@@ -66,9 +66,8 @@ Innovation<T, N, P> correlated_kalman_step(
     factor.divide_transposed(told);
   }
   L += detail::transposed(told);
-  for (Index i = 0; i < outputs; ++i)
-    if (innovation.covariance(i, i) == 0) innovation.residual(i) = T(0);
   innovation.gain = K.template cast<T>();
+  detail::settle_residual(innovation, seen, K, belief);
 
   Eigen::Matrix<T, N, 1> mean = detail::multiply(step.A_bar, belief.mean);
   detail::add_product_to(mean, step.B_bar, u);

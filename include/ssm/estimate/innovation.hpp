@@ -15,7 +15,8 @@ namespace ssm {
 ///
 /// An output that told nothing has zeros in its rows and columns: one that was not measured, and
 /// one that is known from the belief and the outputs before it to the last digit, as a meter
-/// without noise is when it is read again at once.
+/// without noise is when it is read again at once. Where such a reading is not what was known, by
+/// more than rounding, its residual is not zero: one of two that are certain is wrong.
 template <std::floating_point T, int States = Dynamic, int Outputs = Dynamic>
 struct Innovation {
   Eigen::Matrix<T, Outputs, 1> residual;               ///< y − C mean − D u
@@ -92,6 +93,30 @@ class InnovationFactor {
   bool definite_ = true;
 };
 
+/// Of outputs that told nothing: the residual becomes what the others leave of it, and zero where
+/// that is within rounding, of numbers of `size_of(i)` and of a variance `variance_of(i)` that is
+/// known no better than ε.
+template <class T, int N, int P, class Seen, class Gain, class Size, class Variance>
+void settle_residual(Innovation<T, N, P>& innovation, const Seen& C, const Gain& K,
+                     const Size& size_of, const Variance& variance_of) {
+  auto& r = innovation.residual;
+  const double count = 16 * static_cast<double>(C.cols() + 1);
+  const double rounding = count * static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (Index i = 0; i < r.size(); ++i) {
+    if (innovation.covariance(i, i) != 0 || r(i) == T(0)) continue;
+    double rest = static_cast<double>(r(i)), size = size_of(i);
+    for (Index j = 0; j < r.size(); ++j)
+      for (Index k = 0; innovation.covariance(j, j) != 0 && k < C.cols(); ++k) {
+        const double part =
+            static_cast<double>(C(i, k)) * static_cast<double>(K(k, j)) * static_cast<double>(r(j));
+        rest -= part;
+        size += std::abs(part);
+      }
+    const double within = rounding * size + 8 * std::sqrt(rounding * variance_of(i));
+    r(i) = std::abs(rest) <= within ? T(0) : static_cast<T>(rest);
+  }
+}
+
 /// The factor of an innovation that has left out what told nothing, and L⁻¹ times its residual.
 template <class T, int N, int P>
 struct WeighedInnovation {
@@ -104,6 +129,9 @@ struct WeighedInnovation {
         factor(S, Eigen::Matrix<double, P, 1>::Zero(S.rows())),
         off(innovation.residual.template cast<double>()) {
     factor.divide(off);
+    for (Index i = 0; i < off.size(); ++i)  // what cannot be
+      if (!factor.told(i) && !(innovation.residual(i) == T(0)))
+        off(i) = std::numeric_limits<double>::infinity();
     if (!factor.definite()) off.setConstant(std::numeric_limits<double>::quiet_NaN());
   }
 };
@@ -112,7 +140,8 @@ struct WeighedInnovation {
 
 /// rᵀ S⁻¹ r of an innovation, the squared distance of Mahalanobis: of expectation (outputs that
 /// were read) while the model is right. Readings far above the χ² quantile of so many outputs are
-/// outliers; see chi_squared_quantile.
+/// outliers; see chi_squared_quantile. Infinite where a meter without noise contradicts what is
+/// certain.
 template <class T, int N, int P>
 [[nodiscard]] T squared_distance(const Innovation<T, N, P>& innovation) {
   return static_cast<T>(detail::WeighedInnovation<T, N, P>(innovation).off.squaredNorm());
@@ -128,12 +157,14 @@ template <class T, int N, int P>
 }
 
 /// log p(y) of what was read given all before it: −(rᵀ S⁻¹ r + log det S + read · log 2π)/2, 0
-/// where nothing was read. Their sum is the log-likelihood of the model.
+/// where nothing was read, −∞ where a meter without noise contradicts what is certain. Their sum is
+/// the log-likelihood of the model.
 template <class T, int N, int P>
 [[nodiscard]] T log_likelihood(const Innovation<T, N, P>& innovation) {
   constexpr double log_two_pi = 1.8378770664093454836;
   const detail::WeighedInnovation<T, N, P> weighed(innovation);
   const Index read = outputs_read(innovation);
+  if (std::isinf(weighed.off.squaredNorm())) return -std::numeric_limits<T>::infinity();
   if (read == 0) return T(0);
   return static_cast<T>(-(weighed.off.squaredNorm() + weighed.factor.log_determinant() +
                           static_cast<double>(read) * log_two_pi) /

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <limits>
 #include <string_view>
@@ -63,6 +64,14 @@ void check_belief(std::string_view function, std::string_view argument, const Be
   check_dynamic(function, argument, belief.covariance, states, states);
 }
 
+template <class Known>
+bool is_finite(const Known& belief) {
+  if constexpr (requires { belief.factor; })
+    return all_finite(belief.mean) && all_finite(belief.factor);
+  else
+    return all_finite(belief.mean) && all_finite(belief.covariance);
+}
+
 /// P ← F P Fᵀ + Q for a symmetric Q, exactly symmetric.
 template <class Matrix>
 void carry_covariance(const Matrix& F, const Matrix& Q, Matrix& P) {
@@ -87,6 +96,25 @@ Eigen::Matrix<double, N, N> kept(const Eigen::Matrix<double, N, P>& K,
   return keep;
 }
 
+/// settle_residual of a reading C x.
+template <class T, int N, int P, class Gain>
+void settle_residual(Innovation<T, N, P>& innovation, const Eigen::Matrix<double, P, N>& C,
+                     const Gain& K, const Belief<T, N>& belief) {
+  settle_residual(
+      innovation, C, K,
+      [&](Index i) {
+        double size = 0;
+        for (Index k = 0; k < C.cols(); ++k)
+          size += std::abs(C(i, k) * static_cast<double>(belief.mean(k)));
+        return size;
+      },
+      [&](Index i) {
+        double sum = 0;
+        for (Index k = 0; k < C.cols(); ++k) sum += C(i, k) * C(i, k) * belief.covariance(k, k);
+        return sum;
+      });
+}
+
 /// K = P Cᵀ S⁻¹ and S = C P Cᵀ + R, without the outputs that tell nothing; NaN when S is
 /// indefinite.
 template <int N, int P>
@@ -106,7 +134,7 @@ Eigen::Matrix<double, N, P> weigh(const Eigen::Matrix<double, P, N>& C,
     double size = 0;
     for (Index k = 0; k < C.cols(); ++k) size += C(i, k) * C(i, k) * covariance(k, k);
     doubt(i) = size * rounding;
-    if (!(R(i, i) <= doubt(i))) doubt(i) = 0;
+    if (!(R(i, i) <= doubt(i)) || !std::isfinite(size)) doubt(i) = 0;  // NaN of what overflowed
   }
   const InnovationFactor<P> factor(S, doubt);
   if (!factor.definite())
@@ -153,8 +181,8 @@ void kalman_predict(const NoisyStep<T, N, M>& step,
 /// @param delta Δ, s
 /// @param input u (inputs), constant over the step; a number for one input
 /// @param belief before the step, and after it; as it was when an error is thrown
-/// @throws DomainError when Δ < 0, as of a time stamp out of order, or is not finite, or e^{ΔA}
-///   overflows, for fixed and dynamic sizes alike
+/// @throws DomainError when Δ < 0, as of a time stamp out of order, or is not finite, or e^{ΔA},
+///   Q_bar, the mean or the covariance overflows, for fixed and dynamic sizes alike
 /// @throws ShapeError for dynamic sizes
 /// Cost: noisy_step, and that of the step.
 template <class T, int N, int M, int P, AnyBelief<T, N> Known>
@@ -162,7 +190,12 @@ void kalman_predict(const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity
                     const std::type_identity_t<detail::VectorArgument<T, M>>& input,
                     Known& belief) {
   detail::check_elapsed("kalman_predict", delta);
-  kalman_predict(noisy_step(noisy, delta), input, belief);
+  Known after = belief;
+  kalman_predict(noisy_step(noisy, delta), input, after);
+  if (!detail::is_finite(after) && detail::is_finite(belief))
+    detail::throw_domain("kalman_predict", "the belief after delta", "not finite",
+                         "a delta over which mean and covariance do not overflow");
+  belief = after;
 }
 
 /// Corrects a belief by a reading whose residual is known: K = P Cᵀ S⁻¹, S = C P Cᵀ + R, and
@@ -176,7 +209,8 @@ void kalman_predict(const NoisyStateSpace<T, N, M, P>& noisy, std::type_identity
 /// linear in x, C is its derivative at the mean.
 ///
 /// R may be singular: meters without noise. An output that belief and meters know to the last digit
-/// tells nothing and has no effect. NaN when S is indefinite. No allocation, no lock, no exception
+/// tells nothing and has no effect, and where it contradicts them its squared distance is infinite.
+/// NaN when S is indefinite or a covariance has overflowed. No allocation, no lock, no exception
 /// for fixed sizes.
 ///
 /// @param belief before and after
@@ -201,9 +235,8 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   Innovation<T, N, P> innovation{residual, {}, {}};
   const Eigen::Matrix<double, N, P> K =
       detail::weigh<N, P>(seen, belief.covariance, noise, innovation.covariance);
-  for (Index i = 0; i < outputs; ++i)
-    if (innovation.covariance(i, i) == 0) innovation.residual(i) = T(0);
   innovation.gain = K.template cast<T>();
+  detail::settle_residual(innovation, seen, K, belief);
 
   detail::add_product_to(belief.mean, innovation.gain, innovation.residual);
   const Eigen::Matrix<double, N, N> keep = detail::kept<N, P>(K, seen);
@@ -223,12 +256,13 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
 
 namespace detail {
 
-/// y − C mean − D u, after a look at the sizes.
+/// y − C mean − D u, after a look at the sizes; of a meter without noise 0 where it is rounding.
 template <class T, int N, int M, int P, AnyBelief<T, N> Known>
-Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
+Eigen::Matrix<T, P, 1> checked_residual(const NoisyStateSpace<T, N, M, P>& noisy,
                                         const VectorArgument<T, M>& input,
                                         const VectorArgument<T, P>& reading, const Known& belief) {
   constexpr std::string_view name = "kalman_update";
+  const auto& system = noisy.system();
   const auto u = input.vector();
   const auto y = reading.vector();
   check_dynamic(name, "u", u, system.inputs(), 1);
@@ -236,7 +270,15 @@ Eigen::Matrix<T, P, 1> checked_residual(const StateSpace<T, N, M, P>& system,
   check_dynamic(name, "belief", belief.mean, system.states(), 1);
   Eigen::Matrix<T, P, 1> expected = multiply(system.C(), belief.mean);
   add_product_to(expected, system.D(), u);
-  return y - expected;
+  Eigen::Matrix<T, P, 1> residual = y - expected;
+  for (Index i = 0; i < y.size(); ++i) {
+    if (noisy.R()(i, i) != T(0)) continue;
+    T size = std::abs(y(i));
+    for (Index k = 0; k < u.size(); ++k) size += std::abs(system.D()(i, k) * u(k));
+    const T rounding = std::numeric_limits<T>::epsilon() * static_cast<T>(1 + u.size());
+    if (std::abs(residual(i)) <= rounding * size) residual(i) = T(0);
+  }
+  return residual;
 }
 
 }  // namespace detail
@@ -256,7 +298,7 @@ Innovation<T, N, P> kalman_update(
     const std::type_identity_t<detail::VectorArgument<T, M>>& u,
     const std::type_identity_t<detail::VectorArgument<T, P>>& y,
     Known& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
-  const Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
+  const Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy, u, y, belief);
   return kalman_correct<T, N, P>(noisy.system().C(), noisy.R(), residual, belief);
 }
 
@@ -279,7 +321,7 @@ Innovation<T, N, P> kalman_update(
     Known& belief) noexcept(NoisyStateSpace<T, N, M, P>::System::fixed_size) {
   Eigen::Matrix<T, P, N> C = noisy.system().C();
   Eigen::Matrix<T, P, P> R = noisy.R();
-  Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy.system(), u, y, belief);
+  Eigen::Matrix<T, P, 1> residual = detail::checked_residual(noisy, u, y, belief);
   detail::check_dynamic("kalman_update", "measured", measured.matrix(), C.rows(), 1);
   for (Index i = 0; i < measured.size(); ++i) {
     if (measured(i)) continue;

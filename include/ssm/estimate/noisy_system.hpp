@@ -116,7 +116,7 @@ struct NoisyStep {
 ///
 /// @param noisy the system
 /// @param delta Δ, s, ≥ 0
-/// @throws DomainError when Δ is negative or not finite, or e^{ΔA} overflows
+/// @throws DomainError when Δ is negative or not finite, or e^{ΔA} or Q_bar overflows
 /// Cost: two matrix exponentials of (states); no allocation for fixed sizes.
 template <class T, int N, int M, int P>
 [[nodiscard]] NoisyStep<T, N, M> noisy_step(const NoisyStateSpace<T, N, M, P>& noisy,

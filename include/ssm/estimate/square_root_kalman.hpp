@@ -209,7 +209,6 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
   Innovation<T, N, P> innovation{residual, Eigen::Matrix<double, P, P>::Zero(p, p),
                                  Eigen::Matrix<T, N, P>::Zero(n, p)};
   for (Index i = 0; i < p; ++i) {
-    if (told(i) < 0) innovation.residual(i) = T(0);
     for (Index j = 0; j < p; ++j)
       for (Index k = 0; told(i) >= 0 && told(j) >= 0 && k < count; ++k)
         innovation.covariance(i, j) += static_cast<double>(M(i, k)) * static_cast<double>(M(j, k));
@@ -223,6 +222,21 @@ Innovation<T, N, P> kalman_correct(const Eigen::Matrix<T, P, N>& C,
       innovation.gain(i, j) = rest / M(j, told(j));
     }
   }
+  detail::settle_residual(
+      innovation, C, innovation.gain,
+      [&](Index i) {
+        double size = 0;
+        for (Index k = 0; k < n; ++k)
+          size += static_cast<double>(std::abs(C(i, k) * belief.mean(k)));
+        return size;
+      },
+      // a factor has ε of deviations: ε² of variances
+      [&](Index i) {
+        double sum = 0;
+        for (Index k = 0; k < n; ++k)
+          sum += static_cast<double>(std::abs(C(i, k)) * detail::rest_of_row(belief.factor, k, 0));
+        return sum * sum * static_cast<double>(std::numeric_limits<T>::epsilon());
+      });
   detail::add_product_to(belief.mean, innovation.gain, innovation.residual);
   for (Index j = 0; j < n; ++j)
     for (Index i = 0; i < n; ++i) belief.factor(i, j) = M(p + i, count + j);
