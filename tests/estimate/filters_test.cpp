@@ -119,7 +119,24 @@ TEST_CASE("an unscented filter knows the mean and the variance of a square") {
           unscented_predict([](const Vector2d& x) { return x; }, Q, body);
         }) == 0);
   CHECK_THROWS_WITH(unscented_correct(polar, R, Vector2d(50, .9), body, {0, 0, 0}),
-                    "unscented_correct: alpha is 0.000000, expected positive and finite");
+                    "unscented_correct: alpha is 0, expected positive and finite");
+  // of a function that changes nothing, wherever the points may lie
+  const auto step = [](const Known& known, const SigmaPoints& points) {
+    Known after = known;
+    const MatrixXd none = MatrixXd::Zero(after.mean.size(), after.mean.size());
+    unscented_predict([](const VectorXd& x) { return x; }, none, after, points);
+    return after.mean;
+  };
+  const VectorXd far = VectorXd::Constant(1, 1e3), both = VectorXd::Ones(2);
+  CHECK(std::abs(step({far, MatrixXd::Ones(1, 1)}, {1e-3, 2, 0})(0) - 1e3) <= 1e-6);
+  for (const double alpha : {1e-8, 1e-200, 1e200})
+    CHECK_THROWS_AS(step({far, MatrixXd::Ones(1, 1)}, {alpha, 2, 0}), DomainError);
+  MatrixXd none(2, 2);
+  none << 1, 2, 2, 1;
+  CHECK_THROWS_AS(step({both, none}, {}), DomainError);
+  CHECK_THROWS_AS(step({both, -MatrixXd::Identity(2, 2)}, {}), DomainError);
+  CHECK_THROWS_WITH(step({VectorXd(0), MatrixXd(0, 0)}, {}),
+                    "unscented_predict: belief is without states, expected one or more");
   CHECK_THROWS_AS(unscented_correct(polar, R, Vector2d(50, .9), body, {1, 0, -2}), DomainError);
   Known wrong = start_of(3);
   CHECK_THROWS_WITH(unscented_predict([](const VectorXd& x) { return VectorXd(x.head(2)); },
@@ -270,7 +287,7 @@ TEST_CASE("smoothing at irregular times is filter and smoother, and all readings
   check_same(brief.smoothed(0), belief);
   CHECK_THROWS_WITH(brief.smoothed(4), "FixedLagSmoother: back is 4, expected from 0 to 3");
   CHECK_THROWS_WITH(brief.predict(-1., r.u[0]),
-                    "FixedLagSmoother: delta is -1.000000, expected >= 0 and finite");
+                    "FixedLagSmoother: delta is -1, expected >= 0 and finite");
   CHECK_THROWS_AS(FixedLagSmoother<double>(noisy, start_of(3), -1), DomainError);
   CHECK_THROWS_AS(FixedLagSmoother<double>(noisy, start_of(2), 1), ShapeError);
   FixedLagSmoother<double> none(noisy, start_of(3), 0);
@@ -370,10 +387,14 @@ TEST_CASE("readings and inputs that come late are taken in their place") {
   for (const Event& event : events) take(small, event);
   check_same(small.belief(), want);
   CHECK(small.oldest() == events[7].time);
-  const std::string late = "KalmanHistory: time is 2.000000, expected at least " +
-                           std::to_string(small.oldest()) + ", the oldest that is kept";
+  const std::string late = "KalmanHistory: time is 2, expected at least " +
+                           detail::number(small.oldest()) + ", the oldest that is kept";
   CHECK_THROWS_WITH(small.read(2, Vector2d(0, 0)), late);
   CHECK_THROWS_AS(small.read(std::nan(""), Vector2d(0, 0)), DomainError);
+  CHECK_THROWS_AS(
+      KalmanHistory<double>(noisy, start_of(noisy.system().states()), 0, Index(1) << 60),
+      DomainError);
+  CHECK(chi_squared_quantile(0, 1) == 0);
   CHECK_THROWS_WITH(small.read(9, Vector2d(0, std::nan(""))),
                     "KalmanHistory: y is not finite, expected finite");
   CHECK_THROWS_AS(small.steer(9, std::nan("")), DomainError);

@@ -31,13 +31,14 @@ class FixedLagSmoother {
 
   /// @param noisy the system
   /// @param start the belief before the first reading
-  /// @param lag the number of steps that it looks back, at least 0
+  /// @param lag the number of steps that it looks back, from 0 to 10⁸
   /// @throws ShapeError
-  /// @throws DomainError when the lag is negative
+  /// @throws DomainError when the lag is not from 0 to 10⁸
   FixedLagSmoother(Noisy noisy, const Known& start, Index lag)
       : noisy_(std::move(noisy)), current_(start) {
     detail::check_belief("FixedLagSmoother", "start", start, noisy_.system().states());
-    if (lag < 0) detail::throw_domain("FixedLagSmoother", "lag", std::to_string(lag), "at least 0");
+    if (lag < 0 || lag > 100'000'000)
+      detail::throw_domain("FixedLagSmoother", "lag", std::to_string(lag), "from 0 to 10^8");
     moves_.resize(static_cast<std::size_t>(lag));
   }
 

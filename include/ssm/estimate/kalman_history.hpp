@@ -32,15 +32,15 @@ class KalmanHistory {
   /// @param noisy the system; its input is 0 until steer says otherwise
   /// @param start the belief at the start
   /// @param time of the start, s
-  /// @param capacity the number of events that are kept, at least 1
+  /// @param capacity the number of events that are kept, from 1 to 10⁸
   /// @throws ShapeError
-  /// @throws DomainError when the time is not finite or the capacity less than 1
+  /// @throws DomainError when the time is not finite or the capacity not from 1 to 10⁸
   KalmanHistory(Noisy noisy, const Known& start, T time, Index capacity)
       : noisy_(std::move(noisy)), capacity_(static_cast<std::size_t>(capacity)) {
     detail::check_belief(name, "start", start, noisy_.system().states());
     check_time(time);
-    if (capacity < 1)
-      detail::throw_domain(name, "capacity", std::to_string(capacity), "at least 1");
+    if (capacity < 1 || capacity > 100'000'000)
+      detail::throw_domain(name, "capacity", detail::number(capacity), "from 1 to 10^8");
     events_.reserve(capacity_ + 2);
     Event first;
     first.time = time;
@@ -110,8 +110,8 @@ class KalmanHistory {
   [[nodiscard]] Known predicted(T time) const {
     check_time(time);
     if (time < this->time())
-      detail::throw_domain(name, "time", std::to_string(time),
-                           "at least " + std::to_string(this->time()) + ", that of the last event");
+      detail::throw_domain(name, "time", detail::number(time),
+                           "at least " + detail::number(this->time()) + ", that of the last event");
     Known known = belief();
     kalman_predict(noisy_, time - this->time(), events_.back().u, known);
     return known;
@@ -130,7 +130,7 @@ class KalmanHistory {
   };
 
   static void check_time(T time) {
-    if (!std::isfinite(time)) detail::throw_domain(name, "time", std::to_string(time), "finite");
+    if (!std::isfinite(time)) detail::throw_domain(name, "time", detail::number(time), "finite");
   }
   template <class Vector>
   static void check_finite(std::string_view argument, const Vector& vector) {
@@ -142,25 +142,24 @@ class KalmanHistory {
   [[nodiscard]] std::size_t place_of(T time) const {
     check_time(time);
     if (time < oldest())
-      detail::throw_domain(name, "time", std::to_string(time),
-                           "at least " + std::to_string(oldest()) + ", the oldest that is kept");
+      detail::throw_domain(name, "time", detail::number(time),
+                           "at least " + detail::number(oldest()) + ", the oldest that is kept");
     std::size_t at = events_.size();
     while (at > 1 && events_[at - 1].time > time) --at;
     return at;
   }
 
   Innovation<T, States, Outputs> insert(std::size_t at, const Event& event) {
-    events_.insert(events_.begin() + static_cast<std::ptrdiff_t>(at), event);
-    const auto told = follow(at);
-    for (std::size_t k = at + 1; k < events_.size(); ++k) follow(k);
+    Event followed = event;  // before it is inserted, as a prediction may overflow
+    const auto told = follow(events_[at - 1], followed);
+    events_.insert(events_.begin() + static_cast<std::ptrdiff_t>(at), followed);
+    for (std::size_t k = at + 1; k < events_.size(); ++k) follow(events_[k - 1], events_[k]);
     if (events_.size() > capacity_ + 1) events_.erase(events_.begin());
     return told;
   }
 
-  /// Filters event k from the one before it.
-  Innovation<T, States, Outputs> follow(std::size_t k) {
-    const Event& before = events_[k - 1];
-    Event& event = events_[k];
+  /// Filters an event from the one before it.
+  Innovation<T, States, Outputs> follow(const Event& before, Event& event) const {
     event.known = before.known;
     kalman_predict(noisy_, event.time - before.time, before.u, event.known);
     if (!event.steers) event.u = before.u;

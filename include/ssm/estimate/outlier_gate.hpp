@@ -38,6 +38,7 @@ inline double incomplete_gamma(double a, double x) {
 
 /// The x that a χ² of so many degrees stays below with this probability, by bisection.
 inline double quantile_of_chi_squared(double probability, Index degrees) {
+  if (probability == 0) return 0;
   const double a = static_cast<double>(degrees) / 2;
   double low = 0, high = 2 * a + 10;
   while (incomplete_gamma(a, high / 2) < probability && high < 1e300) high *= 2;
@@ -58,10 +59,10 @@ inline double quantile_of_chi_squared(double probability, Index degrees) {
 /// @throws DomainError
 [[nodiscard]] inline double chi_squared_quantile(double probability, Index degrees) {
   if (!(probability >= 0 && probability < 1))
-    detail::throw_domain("chi_squared_quantile", "probability", std::to_string(probability),
+    detail::throw_domain("chi_squared_quantile", "probability", detail::number(probability),
                          "at least 0 and less than 1");
   if (degrees < 1)
-    detail::throw_domain("chi_squared_quantile", "degrees", std::to_string(degrees), "at least 1");
+    detail::throw_domain("chi_squared_quantile", "degrees", detail::number(degrees), "at least 1");
   return detail::quantile_of_chi_squared(probability, degrees);
 }
 
@@ -75,7 +76,7 @@ class OutlierGate {
   ///   than one or more than 64 outputs
   OutlierGate(double probability, Index outputs) {
     if (outputs < 1 || outputs >= static_cast<Index>(limits_.size()))
-      detail::throw_domain("OutlierGate", "outputs", std::to_string(outputs), "from 1 to 64");
+      detail::throw_domain("OutlierGate", "outputs", detail::number(outputs), "from 1 to 64");
     limits_.fill(0);
     for (Index k = 1; k <= outputs; ++k)
       limits_[static_cast<std::size_t>(k)] = chi_squared_quantile(probability, k);
