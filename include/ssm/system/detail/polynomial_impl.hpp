@@ -22,7 +22,7 @@ SSM_BEGIN_COMPILED
 template <class K>
 std::vector<K> without_zero_roots(std::string_view function, const DenseVector<K>& p) {
   std::vector<K> scaled;
-  int most = std::numeric_limits<int>::min(), least = std::numeric_limits<int>::max();
+  int most = (std::numeric_limits<int>::min)(), least = (std::numeric_limits<int>::max)();
   for (Index i = 0; i < p.size(); ++i) {
     if (!std::isfinite(std::real(p(i))) || !std::isfinite(std::imag(p(i))))
       throw_domain(function, "a coefficient", "not finite", "finite");
