@@ -169,7 +169,7 @@ TEST_CASE("the frequency response is C (λI − A)⁻¹ B + D, its C part z time
       CHECK(error(before(omega), direct(z, 1)) <= 1e-12);
       CHECK(error(after(omega), direct(z, z)) <= 1e-12);
     }
-    for (const std::size_t count : {0, 1, 7, 18}) {
+    for (const std::size_t count : {0u, 1u, 7u, 18u}) {
       std::vector<double> omegas(count);
       for (double& omega : omegas) omega = std::exp(2 * random.normal());
       const auto all = response(omegas), of_z = after(omegas);
