@@ -44,6 +44,23 @@ inline Eigen::MatrixXd random_matrix(Random& random, Index rows, Index cols, dou
   return matrix;
 }
 
+/// The same, drawn column after column.
+inline Eigen::MatrixXd draw_matrix(Random& random, Index rows, Index cols, double scale = 1) {
+  Eigen::MatrixXd matrix(rows, cols);
+  for (double& x : matrix.reshaped()) x = scale * random.normal();
+  return matrix;
+}
+
+/// An orthogonal matrix: a product of reflections.
+inline Eigen::MatrixXd random_turn(Random& random, Index n) {
+  Eigen::MatrixXd Q = Eigen::MatrixXd::Identity(n, n);
+  for (Index k = 0; k < n; ++k) {
+    const Eigen::VectorXd v = draw_matrix(random, n, 1).col(0).normalized();
+    Q -= 2 * v * (v.transpose() * Q);
+  }
+  return Q;
+}
+
 /// A symmetric positive definite matrix.
 inline Eigen::MatrixXd random_covariance(Random& random, Index size, double scale = 1) {
   const Eigen::MatrixXd root = random_matrix(random, size, size);

@@ -8,6 +8,7 @@
 
 #include "ssm/system/riccati.hpp"
 #include "support/catch.hpp"
+#include "support/matrices.hpp"
 #include "support/random.hpp"
 
 namespace lqr_test {
@@ -18,22 +19,10 @@ using Eigen::VectorXd;
 
 namespace {
 
+using ssm::test::distance;
 using ssm::test::Random;
 
-/// ‖got − want‖ / ‖want‖; infinite for NaN.
-double distance(const MatrixXd& got, const MatrixXd& want) {
-  const double error = (got - want).norm() / (want.norm() > 0 ? want.norm() : 1);
-  return error <= std::numeric_limits<double>::max() ? error
-                                                     : std::numeric_limits<double>::infinity();
-}
-
-MatrixXd draw_matrix(Random& random, Index rows, Index cols, double scale = 1) {
-  MatrixXd matrix(rows, cols);
-  for (double& x : matrix.reshaped()) x = scale * random.normal();
-  return matrix;
-}
-
-MatrixXd random_covariance(Random& random, Index size) {
+MatrixXd draw_covariance(Random& random, Index size) {
   const MatrixXd root = draw_matrix(random, size, size);
   const MatrixXd square = root * root.transpose() + .1 * MatrixXd::Identity(size, size);
   return (square + square.transpose()) / 2;
@@ -54,7 +43,7 @@ struct Plant {
 
 /// A plant with a cost of both x and u, not negative.
 Plant random_plant(Random& random, Index states, Index inputs) {
-  const MatrixXd cost = random_covariance(random, states + inputs);
+  const MatrixXd cost = draw_covariance(random, states + inputs);
   return {draw_matrix(random, states, states) / std::sqrt(double(states)),
           draw_matrix(random, states, inputs), cost.topLeftCorner(states, states),
           cost.bottomRightCorner(inputs, inputs), cost.topRightCorner(states, inputs)};
@@ -212,8 +201,8 @@ TEST_CASE("a cost that was reduced to nothing by hand is nothing, and one below 
 TEST_CASE("an input that costs nothing is used without limit, where Q sees what it moves") {
   Random random(25);
   // As many free inputs as states end all in a step: K = B⁻¹ A, P = Q.
-  const Plant free{draw_matrix(random, 3, 3), draw_matrix(random, 3, 3),
-                   random_covariance(random, 3), zero(3), zero(3)};
+  const Plant free{draw_matrix(random, 3, 3), draw_matrix(random, 3, 3), draw_covariance(random, 3),
+                   zero(3), zero(3)};
   const auto ended = best(free, true);
   CHECK(distance(ended.P, free.Q) <= 1e-13);
   CHECK(distance(ended.K, MatrixXd(free.B.lu().solve(free.A))) <= 1e-13);

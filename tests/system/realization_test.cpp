@@ -13,6 +13,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/contains.hpp"
+#include "support/matrices.hpp"
 #include "support/random.hpp"
 
 namespace realization_test {
@@ -27,22 +28,6 @@ using System = StateSpace<double>;
 using Discrete = DiscreteStateSpace<double>;
 
 namespace {
-
-MatrixXd draw_matrix(ssm::test::Random& random, Index rows, Index cols) {
-  MatrixXd matrix(rows, cols);
-  for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
-  return matrix;
-}
-
-/// An orthogonal matrix: a product of reflections.
-MatrixXd random_turn(ssm::test::Random& random, Index n) {
-  MatrixXd Q = MatrixXd::Identity(n, n);
-  for (Index k = 0; k < n; ++k) {
-    const VectorXd v = draw_matrix(random, n, 1).col(0).normalized();
-    Q -= 2 * v * (v.transpose() * Q);
-  }
-  return Q;
-}
 
 /// A random system moved until it is stable.
 System stable_system(ssm::test::Random& random, Index n, Index m, Index p) {

@@ -9,6 +9,7 @@
 #include "ssm/system/lqr.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
+#include "support/matrices.hpp"
 #include "support/random.hpp"
 
 namespace regulators_test {
@@ -23,22 +24,10 @@ using Step = RegulatedStep<double>;
 
 namespace {
 
+using ssm::test::distance;
 using ssm::test::Random;
 
-/// ‖got − want‖ / ‖want‖; infinite for NaN.
-double distance(const MatrixXd& got, const MatrixXd& want) {
-  const double error = (got - want).norm() / (want.norm() > 0 ? want.norm() : 1);
-  return error <= std::numeric_limits<double>::max() ? error
-                                                     : std::numeric_limits<double>::infinity();
-}
-
-MatrixXd draw_matrix(Random& random, Index rows, Index cols, double scale = 1) {
-  MatrixXd matrix(rows, cols);
-  for (double& x : matrix.reshaped()) x = scale * random.normal();
-  return matrix;
-}
-
-MatrixXd random_covariance(Random& random, Index size) {
+MatrixXd draw_covariance(Random& random, Index size) {
   const MatrixXd root = draw_matrix(random, size, size);
   const MatrixXd square = root * root.transpose() + .1 * MatrixXd::Identity(size, size);
   return (square + square.transpose()) / 2;
@@ -47,7 +36,7 @@ MatrixXd random_covariance(Random& random, Index size) {
 MatrixXd identity(Index size) { return MatrixXd::Identity(size, size); }
 
 Step random_step(Random& random, Index n, Index m) {
-  const MatrixXd cost = random_covariance(random, n + m);
+  const MatrixXd cost = draw_covariance(random, n + m);
   return {draw_matrix(random, n, n) / std::sqrt(double(n)), draw_matrix(random, n, m),
           cost.topLeftCorner(n, n), cost.bottomRightCorner(m, m), cost.topRightCorner(n, m)};
 }
@@ -95,7 +84,7 @@ TEST_CASE("a regulator of some steps is the least squares over all inputs at onc
       CAPTURE(n, length);
       std::vector<Step> steps;
       for (std::size_t t = 0; t < length; ++t) steps.push_back(random_step(random, n, 2));
-      const MatrixXd end = random_covariance(random, n);
+      const MatrixXd end = draw_covariance(random, n);
       const VectorXd x = draw_matrix(random, n, 1);
       const auto got = finite_horizon_lqr(steps, end);
       VectorXd first;

@@ -10,6 +10,7 @@
 #include "ssm/system/interconnection.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
+#include "support/matrices.hpp"
 #include "support/random.hpp"
 
 namespace transfer_function_test {
@@ -23,12 +24,6 @@ using Eigen::VectorXd;
 using ssm::test::contains;
 
 namespace {
-
-MatrixXd draw_matrix(ssm::test::Random& random, Index rows, Index cols) {
-  MatrixXd matrix(rows, cols);
-  for (Index i = 0; i < matrix.size(); ++i) matrix.data()[i] = random.normal();
-  return matrix;
-}
 
 StateSpace<double> draw_system(ssm::test::Random& random, Index n, Index m, Index p) {
   return {draw_matrix(random, n, n), draw_matrix(random, n, m), draw_matrix(random, p, n),

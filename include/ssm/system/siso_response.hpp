@@ -155,7 +155,7 @@ struct BodeData {
   BodeData data{std::move(frequency), {}, {}};
   for (const double omega : data.frequency) {
     if (!(omega >= 0 && std::isfinite(omega) && omega <= response.highest_frequency()))
-      detail::throw_domain("bode", "frequency", std::to_string(omega),
+      detail::throw_domain("bode", "frequency", detail::number(omega),
                            "finite, >= 0 and at most pi over the step");
     data.magnitude.push_back(8.685889638065035 * response.roots().log_magnitude(omega));
     data.phase.push_back(57.29577951308232 * response.phase(omega));

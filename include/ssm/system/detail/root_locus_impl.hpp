@@ -120,7 +120,7 @@ SSM_INLINE RootLocus locus_of(const RealVector& above, const RealVector& below,
   if (above.size() == 0) throw_domain(function, "the loop", "0", "not 0");
   for (std::size_t i = 0; i < gain.size(); ++i)
     if (!(gain[i] >= 0 && std::isfinite(gain[i]) && (i == 0 || gain[i] > gain[i - 1])))
-      throw_domain(function, "gain " + std::to_string(i), std::to_string(gain[i]),
+      throw_domain(function, "gain " + std::to_string(i), detail::number(gain[i]),
                    "finite, >= 0 and above the one before");
   RootLocus locus;
   locus.break_points = break_points_of(above, below);
