@@ -1,4 +1,5 @@
-# Configures, builds and runs the consumer from nothing, with ssm had in the way SSM_WAY.
+# Configures, builds and runs the consumer from nothing, with ssm had in the way SSM_WAY. The library
+# of an installed ssm::compiled is COMPILED, which was compiled with FLAGS from the same sources.
 
 file(REMOVE_RECURSE ${WORK})
 
@@ -8,11 +9,13 @@ endfunction()
 
 if(SSM_WAY STREQUAL "find_package")
   run(${CMAKE_COMMAND} -S ${SSM_SOURCE} -B ${WORK}/ssm -G ${GENERATOR} -DCMAKE_BUILD_TYPE=Release
-      -DCMAKE_CXX_FLAGS_RELEASE=-O0 -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_COMPILED=ON -DSSM_BUILD_TESTS=OFF -DSSM_BUILD_BENCH=OFF
+      -DCMAKE_CXX_COMPILER=${COMPILER} -DSSM_COMPILED=ON -DSSM_BUILD_TESTS=OFF -DSSM_BUILD_BENCH=OFF
       -DSSM_BUILD_EXAMPLES=OFF)
-  run(${CMAKE_COMMAND} --build ${WORK}/ssm)
+  cmake_path(GET COMPILED FILENAME library)
+  string(REPLACE "own_" "" library ${library})
+  file(COPY_FILE ${COMPILED} ${WORK}/ssm/${library})
   run(${CMAKE_COMMAND} --install ${WORK}/ssm --prefix ${WORK}/prefix)
-  set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+  set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix -DCMAKE_CXX_FLAGS=${FLAGS})
 else()
   set(where -DSSM_SOURCE=${SSM_SOURCE})
 endif()
