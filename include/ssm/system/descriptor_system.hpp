@@ -117,7 +117,7 @@ DescriptorParts parts_of(std::string_view function, const DescriptorSystem<T>& s
 template <std::floating_point T>
 [[nodiscard]] auto poles(const DescriptorSystem<T>& system, double tolerance = 0) {
   using Result = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
-  return detail::to_eigen<Result>(detail::zeros_of<Eigen::MatrixXd>(
+  return detail::to_eigen<Result>(detail::zeros_of(
       "poles", constraints_of(detail::parts_of("poles", system, tolerance)), tolerance));
 }
 
@@ -131,7 +131,7 @@ template <std::floating_point T>
 template <std::floating_point T>
 [[nodiscard]] auto zeros(const DescriptorSystem<T>& system, double tolerance = 0) {
   using Result = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
-  return detail::to_eigen<Result>(detail::zeros_of<Eigen::MatrixXd>(
+  return detail::to_eigen<Result>(detail::zeros_of(
       "zeros", detail::parts_of("zeros", system, tolerance).system, tolerance));
 }
 

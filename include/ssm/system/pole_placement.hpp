@@ -18,9 +18,7 @@ using Poles = std::vector<std::complex<double>>;
 /// @throws DomainError when a complex pole lacks its conjugate
 [[nodiscard]] Poles half_of_conjugates(std::string_view function, Poles poles, double tolerance);
 
-/// The gain of place_poles. It is a template, of Eigen::MatrixXd, so that only a program that
-/// places poles compiles Eigen's factorisations.
-template <class Matrix>
+/// The gain of place_poles.
 [[nodiscard]] RealMatrix place_poles(const RealMatrix& A, const RealMatrix& B, Poles half);
 
 SSM_END_COMPILED
@@ -66,7 +64,7 @@ template <class DA, class DB, class DP>
   for (Index i = 0; i < poles.size(); ++i) wanted.emplace_back(poles(i));
   const double tolerance = 100 * detail::epsilon_of<T>;
   return detail::to_eigen<Eigen::Matrix<T, DB::ColsAtCompileTime, DA::RowsAtCompileTime>>(
-      detail::place_poles<Eigen::MatrixXd>(
+      detail::place_poles(
           detail::RealMatrix(A), detail::RealMatrix(B),
           detail::half_of_conjugates(function, wanted, tolerance)));
 }

@@ -25,10 +25,8 @@ SSM_BEGIN_COMPILED
 /// this relative error.
 [[nodiscard]] Index normal_rank(Quadruple system, double error);
 
-/// The finite λ at which [A − λI, B; C, D] loses rank. It is a template, of Eigen::MatrixXd, so
-/// that only a program that asks for zeros compiles Eigen's QZ steps.
+/// The finite λ at which [A − λI, B; C, D] loses rank.
 /// @throws DomainError when the system is not finite
-template <class Matrix>
 [[nodiscard]] ComplexVector zeros_of(std::string_view function, Quadruple system,
                                      double tolerance = 0);
 
@@ -85,7 +83,7 @@ template <LinearSystem System>
                          double tolerance = 0) {
   using T = typename System::Scalar;
   return detail::to_eigen<Eigen::Matrix<std::complex<T>, Eigen::Dynamic, 1>>(
-      detail::zeros_of<Eigen::MatrixXd>("zeros", detail::Quadruple(system, readout), tolerance));
+      detail::zeros_of("zeros", detail::Quadruple(system, readout), tolerance));
 }
 
 /// True when every pole decays by more than rounding: Re λ < 0, or |z| < 1 in discrete time.

@@ -219,7 +219,7 @@ template <LinearSystem System>
   channel.B = channel.B.block(0, input, states, 1);
   channel.C = channel.C.block(output, 0, 1, states);
   channel.D = channel.D.block(output, input, 1, 1);
-  const detail::ComplexVector zeros = detail::zeros_of<Eigen::MatrixXd>(function, channel);
+  const detail::ComplexVector zeros = detail::zeros_of(function, channel);
   const detail::ComplexVector poles = detail::eigenvalues_of(function, channel.A);
   double gain = channel.D(0, 0), farthest_pole = 0, farthest_zero = 0;
   for (Index i = 0; i < poles.size(); ++i)

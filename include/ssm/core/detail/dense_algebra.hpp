@@ -1,5 +1,6 @@
 #pragma once
 
+#include <complex>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -101,9 +102,16 @@ struct SingularValues {
 /// The same into `values`, as many as A has rows; false where the iteration does not end.
 [[nodiscard]] bool find_real_eigenvalues(RealMatrix A, ComplexVector& values);
 
+/// The finite λ at which A − λ B of two square matrices is singular, complex ones as neighbours of
+/// their exact conjugates: QZ steps (Moler & Stewart 1973). Those beyond 1/ε of the sizes of A and
+/// B are infinite. False where the iteration does not end.
+[[nodiscard]] bool find_pencil_eigenvalues(RealMatrix A, RealMatrix B,
+                                           std::vector<std::complex<double>>& finite);
+
 SSM_END_COMPILED
 
 #if !SSM_DECLARE_ONLY
 #include "ssm/core/detail/dense_eigen_impl.hpp"
+#include "ssm/core/detail/dense_pencil_impl.hpp"
 #include "ssm/core/detail/dense_solve_impl.hpp"
 #endif

@@ -1,17 +1,16 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
-#include <Eigen/LU>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstddef>
 #include <cstdio>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "ssm/core/detail/eigen_core.hpp"
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/system/detail/staircase.hpp"
 #include "ssm/system/pole_placement.hpp"
 
@@ -44,25 +43,24 @@ SSM_INLINE Poles half_of_conjugates(std::string_view function, Poles poles, doub
 /// The row k for which A − b k has the given poles, where W gives H = Wᵀ A W, W's first column
 /// is b, and H is Hessenberg without a zero below its diagonal: k = e_nᵀ φ(H) Wᵀ / Π h_{i+1,i},
 /// Ackermann's formula without the matrix [b Ab A²b …].
-template <class Matrix>
-Matrix place_by_one_input(const Matrix& A, const Matrix& basis, const Poles& half) {
+SSM_INLINE RealMatrix place_by_one_input(const RealMatrix& A, const RealMatrix& basis,
+                                         const Poles& half) {
   const Index n = A.rows();
-  const Eigen::HessenbergDecomposition<Matrix> hessenberg(basis.transpose() * A * basis);
-  const Matrix H = hessenberg.matrixH();
-  const Matrix W = basis * Matrix(hessenberg.matrixQ());
-  using Row = Eigen::Matrix<typename Matrix::Scalar, 1, Eigen::Dynamic>;
-  Row k = Row::Unit(n, n - 1);
+  RealMatrix H = basis.transpose() * A * basis;
+  const RealMatrix W = basis * to_hessenberg(H, true);
+  RealMatrix k(1, n);
+  k(0, n - 1) = 1;
   Index below = n - 1;  // the next of the entries below the diagonal to divide by
   const auto divide = [&] {
-    if (below > 0) k /= H(below, below - 1);
+    if (below > 0) k *= 1 / H(below, below - 1);
     --below;
   };
   for (const auto& pole : half) {
     if (pole.imag() == 0) {
-      k = (k * H - pole.real() * k).eval();
+      k = k * H - pole.real() * k;
     } else {
-      const Row first = k * H - 2 * pole.real() * k;
-      k = (first * H + std::norm(pole) * k).eval();
+      const RealMatrix first = k * H - 2 * pole.real() * k;
+      k = first * H + std::norm(pole) * k;
       divide();
     }
     divide();
@@ -70,42 +68,114 @@ Matrix place_by_one_input(const Matrix& A, const Matrix& basis, const Poles& hal
   return k * W.transpose();
 }
 
+/// Orthonormal columns that span what is orthogonal to the columns of M, which are independent: the
+/// last of the Q of its QR factors.
+template <class K>
+DenseMatrix<K> complement_of(DenseMatrix<K> M) {
+  const Index n = M.rows(), rank = M.cols();
+  std::vector<double> factors;
+  const auto reflect = [&](Index j, K* y) {  // y ← y − factor v v* y
+    const K* v = M.col(j);
+    K sum = 0;
+    for (Index i = j; i < n; ++i) {
+      if constexpr (std::is_same_v<K, double>)
+        sum += v[i] * y[i];
+      else
+        sum += product_of(std::conj(v[i]), y[i]);
+    }
+    sum *= factors[static_cast<std::size_t>(j)];
+    for (Index i = j; i < n; ++i) y[i] -= product_of(sum, v[i]);
+  };
+  for (Index j = 0; j < rank; ++j) {
+    K& head = M(j, j);
+    const double length = M.block(j, j, n - j, 1).norm(), size = std::abs(head);
+    factors.push_back(length > 0 ? 1 / (length * (length + size)) : 0);
+    head = size > 0 ? head + head * (length / size) : K(length);
+    for (Index k = j + 1; k < rank; ++k) reflect(j, M.col(k));
+  }
+  DenseMatrix<K> Q(n, n - rank);
+  for (Index k = 0; k < n - rank; ++k) {
+    Q(rank + k, k) = 1;
+    for (Index j = rank; j-- > 0;) reflect(j, Q.col(k));
+  }
+  return Q;
+}
+
+/// The vector z of length 1 for which |Im(g₁z · conj(g₂z))| is largest, g₁ and g₂ the rows of g:
+/// the eigenvector of a Hermitian form of rank 2, in the plane of the two. Nothing where that is 0
+/// for every z.
+SSM_INLINE ComplexMatrix widest_apart(const ComplexMatrix& g) {
+  const Index rank = g.cols();
+  ComplexMatrix one(rank, 1), other(rank, 1);
+  for (Index i = 0; i < rank; ++i) {
+    one(i, 0) = std::conj(g(0, i));
+    other(i, 0) = std::conj(g(1, i));
+  }
+  // one = α q₁, other = β q₁ + γ q₂; the form is [α Im β, iαγ/2; −iαγ/2, 0] on q₁ and q₂.
+  const double alpha = one.norm();
+  if (!(alpha > 0)) return {};
+  one *= 1 / alpha;
+  std::complex<double> beta = 0;
+  for (Index i = 0; i < rank; ++i) beta += product_of(g(1, i), one(i, 0));
+  beta = std::conj(beta);
+  for (Index i = 0; i < rank; ++i) other(i, 0) -= product_of(beta, one(i, 0));
+  const double gamma = other.norm(), d = alpha * beta.imag();
+  const double mu = (d + std::copysign(std::hypot(d, alpha * gamma), d)) / 2;
+  if (mu == 0) return {};
+  const double along = -alpha * gamma / 2, length = std::hypot(mu, along);
+  one *= mu / length;
+  if (gamma > 0)
+    for (Index i = 0; i < rank; ++i)
+      one(i, 0) += std::complex<double>(0, along / length / gamma) * other(i, 0);
+  return one;
+}
+
 /// The closed loop X Λ X⁻¹ with eigenvectors in the subspaces that B allows, chosen to make |det X|
 /// large, one vector or conjugate pair after the other: Kautsky, Nichols & Van Dooren (1985),
 /// method 0, with the rank-2 updates of Tits & Yang (1996) for pairs. The first `rank` columns of
 /// `basis` span the range of B.
-template <class Matrix>
-Matrix place_by_many_inputs(const Matrix& A, const Matrix& basis, Index rank, const Poles& half) {
-  using Complex =
-      Eigen::Matrix<std::complex<typename Matrix::Scalar>, Eigen::Dynamic, Eigen::Dynamic>;
-  using ComplexColumn = Eigen::Matrix<std::complex<typename Matrix::Scalar>, Eigen::Dynamic, 1>;
+SSM_INLINE RealMatrix place_by_many_inputs(const RealMatrix& A, const RealMatrix& basis,
+                                           Index rank, const Poles& half) {
   constexpr int most_sweeps = 100;
   const Index n = A.rows();
-  const Matrix outside = basis.rightCols(n - rank);
+  const RealMatrix outside = basis.block(0, rank, n, n - rank), seen = A.transpose() * outside;
+  RealMatrix X(n, n), Lambda(n, n);
+  // x to the length 1 or, real and imaginary part, √2
+  const auto take = [&](Index at, Index width, const ComplexMatrix& x) {
+    for (Index part = 0; part < width; ++part) {
+      double* column = X.col(at + part);
+      double sum = 0;
+      for (Index i = 0; i < n; ++i) {
+        column[i] = part == 0 ? x(i, 0).real() : x(i, 0).imag();
+        sum += column[i] * column[i];
+      }
+      if (width == 1 && sum > 0)
+        for (Index i = 0; i < n; ++i) column[i] /= std::sqrt(sum);
+      if (width == 2)
+        for (Index i = 0; i < n; ++i) column[i] *= std::sqrt(2.0);
+    }
+  };
 
   // Columns of X: one for a real pole, real and imaginary part for a pair.
-  std::vector<Complex> allowed;
-  Matrix X(n, n), Lambda = Matrix::Zero(n, n);
+  std::vector<ComplexMatrix> allowed;
   Index at = 0;
   for (const auto& pole : half) {
-    Complex shifted = A.template cast<std::complex<double>>();
-    shifted.diagonal().array() -= pole;
-    const Complex normal = shifted.adjoint() * outside.template cast<std::complex<double>>();
-    const Complex Q = Eigen::HouseholderQR<Complex>(normal).householderQ();
-    allowed.push_back(Q.rightCols(rank));
-    ComplexColumn start(rank);
+    ComplexMatrix normal(n, n - rank);  // (A − λ)* outside
+    for (Index i = 0; i < normal.size(); ++i)
+      normal.data()[i] = seen.data()[i] - std::conj(pole) * outside.data()[i];
+    allowed.push_back(complement_of(std::move(normal)));
+    const Index width = pole.imag() == 0 ? 1 : 2;
+    ComplexMatrix start(rank, 1);
     for (Index i = 0; i < rank; ++i)  // anything in general position
-      start(i) = {std::cos(double(1 + at + 2 * i * i)), std::sin(double(2 + 3 * at + i))};
-    const ComplexColumn x = allowed.back() * start;
-    X.col(at) = x.real().normalized();
+      start(i, 0) = {std::cos(double(1 + at + 2 * i * i)), std::sin(double(2 + 3 * at + i))};
+    take(at, width, allowed.back() * start);
     Lambda(at, at) = pole.real();
-    if (pole.imag() != 0) {
-      X.col(at + 1) = x.imag().normalized();
+    if (width == 2) {
       Lambda(at + 1, at + 1) = pole.real();
       Lambda(at, at + 1) = pole.imag();
       Lambda(at + 1, at) = -pole.imag();
     }
-    at += pole.imag() == 0 ? 1 : 2;
+    at += width;
   }
 
   double gain = 2;  // of |det X| in the last sweep
@@ -114,32 +184,25 @@ Matrix place_by_many_inputs(const Matrix& A, const Matrix& basis, Index rank, co
     at = 0;
     for (std::size_t j = 0; j < half.size(); ++j) {
       const Index width = half[j].imag() == 0 ? 1 : 2;
-      Matrix others(n, n - width);
-      others << X.leftCols(at), X.rightCols(n - at - width);
-      const Matrix Q = Eigen::HouseholderQR<Matrix>(others).householderQ();
-      const Matrix free = Q.rightCols(width);
-      const double before = std::abs((free.transpose() * X.middleCols(at, width)).determinant());
-      const Complex g = free.transpose().template cast<std::complex<double>>() * allowed[j];
-      if (width == 1) {
-        X.col(at) = (allowed[j] * g.adjoint()).real().col(0).normalized();
-      } else {
-        // |det X| is proportional to |Im(g₁z · conj(g₂z))|, a Hermitian form in z
-        const Complex cross = std::complex<double>(0, 0.5) *
-                              (g.row(0).adjoint() * g.row(1) - g.row(1).adjoint() * g.row(0));
-        const Eigen::SelfAdjointEigenSolver<Complex> form(cross);
-        const auto& values = form.eigenvalues();
-        const Index best = std::abs(values(0)) > std::abs(values(rank - 1)) ? 0 : rank - 1;
-        const ComplexColumn x = allowed[j] * form.eigenvectors().col(best);
-        X.col(at) = x.real() * std::sqrt(2.0);
-        X.col(at + 1) = x.imag() * std::sqrt(2.0);
-      }
-      const double after = std::abs((free.transpose() * X.middleCols(at, width)).determinant());
-      gain *= before > 0 ? after / before : 2;
+      RealMatrix others(n, n - width);
+      others.set_block(0, 0, X.block(0, 0, n, at));
+      others.set_block(0, at, X.block(0, at + width, n, n - at - width));
+      const RealMatrix across = complement_of(std::move(others)).transpose();
+      const auto volume = [&] {
+        const RealMatrix part = across * X.block(0, at, n, width);
+        return std::abs(width == 1 ? part(0, 0)
+                                   : part(0, 0) * part(1, 1) - part(0, 1) * part(1, 0));
+      };
+      const double before = volume();
+      const ComplexMatrix g = to_complex(across) * allowed[j];
+      // |det X| is proportional to |g z| of a real pole, to |Im(g₁z · conj(g₂z))| of a pair.
+      const ComplexMatrix z = width == 1 ? adjoint(g) : widest_apart(g);
+      if (z.rows() > 0) take(at, width, allowed[j] * z);
+      gain *= before > 0 ? volume() / before : 2;
       at += width;
     }
   }
-  const Matrix right = (X * Lambda).transpose();
-  return Eigen::PartialPivLU<Matrix>(X.transpose()).solve(right).transpose();
+  return DenseLu(X.transpose()).solve((X * Lambda).transpose()).transpose();
 }
 
 /// The gain that gives A − B K the poles one after the other, each with an eigenvector v in the
@@ -232,8 +295,7 @@ SSM_INLINE int exponent_of_rates(const RealMatrix& A, const Poles& half) {
   return most;
 }
 
-template <class Matrix>
-RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Poles half) {
+SSM_INLINE RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Poles half) {
   constexpr std::string_view function = "place_poles";
   const Index m = inputs.cols();
   if (dynamics.rows() == 0) return RealMatrix(m, 0);
@@ -266,10 +328,10 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
   if (rank > 1 && most > rank) {
     K_V = place_one_after_the_other(A, svd.V.block(0, 0, reached, rank), half);
   } else {
-    const Matrix wide = to_eigen<Matrix>(A), basis = to_eigen<Matrix>(svd.V);
-    const Matrix change = rank == 1 ? Matrix(basis.col(0) * place_by_one_input(wide, basis, half))
-                                    : Matrix(wide - place_by_many_inputs(wide, basis, rank, half));
-    K_V = svd.V.block(0, 0, reached, rank).transpose() * RealMatrix(change);
+    const RealMatrix change =
+        rank == 1 ? svd.V.block(0, 0, reached, 1) * place_by_one_input(A, svd.V, half)
+                  : A - place_by_many_inputs(A, svd.V, rank, half);
+    K_V = svd.V.block(0, 0, reached, rank).transpose() * change;
   }
   const RealMatrix K = scale_columns(svd.W.block(0, 0, m, rank), weight) * K_V;
   const RealMatrix all = K * form.Q.block(0, 0, n, reached).transpose();
@@ -279,9 +341,5 @@ RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Pol
     throw_convergence(function, "K", "not finite", "a gain: the poles are out of reach in double");
   return result;
 }
-
-#if SSM_HAS_LIBRARY
-SSM_INSTANCE RealMatrix place_poles<Eigen::MatrixXd>(const RealMatrix&, const RealMatrix&, Poles);
-#endif
 
 SSM_END_COMPILED

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -120,8 +119,32 @@ SSM_INLINE Index normal_rank(Quadruple system, double error) {
   return q.D.rows();
 }
 
-template <class Matrix>
-ComplexVector zeros_of(std::string_view function, Quadruple system, double tolerance) {
+/// The pencil of zeros loses those far beyond the rates of A, which a small D makes, and A − B D⁻¹ C
+/// loses those far below the farthest: this takes the farther half, by order of size between the
+/// two, from the latter.
+SSM_INLINE void take_far_zeros(const UncertainSystem& q,
+                               std::vector<std::complex<double>>& zeros) {
+  constexpr double far_from_rate = 1e3;
+  const RealMatrix inverse = q.A.value - q.B.value * DenseLu(q.D.value).solve(q.C.value);
+  if (!inverse.all_finite()) return;
+  const ComplexVector all = grouped_eigenvalues("zeros", inverse);
+  std::vector<std::complex<double>> others(all.begin(), all.end());
+  const auto by_size = [](const auto& one, const auto& other) {
+    return std::abs(one) < std::abs(other);
+  };
+  std::stable_sort(others.begin(), others.end(), by_size);
+  const double rate = q.A.value.norm(), farthest = std::abs(others.back());
+  if (!(farthest > far_from_rate * rate)) return;
+  std::stable_sort(zeros.begin(), zeros.end(), by_size);
+  const double border = std::sqrt(rate) * std::sqrt(farthest);
+  std::size_t near_ones = 0;
+  while (std::abs(others[near_ones]) < border) ++near_ones;
+  zeros.resize((std::min)(near_ones, zeros.size()));
+  zeros.insert(zeros.end(), others.begin() + static_cast<std::ptrdiff_t>(zeros.size()),
+               others.end());
+}
+
+SSM_INLINE ComplexVector zeros_of(std::string_view function, Quadruple system, double tolerance) {
   const double error = error_of_data(function, tolerance);
   if (!system.all_finite()) throw_domain(function, "the system", "not finite", "finite");
   // Units of states, inputs and outputs move no zero.
@@ -142,23 +165,14 @@ ComplexVector zeros_of(std::string_view function, Quadruple system, double toler
   states.set_block(0, 0, q.A.value);
   states.set_block(0, n, q.B.value);
   const RealMatrix W = singular_values(outputs).V.block(0, m, n + m, n);
-  const Eigen::GeneralizedEigenSolver<Matrix> pencil(to_eigen<Matrix>(states * W),
-                                                     to_eigen<Matrix>(W.block(0, 0, n, n)), false);
-  if (pencil.info() != Eigen::Success)
-    throw_convergence(function, "the Schur form of the pencil", "not found", "one");
   std::vector<std::complex<double>> finite;
-  for (Index i = 0; i < n; ++i)
-    if (const std::complex<double> zero = pencil.eigenvalues()(i);
-        std::isfinite(zero.real()) && std::isfinite(zero.imag()))
-      finite.push_back(zero);
+  if (!find_pencil_eigenvalues(states * W, W.block(0, 0, n, n), finite))
+    throw_convergence(function, "the Schur form of the pencil", "not found", "one");
+  take_far_zeros(q, finite);
   ComplexVector zeros(static_cast<Index>(finite.size()));
   std::copy(finite.begin(), finite.end(), zeros.data());
   return zeros;
 }
-
-#if SSM_HAS_LIBRARY
-SSM_INSTANCE ComplexVector zeros_of<Eigen::MatrixXd>(std::string_view, Quadruple, double);
-#endif
 
 /// A B, with the errors of both and of rounding.
 SSM_INLINE Uncertain operator*(const Uncertain& A, const Uncertain& B) {
