@@ -4,6 +4,8 @@
 // thread of a block runs; all that it may ask of the machine is here. nvcc maps it to the device,
 // any other compiler to the emulator of the tests.
 
+#include <cstdint>
+
 #include "ssm/core/index.hpp"
 
 #ifdef __CUDACC__
@@ -32,6 +34,25 @@ struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Pack {
   SSM_DEVICE const T& operator[](int i) const { return value[i]; }
 };
 
+/// `Count` elements as memory holds them. As elements, nvcc would take those of 16 bits apart as
+/// soon as they arrive, and so wait for them, and keep each in a register of its own.
+template <class T, int Count>
+struct Words {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4);
+  using Word = std::uint32_t;
+  Pack<Word, static_cast<int>(sizeof(T)) * Count / 4> word;
+
+  SSM_DEVICE T operator[](int i) const {
+    if constexpr (sizeof(T) == 2) {
+      T value;
+      value.bits = static_cast<std::uint16_t>(word[i / 2] >> (i % 2 * 16));
+      return value;
+    } else {
+      return __builtin_bit_cast(T, word[i]);
+    }
+  }
+};
+
 }  // namespace ssm::kernels
 
 #ifdef __CUDACC__
@@ -48,7 +69,26 @@ struct Shared {
   SSM_DEVICE Pack<T, Count> load(int i) const {
     return *reinterpret_cast<const Pack<T, Count>*>(data + i);
   }
+  template <int Count>
+  SSM_DEVICE void store(int i, const Pack<T, Count>& pack) const {
+    *reinterpret_cast<Pack<T, Count>*>(data + i) = pack;
+  }
+  /// The same memory as an array of something else.
+  template <class U>
+  SSM_DEVICE Shared<U> as() const {
+    return {reinterpret_cast<U*>(data)};
+  }
 };
+
+/// Reads or writes adjacent elements of global memory at once; the address is aligned to them.
+template <int Count, class T>
+SSM_DEVICE Words<T, Count> load_words(const T* from) {
+  return *reinterpret_cast<const Words<T, Count>*>(from);
+}
+template <int Count, class T>
+SSM_DEVICE void store_pack(T* to, const Pack<T, Count>& pack) {
+  *reinterpret_cast<Pack<T, Count>*>(to) = pack;
+}
 
 /// What a thread sees of its block.
 class Block {

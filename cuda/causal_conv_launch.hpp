@@ -1,81 +1,33 @@
 #pragma once
 
-#include "arrays.hpp"
-#include "launch.hpp"
-#include "math.hpp"
-#include "row_sequences.hpp"
+#include "causal_conv_runs.hpp"
 #include "scratch.hpp"
-#include "ssm/cuda/causal_conv.hpp"
 
 namespace ssm {
 namespace kernels {
 
-/// The convolution's arguments, and its inputs by position: those before a sequence's start come
-/// from its initial state.
+// Convolutions of any width, an element a thread; causal_conv_runs.hpp has those of two to four
+// taps.
+
+/// Row, position and channel of the i-th element of a sequence array.
 template <class T>
-struct ConvArguments {
-  using R = Arithmetic<T>;
-
-  Array<const T, 3> x;
-  Array<const R, 2> weight;
-  Array<const R, 1> bias;
-  Array<const T, 3> initial_state;
-  RowSequences sequences;
-  Index rows, channels, width;
-  bool silu;
-
-  ConvArguments(const CausalConvInputs<T, Device>& in, const CausalConvOptions& options)
-      : x(in.x, in.sequences),
-        weight(in.weight),
-        bias(in.bias),
-        initial_state(in.initial_state),
-        sequences(in.sequences, in.x.extent(1)),
-        rows(in.x.extent(0)),
-        channels(in.x.extent(2)),
-        width(in.weight.extent(1)),
-        silu(options.silu) {}
-
-  /// Row, position and channel of the i-th element of a sequence array.
-  SSM_DEVICE void place(Index i, Index& row, Index& position, Index& c) const {
-    c = i % channels;
-    position = i / channels % sequences.length;
-    row = i / channels / sequences.length;
-  }
-  /// The row of the s-th sequence, and its place in time among those of the row.
-  SSM_DEVICE void place_sequence(Index s, Index& row, Index& k) const {
-    const bool packed = sequences.offsets != nullptr;
-    row = packed ? 0 : s;
-    k = !packed ? 0 : sequences.reversed ? sequences.count - 1 - s : s;
-  }
-  /// The sequence, in time, that position i belongs to.
-  SSM_DEVICE Index sequence_of(Index i) const { return sequences.before(i + 1); }
-  SSM_DEVICE Index end_of(Index k) const {
-    return k + 1 < sequences.count ? sequences.start(k + 1) : sequences.length;
-  }
-  /// The input at position i ≥ start(k) − (width − 1) of sequence k.
-  SSM_DEVICE R input(Index row, Index k, Index i, Index c) const {
-    const Index before = sequences.start(k) - i;
-    if (before <= 0) return widen(x(row, i, c));
-    if (!initial_state.present || before >= width) return R(0);
-    return widen(initial_state(sequences.number(row, k), width - 1 - before, c));
-  }
-  SSM_DEVICE R sum(Index row, Index k, Index i, Index c) const {
-    R total = bias.present ? bias(c) : R(0);
-    for (Index j = 0; j < width; ++j) total += weight(c, j) * input(row, k, i - (width - 1) + j, c);
-    return total;
-  }
-};
+SSM_DEVICE void place_element(const ConvArguments<T>& in, Index i, Index& row, Index& position,
+                              Index& c) {
+  c = i % in.channels;
+  position = i / in.channels % in.sequences.length;
+  row = i / in.channels / in.sequences.length;
+}
 
 /// One thread an element of y.
 template <class T>
-struct ConvForward {
+struct ConvElements {
   ConvArguments<T> in;
   Array<T, 3> y;
 
   SSM_DEVICE void operator()(Index i) const {
     using R = Arithmetic<T>;
     Index row, position, c;
-    in.place(i, row, position, c);
+    place_element(in, i, row, position, c);
     const R sum = in.sum(row, in.sequence_of(position), position, c);
     y(row, position, c) = narrow_to<T>(in.silu ? Silu<R>(sum).value : sum);
   }
@@ -108,26 +60,21 @@ struct ConvPreGradient {
 
   SSM_DEVICE void operator()(Index i) const {
     Index row, position, c;
-    in.place(i, row, position, c);
-    R gradient = widen(dy(row, position, c));
-    if (in.silu) gradient *= Silu<R>(in.sum(row, in.sequence_of(position), position, c)).slope;
-    g[i] = gradient;
+    place_element(in, i, row, position, c);
+    g[i] = in.pre_gradient(dy, row, in.sequence_of(position), position, c);
   }
 };
 
 /// What an input at position i of sequence k, or of the state before it, gains: from the outputs
-/// that saw it, and from the final state if it holds it.
-template <class T>
-SSM_DEVICE Arithmetic<T> conv_input_gradient(const ConvArguments<T>& in, const Arithmetic<T>* g,
+/// that saw it, whose gradients before the activation are g(t), and from the final state.
+template <class T, class Gradient>
+SSM_DEVICE Arithmetic<T> conv_input_gradient(const ConvArguments<T>& in, const Gradient& g,
                                              const Array<const T, 3>& dfinal, Index row, Index k,
                                              Index i, Index c) {
-  using R = Arithmetic<T>;
   const Index start = in.sequences.start(k), end = in.end_of(k), past = in.width - 1;
-  R total = 0;
-  if (dfinal.present && i >= end - past && i < end)
-    total = widen(dfinal(in.sequences.number(row, k), i - (end - past), c));
+  Arithmetic<T> total = in.final_gradient(dfinal, row, k, i, c);
   for (Index t = i < start ? start : i; t <= i + past && t < end; ++t)
-    total += in.weight(c, past - (t - i)) * g[(row * in.sequences.length + t) * in.channels + c];
+    total += in.weight(c, past - (t - i)) * g(t);
   return total;
 }
 
@@ -140,9 +87,12 @@ struct ConvInputGradient {
 
   SSM_DEVICE void operator()(Index i) const {
     Index row, position, c;
-    in.place(i, row, position, c);
+    place_element(in, i, row, position, c);
+    const auto gradient = [&](Index t) {
+      return g[(row * in.sequences.length + t) * in.channels + c];
+    };
     dx(row, position, c) = narrow_to<T>(
-        conv_input_gradient(in, g, dfinal, row, in.sequence_of(position), position, c));
+        conv_input_gradient(in, gradient, dfinal, row, in.sequence_of(position), position, c));
   }
 };
 
@@ -150,8 +100,7 @@ struct ConvInputGradient {
 template <class T>
 struct ConvStateGradient {
   ConvArguments<T> in;
-  const Arithmetic<T>* g;
-  Array<const T, 3> dfinal;
+  Array<const T, 3> dy, dfinal;
   Array<T, 3> dinitial;
 
   SSM_DEVICE void operator()(Index i) const {
@@ -159,8 +108,9 @@ struct ConvStateGradient {
     const Index c = i % in.channels, j = i / in.channels % past, s = i / in.channels / past;
     Index row, k;
     in.place_sequence(s, row, k);
+    const auto gradient = [&](Index t) { return in.pre_gradient(dy, row, k, t, c); };
     dinitial(s, j, c) = narrow_to<T>(
-        conv_input_gradient(in, g, dfinal, row, k, in.sequences.start(k) - past + j, c));
+        conv_input_gradient(in, gradient, dfinal, row, k, in.sequences.start(k) - past + j, c));
   }
 };
 
@@ -206,6 +156,7 @@ struct ConvSumShares {
   SSM_DEVICE void operator()(Index i) const {
     const Index c = i % channels, j = i / channels;
     R total = 0;
+    SSM_UNROLL_BY(16)
     for (Index p = 0; p < pieces; ++p) total += shares[p * (width + 1) * channels + i];
     if (j < width && dweight.present) dweight(c, j) = total;
     if (j == width && dbias.present) dbias(c) = total;
@@ -241,6 +192,28 @@ struct ConvStep {
   }
 };
 
+/// Whether a thread may move two adjacent channels of an array at once.
+template <class T>
+bool has_adjacent(const Array<T, 3>& array) {
+  return !array.present ||
+         (array.stride[2] == 1 && array.stride[0] % 2 == 0 && array.stride[1] % 2 == 0 &&
+          reinterpret_cast<std::uintptr_t>(array.data) % (2 * sizeof(T)) == 0);
+}
+
+/// Calls body with the taps and the channels of a thread where the convolution is of few taps, and
+/// returns whether it did.
+template <class T, class Body>
+bool with_taps(Index width, bool adjacent, const Body& body) {
+  using std::integral_constant;
+  if constexpr (sizeof(T) == 2)
+    if (width == 4 && adjacent)
+      return body(integral_constant<int, 4>(), integral_constant<int, 2>()), true;
+  if (width == 4) return body(integral_constant<int, 4>(), integral_constant<int, 1>()), true;
+  if (width == 3) return body(integral_constant<int, 3>(), integral_constant<int, 1>()), true;
+  if (width == 2) return body(integral_constant<int, 2>(), integral_constant<int, 1>()), true;
+  return false;
+}
+
 }  // namespace kernels
 
 template <class T>
@@ -253,8 +226,15 @@ void causal_conv(const Cuda& backend, const CausalConvInputs<T, Device>& inputs,
   ssm::detail::check_causal_conv(function, inputs);
   ssm::detail::check_causal_conv_outputs(function, inputs, outputs);
   const ConvArguments<T> in(inputs, options);
-  launch_elementwise(backend, function, inputs.x.size(),
-                     ConvForward<T>{in, Array<T, 3>(outputs.y, inputs.sequences)});
+  const Array<T, 3> y(outputs.y, inputs.sequences);
+  const bool adjacent = in.channels % 2 == 0 && has_adjacent(in.x) && has_adjacent(y);
+  const bool few = with_taps<T>(in.width, adjacent, [&](auto width, auto channels) {
+    constexpr Index run_steps = 32;
+    const ConvShape shape(in.rows, in.sequences.length, in.channels, channels(), run_steps);
+    launch(backend, function, shape.blocks, ConvShape::threads, 0,
+           ConvForward<T, width(), channels()>{in, shape, y});
+  });
+  if (!few) launch_elementwise(backend, function, inputs.x.size(), ConvElements<T>{in, y});
   if (outputs.final_state && in.width > 1)
     launch_elementwise(backend, function, outputs.final_state.extent(0) * in.channels,
                        ConvFinalState<T>{in, Array<T, 3>(outputs.final_state)});
@@ -272,9 +252,12 @@ void causal_conv_backward(
   const char* function = "causal_conv_backward";
   ssm::detail::check_causal_conv(function, inputs);
   ssm::detail::check_causal_conv_gradients(function, inputs, output_gradients, din);
-  constexpr Index piece_steps = 256;
   const ConvArguments<T> in(inputs, options);
   const Sequences<Device>& time = inputs.sequences;
+  const Array<const T, 3> dy(output_gradients.y, time);
+  const Array<T, 3> dx(din.x, time);
+  const bool few = in.width >= 2 && in.width <= 4, of_taps = din.weight || din.bias;
+  const Index piece_steps = few ? 128 : 256;
   const Index row_pieces = (in.sequences.length + piece_steps - 1) / piece_steps;
   const Index pieces = in.rows * row_pieces, taps = (in.width + 1) * in.channels;
   // Of a sequence shorter than the state, the two overlap.
@@ -285,27 +268,36 @@ void causal_conv_backward(
     T* dfinal;
   };
   const Arrays arrays = lay_out(backend, scratch.memory, [&](Scratch& s) {
-    return Arrays{s.array<R>(inputs.x.size()), s.array<R>(pieces * taps),
+    return Arrays{few ? nullptr : s.array<R>(inputs.x.size()),
+                  of_taps ? s.array<R>(pieces * taps) : nullptr,
                   overwritten ? s.array<T>(din.initial_state.size()) : nullptr};
   });
   const Array<const T, 3> dfinal =
       overwritten ? copy_elements(backend, function, output_gradients.final_state, arrays.dfinal)
                   : Array<const T, 3>(output_gradients.final_state);
-  launch_elementwise(backend, function, inputs.x.size(),
-                     ConvPreGradient<T>{in, Array<const T, 3>(output_gradients.y, time), arrays.g});
-  if (din.x)
-    launch_elementwise(backend, function, din.x.size(),
-                       ConvInputGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.x, time)});
-  if (din.weight || din.bias) {
-    launch_elementwise(backend, function, pieces * taps,
-                       ConvWeightShares<T>{in, arrays.g, arrays.shares, piece_steps, row_pieces});
+  const bool adjacent =
+      in.channels % 2 == 0 && has_adjacent(in.x) && has_adjacent(dy) && has_adjacent(dx);
+  with_taps<T>(in.width, adjacent, [&](auto width, auto channels) {
+    const ConvShape shape(in.rows, in.sequences.length, in.channels, channels(), piece_steps);
+    launch(backend, function, shape.blocks, ConvShape::threads, 0,
+           ConvBackward<T, width(), channels()>{in, shape, dy, dfinal, dx, arrays.shares});
+  });
+  if (!few) {
+    launch_elementwise(backend, function, inputs.x.size(), ConvPreGradient<T>{in, dy, arrays.g});
+    if (din.x)
+      launch_elementwise(backend, function, din.x.size(),
+                         ConvInputGradient<T>{in, arrays.g, dfinal, dx});
+    if (of_taps)
+      launch_elementwise(backend, function, pieces * taps,
+                         ConvWeightShares<T>{in, arrays.g, arrays.shares, piece_steps, row_pieces});
+  }
+  if (of_taps)
     launch_elementwise(backend, function, taps,
                        ConvSumShares<T>{arrays.shares, pieces, in.channels, in.width,
                                         Array<R, 2>(din.weight), Array<R, 1>(din.bias)});
-  }
   if (din.initial_state)
     launch_elementwise(backend, function, din.initial_state.size(),
-                       ConvStateGradient<T>{in, arrays.g, dfinal, Array<T, 3>(din.initial_state)});
+                       ConvStateGradient<T>{in, dy, dfinal, Array<T, 3>(din.initial_state)});
 }
 
 namespace detail {

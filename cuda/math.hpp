@@ -49,6 +49,23 @@ requires std::is_same_v<T, Bfloat16>
 inline Bfloat16 narrow_to(float x) { return Bfloat16(x); }
 #endif
 
+/// Two numbers to be kept side by side.
+template <class T, class R>
+SSM_DEVICE Pack<T, 2> narrow_pair(R a, R b) {
+  return {narrow_to<T>(a), narrow_to<T>(b)};
+}
+#ifdef __CUDACC__
+template <>
+SSM_DEVICE Pack<Bfloat16, 2> narrow_pair<Bfloat16>(float a, float b) {
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(b), "f"(a));
+  Pack<Bfloat16, 2> result;
+  result[0].bits = static_cast<std::uint16_t>(both),
+  result[1].bits = static_cast<std::uint16_t>(both >> 16);
+  return result;
+}
+#endif
+
 // --- Exponentials ----------------------------------------------------------------------------
 
 template <class T>
@@ -181,6 +198,14 @@ struct Softplus {
     slope = x > T(0) ? right : e * right;
   }
 };
+
+/// x σ(x), 0 at −∞.
+template <class T>
+SSM_DEVICE T silu(T x) {
+  constexpr T largest_exponent = sizeof(T) == 4 ? 126 : 1022;
+  const T exponent = -x * log2_e<T>, value = x * reciprocal(T(1) + exp2_of(exponent));
+  return exponent > largest_exponent ? T(0) : value;
+}
 
 /// silu(x) = x σ(x), and its derivative σ(x) (1 + x σ(−x)).
 template <class T>

@@ -17,9 +17,10 @@ struct CoefficientSums {
   SSM_HOST_DEVICE static int group_channels(int lanes) { return lanes < most_lanes ? 4 : 2; }
 
   /// After it, the first lane_states / group_channels(lanes) places hold sums.
-  SSM_DEVICE void sum(Block& block, int lanes) {
-    halve<2>(block, lanes);
-    if (group_channels(lanes) == 4) halve<1>(block, 2 * lanes);
+  template <class Place>
+  SSM_DEVICE void sum(Block& block, const Place& at) {
+    halve<2>(block, at.seat_mask(0));
+    if (group_channels(at.lanes()) == 4) halve<1>(block, at.seat_mask(1));
   }
 
  private:
@@ -82,7 +83,7 @@ struct SelectiveBackward {
     const Shared<Coefficients> sums =
         block.shared<Coefficients>(tile_steps * width / group_channels * slice);
 
-    const int order = at.local % group_channels, flip = flip_of_order(order);
+    const int order = at.seat % group_channels, flip = flip_of_order(order);
     const LaneModes<E> modes(load_states(in.A, at, flip));
     const LaneStates<E> B_constant = load_states(in.B_constant, at, flip);
     const LaneStates<E> C_constant = load_states(in.C_constant, at, flip);
@@ -162,7 +163,7 @@ struct SelectiveBackward {
             x[p] = decay[t][p] * x[p] + (modes.template hold<General>(in, p, d) * v) * b[p];
             sum += real(c[p] * x[p]);
           }
-          y[t * at.threads() + block.thread()] = output_scale<E> * sum;
+          y[t * at.threads() + at.share()] = output_scale<E> * sum;
         }
         SSM_UNROLL
         for (int t = tile_steps - 1; t >= 0; --t) {
@@ -201,8 +202,8 @@ struct SelectiveBackward {
             du = d * input_sum;
             ddelta += v * input_sum;
           }
-          shares[t * at.threads() + block.thread()] = StateShares{du, ddelta};
-          of_step.sum(block, at.lanes());
+          shares[t * at.threads() + at.share()] = StateShares{du, ddelta};
+          of_step.sum(block, at);
           put(at, of_step, sums, t, flip);
         }
         stop = from;
@@ -259,7 +260,7 @@ struct SelectiveBackward {
   SSM_DEVICE void put(const Place& at, const CoefficientSums<E>& of_group,
                       const Shared<Coefficients>& sums, int t, int flip) const {
     const int channels = CoefficientSums<E>::group_channels(at.lanes());
-    const int group = at.local / channels, groups = at.width() / channels;
+    const int group = at.seat / channels, groups = at.width() / channels;
     SSM_UNROLL
     for (int p = 0; p < lane_states; ++p) {
       if (p >= lane_states / channels) break;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "selective_shape.hpp"
+#include "selective_tiles.hpp"
 
 namespace ssm::kernels {
 
@@ -15,7 +15,7 @@ namespace ssm::kernels {
 template <class T, class E, bool General, int Lanes>
 struct SelectiveForward {
   using R = Real<E>;
-  static constexpr int most_threads = 256;
+  static constexpr int most_threads = Lanes == 4 ? 512 : 256;  ///< 512: 128 registers a thread
 
   SelectiveArguments<T, E> in;
   SelectiveShape shape;
@@ -25,6 +25,7 @@ struct SelectiveForward {
   const E* entries;  ///< (rows, pieces, channels, state), null where rows are whole
   E* saved;          ///< (rows, ⌈length / saved_steps⌉, channels, state), null: not wanted
   R* partial_y;      ///< (slices, rows, length, channels), null for a single slice
+  bool packed;       ///< whether whole tiles may be moved in packs
 
   static Index step_bytes(const SelectiveShape& s) {
     return shared_size<StepInputs<R>>(s.block_channels) + shared_size<R>(s.threads()) +
@@ -60,10 +61,15 @@ struct SelectiveForward {
       }
     };
 
-    InputColumns<T, E> input_columns(block, at, in, begin + at.tile_step(block));
-    CoefficientColumn B_column(block, at, in.B, begin), C_column(block, at, in.C, begin);
-    Outputs out(block, at, *this, begin + at.tile_step(block));
-    for (Index first = begin; first < end; first += steps) {
+    Index first = begin;
+    if constexpr (Lanes == 4 && !General)
+      if (packed && at.channels == width)
+        first = scan_whole_tiles(block, at, modes, x, inputs.template as<TwoSteps<R>>(),
+                                 shares.template as<FourSteps<R>>(), B, C);
+    InputColumns<T, E> input_columns(block, at, in, first + at.tile_step(block));
+    CoefficientColumn B_column(block, at, in.B, first), C_column(block, at, in.C, first);
+    Outputs out(block, at, *this, first + at.tile_step(block));
+    for (; first < end; first += steps) {
       const int count = end - first < steps ? static_cast<int>(end - first) : steps;
       block.sync();  // the tile before has been written out
       input_columns.template stage<General>(block, at, inputs, count, steps);
@@ -72,7 +78,8 @@ struct SelectiveForward {
       block.sync();
 
       for (int t = 0; t < count;) {
-        if (saved != nullptr && t % saved_steps<E> == 0) save(at, first + t, x);
+        if (saved != nullptr && t % saved_steps<E> == 0)
+          store_states(saved + saved_place(at, first + t), 1, at.states, x);
         start_sequences(first + t);
         int stop = t - t % saved_steps<E> + saved_steps<E>;
         if (stop > count) stop = count;
@@ -94,7 +101,7 @@ struct SelectiveForward {
                 modes.decay(p, step[0]) * x[p] + modes.template input<General>(in, p, step) * b[p];
             sum += real(c[p] * x[p]);
           }
-          shares[t * at.threads() + block.thread()] = sum;
+          shares[t * at.threads() + at.share()] = sum;
         }
       }
       block.sync();
@@ -110,9 +117,74 @@ struct SelectiveForward {
 
  private:
   template <class Place>
-  SSM_DEVICE void save(const Place& at, Index position, const LaneStates<E>& x) const {
+  SSM_DEVICE Index saved_place(const Place& at, Index position) const {
     const Index tiles = (shape.length + saved_steps<E> - 1) / saved_steps<E>;
-    store_states(saved + at.states_at(at.row * tiles + position / saved_steps<E>), 1, at.states, x);
+    return at.states_at(at.row * tiles + position / saved_steps<E>);
+  }
+
+  /// Scans the whole tiles of the piece and returns where they end. While a tile is scanned the
+  /// next one is on its way, and u and z stay in registers until y is written: no load waits for a
+  /// store.
+  template <class Place>
+  SSM_DEVICE Index scan_whole_tiles(Block& block, const Place& at, const LaneModes<E>& modes,
+                                    LaneStates<E>& x, const Shared<TwoSteps<R>>& inputs,
+                                    const Shared<FourSteps<R>>& shares, const Shared<E>& B,
+                                    const Shared<E>& C) const {
+    constexpr int steps = forward_tile_steps;
+    const PairPlace pair(block, at);
+    const Index begin = at.begin(), tiles = (at.end() - begin) / steps;
+    Column<const T> delta = pair.column(in.delta, begin), u = pair.column(in.u, begin),
+                    z = pair.column(in.z, begin);
+    Column<T> to = pair.column(y, begin);
+    auto B_column = quad_of_states(block, at, in.B, begin),
+         C_column = quad_of_states(block, at, in.C, begin);
+    const R bias[2] = {in.bias_of(pair.channel), in.bias_of(pair.channel + 1)};
+    const R D[2] = {in.D_of(pair.channel), in.D_of(pair.channel + 1)};
+    E* saved_at = saved == nullptr ? nullptr : saved + saved_place(at, begin);
+
+    PairSteps<T> next_delta, next_u, next_z;
+    Words<T, 4> next_B, next_C;
+    const auto load = [&] {
+      next_delta = load_pairs(delta), next_u = load_pairs(u), next_z = load_pairs(z);
+      next_B = load_words<4>(B_column.at), next_C = load_words<4>(C_column.at);
+      delta.move_tile(steps), u.move_tile(steps), z.move_tile(steps);
+      B_column.move_tile(steps), C_column.move_tile(steps);
+    };
+    if (tiles > 0) load();
+    for (Index left = tiles; left > 0; --left, to.move_tile(steps)) {
+      const PairSteps<T> u_now = next_u, z_now = next_z;
+      stage_pairs(inputs, pair, next_delta, u_now, bias);
+      stage_states(block, B, next_B), stage_states(block, C, next_C);
+      block.sync();
+      if (left > 1) load();
+      SSM_UNROLL_BY(1)
+      for (int t = 0; t < steps; t += saved_steps<E>) {
+        if (saved_at != nullptr) {
+          store_pack(saved_at, x);
+          saved_at += shape.channels * shape.state;
+        }
+        FourSteps<R> sums;
+        SSM_UNROLL
+        for (int s = t; s < t + saved_steps<E>; s += 4) {
+          const LaneQuad<E> now(at, inputs, B, C, s);  // before the store of the steps before it
+          if (s > t) shares[place_of_share(s - 4, at.lane, at.seat)] = sums;
+          sums = now.scan(modes, x);
+        }
+        shares[place_of_share(t + saved_steps<E> - 4, at.lane, at.seat)] = sums;
+      }
+      block.sync();
+      const FourSteps<R> sum[2] = {sum_of_shares<R>(shares, 4 * pair.quad, pair.seat(0)),
+                                   sum_of_shares<R>(shares, 4 * pair.quad, pair.seat(1))};
+      SSM_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        R out[2];
+        SSM_UNROLL
+        for (int i = 0; i < 2; ++i)
+          out[i] = (sum[i][k] + D[i] * R(widen(u_now[k][i]))) * silu(R(widen(z_now[k][i])));
+        store_pack(to.at + k * to.step, narrow_pair<T>(out[0], out[1]));
+      }
+    }
+    return begin + tiles * steps;
   }
 
   /// What a thread reads and writes of y, tile after tile.
@@ -204,7 +276,9 @@ struct SelectivePieceEnds {
   SelectiveShape shape;
   int tile_steps;
   E* ends;    ///< (rows, pieces, channels, state)
-  R* totals;  ///< (rows, pieces, channels): ΣΔ, up to the start of a sequence if there is one
+  R* totals;  ///< (rows, pieces, channels): ΣΔ, up to the start of a sequence if there is one, or
+              ///< up to where nothing of a state is left
+  bool packed;  ///< as for SelectiveForward
 
   SSM_DEVICE void operator()(Block& block) const {
     const SelectivePlace<Lanes> at(shape, block);
@@ -220,7 +294,13 @@ struct SelectivePieceEnds {
 
     LaneStates<E> x = no_states<E>();
     R total = 0;
-    for (Index end = at.end(); end > begin; end -= tile_steps) {
+    Index end = at.end();
+    if constexpr (Lanes == 4 && !General)
+      if (packed && at.channels == width) {
+        scan_whole_tiles(block, at, modes, x, total, inputs.template as<TwoSteps<R>>(), B);
+        end = begin + (end - begin) % tile_steps;
+      }
+    for (; end > begin; end -= tile_steps) {
       const Index first = end - tile_steps > begin ? end - tile_steps : begin;
       const int count = static_cast<int>(end - first);
       const bool spent = block.all(modes_are_spent(at, modes, total));
@@ -251,6 +331,64 @@ struct SelectivePieceEnds {
     store_states(ends + at.piece_states(), 1, at.states, x);
     if (at.lane == 0 && at.slice_number == 0 && at.local < at.channels)
       totals[(at.row * shape.cuts.count + at.piece) * shape.channels + at.channel] = total;
+  }
+
+ private:
+  /// Goes through the whole tiles that end with the piece, the last one first. Where nothing of a
+  /// state is left they are only looked at.
+  template <class Place>
+  SSM_DEVICE void scan_whole_tiles(Block& block, const Place& at, const LaneModes<E>& modes,
+                                   LaneStates<E>& x, R& total, const Shared<TwoSteps<R>>& inputs,
+                                   const Shared<E>& B) const {
+    constexpr int steps = forward_tile_steps;
+    const PairPlace pair(block, at);
+    const Index tiles = (at.end() - at.begin()) / steps, last = at.end() - steps;
+    Column<const T> delta = pair.column(in.delta, last), u = pair.column(in.u, last);
+    auto B_column = quad_of_states(block, at, in.B, last);
+    const R bias[2] = {in.bias_of(pair.channel), in.bias_of(pair.channel + 1)};
+
+    PairSteps<T> next_delta, next_u;
+    Words<T, 4> next_B;
+    const auto load = [&] {
+      next_delta = load_pairs(delta), next_u = load_pairs(u), next_B = load_words<4>(B_column.at);
+      delta.move_tile(-steps), u.move_tile(-steps), B_column.move_tile(-steps);
+    };
+    if (tiles > 0) load();
+    for (Index left = tiles; left > 0; --left) {
+      const bool spent = block.all(modes_are_spent(at, modes, total));
+      if (spent && block.all(are_finite(next_delta, next_u, next_B))) {
+        if (left > 1) load();
+        continue;
+      }
+      stage_pairs(inputs, pair, next_delta, next_u, bias);
+      stage_states(block, B, next_B);
+      block.sync();
+      if (left > 1) load();
+      SSM_UNROLL_BY(8)
+      for (int t = steps - 2; t >= 0; t -= 2) {
+        const TwoSteps<R> two = inputs[place_of_two(t, at.seat)];
+        SSM_UNROLL
+        for (int k = 1; k >= 0; --k) {
+          const LaneStates<E> b =
+              B.template load<lane_states>((t + k) * at.slice() + at.lane * lane_states);
+          SSM_UNROLL
+          for (int p = 0; p < lane_states; ++p)
+            x[p] += modes.decay(p, total) * (two[2 * k + 1] * b[p]);  // 0 where spent
+          total += two[2 * k];
+        }
+      }
+    }
+  }
+  SSM_DEVICE static bool are_finite(const PairSteps<T>& delta, const PairSteps<T>& u,
+                                    const Words<T, 4>& b) {
+    R zero = 0;
+    SSM_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      zero += R(0) * widen(b[k]);
+      SSM_UNROLL
+      for (int i = 0; i < 2; ++i) zero += R(0) * widen(delta[k][i]) + R(0) * widen(u[k][i]);
+    }
+    return zero == R(0);
   }
 };
 

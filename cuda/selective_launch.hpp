@@ -85,13 +85,14 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
     if (cut) {
       launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
              SelectivePieceEnds<T, E, general(), lanes()>{in, shape, steps, arrays.entries,
-                                                          arrays.totals});
+                                                          arrays.totals, has_packs(in, shape)});
       launch_elementwise(backend, function, shape.states(),
                          SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
     }
+    const Array<T, 3> y(outputs.y, inputs.sequences);
     launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
-           Forward{in, shape, steps, Array<T, 3>(outputs.y, inputs.sequences),
-                   Array<E, 3>(outputs.final_state), arrays.entries, states, arrays.partial_y});
+           Forward{in, shape, steps, y, Array<E, 3>(outputs.final_state), arrays.entries, states,
+                   arrays.partial_y, has_packs(in, shape) && has_pairs(y)});
   });
   if (sliced)
     launch_elementwise(

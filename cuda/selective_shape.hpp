@@ -29,9 +29,9 @@ inline constexpr int full_width = 32;
 template <class E>
 inline constexpr Real<E> output_scale = is_complex<E> ? 2 : 1;
 
-/// How a selective scan lies over blocks. Neighbouring lanes are the `lanes` that share the states
-/// of one channel, then channels; a block covers `block_channels` channels of one group (a panel),
-/// one piece of the time of one row, and one slice of the states where a warp cannot hold them all.
+/// How a selective scan lies over blocks. `lanes` of a warp share the states of one channel; a
+/// block covers `block_channels` channels of one group (a panel), one piece of the time of one row,
+/// and one slice of the states where a warp cannot hold them all.
 struct SelectiveShape {
   Index rows, length, channels, state, groups;
   RowSequences sequences;
@@ -94,6 +94,7 @@ struct SelectivePlace {
   const SelectiveShape& shape;
   Index panel, piece, row, slice_number, group, first_channel, channel, first_state;
   int lane;      ///< among those of its channel
+  int seat;      ///< of its channel in shared memory
   int local;     ///< its channel in the block
   int channels;  ///< of the block
   int states;    ///< of the lane, 0 where its channel is beyond the panel
@@ -111,8 +112,10 @@ struct SelectivePlace {
     first_channel = group * s.group_channels + offset;
     const Index left = s.group_channels - offset;
     channels = left < width() ? static_cast<int>(left) : width();
-    lane = block.thread() % lanes();
-    local = block.thread() / lanes();
+    const int thread = block.thread();
+    lane = Lanes == 4 ? thread / 2 % 4 : thread % lanes();
+    seat = Lanes == 4 ? thread / 32 * 8 + thread / 8 % 4 * 2 + thread % 2 : thread / lanes();
+    local = Lanes == 4 ? channel_of_seat(seat) : seat;
     channel = first_channel + local;
     first_state = slice_number * slice() + lane * lane_states;
     const Index states_left = s.state - first_state;
@@ -121,6 +124,19 @@ struct SelectivePlace {
                                                    : lane_states;
   }
 
+  /// Four lanes a channel lie in a warp such that neighbours differ in their channel and those two
+  /// apart in their states: what either pair shares is then read from shared memory once. Threads
+  /// bring in two adjacent channels at once, whose seats are half a block apart.
+  SSM_DEVICE static int channel_of_seat(int seat) {
+    return seat % (full_width / 2) * 2 + seat / (full_width / 2);
+  }
+  /// What differs in the number of a lane of this channel and of the one whose seat differs in this
+  /// bit.
+  SSM_DEVICE int seat_mask(int bit) const {
+    return Lanes == 4 ? (bit == 0 ? 1 : 8) : lanes() << bit;
+  }
+  /// The place of this lane's share among those of all lanes, ordered by channel.
+  SSM_DEVICE int share() const { return local * lanes() + lane; }
   /// Lanes of a channel, channels of a block, states of a slice, threads of a block.
   SSM_DEVICE int lanes() const { return Lanes > 0 ? Lanes : shape.lanes; }
   SSM_DEVICE int width() const { return Lanes > 0 ? full_width : shape.block_channels; }

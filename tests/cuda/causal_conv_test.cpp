@@ -83,7 +83,7 @@ TEMPLATE_TEST_CASE("a convolution on a device and its gradients are those of the
                    double, Half, Bfloat16) {
   for (const bool silu : {false, true})
     for (const bool reversed : {false, true})
-      for (const Index width : {1, 2, 4, 6}) {
+      for (const Index width : {1, 2, 3, 4, 6}) {
         CAPTURE(silu, reversed, width);
         const auto error = [&](Index batch, Index length, Index channels,
                                const std::vector<Index>& packed = {}) {
@@ -91,6 +91,7 @@ TEMPLATE_TEST_CASE("a convolution on a device and its gradients are those of the
         };
         for (const Index length : {0, 1, 3, 9}) CHECK(error(2, length, 3) <= tolerance<TestType>);
         CHECK(error(1, 300, 2) <= tolerance<TestType>);
+        CHECK(error(2, 45, 4) <= tolerance<TestType>);
         CHECK(error(1, 9, 3, {0, 0, 1, 3, 9, 9}) <= tolerance<TestType>);
         CHECK(error(1, 270, 1, {0, 20, 66, 66, 67, 270}) <= tolerance<TestType>);
         CHECK(error(1, 0, 2, {0, 0}) <= tolerance<TestType>);

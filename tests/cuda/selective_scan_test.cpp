@@ -169,6 +169,10 @@ std::vector<Sizes> edges() {
     add(1, length, 32, 16, 1);
     all.back().gated = true;
   }
+  for (const Index groups : {1, 2}) {  // and more steps than whole tiles have
+    add(groups, 76, 64, 16, groups);
+    all.back().gated = true;
+  }
   add(0, 5, 4, 1, 1);
   add(2, 5, 3, 0, 1);
   const auto pack = [&](std::vector<Index> offsets, Index channels, Index state) {
@@ -310,17 +314,19 @@ TEST_CASE("an input of a scan on a device reaches its own channel and later step
 }
 
 TEST_CASE("a number that is not finite shows in all that follows, across pieces of time") {
-  Sizes s;
-  s.length = 900;
-  s.channels = 2;
-  s.state = 2;
-  SelectiveCase<float> c(s, 3);
-  c.A.fill(-100);  // forgets within a step or two
-  c.u(0, 5, 0) = std::numeric_limits<float>::quiet_NaN();
-  DeviceCase<float, float>(c).run();
-  CHECK(c.y(0, 4, 0) == c.y(0, 4, 0));
-  for (Index t = 5; t < s.length; ++t) CHECK(c.y(0, t, 0) != c.y(0, t, 0));
-  CHECK(c.y(0, 899, 1) == c.y(0, 899, 1));
+  for (const bool whole_tiles : {false, true}) {
+    Sizes s;
+    s.length = 900;
+    s.channels = whole_tiles ? 32 : 2;
+    s.state = whole_tiles ? 16 : 2;
+    SelectiveCase<float> c(s, 3);
+    c.A.fill(-100);  // forgets within a step or two
+    c.u(0, 5, 0) = std::numeric_limits<float>::quiet_NaN();
+    DeviceCase<float, float>(c).run();
+    CHECK(c.y(0, 4, 0) == c.y(0, 4, 0));
+    for (Index t = 5; t < s.length; ++t) CHECK(c.y(0, t, 0) != c.y(0, t, 0));
+    CHECK(c.y(0, 899, 1) == c.y(0, 899, 1));
+  }
 }
 
 TEST_CASE("a device refuses the shapes that the CPU refuses, and the scratch of another call") {

@@ -4,6 +4,7 @@
 #include <boost/context/fixedsize_stack.hpp>
 #include <boost/context/stack_context.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
@@ -106,6 +107,17 @@ class Shared {
     for (int k = 0; k < Count; ++k) pack[k] = (*this)[i + k];
     return pack;
   }
+  template <int Count>
+  void store(int i, const Pack<T, Count>& pack) const {
+    if (i % Count != 0) throw EmulationError("a pack in shared memory is not aligned");
+    for (int k = 0; k < Count; ++k) (*this)[i + k] = pack[k];
+  }
+  /// The same memory as an array of something else.
+  template <class U>
+  [[nodiscard]] Shared<U> as() const {
+    return {*block_, begin_,
+            static_cast<int>(static_cast<std::size_t>(count_) * sizeof(T) / sizeof(U))};
+  }
 
  private:
   [[nodiscard]] std::size_t at(int i) const {
@@ -118,6 +130,25 @@ class Shared {
   std::size_t begin_;
   int count_;
 };
+
+/// Adjacent elements of global memory, whose address must be aligned to all of them.
+template <class T, int Count>
+void check_pack_address(const T* at) {
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(Pack<T, Count>) != 0)
+    throw EmulationError("a pack in memory is not aligned");
+}
+template <int Count, class T>
+Words<T, Count> load_words(const T* from) {
+  check_pack_address<T, Count>(from);
+  Words<T, Count> words;
+  std::memcpy(&words, from, sizeof words);
+  return words;
+}
+template <int Count, class T>
+void store_pack(T* to, const Pack<T, Count>& pack) {
+  check_pack_address<T, Count>(to);
+  for (int k = 0; k < Count; ++k) to[k] = pack[k];
+}
 
 class Block {
  public:
