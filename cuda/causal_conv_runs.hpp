@@ -129,6 +129,14 @@ SSM_DEVICE void widen_into(Pack<R, Channels>& to, const Elements& from) {
   for (int i = 0; i < Channels; ++i) to[i] = widen(from[i]);
 }
 
+/// Sets the e-th element, counted by constants alone, as registers have no index.
+template <class R, int Channels, int Width>
+SSM_DEVICE void put_at(Pack<R, Channels> (&to)[Width], int e, R value) {
+  SSM_UNROLL
+  for (int j = 0; j < Width * Channels; ++j)
+    if (j == e) to[j / Channels][j % Channels] = value;
+}
+
 /// The Width − 1 inputs before position t of sequence k, the oldest first.
 template <int Channels, class T, int Width>
 SSM_DEVICE void load_window(const ConvArguments<T>& in, const ConvPlace& at, Index k, Index t,
@@ -144,9 +152,9 @@ SSM_DEVICE void load_window(const ConvArguments<T>& in, const ConvPlace& at, Ind
     return;
   }
   SSM_UNROLL_BY(1)
-  for (int j = 0; j + 1 < Width; ++j) SSM_UNROLL_BY(1)
-  for (int i = 0; i < Channels; ++i)
-    window[j][i] = in.input(at.row, k, t - (Width - 1) + j, at.channel + i);
+  for (int e = 0; e < (Width - 1) * Channels; ++e)
+    put_at(window, e,
+           in.input(at.row, k, t - (Width - 1) + e / Channels, at.channel + e % Channels));
 }
 
 /// Convolution by `Width` taps: the last inputs and the taps stay in registers, so that a step
@@ -279,10 +287,10 @@ struct ConvBackward {
     const Index start = in.sequences.start(k), end = in.end_of(k);
     Few g[Width];  // at a step and those after it
     SSM_UNROLL_BY(1)
-    for (int j = 1; j < Width; ++j) SSM_UNROLL_BY(1)
-    for (int i = 0; i < Channels; ++i)
-      g[j - 1][i] =
-          stop + j - 1 < end ? in.pre_gradient(dy, at.row, k, stop + j - 1, at.channel + i) : R(0);
+    for (int e = 0; e < (Width - 1) * Channels; ++e) {
+      const Index t = stop + e / Channels;
+      put_at(g, e, t < end ? in.pre_gradient(dy, at.row, k, t, at.channel + e % Channels) : R(0));
+    }
     Few window[Width];  // the inputs that a step sees
     load_window<Channels>(in, at, k, stop - 1, window);
     const T* last = &in.x(at.row, stop - 1, at.channel);
@@ -292,7 +300,7 @@ struct ConvBackward {
     T* dx_at = dx.present ? &dx(at.row, stop - 1, at.channel) : nullptr;
     using Loaded = decltype(load_adjacent<Channels>(last));
 
-    const auto step = [&](Index t, const Few& dy_now, const Few& before) {
+    const auto step = [&](auto in_final_state, Index t, const Few& dy_now, const Few& before) {
       SSM_UNROLL
       for (int j = Width - 1; j > 0; --j) g[j] = g[j - 1];
       Few out;
@@ -304,8 +312,9 @@ struct ConvBackward {
         if (WithSilu) now *= Silu<R>(sum).slope;
         g[0][i] = now;
         run.dbias[i] += now;
-        out[i] =
-            t >= end - (Width - 1) ? in.final_gradient(dfinal, at.row, k, t, at.channel + i) : R(0);
+        out[i] = 0;
+        if constexpr (decltype(in_final_state)::value)
+          out[i] = in.final_gradient(dfinal, at.row, k, t, at.channel + i);
         SSM_UNROLL
         for (int j = 0; j < Width; ++j) {
           run.dtaps[j][i] += now * window[j][i];
@@ -321,8 +330,20 @@ struct ConvBackward {
     };
 
     Index t = stop - 1;
-    // While what enters the window lies in the sequence, steps go without a branch.
-    const Index plain = start + Width > from ? start + Width : from;
+    const auto one_by_one = [&](Index until) {
+      SSM_UNROLL_BY(1)
+      for (; t >= until; --t, dy_at -= dy.stride[1], x_at -= in.x.stride[1]) {
+        Few wide_dy, before{};
+        widen_into(wide_dy, load_adjacent<Channels>(dy_at));
+        SSM_UNROLL
+        for (int i = 0; i < Channels; ++i)
+          if (t > from) before[i] = in.input(at.row, k, t - Width, at.channel + i);
+        step(std::true_type(), t, wide_dy, before);
+      }
+    };
+    // Between what the final state holds and what sees the initial one, no step has a branch.
+    const Index plain = start + Width > from ? start + Width : from, held = end - (Width - 1);
+    one_by_one(held > from ? held : from);
     Loaded next_x[ahead], next_dy[ahead], x_now[ahead], dy_now[ahead];
     const auto load = [&] {
       SSM_UNROLL
@@ -340,18 +361,10 @@ struct ConvBackward {
       for (int s = 0; s < ahead; ++s) {
         Few wide_dy, wide_x;
         widen_into(wide_dy, dy_now[s]), widen_into(wide_x, x_now[s]);
-        step(t - s, wide_dy, wide_x);
+        step(std::false_type(), t - s, wide_dy, wide_x);
       }
     }
-    SSM_UNROLL_BY(1)
-    for (; t >= from; --t, dy_at -= dy.stride[1]) {
-      Few wide_dy, before{};
-      widen_into(wide_dy, load_adjacent<Channels>(dy_at));
-      SSM_UNROLL
-      for (int i = 0; i < Channels; ++i)
-        if (t > from) before[i] = in.input(at.row, k, t - Width, at.channel + i);
-      step(t, wide_dy, before);
-    }
+    one_by_one(from);
   }
 };
 
