@@ -131,28 +131,28 @@ struct SelectiveForward {
                                     const Shared<FourSteps<R>>& shares, const Shared<E>& B,
                                     const Shared<E>& C) const {
     constexpr int steps = forward_tile_steps;
-    const PairPlace pair(block, at);
+    const PairPlace pair(block, at, 4);
     const Index begin = at.begin(), tiles = (at.end() - begin) / steps;
     Column<const T> delta = pair.column(in.delta, begin), u = pair.column(in.u, begin),
                     z = pair.column(in.z, begin);
     Column<T> to = pair.column(y, begin);
-    auto B_column = quad_of_states(block, at, in.B, begin),
-         C_column = quad_of_states(block, at, in.C, begin);
+    auto B_column = quad_of_states(at, in.B, begin, block.thread()),
+         C_column = quad_of_states(at, in.C, begin, block.thread());
     const R bias[2] = {in.bias_of(pair.channel), in.bias_of(pair.channel + 1)};
     const R D[2] = {in.D_of(pair.channel), in.D_of(pair.channel + 1)};
     E* saved_at = saved == nullptr ? nullptr : saved + saved_place(at, begin);
 
-    PairSteps<T> next_delta, next_u, next_z;
+    PairSteps<T, 4> next_delta, next_u, next_z;
     Words<T, 4> next_B, next_C;
     const auto load = [&] {
-      next_delta = load_pairs(delta), next_u = load_pairs(u), next_z = load_pairs(z);
+      next_delta = load_pairs<4>(delta), next_u = load_pairs<4>(u), next_z = load_pairs<4>(z);
       next_B = load_words<4>(B_column.at), next_C = load_words<4>(C_column.at);
       delta.move_tile(steps), u.move_tile(steps), z.move_tile(steps);
       B_column.move_tile(steps), C_column.move_tile(steps);
     };
     if (tiles > 0) load();
     for (Index left = tiles; left > 0; --left, to.move_tile(steps)) {
-      const PairSteps<T> u_now = next_u, z_now = next_z;
+      const PairSteps<T, 4> u_now = next_u, z_now = next_z;
       stage_pairs(inputs, pair, next_delta, u_now, bias);
       stage_states(block, B, next_B), stage_states(block, C, next_C);
       block.sync();
@@ -173,8 +173,8 @@ struct SelectiveForward {
         shares[place_of_share(t + saved_steps<E> - 4, at.lane, at.seat)] = sums;
       }
       block.sync();
-      const FourSteps<R> sum[2] = {sum_of_shares<R>(shares, 4 * pair.quad, pair.seat(0)),
-                                   sum_of_shares<R>(shares, 4 * pair.quad, pair.seat(1))};
+      const FourSteps<R> sum[2] = {sum_of_shares<R>(shares, pair.first_step, pair.seat(0)),
+                                   sum_of_shares<R>(shares, pair.first_step, pair.seat(1))};
       SSM_UNROLL
       for (int k = 0; k < 4; ++k) {
         R out[2];
@@ -341,16 +341,17 @@ struct SelectivePieceEnds {
                                    LaneStates<E>& x, R& total, const Shared<TwoSteps<R>>& inputs,
                                    const Shared<E>& B) const {
     constexpr int steps = forward_tile_steps;
-    const PairPlace pair(block, at);
+    const PairPlace pair(block, at, 4);
     const Index tiles = (at.end() - at.begin()) / steps, last = at.end() - steps;
     Column<const T> delta = pair.column(in.delta, last), u = pair.column(in.u, last);
-    auto B_column = quad_of_states(block, at, in.B, last);
+    auto B_column = quad_of_states(at, in.B, last, block.thread());
     const R bias[2] = {in.bias_of(pair.channel), in.bias_of(pair.channel + 1)};
 
-    PairSteps<T> next_delta, next_u;
+    PairSteps<T, 4> next_delta, next_u;
     Words<T, 4> next_B;
     const auto load = [&] {
-      next_delta = load_pairs(delta), next_u = load_pairs(u), next_B = load_words<4>(B_column.at);
+      next_delta = load_pairs<4>(delta), next_u = load_pairs<4>(u),
+      next_B = load_words<4>(B_column.at);
       delta.move_tile(-steps), u.move_tile(-steps), B_column.move_tile(-steps);
     };
     if (tiles > 0) load();
@@ -379,7 +380,7 @@ struct SelectivePieceEnds {
       }
     }
   }
-  SSM_DEVICE static bool are_finite(const PairSteps<T>& delta, const PairSteps<T>& u,
+  SSM_DEVICE static bool are_finite(const PairSteps<T, 4>& delta, const PairSteps<T, 4>& u,
                                     const Words<T, 4>& b) {
     R zero = 0;
     SSM_UNROLL

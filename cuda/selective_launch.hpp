@@ -4,6 +4,7 @@
 #include "scratch.hpp"
 #include "selective_adjoints.hpp"
 #include "selective_backward.hpp"
+#include "selective_backward_tiles.hpp"
 #include "selective_forward.hpp"
 #include "ssm/cuda/selective_scan.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"
@@ -85,14 +86,17 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
     if (cut) {
       launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
              SelectivePieceEnds<T, E, general(), lanes()>{in, shape, steps, arrays.entries,
-                                                          arrays.totals, has_packs(in, shape)});
+                                                          arrays.totals,
+                                                          has_packs(in, shape) && in.softplus});
       launch_elementwise(backend, function, shape.states(),
                          SelectiveCarry<T, E>{in, shape, arrays.entries, arrays.totals});
     }
     const Array<T, 3> y(outputs.y, inputs.sequences);
     launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
            Forward{in, shape, steps, y, Array<E, 3>(outputs.final_state), arrays.entries, states,
-                   arrays.partial_y, has_packs(in, shape) && has_pairs(y)});
+                   arrays.partial_y,
+                   has_packs(in, shape) && in.softplus && in.z.present && has_pairs(in.z) &&
+                       has_pairs(y)});
   });
   if (sliced)
     launch_elementwise(
@@ -168,7 +172,7 @@ void selective_scan_backward(
   if (sizes.sequences > 0) {
     with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
       using Forward = SelectiveForward<T, E, general(), lanes()>;
-      using Backward = SelectiveBackward<T, E, general(), lanes()>;
+      using Backward = SelectiveBackward<T, E, general(), 0>;  // what tiles in packs leave
       if (cut) {
         const Index step_bytes = Forward::step_bytes(shape);
         const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
@@ -179,9 +183,17 @@ void selective_scan_backward(
             backend, function, shape.states(),
             SelectiveCarryBack<T, E>{in, shape, gradients, arrays.exits, arrays.totals});
       }
+      const E* saved = static_cast<const E*>(scratch.kept.data());
+      if constexpr (lanes() == 4) {
+        using Tiles = SelectiveBackwardTiles<T>;
+        if (has_packs(in, shape) && have_packs(gradients, in, shape)) {
+          launch(backend, function, shape.blocks(), shape.threads(), Tiles::shared_bytes(),
+                 Tiles{in, shape, gradients, partials, arrays.exits, saved});
+          return;
+        }
+      }
       launch(backend, function, shape.blocks(), shape.threads(), Backward::shared_bytes(shape),
-             Backward{in, shape, gradients, partials, arrays.exits,
-                      static_cast<const E*>(scratch.kept.data())});
+             Backward{in, shape, gradients, partials, arrays.exits, saved});
       if (sliced) {
         SelectiveShape one_slice = shape;
         one_slice.slices = 1;

@@ -7,12 +7,12 @@ namespace ssm::kernels {
 // Whole tiles of whole panels, as the 16 float states of Mamba have them: 32 channels by four
 // lanes. What a tile needs is read in packs while the tile before is worked on.
 
-/// Four steps of one channel, and two channels at four steps, as a thread reads or writes them.
+/// Four steps of one channel, and two channels at some steps, as a thread reads or writes them.
 template <class R>
 using FourSteps = Pack<R, 4>;
-template <class T>
+template <class T, int Steps>
 struct PairSteps {
-  Words<T, 2> step[4];
+  Words<T, 2> step[Steps];
 
   SSM_DEVICE const Words<T, 2>& operator[](int i) const { return step[i]; }
 };
@@ -21,18 +21,18 @@ struct PairSteps {
 template <class R>
 using TwoSteps = Pack<R, 4>;
 
-/// Which two adjacent channels, and which four steps of a tile, a thread brings in for its block.
+/// Which two adjacent channels, and which steps of a tile, a thread brings in for its block.
 struct PairPlace {
   static constexpr int pairs = full_width / 2;
-  int pair;       ///< of channels
-  int quad;       ///< of steps
-  Index channel;  ///< the first, among all
+  int pair;        ///< of channels
+  int first_step;  ///< of the thread
+  Index channel;   ///< the first, among all
   Index row;
 
   template <class Place>
-  SSM_DEVICE PairPlace(const Block& block, const Place& at)
+  SSM_DEVICE PairPlace(const Block& block, const Place& at, int steps)
       : pair(block.thread() % pairs),
-        quad(block.thread() / pairs),
+        first_step(block.thread() / pairs * steps),
         channel(at.first_channel + 2 * pair),
         row(at.row) {}
 
@@ -41,16 +41,19 @@ struct PairPlace {
   /// From `position` on.
   template <class T>
   SSM_DEVICE Column<T> column(const Array<T, 3>& array, Index position) const {
-    return {array.data + row * array.stride[0] + (position + 4 * quad) * array.stride[1] + channel,
-            array.stride[1]};
+    return {
+        array.data + row * array.stride[0] + (position + first_step) * array.stride[1] + channel,
+        array.stride[1]};
   }
 };
 
-/// Whether pairs of channels of (rows, steps, channels) lie side by side, each at a whole address.
+/// Whether pairs of channels of (rows, steps, channels) lie side by side, each at a whole address,
+/// or the array is absent.
 template <class T>
 bool has_pairs(const Array<T, 3>& array) {
-  return array.stride[2] == 1 && array.stride[0] % 2 == 0 && array.stride[1] % 2 == 0 &&
-         reinterpret_cast<std::uintptr_t>(array.data) % (2 * sizeof(T)) == 0;
+  return !array.present ||
+         (array.stride[2] == 1 && array.stride[0] % 2 == 0 && array.stride[1] % 2 == 0 &&
+          reinterpret_cast<std::uintptr_t>(array.data) % (2 * sizeof(T)) == 0);
 }
 /// The same of four states of (rows, steps, groups, state).
 template <class V>
@@ -59,27 +62,29 @@ bool has_quads(const Array<V, 4>& array) {
          array.stride[2] % 4 == 0 &&
          reinterpret_cast<std::uintptr_t>(array.data) % (4 * sizeof(V)) == 0;
 }
-/// Whether whole tiles go through selective_tiles.hpp, as far as options and inputs say.
+/// Whether whole tiles may move in packs, as far as what every kernel reads says.
 template <class T, class E>
 bool has_packs(const SelectiveArguments<T, E>& in, const SelectiveShape& shape) {
-  return shape.state == 16 && shape.group_channels % 2 == 0 && in.softplus && in.z.present &&
-         has_pairs(in.u) && has_pairs(in.delta) && has_pairs(in.z) && has_quads(in.B) &&
-         has_quads(in.C);
+  return std::is_same_v<E, float> && shape.lanes == 4 && shape.state == 16 &&
+         shape.sequences.offsets == nullptr && !in.is_general() && shape.group_channels % 2 == 0 &&
+         has_pairs(in.u) && has_pairs(in.delta) && has_quads(in.B) && has_quads(in.C);
 }
 
-template <class T>
-SSM_DEVICE PairSteps<T> load_pairs(const Column<const T>& from) {
-  PairSteps<T> steps;
+/// Steps from `count` on are not read.
+template <int Steps, class T>
+SSM_DEVICE PairSteps<T, Steps> load_pairs(const Column<const T>& from, int count = Steps) {
+  PairSteps<T, Steps> steps{};
   SSM_UNROLL
-  for (int k = 0; k < 4; ++k) steps.step[k] = load_words<2>(from.at + k * from.step);
+  for (int k = 0; k < Steps; ++k)
+    if (k < count) steps.step[k] = load_words<2>(from.at + k * from.step);
   return steps;
 }
 
-/// Where a thread reads four adjacent states of a step of B or C.
+/// Where a thread reads the `quad`-th four adjacent states of a tile of B or C.
 template <class V, class Place>
-SSM_DEVICE Column<const V> quad_of_states(const Block& block, const Place& at,
-                                          const Array<const V, 4>& array, Index position) {
-  const int quads = at.slice() / 4, t = block.thread() / quads, n = block.thread() % quads * 4;
+SSM_DEVICE Column<const V> quad_of_states(const Place& at, const Array<const V, 4>& array,
+                                          Index position, int quad) {
+  const int quads = at.slice() / 4, t = quad / quads, n = quad % quads * 4;
   return {array.data + at.row * array.stride[0] + (position + t) * array.stride[1] +
               at.group * array.stride[2] + n,
           array.stride[1]};
@@ -143,7 +148,8 @@ SSM_DEVICE FourSteps<R> sum_of_shares(const Shared<FourSteps<R>>& shares, int st
 /// Puts Δ and Δu of a pair's four steps where the recurrence reads them.
 template <class R, class T>
 SSM_DEVICE void stage_pairs(const Shared<TwoSteps<R>>& inputs, const PairPlace& at,
-                            const PairSteps<T>& delta, const PairSteps<T>& u, const R (&bias)[2]) {
+                            const PairSteps<T, 4>& delta, const PairSteps<T, 4>& u,
+                            const R (&bias)[2]) {
   SSM_UNROLL
   for (int i = 0; i < 2; ++i) {
     SSM_UNROLL
@@ -155,7 +161,7 @@ SSM_DEVICE void stage_pairs(const Shared<TwoSteps<R>>& inputs, const PairPlace& 
         two[2 * j] = d;
         two[2 * j + 1] = d * R(widen(u[k + j][i]));
       }
-      inputs[place_of_two(4 * at.quad + k, at.seat(i))] = two;
+      inputs[place_of_two(at.first_step + k, at.seat(i))] = two;
     }
   }
 }
