@@ -4,7 +4,7 @@
 
 #include "ssm/cuda/backend.hpp"
 #ifndef __CUDACC__
-#include "support/fake_cuda.hpp"
+#include "support/emulated_cuda.hpp"
 #endif
 
 namespace ssm::kernels {
@@ -14,7 +14,10 @@ namespace ssm::kernels {
 inline void check(const char* function, const char* call, cudaError_t error) {
   if (error == cudaSuccess) return;
   static_cast<void>(cudaGetLastError());  // the call left it there too
-  throw CudaError(std::string(function) + ": " + call + " failed: " + cudaGetErrorString(error));
+  throw CudaError(std::string(function) + ": " + call + " failed: " + cudaGetErrorString(error) +
+                  (error == cudaErrorInvalidResourceHandle
+                       ? " (expected a stream of the thread's current device)"
+                       : ""));
 }
 
 }  // namespace ssm::kernels

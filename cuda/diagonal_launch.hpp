@@ -130,7 +130,9 @@ void diagonal_scan(const Cuda& backend, const DiagonalScanInputs<T, K, Device>& 
   ssm::detail::check_diagonal_outputs(function, inputs, outputs);
   if (channels == 0 || rows == 0) return;
 
-  const SelectiveShape shape({rows, length, channels, inputs.lambda.extent(1), 1, rows}, time, 1);
+  SelectiveShape shape({rows, length, channels, inputs.lambda.extent(1), 1, rows}, time);
+  constexpr double ends_alone = 0.7;  // no C, no output: operations of a state counted
+  shape.cut(residency<DiagonalForward<T, E>>(function, shape.threads(), 0), 1, ends_alone);
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   struct Arrays {
     E* entries;

@@ -4,12 +4,10 @@
 #include <string>
 
 #include "block.hpp"
+#include "check.hpp"
+#include "cuts.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/cuda/backend.hpp"
-#ifdef __CUDACC__
-#include "check.hpp"
-#endif
-
 namespace ssm::kernels {
 
 /// Bytes that `count` elements take in shared memory.
@@ -19,48 +17,63 @@ constexpr Index shared_size(Index count) {
 }
 
 #ifdef __CUDACC__
-
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::most_threads) run(const __grid_constant__ Kernel kernel) {
   Block block;
   kernel(block);
 }
+#else
+/// What the emulator knows a kernel by; it calls the kernel itself.
+template <class Kernel>
+void run(Kernel) {}
+#endif
 
-/// The most shared memory that a block may ask for.
-inline int most_shared_bytes(const char* function) {
-  int device = 0, bytes = 0;
+/// A property of the current device.
+inline int device_attribute(const char* function, cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   check(function, "cudaGetDevice", cudaGetDevice(&device));
-  check(function, "cudaDeviceGetAttribute",
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return bytes;
+  check(function, "cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
 }
 
-#endif
+/// Lets blocks of a kernel have so much shared memory on the current device. The limit is the
+/// device's, always the same, so that threads that launch the kernel at once set no other.
+template <class Kernel>
+void allow_shared(const char* function, Index bytes) {
+  constexpr Index without_asking = 48 * 1024;
+  if (bytes > without_asking)
+    check(
+        function, "cudaFuncSetAttribute",
+        cudaFuncSetAttribute(run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             device_attribute(function, cudaDevAttrMaxSharedMemoryPerBlockOptin)));
+}
+
+/// What the current device holds of a kernel.
+template <class Kernel>
+Residency residency(const char* function, int threads, Index shared_bytes) {
+  allow_shared<Kernel>(function, shared_bytes);
+  int blocks = 0;
+  check(function, "cudaOccupancyMaxActiveBlocksPerMultiprocessor",
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, run<Kernel>, threads,
+                                                      static_cast<std::size_t>(shared_bytes)));
+  return {device_attribute(function, cudaDevAttrMultiProcessorCount), blocks, threads};
+}
 
 /// Puts `blocks` blocks of a kernel into the stream.
 template <class Kernel>
 void launch(const Cuda& backend, const char* function, Index blocks, int threads,
             Index shared_bytes, const Kernel& kernel) {
   if (blocks == 0) return;
-  if (blocks > std::numeric_limits<std::int32_t>::max())
+  if (blocks > (std::numeric_limits<std::int32_t>::max)())
     ssm::detail::throw_shape(function, "the number of blocks", std::to_string(blocks),
                              "less than 2^31");
-#ifdef __CUDACC__
-  constexpr Index without_asking = 48 * 1024;
-  if (shared_bytes > without_asking)  // always for the same, whatever another thread launches
-    check(function, "cudaFuncSetAttribute",
-          cudaFuncSetAttribute(run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               most_shared_bytes(function)));
+  allow_shared<Kernel>(function, shared_bytes);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = backend.stream;
   check(function, "the launch of a kernel", cudaLaunchKernelEx(&config, run<Kernel>, kernel));
-#else
-  static_cast<void>(backend);
-  emulate(blocks, threads, shared_bytes, kernel);
-#endif
 }
 
 /// A kernel of one thread an element: `each(i)` for 0 ≤ i < count.
@@ -78,14 +91,15 @@ struct Elementwise {
 
 template <class Each>
 void launch_elementwise(const Cuda& backend, const char* function, Index count, const Each& each) {
-#ifdef __CUDACC__
   constexpr Index threads = Elementwise<Each>::most_threads;
   launch(backend, function, (count + threads - 1) / threads, threads, 0,
          Elementwise<Each>{count, each});
-#else
-  static_cast<void>(backend), static_cast<void>(function);
-  for (Index i = count; i-- > 0;) each(i);  // its threads never meet: no fibers
-#endif
+}
+
+/// What the current device holds of a kernel of one thread an element.
+template <class Each>
+Residency elementwise_residency(const char* function) {
+  return residency<Elementwise<Each>>(function, Elementwise<Each>::most_threads, 0);
 }
 
 }  // namespace ssm::kernels

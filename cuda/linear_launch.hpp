@@ -1,6 +1,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "cuts.hpp"
 #include "launch.hpp"
 #include "math.hpp"
 #include "row_sequences.hpp"
@@ -214,11 +215,13 @@ struct LinearBackward {
   }
 };
 
-template <class K>
-LinearShape linear_shape(const LinearScanInputs<K, Device>& in) {
+/// `Scan` is the kernel that walks the rows a second time where they are cut.
+template <class Scan, class K>
+LinearShape linear_shape(const char* function, const LinearScanInputs<K, Device>& in) {
   const auto [rows, length, channels] = in.b.extents();
+  constexpr double ends_alone = 0.67;  // two of the three arrays that a step moves
   return {rows, channels, RowSequences(in.sequences, length),
-          plan_cuts(length, (rows * channels + warp - 1) / warp, 1)};
+          plan_cuts(length, rows * channels, elementwise_residency<Scan>(function), 1, ends_alone)};
 }
 
 }  // namespace kernels
@@ -235,7 +238,7 @@ void linear_scan(const Cuda& backend, const LinearScanInputs<K, Device>& inputs,
   ssm::detail::check_linear_scan_outputs(function, inputs, outputs);
   scratch.call.drop();
   const auto states = ssm::detail::state_shape(inputs);
-  const LinearShape shape = linear_shape(inputs);
+  const LinearShape shape = linear_shape<LinearForward<E>>(function, inputs);
   const bool cut = shape.cuts.count > 1;
   struct Arrays {
     E *entries, *decays;
@@ -285,7 +288,7 @@ void linear_scan_backward(
                                            input_gradients);
   if (ssm::detail::state_shape(inputs)[0] == 0) return;
 
-  const LinearShape shape = linear_shape(inputs);
+  const LinearShape shape = linear_shape<LinearBackward<E>>(function, inputs);
   const bool cut = shape.cuts.count > 1;
   // Another piece may still have to read the gradients of final states when one writes those of
   // initial ones.

@@ -56,32 +56,4 @@ struct RowSequences {
   }
 };
 
-/// How a row is cut over time: pieces that are scanned from zero, joined, and scanned again.
-struct Cuts {
-  Index length = 0;  ///< steps of a piece but the last
-  Index count = 1;
-
-  SSM_DEVICE Index begin(Index piece) const { return piece * length; }
-  SSM_DEVICE Index end(Index piece, Index row_length) const {
-    const Index end = (piece + 1) * length;
-    return piece + 1 == count || end > row_length ? row_length : end;
-  }
-};
-
-/// Cuts rows of `row_length` steps, that `warps` warps would walk whole, so that a large GPU has
-/// enough to do; by the shape alone, so that the bits do not depend on the device. A cut costs a
-/// second pass, which an idle multiprocessor gives for nothing: pieces are short only where warps
-/// are few. Lengths are multiples of `granularity`.
-inline Cuts plan_cuts(Index row_length, Index warps, Index granularity) {
-  constexpr Index enough_warps = 2112;  // 132 multiprocessors of 4 schedulers, 4 warps each
-  constexpr Index shortest = 128;
-  const Index wanted = warps < 1 ? 1 : (enough_warps + warps / 2) / warps;
-  const Index most = row_length / shortest;
-  const Index count = wanted < most ? wanted : most;
-  if (count <= 1) return {row_length, 1};
-  const Index length =
-      ((row_length + count - 1) / count + granularity - 1) / granularity * granularity;
-  return {length, (row_length + length - 1) / length};
-}
-
 }  // namespace ssm::kernels

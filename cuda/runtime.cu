@@ -39,6 +39,19 @@ void wait(const Cuda& after, const Cuda& before) {
   check("DeviceBuffer", "waiting for the stream that it served before", error);
 }
 
+/// New memory in the order of the stream, which is one of `device`, the current one.
+void* allocate(const Cuda& backend, int device, std::size_t bytes) {
+  void* memory = nullptr;
+  check("DeviceBuffer", "cudaMallocAsync", cudaMallocAsync(&memory, bytes, backend.stream));
+  cudaPointerAttributes of_memory{};
+  const cudaError_t error = cudaPointerGetAttributes(&of_memory, memory);
+  if (error == cudaSuccess && of_memory.device == device) return memory;
+  forget(cudaFreeAsync(memory, backend.stream));
+  check("DeviceBuffer", "cudaPointerGetAttributes", error);
+  throw CudaError("DeviceBuffer: the stream is one of device " + std::to_string(of_memory.device) +
+                  ", expected one of the current device, " + std::to_string(device));
+}
+
 }  // namespace
 
 int device_count() noexcept {
@@ -63,8 +76,12 @@ DeviceBuffer::~DeviceBuffer() {
   int device = device_;
   forget(cudaGetDevice(&device));
   if (device != device_) forget(cudaSetDevice(device_));
-  for (void* memory : of_graphs_) forget(cudaFreeAsync(memory, backend_.stream));
-  forget(cudaFreeAsync(data_, backend_.stream));
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  forget(cudaStreamIsCapturing(backend_.stream, &status));
+  if (status == cudaStreamCaptureStatusNone) {  // else freeing would break the capture
+    for (void* memory : of_graphs_) forget(cudaFreeAsync(memory, backend_.stream));
+    forget(cudaFreeAsync(data_, backend_.stream));
+  }
   if (device != device_) forget(cudaSetDevice(device));
 }
 
@@ -83,22 +100,25 @@ void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
     in_graph_ = true;
     return data_;
   }
-  if (bytes <= size_) {
-    if (backend.stream != backend_.stream) wait(backend, backend_);
+  if (data_ != nullptr && backend.stream != backend_.stream) {
+    if (is_captured(backend_))  // an event of that stream would draw this one into the capture
+      throw CudaError(
+          "DeviceBuffer: the stream that it served before is being captured, expected another "
+          "stream to reserve it before or after");
+    wait(backend, backend_);
     backend_ = backend;
-    return data_;
   }
+  if (bytes <= size_) return data_;
   if (in_graph_) of_graphs_.reserve(of_graphs_.size() + 1);
-  void* grown = nullptr;
-  check("DeviceBuffer", "cudaMallocAsync", cudaMallocAsync(&grown, bytes, backend.stream));
+  void* const grown = allocate(backend, device, bytes);
   void* const before = std::exchange(data_, grown);
-  const Cuda backend_before = std::exchange(backend_, backend);
   size_ = bytes;
+  backend_ = backend;
   device_ = device;
   if (std::exchange(in_graph_, false))
     of_graphs_.push_back(before);
   else if (before != nullptr)
-    check("DeviceBuffer", "cudaFreeAsync", cudaFreeAsync(before, backend_before.stream));
+    check("DeviceBuffer", "cudaFreeAsync", cudaFreeAsync(before, backend.stream));
   return data_;
 }
 

@@ -22,6 +22,9 @@ int most_tile_steps(Index step_bytes) {
   return steps;
 }
 
+/// Pieces of time are whole tiles.
+inline constexpr Index piece_granularity = forward_tile_steps;
+
 /// Calls body with how general the kernels must be and, for the 9 to 16 float states that Mamba
 /// has, rows of one sequence and no option that costs registers, how many lanes share a channel.
 template <class E, class Body>
@@ -47,7 +50,18 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
   const auto sizes = ssm::detail::check_selective_inputs(function, inputs, options);
   ssm::detail::check_selective_outputs(function, outputs, inputs, sizes);
   scratch.call.drop();
-  const SelectiveShape shape(sizes, inputs.sequences, 32);
+  SelectiveShape shape(sizes, inputs.sequences);
+  const bool is_general = SelectiveArguments<T, E>(inputs, options).is_general();
+  Index step_bytes = 0;
+  int steps = 0;
+  with_kernels<E>(is_general, shape, [&](auto general, auto lanes) {
+    using Forward = SelectiveForward<T, E, general(), lanes()>;
+    step_bytes = Forward::step_bytes(shape);
+    steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
+    constexpr double ends_alone = 0.6;  // no C, no output: instructions counted
+    shape.cut(residency<Forward>(function, shape.threads(), steps * step_bytes), piece_granularity,
+              ends_alone);
+  });
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   E* states = nullptr;
   if (options.keep) {
@@ -79,10 +93,8 @@ void selective_scan(const Cuda& backend, const SelectiveScanInputs<T, K, Device>
                   cut ? s.array<R>(shape.cuts.count * shape.rows * shape.channels) : nullptr,
                   sliced ? s.array<R>(shape.slices * inputs.u.size()) : nullptr};
   });
-  with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
+  with_kernels<E>(is_general, shape, [&](auto general, auto lanes) {
     using Forward = SelectiveForward<T, E, general(), lanes()>;
-    const Index step_bytes = Forward::step_bytes(shape);
-    const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);
     if (cut) {
       launch(backend, function, shape.blocks(), shape.threads(), steps * step_bytes,
              SelectivePieceEnds<T, E, general(), lanes()>{in, shape, steps, arrays.entries,
@@ -129,7 +141,13 @@ void selective_scan_backward(
   const SelectiveArguments<T, E> in(read, options);
   SelectiveGradients<T, E> gradients(output_gradients, input_gradients, inputs.sequences);
   // Fewer lanes and threads than forward has, for the shared memory that they take.
-  const SelectiveShape shape(sizes, inputs.sequences, 32, CoefficientSums<E>::most_lanes, 128);
+  SelectiveShape shape(sizes, inputs.sequences, CoefficientSums<E>::most_lanes, 128);
+  with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
+    using Backward = SelectiveBackward<T, E, general(), lanes()>;
+    constexpr double exits_alone = 0.35;  // the adjoint without its gradients: instructions counted
+    shape.cut(residency<Backward>(function, shape.threads(), Backward::shared_bytes(shape)),
+              piece_granularity, exits_alone);
+  });
   const bool cut = shape.cuts.count > 1, sliced = shape.slices > 1;
   const Index pieces = shape.rows * shape.cuts.count;
   const auto& din = input_gradients;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "cuts.hpp"
 #include "launch.hpp"
 #include "math.hpp"
 #include "row_sequences.hpp"
@@ -39,20 +40,25 @@ struct SelectiveShape {
   int lanes = 1, block_channels = full_width;
   Index group_channels, panels, slices;
 
+  /// Of rows that are whole.
   SelectiveShape(const ssm::detail::SelectiveSizes& sizes, const Sequences<Device>& time,
-                 Index granularity, int most_lanes = warp, int most_threads = 256)
+                 int most_lanes = warp, int most_threads = 256)
       : rows(sizes.batch),
         length(sizes.length),
         channels(sizes.channels),
         state(sizes.state),
         groups(sizes.groups),
         sequences(time, sizes.length),
+        cuts{sizes.length, 1},
         group_channels(channels / groups) {
     while (lanes < most_lanes && lanes * lane_states < state) lanes *= 2;
     if (lanes * full_width > most_threads) block_channels = most_threads / lanes;
     panels = groups * group_panels();
     slices = state <= slice() ? 1 : (state + slice() - 1) / slice();
-    cuts = plan_cuts(length, rows * panels * slices * threads() / warp, granularity);
+  }
+  /// Cuts the rows so that the device is busy.
+  void cut(const Residency& device, Index granularity, double first_pass) {
+    cuts = plan_cuts(length, rows * panels * slices * threads(), device, granularity, first_pass);
   }
 
   /// States of a slice.

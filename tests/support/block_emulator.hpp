@@ -7,13 +7,13 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "ssm/core/index.hpp"
+#include "support/emulated_memory.hpp"
 
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h>
@@ -30,10 +30,7 @@
 
 namespace ssm::kernels {
 
-class EmulationError : public std::logic_error {
- public:
-  using std::logic_error::logic_error;
-};
+using test::EmulationError;
 
 class Block;
 
@@ -313,9 +310,14 @@ typename Shared<T>::Element& Shared<T>::Element::operator=(const T& value) {
   return *this;
 }
 
-/// Runs all blocks of a kernel, the last one first: no block may wait for another.
+/// Runs all blocks of a kernel, the last one first: no block may wait for another. Threads that
+/// never meet need no fibers.
 template <class Kernel>
 void emulate(Index blocks, int threads, Index shared_bytes, const Kernel& kernel) {
+  if constexpr (requires(Index i) { kernel.each(i); }) {
+    for (Index i = kernel.count; i-- > 0;) kernel.each(i);
+    return;
+  }
   thread_local Stacks stacks;
   for (Index i = blocks; i-- > 0;) Block(i, threads, shared_bytes).run(stacks, kernel);
 }

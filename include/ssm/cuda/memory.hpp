@@ -24,7 +24,10 @@ namespace ssm {
 ///
 /// Growing loses the contents. While the stream is being captured, growing throws CudaError; run an
 /// operation once before its capture, and nothing will grow. Memory that a captured graph uses is
-/// freed only when the buffer is destroyed, and the graph must have finished by then.
+/// freed only when the buffer is destroyed, and the graph must have finished by then. The buffer
+/// does not see when a graph runs: where other streams use it too, whoever launches the graph puts
+/// it in order with them, most simply by launching it into the stream that the buffer serves. A
+/// buffer that is destroyed while the stream it serves is captured leaves its memory allocated.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -33,7 +36,8 @@ class DeviceBuffer {
   /// The buffer that is moved from is empty.
   DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
-    swap(other);
+    DeviceBuffer taken(std::move(other));
+    swap(taken);
     return *this;
   }
   ///@}
@@ -41,7 +45,8 @@ class DeviceBuffer {
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   /// Memory of at least `bytes` bytes for a stream, aligned to 256 bytes.
-  /// @throws CudaError, also when its memory is that of a device other than the current one
+  /// @throws CudaError, also when its memory or the stream is of a device other than the current
+  /// one, and when it served another stream that is being captured
   [[nodiscard]] void* reserve(const Cuda& backend, std::size_t bytes);
   /// The memory; null if there is none.
   [[nodiscard]] void* data() const noexcept { return data_; }
