@@ -1,5 +1,6 @@
 # Configures, builds and runs the consumer from nothing, with ssm had in the way SSM_WAY. The library
-# of an installed ssm::compiled is COMPILED, which was compiled with FLAGS from the same sources.
+# of an installed ssm::compiled is COMPILED, which was compiled with FLAGS from the same sources; cuda
+# is the package of SSM_BINARY, where ssm::cuda has been built.
 
 file(REMOVE_RECURSE ${WORK})
 
@@ -16,6 +17,9 @@ if(SSM_WAY STREQUAL "find_package")
   file(COPY_FILE ${COMPILED} ${WORK}/ssm/${library})
   run(${CMAKE_COMMAND} --install ${WORK}/ssm --prefix ${WORK}/prefix)
   set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix -DCMAKE_CXX_FLAGS=${FLAGS})
+elseif(SSM_WAY STREQUAL "cuda")
+  run(${CMAKE_COMMAND} --install ${SSM_BINARY} --prefix ${WORK}/prefix)
+  set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 else()
   set(where -DSSM_SOURCE=${SSM_SOURCE})
 endif()
@@ -30,4 +34,7 @@ endif()
 run(${WORK}/build/consumer)
 if(SSM_WAY STREQUAL "find_package")
   run(${WORK}/build/consumer_compiled)
+endif()
+if(SSM_WAY STREQUAL "cuda")
+  run(${WORK}/build/consumer_cuda)
 endif()
