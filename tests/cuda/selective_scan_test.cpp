@@ -1,11 +1,14 @@
 #include "ssm/cuda/selective_scan.hpp"
 
+#include <algorithm>
 #include <complex>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/cuda_api.hpp"
 #include "support/device_case.hpp"
 #include "support/selective_case.hpp"
 
@@ -28,8 +31,10 @@ class DeviceCase {
   using Array = ssm::DeviceTensor<U, Rank>;
 
  public:
-  /// Rounds the case's sequences to T.
-  explicit DeviceCase(SelectiveCase<R, K>& c) : case_(c) {
+  /// Rounds the case's sequences to T. Without states, none is given to the device and none asked
+  /// of it.
+  explicit DeviceCase(SelectiveCase<R, K>& c, bool with_states = true)
+      : case_(c), with_states_(with_states) {
     u_ = upload<T>(c.u), delta_ = upload<T>(c.delta), z_ = upload<T>(c.z), dy_ = upload<T>(c.dy);
     A_ = upload<K>(c.A), D_ = upload<R>(c.D), bias_ = upload<R>(c.bias);
     B_constant_ = upload<K>(c.B_constant), C_constant_ = upload<K>(c.C_constant);
@@ -55,7 +60,7 @@ class DeviceCase {
     else
       in.C.varying = C_;
     if (case_.sizes.gated) in.z = z_;
-    in.initial_state = initial_;
+    if (with_states_) in.initial_state = initial_;
     if (!case_.sizes.offsets.empty()) in.sequences.offsets = offsets_;
     in.sequences.reversed = case_.sizes.reversed;
     return in;
@@ -72,7 +77,7 @@ class DeviceCase {
     else
       out.C.varying = dC_;
     if (case_.sizes.gated) out.z = dz_;
-    out.initial_state = dinitial_;
+    if (with_states_) out.initial_state = dinitial_;
     return out;
   }
 
@@ -84,15 +89,20 @@ class DeviceCase {
     auto out = gradients();
     auto& final = in_place ? initial_ : final_;
     if (in_place) out.initial_state = dfinal_;
-    ssm::selective_scan(ssm::cuda, in, options, {y_, final}, scratch_);
-    download(case_.final, final);
-    ssm::selective_scan_backward(ssm::cuda, in, options, {dy_, dfinal_}, out, scratch_);
+    const ssm::View<K, 3, ssm::Device> no_states;
+    ssm::selective_scan(ssm::cuda, in, options, {y_, with_states_ ? final.view() : no_states},
+                        scratch_);
+    if (with_states_) download(case_.final, final);
+    const ssm::View<const K, 3, ssm::Device> no_gradients;
+    ssm::selective_scan_backward(ssm::cuda, in, options,
+                                 {dy_, with_states_ ? std::as_const(dfinal_).view() : no_gradients},
+                                 out, scratch_);
     download(case_.y, y_), download(case_.du, du_);
     download(case_.ddelta, ddelta_), download(case_.dz, dz_), download(case_.dA, dA_);
     download(case_.dD, dD_), download(case_.dbias, dbias_), download(case_.dB, dB_);
     download(case_.dC, dC_), download(case_.dB_constant, dB_constant_);
     download(case_.dC_constant, dC_constant_);
-    download(case_.dinitial, in_place ? dfinal_ : dinitial_);
+    if (with_states_) download(case_.dinitial, in_place ? dfinal_ : dinitial_);
   }
 
  private:
@@ -106,6 +116,7 @@ class DeviceCase {
   }
 
   SelectiveCase<R, K>& case_;
+  bool with_states_;
   Array<T, 3> u_, delta_, z_, dy_, y_, du_, ddelta_, dz_;
   Array<K, 2> A_, B_constant_, C_constant_, dA_, dB_constant_, dC_constant_;
   Array<V, 4> B_, C_, dB_, dC_;
@@ -198,6 +209,44 @@ TEMPLATE_TEST_CASE("the scan on a device and its gradients equal the formula in 
     INFO(name_of(s));
     CHECK(error_of<TestType, K>(s, ++seed) <= tolerance<TestType, K>(s));
   }
+}
+
+TEMPLATE_TEST_CASE("the scans that are measured equal the formula in double, whole and cut", "",
+                   Half, Bfloat16, float) {
+  Sizes s;
+  s.batch = 2;
+  s.channels = 64;                      // two whole panels
+  s.state = 16;                         // four lanes a channel
+  for (const Index length : {64, 320})  // whole tiles
+    for (const bool with_states : {false, true}) {
+      s.length = length;
+      INFO(name_of(s) << (with_states ? "" : " from zero"));
+      SelectiveCase<float> device(s, 9);
+      if (!with_states) device.initial.fill(0), device.dfinal.fill(0);
+#ifndef SSM_ON_DEVICE
+      ssm::test::emulator().writes_down = true;
+      ssm::test::emulator().launches.clear();
+#endif
+      DeviceCase<TestType, float>(device, with_states).run();
+      SelectiveCase<double> reference(s, 9);
+      reference.take_inputs(device);
+      reference.run_reference();
+      if (!with_states)
+        std::copy_n(reference.final.begin(), device.final.size(), device.final.begin()),
+            std::copy_n(reference.dinitial.begin(), device.dinitial.size(),
+                        device.dinitial.begin());
+      CHECK(worst_error(device, reference) <= tolerance<TestType, float>(s));
+#ifndef SSM_ON_DEVICE
+      std::size_t fast = 0, pieces = 0;
+      for (const auto& launch : ssm::test::emulator().launches) {
+        fast += launch.kernel.find("float, false, 4>") != std::string::npos;
+        pieces += launch.kernel.find("SelectivePiece") != std::string::npos;
+      }
+      CHECK(pieces == (length == 64 ? 0 : 2));
+      CHECK(fast == 2 + pieces);
+      ssm::test::emulator().writes_down = false;
+#endif
+    }
 }
 
 TEMPLATE_TEST_CASE("every option of the scan on a device equals the formula in double", "", float,
