@@ -9,6 +9,7 @@
 #include "ssm/system/lyapunov.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
+#include "support/count_allocations.hpp"
 #include "support/random.hpp"
 
 namespace riccati_test {
@@ -86,6 +87,42 @@ TEST_CASE("Lyapunov solutions leave no residual, for any A and Q, and are symmet
             1e-14 * (A.squaredNorm() * Y.norm() + Y.norm() + Q.norm()));
       if (symmetric) CHECK((X == X.transpose() && Y == Y.transpose()));
     }
+}
+
+TEST_CASE("well-conditioned equations of a fixed size are solved without allocation") {
+  ssm::test::Random random(11);
+  using Matrix6 = Eigen::Matrix<double, 6, 6>;
+  using Input6 = Eigen::Matrix<double, 6, 2>;
+  const Matrix6 A = 0.5 * random_matrix(random, 6, 6) - 2 * Matrix6::Identity();
+  const Matrix6 F = Matrix6::Identity() + 0.1 * A, Q = random_definite(random, 6);
+  const Input6 B = random_matrix(random, 6, 2), N = 0.05 * random_matrix(random, 6, 2);
+  const Matrix2d R = Matrix2d::Identity();
+  const StateSpace<double, 6, 2, 1> system(A, B, Eigen::Matrix<double, 1, 6>::Ones());
+  Matrix6 X, Y, P, S, L;
+  const long count = ssm::test::allocations_of([&] {
+    X = lyapunov(A, Q);
+    Y = discrete_lyapunov(F, Q);
+    P = riccati(A, B, Q, R, N);
+    S = discrete_riccati(F, B, Q, R, N);
+    L = lqr(system, Q, R).P;
+  });
+  CHECK(count == 0);
+  // as the long way finds them
+  using detail::RealMatrix, detail::Time;
+  const auto from_schur_form = [&](Time time, const RealMatrix& M) {
+    return detail::to_eigen<Matrix6>(detail::solve_lyapunov("test", time, M, RealMatrix(Q)));
+  };
+  CHECK(worst_error(X, from_schur_form(Time::continuous, RealMatrix(A))) <= 1e-14);
+  CHECK(worst_error(Y, from_schur_form(Time::discrete, RealMatrix(F))) <= 1e-14);
+  const auto long_way = [&](Time time, const RealMatrix& M, const RealMatrix& cross) {
+    const detail::RiccatiCaller caller{"test", std::numeric_limits<double>::epsilon()};
+    return detail::to_eigen<Matrix6>(
+        detail::solve_riccati(caller, {time, M, RealMatrix(B), RealMatrix(Q), RealMatrix(R), cross})
+            .P);
+  };
+  CHECK(worst_error(P, long_way(Time::continuous, RealMatrix(A), RealMatrix(N))) <= 1e-15);
+  CHECK(worst_error(S, long_way(Time::discrete, RealMatrix(F), RealMatrix(N))) <= 1e-15);
+  CHECK(worst_error(L, long_way(Time::continuous, RealMatrix(A), {})) <= 1e-15);
 }
 
 TEST_CASE("Lyapunov equations have their published and closed-form solutions") {

@@ -102,35 +102,44 @@ TEST_CASE("Riccati solutions and gains are those of 100-digit arithmetic") {
     const std::vector<double> diagonal = numbers(n), row = numbers(n), gain = numbers(n * m);
     REQUIRE(!words.bad());
     const auto equation = plant(problem != "care", kind, n, m, seed);
-    const auto got = detail::solve_riccati(
-        {"test", std::numeric_limits<double>::epsilon(), detail::RiccatiOf::regulator, true},
-        equation);
-    double worst = 0, off = 0, size = 0;
-    const auto take = [&](double error) { worst = test::worse(worst, error); };
-    for (Index i = 0; i < n; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      take(std::abs(got.P(i, i) / diagonal[at] - 1));
-      take(std::abs(got.P(0, i) - row[at]) / std::sqrt(diagonal[0] * diagonal[at]));
-    }
-    CHECK(worst <= 1e-14);
-    const bool filter = problem == "kalman";
-    Eigen::MatrixXd K = detail::to_eigen<Eigen::MatrixXd>(got.K);
-    if (filter) {
-      const auto A = detail::to_eigen<Eigen::MatrixXd>(equation.A.transpose());
-      const auto C = detail::to_eigen<Eigen::MatrixXd>(equation.B.transpose());
-      const NoisyStep<double> step{A, Eigen::MatrixXd::Zero(n, 1),
-                                   detail::to_eigen<Eigen::MatrixXd>(equation.Q)};
-      K = steady_kalman(step, C, detail::to_eigen<Eigen::MatrixXd>(equation.R)).gain;
-    }
-    for (Index i = 0; i < K.rows(); ++i)
-      for (Index j = 0; j < K.cols(); ++j) {
-        // in the units of states in which each costs 1
-        const double want = gain[static_cast<std::size_t>(i * K.cols() + j)];
-        const double unit = 1 / std::sqrt(diagonal[static_cast<std::size_t>(filter ? i : j)]);
-        off += std::pow((K(i, j) - want) * unit, 2);
-        size += std::pow(want * unit, 2);
+    const detail::RiccatiCaller caller{"test", std::numeric_limits<double>::epsilon(),
+                                       detail::RiccatiOf::regulator, true};
+    const auto check = [&](const RealMatrix& P, const Eigen::MatrixXd& K) {
+      double worst = 0, off = 0, size = 0;
+      const auto take = [&](double error) { worst = test::worse(worst, error); };
+      for (Index i = 0; i < n; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        take(std::abs(P(i, i) / diagonal[at] - 1));
+        take(std::abs(P(0, i) - row[at]) / std::sqrt(diagonal[0] * diagonal[at]));
       }
-    CHECK(std::sqrt(off) <= 1e-14 * std::sqrt(size));
+      CHECK(worst <= 1e-14);
+      for (Index i = 0; i < K.rows(); ++i)
+        for (Index j = 0; j < K.cols(); ++j) {
+          // in the units of states in which each costs 1
+          const double want = gain[static_cast<std::size_t>(i * K.cols() + j)];
+          const double unit =
+              1 / std::sqrt(diagonal[static_cast<std::size_t>(problem == "kalman" ? i : j)]);
+          off += std::pow((K(i, j) - want) * unit, 2);
+          size += std::pow(want * unit, 2);
+        }
+      CHECK(std::sqrt(off) <= 1e-14 * std::sqrt(size));
+    };
+    const auto dense = [](const RealMatrix& matrix) {
+      return detail::to_eigen<Eigen::MatrixXd>(matrix);
+    };
+    const Eigen::MatrixXd A = dense(equation.A), B = dense(equation.B), Q = dense(equation.Q),
+                          R = dense(equation.R);
+    const auto longest = detail::solve_riccati(caller, equation);
+    const auto got = detail::checked_riccati(caller, equation.time, A, B, Q, R);
+    if (problem == "kalman") {
+      const NoisyStep<double> step{A.transpose(), Eigen::MatrixXd::Zero(n, 1), Q};
+      const auto steady = steady_kalman(step, B.transpose().eval(), R);
+      check(longest.P, steady.gain);
+      check(RealMatrix(got.P), steady.gain);
+    } else {
+      check(longest.P, dense(longest.K));
+      check(RealMatrix(got.P), got.K);
+    }
   }
   CHECK(count == 60);
 }

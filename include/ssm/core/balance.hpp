@@ -110,10 +110,9 @@ DiagonalOf<Matrix> own_units(const Matrix& A) {
       }
     }
     scale(next) = unit;
-    for (Index i = 0; i < n; ++i) {
-      row(i) += std::abs(A(i, next)) * unit;
-      column(i) += std::abs(A(next, i)) / unit;
-    }
+    const double inverse = 1 / unit;
+    for (Index i = 0; i < n; ++i) row(i) += std::abs(A(i, next)) * unit;
+    for (Index i = 0; i < n; ++i) column(i) += std::abs(A(next, i)) * inverse;
   }
   return scale;
 }

@@ -105,40 +105,33 @@ ExponentialParts<Matrix, Input> pade(int degree, const Matrix& X, const std::arr
                                      const Input& F) {
   const std::array<double, 14> b = pade_coefficients(degree);
   const Index n = X.rows();
-  const auto add = [](Matrix& sum, double factor, const Matrix& term) {
-    for (Index i = 0; i < sum.size(); ++i) sum.data()[i] += factor * term.data()[i];
+  // what the powers from X² on, as many as are asked for, add up to beside b[j], b[j + 2], …
+  const auto sum_of = [&](std::size_t j, std::size_t terms) {
+    Matrix sum(n, n);
+    for (Index i = 0; i < sum.size(); ++i) sum.data()[i] = b[j] * even[0].data()[i];
+    for (std::size_t term = 1; term < terms; ++term)
+      for (Index i = 0; i < sum.size(); ++i)
+        sum.data()[i] += b[j + 2 * term] * even[term].data()[i];
+    return sum;
   };
-  Matrix V(n, n), odd(n, n);
-  V.setZero();
-  odd.setZero();
-  if (degree == 13) {
-    Matrix V_high(n, n), odd_high(n, n);
-    V_high.setZero();
-    odd_high.setZero();
-    for (const std::size_t i : {0u, 1u, 2u}) {
-      add(V_high, b[2 * i + 8], even[i]);
-      add(odd_high, b[2 * i + 9], even[i]);
-    }
-    add_product_to(V, even[2], V_high);
-    add_product_to(odd, even[2], odd_high);
-  }
   const std::size_t terms = degree == 13 ? 3 : static_cast<std::size_t>(degree / 2);
-  for (std::size_t i = 0; i < terms; ++i) {
-    add(V, b[2 * i + 2], even[i]);
-    add(odd, b[2 * i + 3], even[i]);
+  Matrix V = sum_of(2, terms), odd = sum_of(3, terms);
+  if (degree == 13) {
+    add_product_to(V, even[2], sum_of(8, 3));
+    add_product_to(odd, even[2], sum_of(9, 3));
   }
   for (Index k = 0; k < n; ++k) {
     V(k, k) += b[0];
     odd(k, k) += b[1];
   }
   Matrix U = multiply(X, odd);
-  add(V, -1, U);
+  for (Index i = 0; i < V.size(); ++i) V.data()[i] -= U.data()[i];
   const SmallLu<Matrix> denominator(std::move(V));
   ExponentialParts<Matrix, Input> parts;
   if constexpr (ExponentialParts<Matrix, Input>::with_input) {
     Input right = multiply(odd, F);
     constexpr int size = Matrix::RowsAtCompileTime, inputs = Input::ColsAtCompileTime;
-    if constexpr (size != Eigen::Dynamic && inputs != Eigen::Dynamic) {
+    if constexpr (size != Eigen::Dynamic && inputs != Eigen::Dynamic && !is_large<Matrix>) {
       Eigen::Matrix<typename Matrix::Scalar, size, size + inputs, Eigen::RowMajor> both;
       for (Index i = 0; i < n; ++i) {
         for (Index j = 0; j < n; ++j) both(i, j) = 2.0 * U(i, j);

@@ -129,8 +129,7 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] LinearQuadraticRegulator<T, N, M> sam
   const auto best = detail::checked_riccati(
       {name, detail::epsilon_of<T>, detail::RiccatiOf::regulator, true}, detail::Time::discrete,
       held.A_bar, held.B_bar, cost.Q, cost.R, cost.N);
-  return {detail::to_eigen<Eigen::Matrix<T, M, N>>(best.K),
-          detail::to_eigen<Eigen::Matrix<T, N, N>>(best.P)};
+  return {best.K.template cast<T>(), best.P.template cast<T>()};
 }
 
 }  // namespace ssm

@@ -31,20 +31,39 @@ struct KalmanBucy {
 namespace detail {
 
 /// The dual of the Riccati equation of a regulator.
-template <class DA, class DC, class DQ, class DR, class... DN>
-RiccatiSolution solve_filter(std::string_view function, Time time, const DA& A, const DC& C,
-                             const DQ& Q, const DR& R, const DN&... N) {
+template <class DA, class DC, class DQ, class DR, class Cross = NoCrossTerm>
+auto solve_filter(std::string_view function, Time time, const DA& A, const DC& C, const DQ& Q,
+                  const DR& R, const Cross& N = {}) {
   const bool discrete = time == Time::discrete;
   const Index states = A.rows(), outputs = C.rows();
   check_matrix(function, discrete ? "A_bar" : "A", A, states, states);
   check_matrix(function, "C", C, outputs, states);
   check_matrix(function, discrete ? "Q_bar" : "Q", Q, states, states);
   check_matrix(function, "R", R, outputs, outputs);
-  RealMatrix cross;
-  ((check_matrix(function, "N", N, states, outputs), cross = RealMatrix(N)), ...);
-  return solve_riccati({function, epsilon_of<typename DA::Scalar>, RiccatiOf::filter, true},
-                       {time, RealMatrix(A).transpose(), RealMatrix(C).transpose(), RealMatrix(Q),
-                        RealMatrix(R), std::move(cross)});
+  if constexpr (!std::is_same_v<Cross, NoCrossTerm>)
+    check_matrix(function, "N", N, states, outputs);
+  return sized_riccati<DA::RowsAtCompileTime, DC::RowsAtCompileTime>(
+      {function, epsilon_of<typename DA::Scalar>, RiccatiOf::filter, true}, time, transposed(A),
+      transposed(C), Q, R, N);
+}
+
+/// P Cᵀ S⁻¹ with S = C P Cᵀ + R, the short way or the long one.
+template <int N, int P, class DC, class DR>
+Eigen::Matrix<double, N, P> sized_gain(const Eigen::Matrix<double, N, N>& covariance,
+                                       const Eigen::MatrixBase<DC>& C,
+                                       const Eigen::MatrixBase<DR>& R) {
+  using Gain = Eigen::Matrix<double, N, P>;
+  constexpr bool fixed = N > 0 && P > 0;
+  const auto room = [](Index n, Index p) {
+    return filter_gain_room(n, p) + padded(n, n) + padded(p, n) + padded(p, p) + padded(n, p);
+  };
+  const Index n = covariance.rows(), p = C.rows();
+  WorkspaceMemory<fixed ? room(N, P) : 0> memory(room(n, p));
+  Workspace work = memory.workspace();
+  const Padded gain = work.matrix(n, p);
+  if (gain_of_filter(work.matrix(covariance), work.matrix(C), work.matrix(R), gain, work))
+    return to_eigen<Gain>(gain);
+  return to_eigen<Gain>(gain_of_filter(RealMatrix(covariance), RealMatrix(C), RealMatrix(R)));
 }
 
 }  // namespace detail
@@ -75,11 +94,9 @@ requires(sizeof...(DN) <= 1)
   const auto solution = detail::solve_filter("steady_kalman", detail::Time::discrete, step.A_bar, C,
                                              step.Q_bar, R, cross...);
   SteadyKalman<T, N, P> steady;
-  steady.predicted = detail::to_eigen<Eigen::Matrix<double, N, N>>(solution.P);
-  steady.predictor_gain =
-      detail::to_eigen<Eigen::Matrix<T, N, P>>(detail::RealMatrix(solution.K.transpose()));
-  steady.gain = detail::to_eigen<Eigen::Matrix<T, N, P>>(
-      detail::gain_of_filter(solution.P, detail::RealMatrix(C), detail::RealMatrix(R)));
+  steady.predicted = solution.P;
+  steady.predictor_gain = detail::transposed(solution.K).template cast<T>();
+  steady.gain = detail::sized_gain<N, P>(solution.P, C, R).template cast<T>();
   Belief<double, N> belief{Eigen::Matrix<double, N, 1>::Zero(step.A_bar.rows()), steady.predicted};
   kalman_correct<double, N, P>(C.template cast<double>(), R.template cast<double>(),
                                Eigen::Matrix<double, P, 1>::Zero(C.rows()), belief);
@@ -119,8 +136,7 @@ requires(sizeof...(DN) <= 1)
                                                   const Eigen::MatrixBase<DN>&... cross) {
   const auto solution = detail::solve_filter("kalman_bucy", detail::Time::continuous, system.A(),
                                              system.C(), Q, R, cross...);
-  return {detail::to_eigen<Eigen::Matrix<T, N, P>>(detail::RealMatrix(solution.K.transpose())),
-          detail::to_eigen<Eigen::Matrix<double, N, N>>(solution.P)};
+  return {detail::transposed(solution.K).template cast<T>(), solution.P};
 }
 
 }  // namespace ssm

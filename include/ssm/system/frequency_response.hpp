@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <complex>
 #include <concepts>
 #include <cstddef>
@@ -77,17 +79,23 @@ class FrequencyResponse {
   /// Cost: a vector of the processor takes as many frequencies as it has lanes of double.
   [[nodiscard]] std::vector<Response> operator()(
       const std::type_identity_t<detail::VectorArgument<T, Dynamic>>& omega) const {
-    const auto count = static_cast<std::size_t>(omega.size()),
-               size = static_cast<std::size_t>(response_.D.size());
-    std::vector<std::complex<double>> points(count), values(count * size);
-    for (std::size_t t = 0; t < count; ++t)
-      points[t] = point_of(omega.vector()(static_cast<Index>(t)));
-    detail::responses_at(response_, points.data(), omega.size(), values.data());
-    std::vector<Response> responses(count);
-    for (std::size_t t = 0; t < count; ++t) {
-      responses[t].resize(response_.D.rows(), response_.D.cols());
-      for (std::size_t i = 0; i < size; ++i)
-        responses[t].data()[i] = static_cast<std::complex<T>>(values[t * size + i]);
+    constexpr Index at_once = 64;
+    const Index count = omega.size(), rows = response_.D.rows(), cols = response_.D.cols();
+    std::array<std::complex<double>, static_cast<std::size_t>(at_once)> points;
+    std::vector<std::complex<double>> values(static_cast<std::size_t>(at_once * rows * cols));
+    std::vector<Response> responses(static_cast<std::size_t>(count));
+    for (Index from = 0; from < count; from += at_once) {
+      const Index several = (std::min)(at_once, count - from);
+      for (Index t = 0; t < several; ++t)
+        points[static_cast<std::size_t>(t)] = point_of(omega.vector()(from + t));
+      detail::responses_at(response_, points.data(), several, values.data());
+      const std::complex<double>* value = values.data();
+      for (Index t = 0; t < several; ++t) {
+        Response& response = responses[static_cast<std::size_t>(from + t)];
+        response.resize(rows, cols);
+        for (Index i = 0; i < rows * cols; ++i)
+          response.data()[i] = static_cast<std::complex<T>>(*value++);
+      }
     }
     return responses;
   }

@@ -26,9 +26,8 @@ LinearQuadraticRegulator<T, N, M> regulator(std::string_view function, Time time
                                             const Eigen::MatrixBase<DQ>& Q,
                                             const Eigen::MatrixBase<DR>& R, const Cross&... cross) {
   const RiccatiCaller caller{function, epsilon_of<T>, RiccatiOf::regulator, true};
-  const RiccatiSolution solution = checked_riccati(caller, time, A, B, Q, R, cross...);
-  return {to_eigen<Eigen::Matrix<T, M, N>>(solution.K),
-          to_eigen<Eigen::Matrix<T, N, N>>(solution.P)};
+  const auto solution = checked_riccati(caller, time, A, B, Q, R, cross...);
+  return {solution.K.template cast<T>(), solution.P.template cast<T>()};
 }
 
 }  // namespace detail

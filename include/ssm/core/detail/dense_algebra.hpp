@@ -23,6 +23,10 @@ struct ConstTile {
 /// C ← C + factor A B. C overlaps neither A nor B.
 void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B);
 
+/// C ← factor A B or, with `add`, C + factor A B, with B(k, j) at B[k B_down + j B_across].
+void multiply_tiles(const Tile& C, bool add, double factor, const ConstTile& A, const double* B,
+                    Index B_down, Index B_across);
+
 [[nodiscard]] RealMatrix operator*(const RealMatrix& A, const RealMatrix& B);
 [[nodiscard]] ComplexMatrix operator*(const ComplexMatrix& A, const ComplexMatrix& B);
 

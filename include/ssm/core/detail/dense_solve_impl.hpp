@@ -20,10 +20,10 @@ inline constexpr Index tile_lanes = 2;
 #endif
 inline constexpr Index tile_rows = 2 * tile_lanes, tile_cols = 4, tile_depth = 256;
 
-/// add_product of a tile of C of `vectors` times `lanes` rows, which stays in registers.
+/// multiply_tiles of a tile of C of `vectors` times `lanes` rows, which stays in registers.
 template <Index lanes, int vectors, int cols>
-void add_tile(double* C, Index C_stride, double factor, const double* A, Index A_stride,
-              const double* B, Index B_stride, Index depth) {
+void multiply_tile(double* C, Index C_stride, bool add, double factor, const double* A,
+                   Index A_stride, const double* B, Index B_down, Index B_across, Index depth) {
   // Copied to and from memory: a reference to such a type forgets how memory is aligned.
   using Lanes [[gnu::vector_size(std::size_t(lanes) * sizeof(double))]] = double;
   Lanes sums[vectors][cols] = {};
@@ -31,57 +31,68 @@ void add_tile(double* C, Index C_stride, double factor, const double* A, Index A
     for (int v = 0; v < vectors; ++v) {
       Lanes a;
       std::memcpy(&a, A + k * A_stride + v * lanes, sizeof(a));
-      for (int j = 0; j < cols; ++j) sums[v][j] += a * B[j * B_stride + k];
+      for (int j = 0; j < cols; ++j) sums[v][j] += a * B[j * B_across + k * B_down];
     }
   for (int j = 0; j < cols; ++j)
     for (int v = 0; v < vectors; ++v) {
       double* memory = C + j * C_stride + v * lanes;
-      Lanes sum;
-      std::memcpy(&sum, memory, sizeof(sum));
+      Lanes sum = {};
+      if (add) std::memcpy(&sum, memory, sizeof(sum));
       sum += factor * sums[v][j];
       std::memcpy(memory, &sum, sizeof(sum));
     }
 }
 
-/// add_product of the rows of tiles of `lanes` or less, each half as many as the one before, so
-/// that what is left of a matrix of any size is in vectors too.
+/// The rows of tiles of `lanes` or less, each half as many as the one before, so that what is left
+/// of a matrix of any size is in vectors too.
 template <Index lanes, int cols>
-void add_rest(double* C, Index C_stride, Index rows, double factor, const double* A, Index A_stride,
-              const double* B, Index B_stride, Index depth) {
+void multiply_rest(double* C, Index C_stride, Index rows, bool add, double factor, const double* A,
+                   Index A_stride, const double* B, Index B_down, Index B_across, Index depth) {
   if (rows >= lanes) {
-    add_tile<lanes, 1, cols>(C, C_stride, factor, A, A_stride, B, B_stride, depth);
+    multiply_tile<lanes, 1, cols>(C, C_stride, add, factor, A, A_stride, B, B_down, B_across,
+                                  depth);
     C += lanes;
     A += lanes;
     rows -= lanes;
   }
   if constexpr (lanes > 1)
     if (rows > 0)
-      add_rest<lanes / 2, cols>(C, C_stride, rows, factor, A, A_stride, B, B_stride, depth);
+      multiply_rest<lanes / 2, cols>(C, C_stride, rows, add, factor, A, A_stride, B, B_down,
+                                     B_across, depth);
 }
 
 template <int cols>
-void add_columns(double* C, Index C_stride, Index rows, double factor, const double* A,
-                 Index A_stride, const double* B, Index B_stride, Index depth) {
+void multiply_columns(double* C, Index C_stride, Index rows, bool add, double factor,
+                      const double* A, Index A_stride, const double* B, Index B_down,
+                      Index B_across, Index depth) {
   for (; rows >= tile_rows; rows -= tile_rows, C += tile_rows, A += tile_rows)
-    add_tile<tile_lanes, 2, cols>(C, C_stride, factor, A, A_stride, B, B_stride, depth);
+    multiply_tile<tile_lanes, 2, cols>(C, C_stride, add, factor, A, A_stride, B, B_down, B_across,
+                                       depth);
   if (rows > 0)
-    add_rest<tile_lanes, cols>(C, C_stride, rows, factor, A, A_stride, B, B_stride, depth);
+    multiply_rest<tile_lanes, cols>(C, C_stride, rows, add, factor, A, A_stride, B, B_down,
+                                    B_across, depth);
 }
 
-SSM_INLINE void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B) {
-  for (Index k0 = 0; k0 < A.cols; k0 += tile_depth) {
+SSM_INLINE void multiply_tiles(const Tile& C, bool add, double factor, const ConstTile& A,
+                               const double* B, Index B_down, Index B_across) {
+  for (Index k0 = 0; k0 < (std::max)(A.cols, Index(1)); k0 += tile_depth) {
     const Index depth = (std::min)(tile_depth, A.cols - k0);
     const double* a = A.data + k0 * A.stride;
     Index j = 0;
-    const auto add = [&](auto columns) {
-      add_columns<columns()>(C.data + j * C.stride, C.stride, C.rows, factor, a, A.stride,
-                             B.data + j * B.stride + k0, B.stride, depth);
+    const auto take = [&](auto columns) {
+      multiply_columns<columns()>(C.data + j * C.stride, C.stride, C.rows, add || k0 > 0, factor, a,
+                                  A.stride, B + j * B_across + k0 * B_down, B_down, B_across,
+                                  depth);
       j += columns();
     };
-    while (C.cols - j >= tile_cols) add(std::integral_constant<int, tile_cols>());
-    if (C.cols - j >= 2) add(std::integral_constant<int, 2>());
-    if (C.cols - j >= 1) add(std::integral_constant<int, 1>());
+    while (C.cols - j >= tile_cols) take(std::integral_constant<int, tile_cols>());
+    if (C.cols - j >= 2) take(std::integral_constant<int, 2>());
+    if (C.cols - j >= 1) take(std::integral_constant<int, 1>());
   }
+}
+
+SSM_INLINE void add_product(const Tile& C, double factor, const ConstTile& A, const ConstTile& B) {
+  multiply_tiles(C, true, factor, A, B.data, 1, B.stride);
 }
 
 SSM_INLINE RealMatrix operator*(const RealMatrix& A, const RealMatrix& B) {
@@ -112,8 +123,22 @@ SSM_INLINE ComplexMatrix operator*(const ComplexMatrix& A, const ComplexMatrix& 
   return C;
 }
 
+/// y ← y − weight x, of `size` numbers that do not overlap.
+SSM_INLINE void subtract_multiple(double* y, double weight, const double* x, Index size) {
+  using Lanes [[gnu::vector_size(std::size_t(tile_lanes) * sizeof(double))]] = double;
+  Index i = 0;
+  for (; i + tile_lanes <= size; i += tile_lanes) {
+    Lanes a, b;
+    std::memcpy(&a, y + i, sizeof(a));
+    std::memcpy(&b, x + i, sizeof(b));
+    a -= weight * b;
+    std::memcpy(y + i, &a, sizeof(a));
+  }
+  for (; i < size; ++i) y[i] -= weight * x[i];
+}
+
 SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
-  constexpr Index panel = 32;
+  constexpr Index panel = 8;
   const auto lu = [&](Index i, Index j) -> double& { return A[j * n + i]; };
   for (Index from = 0; from < n; from += panel) {
     const Index to = (std::min)(from + panel, n);
@@ -127,17 +152,13 @@ SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
       const double divisor = lu(k, k);
       if (divisor != 0)
         for (Index i = k + 1; i < n; ++i) lu(i, k) /= divisor;
-      for (Index j = k + 1; j < to; ++j) {
-        const double weight = lu(k, j);
-        for (Index i = k + 1; i < n; ++i) lu(i, j) -= lu(i, k) * weight;
-      }
+      for (Index j = k + 1; j < to; ++j)
+        subtract_multiple(&lu(k, j) + 1, lu(k, j), &lu(k, k) + 1, n - k - 1);
     }
     if (to == n) break;
-    for (Index j = to; j < n; ++j)
-      for (Index k = from; k < to; ++k) {
-        const double weight = lu(k, j);
-        for (Index i = k + 1; i < to; ++i) lu(i, j) -= lu(i, k) * weight;
-      }
+    for (Index k = from; k < to; ++k)
+      for (Index j = to; j < n; ++j)
+        subtract_multiple(&lu(k, j) + 1, lu(k, j), &lu(k, k) + 1, to - k - 1);
     add_product({&lu(to, to), n - to, n - to, n}, -1, {&lu(to, from), n - to, to - from, n},
                 {&lu(from, to), to - from, n - to, n});
   }
@@ -145,26 +166,24 @@ SSM_INLINE void factor_lu(double* A, Index n, Index* pivots) {
 
 SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double* B, Index cols) {
   if (cols == 0) return;
-  constexpr Index panel = 32;
+  constexpr Index panel = 8;
   for (Index k = 0; k < n; ++k)
     if (pivots[k] != k)
       for (Index j = 0; j < cols; ++j) std::swap(B[j * n + k], B[j * n + pivots[k]]);
   for (Index from = 0; from < n; from += panel) {
     const Index to = (std::min)(from + panel, n);
-    for (Index j = 0; j < cols; ++j)
-      for (Index k = from; k < to; ++k) {
-        const double weight = B[j * n + k];
-        for (Index i = k + 1; i < to; ++i) B[j * n + i] -= lu[k * n + i] * weight;
-      }
+    for (Index k = from; k < to; ++k)  // columns within, as none waits for another
+      for (Index j = 0; j < cols; ++j)
+        subtract_multiple(B + j * n + k + 1, B[j * n + k], lu + k * n + k + 1, to - k - 1);
     add_product({B + to, n - to, cols, n}, -1, {lu + from * n + to, n - to, to - from, n},
                 {B + from, to - from, cols, n});
   }
   for (Index to = n; to > 0;) {
     const Index from = (to - 1) / panel * panel;
-    for (Index j = 0; j < cols; ++j)
-      for (Index k = to; k-- > from;) {
+    for (Index k = to; k-- > from;)
+      for (Index j = 0; j < cols; ++j) {
         const double weight = B[j * n + k] /= lu[k * n + k];
-        for (Index i = from; i < k; ++i) B[j * n + i] -= lu[k * n + i] * weight;
+        subtract_multiple(B + j * n + from, weight, lu + k * n + from, k - from);
       }
     add_product({B, from, cols, n}, -1, {lu + from * n, from, to - from, n},
                 {B + from, to - from, cols, n});

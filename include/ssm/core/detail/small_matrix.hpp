@@ -15,12 +15,19 @@
 
 namespace ssm::detail {
 
-/// True for a matrix of double whose size is known at run time: its loops are compiled once.
+/// True for a matrix of double whose size is known at run time, or so large that it gains nothing
+/// by being known: its loops run in tiles and are compiled once for all sizes.
 template <class Matrix>
 inline constexpr bool is_large =
-    std::is_same_v<typename Matrix::Scalar, double>&& Matrix::RowsAtCompileTime ==
-        Eigen::Dynamic&& Matrix::ColsAtCompileTime == Eigen::Dynamic &&
-    !Matrix::IsRowMajor;
+    std::is_same_v<typename Matrix::Scalar, double> && !Matrix::IsRowMajor &&
+    (Matrix::RowsAtCompileTime == Eigen::Dynamic ? Matrix::ColsAtCompileTime == Eigen::Dynamic
+                                                 : Matrix::RowsAtCompileTime > 8);
+/// True for a factor on the right of one that is large.
+template <class Matrix>
+inline constexpr bool beside_large = is_large<Matrix> ||
+                                     (std::is_same_v<typename Matrix::Scalar, double> &&
+                                      !Matrix::IsRowMajor &&
+                                      Matrix::SizeAtCompileTime != Eigen::Dynamic);
 
 template <class A, class B>
 using ProductOf = Eigen::Matrix<typename A::Scalar, A::RowsAtCompileTime, B::ColsAtCompileTime>;
@@ -29,7 +36,7 @@ using ProductOf = Eigen::Matrix<typename A::Scalar, A::RowsAtCompileTime, B::Col
 template <class C, class A, class B>
 void add_product_to(C& c, const A& a, const B& b) {
   const Index rows = a.rows(), depth = a.cols(), cols = b.cols();
-  if constexpr (is_large<C> && is_large<A> && is_large<B>) {
+  if constexpr (is_large<C> && is_large<A> && beside_large<B>) {
     add_product({c.data(), rows, cols, rows}, 1, {a.data(), rows, depth, rows},
                 {b.data(), depth, cols, depth});
   } else {
@@ -45,8 +52,13 @@ void add_product_to(C& c, const A& a, const B& b) {
 template <class A, class B>
 ProductOf<A, B> multiply(const A& a, const B& b) {
   ProductOf<A, B> c(a.rows(), b.cols());
-  c.setZero();
-  add_product_to(c, a, b);
+  if constexpr (is_large<ProductOf<A, B>> && is_large<A> && beside_large<B>) {
+    multiply_tiles({c.data(), c.rows(), c.cols(), c.rows()}, false, 1,
+                   {a.data(), a.rows(), a.cols(), a.rows()}, b.data(), 1, b.rows());
+  } else {
+    c.setZero();
+    add_product_to(c, a, b);
+  }
   return c;
 }
 
@@ -119,7 +131,7 @@ class SmallLu {
   template <class B>
   [[nodiscard]] B solve(B b) const {
     const Index n = lu_.rows();
-    if constexpr (is_large<Matrix> && is_large<B>) {
+    if constexpr (is_large<Matrix> && beside_large<B>) {
       solve_lu(lu_.data(), n, pivots_.data(), b.data(), b.cols());
       return b;
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <complex>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -125,14 +126,24 @@ class HessenbergSolver {
   static ResponseLanes product(const ResponseLanes& x, const ResponseLanes& y) {
     return {x.real * y.real - x.imag * y.imag, x.real * y.imag + x.imag * y.real};
   }
+  /// 2^−k for each x ≥ 0 of 2^k and more but less than 2^(k + 1), or near that for an x near the
+  /// ends of what double holds.
+  static Lanes unit_for(const Lanes& x) {
+    using Bits [[gnu::vector_size(tile_lanes * sizeof(double))]] = std::int64_t;
+    constexpr std::int64_t exponent = std::int64_t{0x7FF} << 52, most = std::int64_t{0x7FD} << 52;
+    Bits bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    bits &= exponent;
+    bits = (std::int64_t{0x7FE} << 52) - (bits < most ? bits : Bits{} + most);
+    Lanes unit;
+    std::memcpy(&unit, &bits, sizeof(unit));
+    return unit;
+  }
+  static Lanes larger(const Lanes& x, const Lanes& y) { return x > y ? x : y; }
   static ResponseLanes inverse_of_lanes(const ResponseLanes& z) {
-    ResponseLanes result;
-    for (Index lane = 0; lane < tile_lanes; ++lane) {
-      const std::complex<double> w = 1.0 / std::complex<double>(z.real[lane], z.imag[lane]);
-      result.real[lane] = w.real();
-      result.imag[lane] = w.imag();
-    }
-    return result;
+    const Lanes unit = unit_for(larger(size_of(z.real), size_of(z.imag)));
+    const Lanes re = z.real * unit, im = z.imag * unit, over = unit / (re * re + im * im);
+    return {re * over, -im * over};
   }
 
   /// Turns columns k − 1 and k so that M(k, k − 1) becomes 0, and takes X(k) out of the rows above.
@@ -140,22 +151,21 @@ class HessenbergSolver {
   void eliminate(Index k, const ResponseLanes& point) {
     const auto& A = system_.A;
     const ResponseLanes head = get(column(k));
-    const Lanes below = Lanes{} - A(k, k - 1), re = size_of(head.real), im = size_of(head.imag);
-    Lanes unit = size_of(below);
-    unit = re > unit ? re : unit;
-    unit = im > unit ? im : unit;
-    const auto none = unit == 0;
-    unit = none ? unit + 1 : unit;
-    const Lanes x = head.real / unit, y = head.imag / unit, z = below / unit;
-    const Lanes root = root_of(none ? unit : x * x + y * y + z * z), over = 1 / root;
-    const ResponseLanes a{none ? unit : x * over, y * over};
-    const Lanes b = z * over, length = none ? Lanes{} : unit * root;
+    const Lanes below = Lanes{} - A(k, k - 1);
+    const Lanes largest = larger(larger(size_of(head.real), size_of(head.imag)), size_of(below));
+    const auto none = largest == 0;
+    const Lanes unit = unit_for(largest);
+    const Lanes x = head.real * unit, y = head.imag * unit, z = below * unit;
+    const Lanes squares = x * x + y * y + z * z, one = Lanes{} + 1;
+    const Lanes over = one / root_of(none ? one : squares);
+    const ResponseLanes a{none ? one : x * over, y * over};
+    const Lanes b = z * over, inverse_of_length = none ? one / Lanes{} : unit * over;
     put(turn(k), a);
     std::memcpy(beside(k), &b, sizeof(b));
     for (Index j = 0; j < m_; ++j) {
       ResponseLanes x = get(X(k, j));
-      x.real /= length;
-      x.imag /= length;
+      x.real *= inverse_of_length;
+      x.imag *= inverse_of_length;
       put(X(k, j), x);
     }
     for (Index i = 0; i < k; ++i) {

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
-#include <vector>
 
 #include "ssm/core/balance.hpp"
 #include "ssm/core/detail/dense.hpp"
+#include "ssm/core/detail/padded.hpp"
 #include "ssm/system/detail/riccati_equation.hpp"
 
 SSM_BEGIN_COMPILED
@@ -21,19 +20,19 @@ struct RiccatiUnits {
 /// the same, bit for bit. An input is counted so that it costs about 1; a state so that the largest
 /// of what leads to it from states and inputs that have their units is about 1, or where nothing
 /// does, so that it costs about 1.
+template <class Matrix>
 class RiccatiUnitsFinder {
  public:
-  explicit RiccatiUnitsFinder(const RiccatiEquation& equation)
-      : A_(equation.A),
-        B_(equation.B),
-        states_(static_cast<std::size_t>(A_.rows())),
-        inputs_(static_cast<std::size_t>(B_.cols())) {
+  RiccatiUnitsFinder(const Matrix& A, const Matrix& B, const Matrix& Q, const Matrix& R)
+      : A_(A), B_(B), states_(A.rows()), inputs_(B.cols()) {
+    for (Index i = 0; i < A_.rows(); ++i) states_(i) = {0, false};
+    for (Index j = 0; j < B_.cols(); ++j) inputs_(j) = {0, false};
     for (Index j = 0; j < B_.cols(); ++j)
-      if (equation.R(j, j) > 0) set(inputs_, j, cost_unit(equation.R(j, j)));
+      if (R(j, j) > 0) set(inputs_, j, cost_unit(R(j, j)));
     spread();
     for (Index i = 0; i < A_.rows(); ++i)
-      if (equation.Q(i, i) > 0 && !known(states_, i)) {
-        set(states_, i, cost_unit(equation.Q(i, i)));
+      if (Q(i, i) > 0 && !known(states_, i)) {
+        set(states_, i, cost_unit(Q(i, i)));
         spread();
       }
     for (Index i = 0; i < A_.rows(); ++i)
@@ -43,30 +42,21 @@ class RiccatiUnitsFinder {
       }
   }
 
-  [[nodiscard]] RiccatiUnits units() const {
-    RiccatiUnits result{RealVector(A_.rows()), RealVector(B_.cols())};
-    for (Index i = 0; i < A_.rows(); ++i) result.states(i) = power(exponent(states_, i));
-    for (Index j = 0; j < B_.cols(); ++j)
-      result.inputs(j) = known(inputs_, j) ? power(exponent(inputs_, j)) : 1;
-    return result;
+  [[nodiscard]] double state(Index i) const { return power(states_(i).exponent); }
+  [[nodiscard]] double input(Index j) const {
+    return known(inputs_, j) ? power(inputs_(j).exponent) : 1;
   }
 
  private:
   struct Unit {
-    int exponent = 0;
-    bool known = false;
+    int exponent;
+    bool known;
   };
-  using Units = std::vector<Unit>;
+  using Units = ShortVector<Unit>;
 
-  static bool known(const Units& units, Index i) {
-    return units[static_cast<std::size_t>(i)].known;
-  }
-  static int exponent(const Units& units, Index i) {
-    return units[static_cast<std::size_t>(i)].exponent;
-  }
-  static void set(Units& units, Index i, int value) {
-    units[static_cast<std::size_t>(i)] = {value, true};
-  }
+  static bool known(const Units& units, Index i) { return units(i).known; }
+  static int exponent(const Units& units, Index i) { return units(i).exponent; }
+  static void set(Units& units, Index i, int value) { units(i) = {value, true}; }
   static double power(int exponent) {
     constexpr int most = 1000;  // beyond that the numbers of the data are none that double holds
     return std::ldexp(1.0, std::clamp(exponent, -most, most));
@@ -111,7 +101,7 @@ class RiccatiUnitsFinder {
     }
   }
 
-  const RealMatrix &A_, &B_;
+  const Matrix &A_, &B_;
   Units states_, inputs_;
 };
 
@@ -119,7 +109,10 @@ class RiccatiUnitsFinder {
 /// Q ← SQS, R ← URU, N ← SNU, for which P ← SPS and K ← U⁻¹KS.
 SSM_INLINE RiccatiUnits into_own_units(RiccatiEquation& equation) {
   auto& [time, A, B, Q, R, N, singular] = equation;
-  RiccatiUnits units = RiccatiUnitsFinder(equation).units();
+  RiccatiUnits units{RealVector(A.rows()), RealVector(B.cols())};
+  const RiccatiUnitsFinder found(A, B, Q, R);
+  for (Index i = 0; i < A.rows(); ++i) units.states(i) = found.state(i);
+  for (Index j = 0; j < B.cols(); ++j) units.inputs(j) = found.input(j);
   A = scale_columns(scale_rows(inverse_of(units.states), A), units.states);
   const RealVector balanced = balance(A);
   for (Index i = 0; i < A.rows(); ++i) units.states(i) *= balanced(i);
