@@ -141,9 +141,9 @@ requires(sizeof...(DN) <= 1)
 ///
 /// xᵀ P x is the least cost Σ xᵀQx + 2 xᵀNu + uᵀRu from x on of a control that leads to rest, and
 /// u = −(R + BᵀPB)⁻¹ (BᵀPA + Nᵀ) x reaches it. Structured doubling, then corrections as riccati
-/// makes them, by doublings again where one is not enough, and as accurate, in any units; a singular A is as good as any. R may be singular, 0
-/// among them, where Q sees what each such input moves. Computed in double for float as well. P is
-/// exactly symmetric.
+/// makes them, by doublings again where one is not enough, and as accurate, in any units; a
+/// singular A is as good as any. R may be singular, 0 among them, where Q sees what each such input
+/// moves. Computed in double for float as well. P is exactly symmetric.
 ///
 /// A Kalman filter's predicted covariance is discrete_riccati(Aᵀ, Cᵀ, Q, R).
 ///

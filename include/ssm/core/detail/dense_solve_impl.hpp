@@ -24,16 +24,21 @@ inline constexpr Index tile_rows = 2 * tile_lanes, tile_cols = 4, tile_depth = 2
 template <Index lanes, int vectors, int cols>
 void multiply_tile(double* C, Index C_stride, bool add, double factor, const double* A,
                    Index A_stride, const double* B, Index B_down, Index B_across, Index depth) {
+  // Unrolled by hand, as -O2 alone would keep the sums in memory.
   // Copied to and from memory: a reference to such a type forgets how memory is aligned.
   using Lanes [[gnu::vector_size(std::size_t(lanes) * sizeof(double))]] = double;
   Lanes sums[vectors][cols] = {};
   for (Index k = 0; k < depth; ++k)
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       Lanes a;
       std::memcpy(&a, A + k * A_stride + v * lanes, sizeof(a));
+#pragma GCC unroll 8
       for (int j = 0; j < cols; ++j) sums[v][j] += a * B[j * B_across + k * B_down];
     }
+#pragma GCC unroll 8
   for (int j = 0; j < cols; ++j)
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       double* memory = C + j * C_stride + v * lanes;
       Lanes sum = {};

@@ -67,7 +67,9 @@ SSM_INLINE void make_symmetric(const Padded& A) {
 }
 
 SSM_INLINE double sum_of(PaddedLanes lanes) {
+#pragma GCC unroll 4
   for (Index half = tile_lanes / 2; half > 0; half /= 2)
+#pragma GCC unroll 4
     for (Index i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   return lanes[0];
 }
@@ -172,12 +174,14 @@ template <int cols>
 void add_exact_tile(double* high, double* low, Index C_stride, double factor, const double* A,
                     Index A_stride, const double* B, Index B_down, Index B_across, Index depth) {
   PaddedLanes sums[cols], rests[cols];
+#pragma GCC unroll 4
   for (int j = 0; j < cols; ++j) {
     sums[j] = load_lanes(high + j * C_stride);
     rests[j] = load_lanes(low + j * C_stride);
   }
   for (Index k = 0; k < depth; ++k) {
     const PaddedLanes a = load_lanes(A + k * A_stride);
+#pragma GCC unroll 4
     for (int j = 0; j < cols; ++j) {
       const PaddedLanes b = factor * B[j * B_across + k * B_down] + PaddedLanes{};
       const PaddedLanes product = a * b, old = sums[j], next = old + product, part = next - old;
@@ -185,6 +189,7 @@ void add_exact_tile(double* high, double* low, Index C_stride, double factor, co
       sums[j] = next;
     }
   }
+#pragma GCC unroll 4
   for (int j = 0; j < cols; ++j) {
     store_lanes(high + j * C_stride, sums[j]);
     store_lanes(low + j * C_stride, rests[j]);
