@@ -12,7 +12,8 @@ namespace ssm::detail {
 
 template <class Matrix>
 struct DiagonalOfMatrix {
-  using type = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1>;
+  using type = Eigen::Matrix<double, Matrix::RowsAtCompileTime, 1, Eigen::ColMajor,
+                             Matrix::MaxRowsAtCompileTime, 1>;
 };
 
 /// A column of real numbers, as many as a matrix has rows.

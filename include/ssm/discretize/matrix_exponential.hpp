@@ -280,6 +280,17 @@ template <class Scalar>
 using InDouble =
     std::conditional_t<Eigen::NumTraits<Scalar>::IsComplex, std::complex<double>, double>;
 
+/// e^A, of a square A that comes as a Matrix of its scalar in double precision.
+template <class Result, class Matrix>
+Result exponential_of(Matrix A) {
+  const DiagonalOf<Matrix> scale = balance_in_own_units(A);
+  Matrix exponential = exponential_of_balanced(A);
+  for (Index j = 0; j < A.cols(); ++j)
+    for (Index i = 0; i < A.rows(); ++i)
+      exponential(i, j) = rescaled(exponential(i, j), scale(i), scale(j));
+  return exponential.template cast<typename Result::Scalar>();
+}
+
 }  // namespace detail
 
 /// e^A of a square matrix.
@@ -302,13 +313,13 @@ template <class Derived>
     detail::throw_shape("matrix_exponential", "A",
                         detail::to_string(std::array<Index, 2>{A.rows(), A.cols()}),
                         "a square matrix");
-  Matrix balanced = A.template cast<typename Matrix::Scalar>();
-  const detail::DiagonalOf<Matrix> scale = detail::balance_in_own_units(balanced);
-  Matrix exponential = detail::exponential_of_balanced(balanced);
-  for (Index j = 0; j < A.cols(); ++j)
-    for (Index i = 0; i < A.rows(); ++i)
-      exponential(i, j) = detail::rescaled(exponential(i, j), scale(i), scale(j));
-  return Eigen::Matrix<Scalar, size, size>(exponential.template cast<Scalar>());
+  using Result = Eigen::Matrix<Scalar, size, size>;
+  if constexpr (size == Eigen::Dynamic && std::is_same_v<typename Matrix::Scalar, double>) {
+    constexpr int few = 8;  // allocating takes longer than their arithmetic
+    using Small = Eigen::Matrix<double, size, size, Eigen::ColMajor, few, few>;
+    if (A.rows() <= few) return detail::exponential_of<Result>(Small(A.template cast<double>()));
+  }
+  return detail::exponential_of<Result>(Matrix(A.template cast<typename Matrix::Scalar>()));
 }
 
 }  // namespace ssm

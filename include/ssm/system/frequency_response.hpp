@@ -79,7 +79,7 @@ class FrequencyResponse {
   /// Cost: a vector of the processor takes as many frequencies as it has lanes of double.
   [[nodiscard]] std::vector<Response> operator()(
       const std::type_identity_t<detail::VectorArgument<T, Dynamic>>& omega) const {
-    constexpr Index at_once = 64;
+    constexpr Index at_once = 256;
     const Index count = omega.size(), rows = response_.D.rows(), cols = response_.D.cols();
     std::array<std::complex<double>, static_cast<std::size_t>(at_once)> points;
     std::vector<std::complex<double>> values(static_cast<std::size_t>(at_once * rows * cols));

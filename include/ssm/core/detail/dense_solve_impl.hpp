@@ -70,10 +70,14 @@ template <int cols>
 void multiply_columns(double* C, Index C_stride, Index rows, bool add, double factor,
                       const double* A, Index A_stride, const double* B, Index B_down,
                       Index B_across, Index depth) {
-  for (; rows >= tile_rows; rows -= tile_rows, C += tile_rows, A += tile_rows)
+  constexpr Index last = 3 * tile_lanes;  // better three vectors at once than two and one
+  for (; rows >= tile_rows && rows != last; rows -= tile_rows, C += tile_rows, A += tile_rows)
     multiply_tile<tile_lanes, 2, cols>(C, C_stride, add, factor, A, A_stride, B, B_down, B_across,
                                        depth);
-  if (rows > 0)
+  if (rows == last)
+    multiply_tile<tile_lanes, 3, cols>(C, C_stride, add, factor, A, A_stride, B, B_down, B_across,
+                                       depth);
+  else if (rows > 0)
     multiply_rest<tile_lanes, cols>(C, C_stride, rows, add, factor, A, A_stride, B, B_down,
                                     B_across, depth);
 }
@@ -185,11 +189,13 @@ SSM_INLINE void solve_lu(const double* lu, Index n, const Index* pivots, double*
   }
   for (Index to = n; to > 0;) {
     const Index from = (to - 1) / panel * panel;
-    for (Index k = to; k-- > from;)
+    for (Index k = to; k-- > from;) {
+      const double inverse = 1 / lu[k * n + k];
       for (Index j = 0; j < cols; ++j) {
-        const double weight = B[j * n + k] /= lu[k * n + k];
+        const double weight = B[j * n + k] *= inverse;
         subtract_multiple(B + j * n + from, weight, lu + k * n + from, k - from);
       }
+    }
     add_product({B, from, cols, n}, -1, {lu + from * n, from, to - from, n},
                 {B + from, to - from, cols, n});
     to = from;

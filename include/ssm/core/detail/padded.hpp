@@ -81,7 +81,7 @@ class Workspace {
 /// stack bears that, else allocated.
 template <Index Count>
 class WorkspaceMemory {
-  static constexpr Index most = 32768;  // numbers
+  static constexpr Index most = 36864;  // numbers: for Riccati equations of 40 states
   static constexpr bool fixed = Count > 0 && Count <= most;
 
  public:

@@ -29,8 +29,13 @@ inline constexpr bool beside_large = is_large<Matrix> ||
                                       !Matrix::IsRowMajor &&
                                       Matrix::SizeAtCompileTime != Eigen::Dynamic);
 
-template <class A, class B>
-using ProductOf = Eigen::Matrix<typename A::Scalar, A::RowsAtCompileTime, B::ColsAtCompileTime>;
+/// The type of A B: of at most so many rows and columns where A and B are.
+template <class A, class B, class T = typename A::Scalar, int Rows = A::RowsAtCompileTime,
+          int Cols = B::ColsAtCompileTime>
+using ProductOf = std::conditional_t<
+    Rows == Eigen::Dynamic && A::MaxRowsAtCompileTime != Eigen::Dynamic,
+    Eigen::Matrix<T, Rows, Cols, Eigen::ColMajor, A::MaxRowsAtCompileTime, B::MaxColsAtCompileTime>,
+    Eigen::Matrix<T, Rows, Cols>>;
 
 /// C += A B; C is neither A nor B.
 template <class C, class A, class B>
@@ -194,7 +199,7 @@ class SmallLu {
 
  private:
   Matrix lu_;
-  Eigen::Matrix<Index, size, 1> pivots_;
+  Eigen::Matrix<Index, size, 1, Eigen::ColMajor, Matrix::MaxRowsAtCompileTime, 1> pivots_;
 };
 
 /// A = L Lᵀ of a symmetric A.

@@ -84,16 +84,23 @@ class HessenbergSolver {
       }
     }
     const Index p = C.rows();
+    const auto write = [&](const ResponseLanes& sum, Index i, Index j) {
+      for (Index lane = 0; lane < count; ++lane)
+        G[(lane * m_ + j) * p + i] = {sum.real[lane], sum.imag[lane]};
+    };
     for (Index j = 0; j < m_; ++j)
-      for (Index i = 0; i < p; ++i) {
-        ResponseLanes sum{zero + D(i, j), zero};
+      for (Index i = 0; i < p; i += 2) {  // two outputs at once, as sums wait for themselves
+        const Index other = (std::min)(i + 1, p - 1);
+        ResponseLanes one{zero + D(i, j), zero}, two{zero + D(other, j), zero};
         for (Index k = 0; k < n_; ++k) {
           const ResponseLanes x = get(X(k, j));
-          sum.real += C(i, k) * x.real;
-          sum.imag += C(i, k) * x.imag;
+          one.real += C(i, k) * x.real;
+          one.imag += C(i, k) * x.imag;
+          two.real += C(other, k) * x.real;
+          two.imag += C(other, k) * x.imag;
         }
-        for (Index lane = 0; lane < count; ++lane)
-          G[(lane * m_ + j) * p + i] = {sum.real[lane], sum.imag[lane]};
+        write(one, i, j);
+        if (other > i) write(two, other, j);
       }
   }
 
