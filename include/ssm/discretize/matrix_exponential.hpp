@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "ssm/core/balance.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
@@ -81,13 +82,13 @@ struct ExponentialParts {
       for (Index j = 0; j < N.cols(); ++j)
         for (Index i = 0; i < n; ++i) next(i, j) += S(i) * N(i, j);
       add_product_to(next, M, N);
-      N = next;
+      N = std::move(next);
     }
     Matrix square(n, n);
     for (Index j = 0; j < n; ++j)
       for (Index i = 0; i < n; ++i) square(i, j) = (S(i) + S(j)) * M(i, j);
     add_product_to(square, M, M);
-    M = square;
+    M = std::move(square);
   }
 
   [[nodiscard]] Matrix exponential() const {
@@ -288,7 +289,10 @@ Result exponential_of(Matrix A) {
   for (Index j = 0; j < A.cols(); ++j)
     for (Index i = 0; i < A.rows(); ++i)
       exponential(i, j) = rescaled(exponential(i, j), scale(i), scale(j));
-  return exponential.template cast<typename Result::Scalar>();
+  if constexpr (std::is_same_v<Result, Matrix>)
+    return exponential;
+  else
+    return exponential.template cast<typename Result::Scalar>();
 }
 
 }  // namespace detail

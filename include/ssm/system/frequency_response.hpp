@@ -80,21 +80,30 @@ class FrequencyResponse {
   [[nodiscard]] std::vector<Response> operator()(
       const std::type_identity_t<detail::VectorArgument<T, Dynamic>>& omega) const {
     constexpr Index at_once = 256;
+    constexpr int size = Response::SizeAtCompileTime;
+    constexpr bool in_place = std::is_same_v<T, double> && size > 0 &&
+                              sizeof(Response) == sizeof(std::complex<T>) * std::size_t(size);
     const Index count = omega.size(), rows = response_.D.rows(), cols = response_.D.cols();
     std::array<std::complex<double>, static_cast<std::size_t>(at_once)> points;
-    std::vector<std::complex<double>> values(static_cast<std::size_t>(at_once * rows * cols));
+    std::vector<std::complex<double>> values(
+        in_place ? 0 : static_cast<std::size_t>(at_once * rows * cols));
     std::vector<Response> responses(static_cast<std::size_t>(count));
     for (Index from = 0; from < count; from += at_once) {
       const Index several = (std::min)(at_once, count - from);
       for (Index t = 0; t < several; ++t)
         points[static_cast<std::size_t>(t)] = point_of(omega.vector()(from + t));
-      detail::responses_at(response_, points.data(), several, values.data());
-      const std::complex<double>* value = values.data();
-      for (Index t = 0; t < several; ++t) {
-        Response& response = responses[static_cast<std::size_t>(from + t)];
-        response.resize(rows, cols);
-        for (Index i = 0; i < rows * cols; ++i)
-          response.data()[i] = static_cast<std::complex<T>>(*value++);
+      if constexpr (in_place) {  // one after the other as they are
+        detail::responses_at(response_, points.data(), several,
+                             responses[static_cast<std::size_t>(from)].data());
+      } else {
+        detail::responses_at(response_, points.data(), several, values.data());
+        const std::complex<double>* value = values.data();
+        for (Index t = 0; t < several; ++t) {
+          Response& response = responses[static_cast<std::size_t>(from + t)];
+          response.resize(rows, cols);
+          for (Index i = 0; i < rows * cols; ++i)
+            response.data()[i] = static_cast<std::complex<T>>(*value++);
+        }
       }
     }
     return responses;

@@ -88,9 +88,14 @@ auto checked_riccati(const RiccatiCaller& caller, Time time, const Eigen::Matrix
 template <class DA, class... Arguments>
 auto cost_to_go(const RiccatiCaller& caller, Time time, const Eigen::MatrixBase<DA>& A,
                 const Arguments&... arguments) {
-  constexpr int size = DA::RowsAtCompileTime;
-  return Eigen::Matrix<typename DA::Scalar, size, size>(
-      checked_riccati(caller, time, A, arguments...).P.template cast<typename DA::Scalar>());
+  auto solution = checked_riccati(caller, time, A, arguments...);
+  if constexpr (std::is_same_v<typename DA::Scalar, double>) {
+    return std::move(solution.P);
+  } else {
+    constexpr int size = DA::RowsAtCompileTime;
+    using P = Eigen::Matrix<typename DA::Scalar, size, size>;
+    return P(solution.P.template cast<typename DA::Scalar>());
+  }
 }
 
 }  // namespace detail
