@@ -315,7 +315,9 @@ TEST_CASE("a descriptor system answers as its equations say, constraints among t
   CHECK(zeros(differentiator).size() == 1);
   CHECK(std::abs(frequency_response(differentiator, Complex(0, 3))(0) - Complex(0, 3)) <= 1e-14);
   CHECK_THROWS_WITH(state_space(differentiator),
-                    contains("state_space: the index of the descriptor system is above 1"));
+                    contains("the transfer function is improper: output 0 holds the derivative of "
+                             "input 0"));
+  CHECK(bode(differentiator, {10.}).magnitude[0] == Approx(20));
   // det(λE − A) ≡ 0
   E(0, 0) = 1;
   A << -1, 0, 0, 0;
@@ -332,6 +334,83 @@ TEST_CASE("a descriptor system answers as its equations say, constraints among t
                     "DescriptorSystem: E is (1, 2), expected (2, 2)");
   CHECK_THROWS_AS(poles(DescriptorSystem(MatrixXd(std::nan("") * E), A, B, C, one(0))),
                   DomainError);
+}
+
+TEST_CASE("circuits with loops of capacitors have the state space of their transfer function") {
+  const double R = 2, C1 = 0.5, C2 = 1.5;
+  const auto agree = [](const DescriptorSystem<double>& circuit, Index states) {
+    const auto ordinary = state_space(circuit);
+    CHECK(ordinary.states() == states);
+    const FrequencyResponse G(ordinary);
+    const SisoResponse roots(circuit);
+    const std::vector<double> omega{0.01, 0.3, 1., 20.};
+    const auto responses = frequency_response(circuit, omega);
+    for (std::size_t i = 0; i < omega.size(); ++i) {
+      const Complex want = frequency_response(circuit, Complex(0, omega[i]))(0);
+      CHECK(responses[i](0) == want);
+      CHECK(std::abs(G(omega[i])(0) - want) <= 1e-14);
+      CHECK(std::abs(roots(omega[i]) - want) <= 1e-14);
+    }
+  };
+  // v1, v2, i1, i2: two capacitors side by side behind a resistor
+  MatrixXd E = MatrixXd::Zero(4, 4), A = MatrixXd::Zero(4, 4), B(4, 1), C(1, 4);
+  E(0, 0) = C1;
+  E(1, 1) = C2;
+  A << 0, 0, 1, 0, 0, 0, 0, 1, 1, -1, 0, 0, -1 / R, 0, -1, -1;
+  B << 0, 0, 0, 1 / R;
+  C << 1, 0, 0, 0;
+  agree(DescriptorSystem(E, A, B, C, one(0)), 1);
+  C << 0, 0, 1, 0;  // the current of one
+  agree(DescriptorSystem(E, A, B, C, one(0)), 1);
+  C << 0, 0, 0, 3;
+  agree(DescriptorSystem(MatrixXd(1e-9 * E), A, B, C, one(2)), 1);
+  // v1, v2, i: both in a loop with the source, a resistor beside the second
+  E = MatrixXd::Zero(3, 3);
+  A = MatrixXd::Zero(3, 3);
+  E(0, 0) = C1;
+  E(1, 1) = C2;
+  A << 0, 0, 1, 0, -1 / R, 1, 1, 1, 0;
+  B = MatrixXd::Zero(3, 1);
+  B(2) = -1;
+  C = MatrixXd::Zero(1, 3);
+  C(1) = 1;
+  const DescriptorSystem divider(E, A, B, C, one(0));
+  agree(divider, 1);
+  CHECK(state_space(divider).D()(0) == Approx(C1 / (C1 + C2)).epsilon(1e-15));
+  C << 0, 0, 1;  // what the source gives holds u'
+  const DescriptorSystem improper(E, A, B, C, one(0));
+  CHECK_THROWS_WITH(state_space(improper), contains("the transfer function is improper"));
+  CHECK(zeros_poles_gain(improper).zeros.size() == 2);
+  CHECK_THROWS_AS(zeros_poles_gain(improper, 1), ShapeError);
+}
+
+TEST_CASE("a residualized chain of lags keeps its dc gain to the last digits") {
+  MatrixXd A = MatrixXd::Zero(6, 6), B = Eigen::VectorXd::Unit(6, 2), C(1, 6);
+  for (int i = 0; i < 6; ++i) {
+    A(i, i) = -(C(i) = std::pow(10, 2 - 2 * i));
+    if (i < 5) A(i + 1, i) = C(i);
+  }
+  const System chain(A, B, C);
+  for (const Index order : {1, 2, 3, 4})
+    CHECK(std::abs(dc_gain(balanced_residualization(chain, order))(0) - 4) <= 1e-13);
+  CHECK(balanced_residualization(chain, 4).D()(0) == 0);
+}
+
+TEST_CASE("no unit of inputs and outputs is too large or too small for the H-infinity norm") {
+  MatrixXd A(2, 2), B(2, 1), C(1, 2);
+  A << 0, 1, -1, -1;
+  B << 0, 1;
+  C << 1, 0;
+  const auto plain = hinf_norm(System(A, B, C));
+  for (const int exponent : {-540, -300, 300, 480}) {
+    const double unit = std::ldexp(1., exponent);
+    for (const auto& other :
+         {hinf_norm(System(A, unit * B, C)), hinf_norm(System(A, B, unit * C))}) {
+      CHECK(other.gain == plain.gain * unit);
+      CHECK(other.frequency == plain.frequency);
+    }
+  }
+  CHECK(hinf_norm(System(A, 1e160 * B, 1e140 * C)).gain == Approx(1e300 * plain.gain));
 }
 
 }  // namespace realization_test

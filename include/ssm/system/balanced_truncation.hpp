@@ -3,11 +3,13 @@
 #include <cmath>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/detail/invertible.hpp"
 #include "ssm/system/gramian.hpp"
+#include "ssm/system/poles_zeros.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -32,6 +34,28 @@ inline Index order_of(std::string_view function, const Balancing& balancing, Sig
   Index order = 0;
   while (order < balancing.order && balancing.sigma(order) > above.sigma) ++order;
   return order;
+}
+
+/// Makes up for what balancing has rounded, and for what carries nothing and was left out: the gain
+/// at rest of `reduced` becomes that of `whole` by a change of D or, where that may be 0, by the
+/// least one of C.
+inline void keep_gain_at_rest(Time time, const Quadruple& whole, bool by_D, Quadruple& reduced) {
+  const RealMatrix gain = gain_at_rest(whole, time);
+  if (by_D) {
+    reduced.D += gain - gain_at_rest(reduced, time);
+    return;
+  }
+  const Index order = reduced.A.rows();
+  RealMatrix change = -reduced.A;
+  if (time == Time::discrete) change += RealMatrix::Identity(order, order);
+  const RealMatrix X = DenseLu(std::move(change)).solve(reduced.B);  // states at rest
+  const DenseLu gram(X.transpose() * X);
+  for (int turn = 0; turn < 2; ++turn) {  // the second for the rounding of the first
+    const RealMatrix missing = gain - gain_at_rest(reduced, time);
+    const RealMatrix C = gram.solve(missing.transpose()).transpose() * X.transpose();
+    if (!C.all_finite() || C.norm() > 1e-6 * reduced.C.norm()) return;
+    reduced.C += C;
+  }
 }
 
 /// The first `order` states of a balanced system, the others left out or, with `keep_dc`, at rest.
@@ -59,6 +83,7 @@ auto reduce(std::string_view function, const System& system, Order wanted, bool 
     q = {q.A.block(0, 0, order, order) - A12 * z_x, q.B.block(0, 0, order, q.B.cols()) - A12 * z_u,
          q.C.block(0, 0, q.C.rows(), order) - C2 * z_x, q.D - C2 * z_u};
   }
+  if (keep_dc) keep_gain_at_rest(Traits::time, Quadruple(system), rest > 0, q);
   return system_like<Dynamic, Traits::inputs, Traits::outputs>(
       system, to_eigen<typename Result::StateMatrix>(q.A),
       to_eigen<typename Result::InputMatrix>(q.B), to_eigen<typename Result::OutputMatrix>(q.C),

@@ -5,13 +5,16 @@
 #include <concepts>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/dense.hpp"
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/detail/units.hpp"
 #include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/siso_response.hpp"
 #include "ssm/system/state_space.hpp"
+#include "ssm/system/transfer_function.hpp"
 
 SSM_BEGIN_COMPILED
 
@@ -27,13 +30,22 @@ struct DescriptorParts {
 /// singular at every λ
 [[nodiscard]] DescriptorParts descriptor_parts(std::string_view function, RealMatrix E,
                                                Quadruple system, double tolerance);
-/// @throws DomainError when the equations without a derivative do not determine x2
+/// The same inputs and outputs without equations and states of their own for what has no
+/// derivative.
+/// @throws DomainError when the transfer function is improper
 [[nodiscard]] Quadruple without_algebraic(std::string_view function, const DescriptorParts& parts);
 /// The system of the first `algebraic` of v and (0, y), whose zeros are the poles.
 [[nodiscard]] Quadruple constraints_of(const DescriptorParts& parts);
-/// C (λE − A)⁻¹ B + D.
-[[nodiscard]] ComplexMatrix descriptor_response(const DescriptorParts& parts,
-                                                std::complex<double> point);
+/// C (λE − A)⁻¹ B + D at each point.
+[[nodiscard]] std::vector<ComplexMatrix> descriptor_responses(
+    const DescriptorParts& parts, const std::vector<std::complex<double>>& points);
+/// The zeros, poles and gain of one input and one output.
+struct DescriptorRoots {
+  ComplexVector zeros, poles;
+  double gain;
+};
+[[nodiscard]] DescriptorRoots descriptor_roots(std::string_view function,
+                                               const DescriptorParts& parts);
 
 SSM_END_COMPILED
 
@@ -71,6 +83,12 @@ class DescriptorSystem {
     detail::check_matrix(name, "D", D, C.rows(), B.cols());
   }
 
+  /// How many equations and states it has.
+  [[nodiscard]] Index states() const noexcept { return A_.rows(); }
+  /// How many inputs it has.
+  [[nodiscard]] Index inputs() const noexcept { return D_.cols(); }
+  /// How many outputs it has.
+  [[nodiscard]] Index outputs() const noexcept { return D_.rows(); }
   /// E (states, states).
   [[nodiscard]] const Matrix& E() const noexcept { return E_; }
   /// A (states, states).
@@ -131,23 +149,25 @@ template <std::floating_point T>
 template <std::floating_point T>
 [[nodiscard]] auto zeros(const DescriptorSystem<T>& system, double tolerance = 0) {
   using Result = Eigen::Matrix<std::complex<T>, Dynamic, 1>;
-  return detail::to_eigen<Result>(detail::zeros_of(
-      "zeros", detail::parts_of("zeros", system, tolerance).system, tolerance));
+  return detail::to_eigen<Result>(
+      detail::zeros_of("zeros", detail::parts_of("zeros", system, tolerance).system, tolerance));
 }
 
-/// The system of derivatives alone that a descriptor system of index 0 or 1 is: its constraints are
-/// solved for the states whose derivative they do not hold. What simulates, samples and designs a
-/// StateSpace then serves it; the states are others, the outputs the same.
+/// The system of derivatives alone that a descriptor system of a proper transfer function is: its
+/// constraints are solved for the states whose derivative they do not hold. Where they do not
+/// determine these, as in a loop of capacitors, constraints on the others are differentiated, which
+/// takes states away; what derivatives of inputs then come in are taken into the states, and must
+/// not reach the outputs. What simulates, samples and designs a StateSpace then serves it; the
+/// states are others, the outputs the same, from a start that obeys the constraints.
 ///
 /// @param system the system
 /// @param tolerance the relative error that the elements of E have, which decides its rank;
 ///   rounding when 0
-/// @return as many states as E has rank
+/// @return as many states as E has rank, less those that constraints bind
 /// @throws DomainError when the system is not finite, tolerance is not in [0, 1), λE − A is
-/// singular
-///   at every λ, or the constraints do not determine these states: the index is above 1, and inputs
-///   would be differentiated
-/// Cost: about 20 states³.
+///   singular at every λ, or the transfer function is improper: an output holds the derivative of
+///   an input
+/// Cost: about 20 states³, for each time that constraints are differentiated.
 template <std::floating_point T>
 [[nodiscard]] StateSpace<T> state_space(const DescriptorSystem<T>& system, double tolerance = 0) {
   using Matrix = typename DescriptorSystem<T>::Matrix;
@@ -182,7 +202,63 @@ template <std::floating_point T>
 [[nodiscard]] auto frequency_response(const DescriptorSystem<T>& system, std::complex<T> point) {
   using Result = Eigen::Matrix<std::complex<T>, Dynamic, Dynamic>;
   const detail::DescriptorParts parts = detail::parts_of("frequency_response", system, 0);
-  return detail::to_eigen<Result>(detail::descriptor_response(parts, std::complex<double>(point)));
+  return detail::to_eigen<Result>(
+      detail::descriptor_responses(parts, {std::complex<double>(point)}).front());
+}
+
+/// G(iω) of a continuous descriptor system of any index at many frequencies.
+///
+/// @param system the system
+/// @param omega ω, rad/s
+/// @return (outputs, inputs) for each ω
+/// @throws DomainError as at one point
+/// Cost: about 30 states³ once, and states² + constraints³ a frequency.
+template <std::floating_point T>
+[[nodiscard]] auto frequency_response(const DescriptorSystem<T>& system,
+                                      const std::vector<T>& omega) {
+  using Result = Eigen::Matrix<std::complex<T>, Dynamic, Dynamic>;
+  std::vector<std::complex<double>> points;
+  for (const T frequency : omega) points.emplace_back(0, static_cast<double>(frequency));
+  std::vector<Result> responses;
+  for (const detail::ComplexMatrix& G :
+       detail::descriptor_responses(detail::parts_of("frequency_response", system, 0), points))
+    responses.push_back(detail::to_eigen<Result>(G));
+  return responses;
+}
+
+/// The zeros, poles and gain of one channel of a descriptor system of any index; improper ones have
+/// more zeros than poles.
+///
+/// @param system the system
+/// @param output, input which channel
+/// @throws ShapeError when there is no such channel
+/// @throws DomainError when the system is not finite or λE − A is singular at every λ
+/// Cost: about 200 states³.
+template <std::floating_point T>
+[[nodiscard]] ZerosPolesGain<T> zeros_poles_gain(const DescriptorSystem<T>& system,
+                                                 Index output = 0, Index input = 0) {
+  constexpr std::string_view function = "zeros_poles_gain";
+  using Roots = typename ZerosPolesGain<T>::Roots;
+  if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
+    detail::throw_shape(
+        function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
+        "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
+  const DescriptorSystem<T> channel(system.E(), system.A(), system.B().col(input),
+                                    system.C().row(output), system.D().block(output, input, 1, 1));
+  const detail::DescriptorRoots roots =
+      detail::descriptor_roots(function, detail::parts_of(function, channel, 0));
+  return {detail::to_eigen<Roots>(roots.zeros), detail::to_eigen<Roots>(roots.poles),
+          static_cast<T>(roots.gain)};
+}
+
+/// One channel of a continuous descriptor system for bode, margins and nyquist.
+/// @param system the system
+/// @param output, input which channel
+/// @throws ShapeError, DomainError as zeros_poles_gain does
+template <std::floating_point T>
+[[nodiscard]] SisoResponse siso_response(const DescriptorSystem<T>& system, Index output = 0,
+                                         Index input = 0) {
+  return SisoResponse(zeros_poles_gain(system, output, input));
 }
 
 }  // namespace ssm

@@ -87,6 +87,15 @@ class SisoResponse {
   SisoResponse(const System& system, Index output = 0, Index input = 0)
       : SisoResponse(zeros_poles_gain(system, output, input), step_of(system)) {}
 
+  /// Of one channel of a DelayedSystem, with its delays, or of a DescriptorSystem.
+  /// @param system continuous
+  /// @param output, input which channel
+  /// @throws ShapeError, DomainError as zeros_poles_gain does
+  template <class System>
+  requires(!LinearSystem<System> && requires(const System& some) { some.outputs(); })
+      SisoResponse(const System& system, Index output = 0, Index input = 0)
+      : SisoResponse(siso_response(system, output, input)) {}
+
   /// The same behind a further delay, s, ≥ 0.
   /// @throws DomainError when it is negative or not finite
   [[nodiscard]] SisoResponse delayed(double seconds) const {

@@ -159,9 +159,12 @@ class Pencil {
       finite.push_back(std::conj(finite.back()));
       return;
     }
-    const double away = half >= 0 ? half + std::sqrt(root) : half - std::sqrt(root);
-    finite.push_back(scaled(d + away));
-    finite.push_back(scaled(away != 0 ? d - b * c / away : d));
+    // The larger by its sum, the other by the product, which no large ratio has rounded.
+    const double middle = a / 2 + d / 2, far_one = middle + std::copysign(std::sqrt(root), middle);
+    const double determinant = A_(i, i) * A_(i + 1, i + 1) - A_(i, i + 1) * A_(i + 1, i);
+    finite.push_back(scaled(far_one));
+    finite.push_back(
+        scaled(far_one != 0 ? determinant / B_(i, i) / B_(i + 1, i + 1) / far_one : 0));
   }
 
   /// x ← x − factor v (vᵀ x) of three rows or, from the right, columns.

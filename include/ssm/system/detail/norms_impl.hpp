@@ -76,6 +76,15 @@ SSM_INLINE Peak peak_of(std::string_view function, Time time, Quadruple q, doubl
   if (n == 0) return {largest_gain(to_complex(q.D)), 0};
   if (!SchurForm(function, q.A).stable(time))
     throw_domain(function, "the system", "unstable", "stable");
+  // In units of inputs and outputs in which B, C and D are of size 1 or less.
+  const int of_inputs = take_exponent(q.B);
+  int exponent = take_exponent(q.C) + of_inputs;
+  RealMatrix through = q.D;
+  if (const int direct = take_exponent(through); !through.is_zero() && direct > exponent) {
+    q.C = times_power(std::move(q.C), exponent - direct);
+    exponent = direct;
+  }
+  q.D = times_power(std::move(q.D), -exponent);
   const Quadruple response = hessenberg_response(q);
   const bool discrete = time == Time::discrete;
   const auto angle = [&](double omega) { return discrete ? 2 * std::atan(omega) : omega; };
@@ -138,8 +147,7 @@ SSM_INLINE Peak peak_of(std::string_view function, Time time, Quadruple q, doubl
     if (!(best.gain > before * (1 + 0.5 * tolerance))) break;
   }
   climb();
-  best.frequency = angle(best.frequency);
-  return best;
+  return {std::ldexp(best.gain, exponent), angle(best.frequency)};
 }
 
 SSM_END_COMPILED
