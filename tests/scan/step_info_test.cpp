@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "ssm/discretize/zero_order_hold.hpp"
+#include "ssm/system/delay.hpp"
 #include "ssm/system/transfer_function.hpp"
 #include "support/catch.hpp"
 #include "support/contains.hpp"
@@ -88,6 +90,33 @@ TEST_CASE("responses and systems without an answer are refused") {
                     "step_info: the system is not stable, expected stable");
   CHECK_THROWS_AS(step_info(system_of({{1}, {1, 0}})), DomainError);
   CHECK_THROWS_AS(step_info(system_of({{1}, {1, 1}}), 1, 0), ShapeError);
+}
+
+TEST_CASE("a sampled system answers a step as the continuous one, late by its delays") {
+  const double zeta = 0.3, omega = 2, delta = 0.01;
+  const auto wave = system_of({{omega * omega}, {1, 2 * zeta * omega, omega * omega}});
+  const auto held = zero_order_hold(wave, delta);
+  const auto want = step_info(wave), got = step_info(held);
+  CHECK(got.steady_state == Approx(1));
+  CHECK(got.rise_time == Approx(want.rise_time).epsilon(1e-3));
+  CHECK(got.settling_time == Approx(want.settling_time).epsilon(1e-3));
+  CHECK(got.overshoot == Approx(want.overshoot).epsilon(1e-3));
+  const auto late = delayed(held, 50);
+  CHECK(late.states() == 52);
+  CHECK(step_info(late).peak_time == Approx(got.peak_time + 0.5));
+  CHECK(step_info(late).overshoot == Approx(got.overshoot));
+  CHECK(delayed(held, 0).A_bar() == held.A_bar());
+  CHECK_THROWS_AS(delayed(held, -1), DomainError);
+  // one of a million samples, and one that is there at once
+  const auto slow = step_info(zero_order_hold(system_of({{1}, {1, 1}}), 1e-6));
+  CHECK(slow.settling_time == Approx(std::log(50)).epsilon(1e-4));
+  CHECK(step_info(delayed(DiscreteStateSpace<double>(Eigen::MatrixXd(0, 0), Eigen::MatrixXd(0, 1),
+                                                     Eigen::MatrixXd(1, 0), 3, 0.5),
+                          2))
+            .peak_time == Approx(1));
+  const Eigen::MatrixXd one = Eigen::MatrixXd::Ones(1, 1);
+  CHECK_THROWS_AS(step_info(DiscreteStateSpace<double>(one, one, one, 0, 0.5)), DomainError);
+  CHECK_THROWS_AS(step_info(held, 1), ShapeError);
 }
 
 }  // namespace step_info_test

@@ -85,6 +85,55 @@ class DelayedSystem {
 template <class T, int N, int M, int P, class... Delays>
 DelayedSystem(const StateSpace<T, N, M, P>&, const Delays&...) -> DelayedSystem<T, N, M, P>;
 
+/// A discrete system whose inputs arrive late by whole samples, z^{−samples} of each: shift
+/// registers before it, inputs · samples states more.
+/// @param system read before the step
+/// @param samples (inputs), how many for each input, ≥ 0
+/// @return its states, then those of the registers
+/// @throws ShapeError
+/// @throws DomainError when one is negative
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> delayed(
+    const DiscreteStateSpace<T, N, M, P>& system,
+    const std::type_identity_t<Eigen::Matrix<Index, M, 1>>& samples) {
+  detail::check_matrix("delayed", "samples", samples, system.inputs(), 1);
+  const Index n = system.states(), m = system.inputs(), p = system.outputs();
+  Index states = n;
+  for (Index i = 0; i < m; ++i) {
+    if (samples(i) < 0)
+      detail::throw_domain("delayed", "samples of " + detail::number(i), detail::number(samples(i)),
+                           ">= 0");
+    states += samples(i);
+  }
+  using Matrix = Eigen::Matrix<T, Dynamic, Dynamic>;
+  Matrix A = Matrix::Zero(states, states), B = Matrix::Zero(states, m);
+  Matrix C = Matrix::Zero(p, states), D = Matrix::Zero(p, m);
+  A.topLeftCorner(n, n) = system.A_bar();
+  C.leftCols(n) = system.C();
+  Index at = n;
+  for (Index i = 0; i < m; ++i) {
+    const Index count = samples(i);
+    if (count == 0) {
+      B.col(i).head(n) = system.B_bar().col(i);
+      D.col(i) = system.D().col(i);
+      continue;
+    }
+    B(at, i) = T(1);  // from one place of the register to the next, then into the system
+    for (Index k = 1; k < count; ++k) A(at + k, at + k - 1) = T(1);
+    at += count;
+    A.col(at - 1).head(n) = system.B_bar().col(i);
+    C.col(at - 1) = system.D().col(i);
+  }
+  return {A, B, C, D, system.delta()};
+}
+/// The same with all inputs late by as many samples.
+/// @throws DomainError when it is negative
+template <class T, int N, int M, int P>
+[[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> delayed(
+    const DiscreteStateSpace<T, N, M, P>& system, Index samples) {
+  return delayed(system, Eigen::Matrix<Index, M, 1>::Constant(system.inputs(), 1, samples));
+}
+
 /// The transfer function of a delayed system, exactly:
 /// e^{−s output_delay(j)} G_ji(s) e^{−s input_delay(i)}.
 template <std::floating_point T, int Inputs = Dynamic, int Outputs = Dynamic>
