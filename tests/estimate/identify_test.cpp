@@ -140,6 +140,13 @@ TEST_CASE(
   CHECK(direct.b(0, 0) == Approx(2).epsilon(0.005));
   CHECK(direct.a(1) == Approx(-0.7).epsilon(0.005));
   CHECK(direct.variance == Approx(0.01).epsilon(0.1));
+  // u and y with variances 1 and (4 + 0.01)/(1 − 0.7²), independent of each other
+  CHECK(direct.b_error(0, 0) == Approx(0.1 / std::sqrt(4000.)).epsilon(0.05));
+  CHECK(direct.a_error(1) == Approx(0.1 / std::sqrt(4000 * 4.01 / 0.51)).epsilon(0.1));
+  CHECK(direct.a_error(0) == 0);
+  CHECK(std::abs(direct.a(1) + 0.7) <= 4 * direct.a_error(1));
+  CHECK(arx(v, MatrixXd(noisy), 1, {.order = 1, .input_order = 1, .delay = 0}).b == direct.b);
+  CHECK_THROWS_WITH(arx(v, MatrixXd(MatrixXd::Ones(4000, 2)), 1), contains("y is of 2 columns"));
 }
 
 TEST_CASE("powers of two in the units of inputs and outputs change no digit of a model") {
@@ -158,6 +165,8 @@ TEST_CASE("powers of two in the units of inputs and outputs change no digit of a
   CHECK(b.a == a.a);
   CHECK(b.b == a.b * unit_y / unit_u);
   CHECK(b.variance == a.variance * unit_y * unit_y);
+  CHECK(b.a_error == a.a_error);
+  CHECK(b.b_error == a.b_error * unit_y / unit_u);
 }
 
 TEST_CASE("data that cannot tell, too short or not finite are refused by name") {

@@ -21,6 +21,8 @@ struct ArxFit {
   RealVector a;  // (order + 1), a(0) = 1
   RealMatrix b;  // (input_order, inputs)
   double variance;
+  RealVector a_error;  // standard errors of a and b
+  RealMatrix b_error;
 };
 
 /// @throws ShapeError, DomainError as arx does
@@ -55,6 +57,9 @@ struct ArxModel {
   Index delay;  ///< n_k, samples
   T delta;      ///< Δ, s
   T variance;   ///< of e: its sum of squares over the samples less the coefficients
+  Eigen::Matrix<T, Eigen::Dynamic, 1> a_error;  ///< (n_a + 1), the standard error of each of a
+  Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>
+      b_error;  ///< (n_b, inputs), the standard error of each of b
 
   /// From one input to y, in z: z^(…) Σ_k b_k z^{−n_k − k} / Σ_k a_k z^{−k}, highest power first.
   /// @param input which one
@@ -92,12 +97,15 @@ struct ArxModel {
 /// not, the sensor's noise on y itself among it, estimates are biased and `moesp` is the better
 /// choice. Data with a mean: subtract it first.
 ///
+/// Standard errors are those of least squares, the roots of the diagonal of variance (Φᵀ Φ)⁻¹, Φ
+/// the past that each sample is explained by (Ljung, equation 9.42 for white e).
+///
 /// @param u (length, inputs), the inputs at the samples
-/// @param y (length), the output at the samples
+/// @param y (length) or (length, 1), the output at the samples
 /// @param delta Δ, s
 /// @param orders n_a, n_b, n_k
-/// @throws ShapeError when u and y differ in length, or there are too few samples: fewer equations
-///   than coefficients
+/// @throws ShapeError when u and y differ in length, y has several columns, or there are too few
+///   samples: fewer equations than coefficients
 /// @throws DomainError when a value is not finite, an order is negative, Δ is not positive and
 ///   finite, or the data are not persistently exciting: they do not tell the coefficients apart,
 ///   because the input is too simple, or because without noise the orders are higher than the
@@ -110,15 +118,23 @@ template <class DU, class DY>
                                                 std::type_identity_t<typename DU::Scalar> delta,
                                                 const ArxOrders& orders = {}) {
   using T = typename DU::Scalar;
-  EIGEN_STATIC_ASSERT_VECTOR_ONLY(DY);
   detail::check_sampling("arx", delta);
+  const bool row = DY::RowsAtCompileTime == 1;
+  if (!row && y.cols() != 1)
+    detail::throw_shape(
+        "arx", "y", "of " + std::to_string(y.cols()) + " columns",
+        "one output, (" + std::to_string(y.rows()) + ", 1): arx is of one at a time");
   detail::RealMatrix column(y.size(), 1);
-  for (Index t = 0; t < y.size(); ++t) column(t, 0) = static_cast<double>(y(t));
+  for (Index t = 0; t < y.size(); ++t) column(t, 0) = static_cast<double>(row ? y(0, t) : y(t, 0));
   const auto fit = detail::fit_arx("arx", detail::RealMatrix(u), column, orders.order,
                                    orders.input_order, orders.delay);
   return {detail::to_eigen<Eigen::Matrix<T, Eigen::Dynamic, 1>>(fit.a),
-          detail::to_eigen<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>>(fit.b), orders.delay,
-          delta, static_cast<T>(fit.variance)};
+          detail::to_eigen<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>>(fit.b),
+          orders.delay,
+          delta,
+          static_cast<T>(fit.variance),
+          detail::to_eigen<Eigen::Matrix<T, Eigen::Dynamic, 1>>(fit.a_error),
+          detail::to_eigen<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>>(fit.b_error)};
 }
 
 }  // namespace ssm

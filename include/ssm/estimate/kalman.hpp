@@ -284,7 +284,8 @@ Eigen::Matrix<T, P, 1> checked_residual(const NoisyStateSpace<T, N, M, P>& noisy
 }  // namespace detail
 
 /// Corrects a belief by a reading y of all outputs. No allocation, no lock, no exception for fixed
-/// sizes.
+/// sizes. A reading that is NaN makes mean, squared distance and log likelihood NaN, and stays so:
+/// say by `measured` which outputs were read where one may be missing.
 ///
 /// @param noisy the system
 /// @param u (inputs) at the time of the reading: what D passes on; a number for one input

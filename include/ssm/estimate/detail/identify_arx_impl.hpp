@@ -75,8 +75,19 @@ SSM_INLINE ArxFit fit_arx(std::string_view function, const RealMatrix& u, const 
   double squares = 0;
   for (Index t = unknowns; t < rows; ++t) squares += target(t, 0) * target(t, 0);
 
+  const double variance = squares / static_cast<double>(rows - unknowns);
   ArxFit fit{RealVector(order + 1), RealMatrix(input_order, inputs),
-             squares / static_cast<double>(rows - unknowns) * unit_y(0) * unit_y(0)};
+             variance * unit_y(0) * unit_y(0), RealVector(order + 1),
+             RealMatrix(input_order, inputs)};
+  // (Φᵀ Φ)⁻¹ = R⁻¹ R⁻ᵀ: its diagonal is that of the squares of the rows of R⁻¹
+  const RealMatrix inverse = DenseLu(R).solve(RealMatrix::Identity(unknowns, unknowns));
+  const auto error_of = [&](Index k) {
+    return std::sqrt(variance) * inverse.block(k, 0, 1, unknowns).norm();
+  };
+  for (Index k = 0; k < order; ++k) fit.a_error(k + 1) = error_of(k);
+  for (Index i = 0; i < inputs; ++i)
+    for (Index k = 0; k < input_order; ++k)
+      fit.b_error(k, i) = error_of(order + i * input_order + k) / unit_u(i) * unit_y(0);
   fit.a(0) = 1;
   for (Index k = 0; k < order; ++k) fit.a(k + 1) = theta(k);
   for (Index i = 0; i < inputs; ++i)
