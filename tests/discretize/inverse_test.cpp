@@ -117,6 +117,7 @@ TEST_CASE("matched poles go to e^{sΔ}, and the gain at rest stays, integrators 
   CHECK(std::abs(inverse_matched(held, 0.5).gain - 5) <= 1e-13);
   const auto ratio = matched(TransferFunction<double>{{1}, {1, 1}}, 0.5);
   CHECK(std::abs(ratio.numerator(0) - (1 - std::exp(-0.5))) <= 1e-15);
+  CHECK(std::abs(inverse_matched(ratio, 0.5).numerator(0) - 1) <= 1e-14);
 
   CHECK_THROWS_WITH(matched(roots_of({1, 2}, {3}, 1), 0.1),
                     "matched: zeros is (2), expected at most as many as poles, (1)");

@@ -263,4 +263,40 @@ TEST_CASE("the smallest number is a pole, and what is not finite is refused as t
                     "similarity_transform: T is singular, expected invertible");
 }
 
+TEST_CASE("a zero is found however far beyond the poles a small D sends it") {
+  const MatrixXd one = MatrixXd::Ones(1, 1);
+  MatrixXd A(2, 2), B(2, 1), C(1, 2);
+  A << 0, 1, -1, -1;
+  B << 0, 1;
+  for (const double d : {1e-3, 1e-10, 1e-16, 1e-18, 1e-30, 1e-200}) {
+    CAPTURE(d);
+    // 1/(s + 1) + d
+    const VectorXcd single = zeros(StateSpace<double>(-one, one, one, d * one));
+    REQUIRE(single.size() == 1);
+    CHECK(std::abs(single(0) * d + (1 + d)) <= 1e-14);
+    // (s + 1)/(s² + s + 1) + d: near −1 and −1/d
+    C << 1, 1;
+    const VectorXcd two = zeros(StateSpace<double>(A, B, C, d * one));
+    REQUIRE(two.size() == 2);
+    const double near_one = (std::min)(std::abs(two(0)), std::abs(two(1)));
+    CHECK(std::abs(near_one - 1) <= 2 * d + 1e-14);
+    CHECK(std::abs(two(0) * two(1) * d - (1 + d)) <= 1e-13);
+    // 1/(s² + s + 1) + d: a pair of real part −1/2
+    C << 1, 0;
+    const VectorXcd pair = zeros(StateSpace<double>(A, B, C, d * one));
+    REQUIRE(pair.size() == 2);
+    CHECK(pair(0) == std::conj(pair(1)));
+    CHECK(std::abs(std::norm(pair(0)) * d - (1 + d)) <= 1e-13);
+  }
+  // complex ones are neighbours of their exact conjugates
+  ssm::test::Random random(9);
+  const MatrixXd large = random_matrix(random, 40, 40);
+  const VectorXcd many =
+      zeros(StateSpace<double>(large, random_matrix(random, 40, 2), random_matrix(random, 2, 40),
+                               random_matrix(random, 2, 2)));
+  CHECK(many.size() == 40);
+  for (Index i = 0; i < many.size(); ++i)
+    if (many(i).imag() > 0) CHECK(many(i + 1) == std::conj(many(i)));
+}
+
 }  // namespace analysis_test

@@ -96,6 +96,15 @@ TEST_CASE("the double integrator has its closed-form gains, repeated poles inclu
   CHECK((place_poles(A, B, swing) - Eigen::RowVector2d(5, 2)).norm() <= 1e-14);
 }
 
+TEST_CASE("a system in one piece is placed and regulated as its matrices are") {
+  Eigen::MatrixXd A(2, 2), B(2, 1);
+  A << 0, 1, 0, 0;
+  B << 0, 1;
+  const StateSpace<double, Dynamic, 1, 1> system(A, B, Eigen::MatrixXd::Identity(1, 2), 0);
+  const Eigen::Vector2d wanted(-1, -2);
+  CHECK(place_poles(system, wanted) == place_poles(A, B, wanted));
+}
+
 TEST_CASE("a repeated pole is placed as often as there are inputs, and stiff plants are") {
   ssm::test::Random random(2);
   const MatrixXd A = random_matrix(random, 5, 5), B = random_matrix(random, 5, 2);

@@ -55,6 +55,13 @@ TEST_CASE("a transfer function prints as a fraction") {
   CHECK(printed(turning) == "  (1 - 2i)\n------------\ns + (0 + 1i)\n");
   const ZerosPolesGain<double> roots{Eigen::VectorXcd::Constant(1, -2.),
                                      Eigen::Vector2cd(Complex(-1, 3), Complex(-1, -3)), .5};
+  CHECK(printed(in_z(transfer)) ==
+        "    -z + 2\n"
+        "---------------\n"
+        "z^2 + 3.5 z + 1\n");
+  CHECK(printed(in_z(ZerosPolesGain<double>{Eigen::VectorXcd::Zero(1),
+                                            Eigen::VectorXcd::Constant(1, 0.5), 2})) ==
+        "   2 z\n---------\n(z - 0.5)\n");
   CHECK(printed(roots) ==
         "       0.5 (s + 2)\n"
         "-------------------------\n"

@@ -1,5 +1,6 @@
 #include "ssm/system/root_locus.hpp"
 
+#include <Eigen/LU>
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -123,6 +124,26 @@ TEST_CASE("transfer matrices compose as their values do, and become systems and 
   CHECK_THROWS_AS(listed * TransferMatrix<double>(1, 2), ShapeError);
   CHECK_THROWS_AS(state_space(TransferMatrix<double>{{Transfer{{1, 2}, {1}}}}), ShapeError);
   CHECK_THROWS_AS(discrete_state_space(listed, 0), DomainError);
+}
+
+TEST_CASE("matrices of transfer functions close loops, and cancel where they are asked to") {
+  const Transfer lag{{1}, {1, 1}}, slow{{2}, {1, 3}}, none{{0}, {1}};
+  const TransferMatrix<double> G{{lag, slow}, {none, lag}}, H{{slow, none}, {lag, lag}};
+  const Complex s(0.2, 1.1);
+  const Eigen::MatrixXcd g = G.at(s), h = H.at(s);
+  const Eigen::MatrixXcd want = (Eigen::MatrixXcd::Identity(2, 2) + g * h).partialPivLu().solve(g);
+  CHECK(distance(feedback(G, H).at(s), want) <= 1e-10);
+  CHECK_THROWS_AS(feedback(G, TransferMatrix<double>(1, 2)), ShapeError);
+  const auto product = G * TransferMatrix<double>{{Transfer{{1, 1}, {1, 2}}}, {none}};
+  CHECK(product(0, 0).denominator.size() == 4);
+  CHECK(minimal(product)(0, 0).denominator.size() == 2);
+  CHECK(distance(minimal(product).at(s), product.at(s)) <= 1e-12);
+  // a locus of a system is that of its transfer function
+  const auto one = root_locus(state_space(lag * slow), {0, 1.5}),
+             other = root_locus(lag * slow, {0, 1.5});
+  REQUIRE(one.branch.size() == 2);
+  for (std::size_t b = 0; b < 2; ++b)
+    CHECK(std::abs(one.branch[b][1] - other.branch[b][1]) <= 1e-12);
 }
 
 }  // namespace root_locus_test

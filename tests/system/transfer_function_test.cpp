@@ -413,4 +413,38 @@ TEST_CASE("a feedthrough of rounding's size changes no response amid the poles")
     }
 }
 
+TEST_CASE("systems add, multiply and close loops by operators, numbers for gains of one channel") {
+  ssm::test::Random random(12);
+  const auto G = draw_system(random, 3, 2, 2), H = draw_system(random, 2, 2, 2);
+  const MatrixXcd g = transfer(G, somewhere), h = transfer(H, somewhere);
+  CHECK(error(transfer(G * H, somewhere), g * h) <= 1e-13);
+  CHECK(error(transfer(G + H, somewhere), g + h) <= 1e-13);
+  CHECK(error(transfer(G - H, somewhere), g - h) <= 1e-13);
+  CHECK(error(transfer(2 * G, somewhere), 2 * g) <= 1e-13);
+  CHECK(error(transfer(-(G * 0.5), somewhere), -0.5 * g) <= 1e-13);
+  const MatrixXcd loop = MatrixXcd::Identity(2, 2) + 3 * g;
+  CHECK(error(transfer(feedback(G, 3), somewhere), loop.inverse() * g) <= 1e-12);
+  CHECK(error(transfer(sampled(G) * sampled(H), somewhere), g * h) <= 1e-13);
+  CHECK_THROWS_AS(feedback(draw_system(random, 2, 1, 2)), ShapeError);
+  CHECK_THROWS_AS(G * draw_system(random, 2, 2, 1), ShapeError);
+  const MatrixXd one = MatrixXd::Ones(1, 1);
+  const StateSpace lag(MatrixXd(-one), one, one, 0.5);
+  CHECK(lag.D()(0) == 0.5);
+  CHECK(DiscreteStateSpace(MatrixXd(one / 2), one, one, 2, 0.1).D()(0) == 2);
+  CHECK_THROWS_AS(StateSpace<double>(G.A(), G.B(), G.C(), 0.5), ShapeError);
+}
+
+TEST_CASE("poles, zeros and the gain at rest of a transfer function need no system") {
+  const TransferFunction<double> G{{0, 2, 6}, {1, 3, 2}};
+  CHECK(poles(G).size() == 2);
+  CHECK((zeros(G) - VectorXcd::Constant(1, -3.)).norm() <= 1e-15);
+  CHECK(dc_gain(G) == 3);
+  CHECK(dc_gain(TransferFunction<double>{{-1, 0}, {1, 4, 0}}) == -0.25);
+  CHECK(dc_gain(TransferFunction<double>{{1, 0}, {1, 4}}) == 0);
+  CHECK(dc_gain(TransferFunction<double>{{0}, {1, 0}}) == 0);
+  CHECK(dc_gain(TransferFunction<double>{{-3}, {1, 0}}) == -HUGE_VAL);
+  CHECK_THROWS_AS(dc_gain(TransferFunction<double>{{1}, {0}}), DomainError);
+  CHECK_THROWS_AS(poles(TransferFunction<double>{{1}, {std::nan("")}}), DomainError);
+}
+
 }  // namespace transfer_function_test

@@ -118,4 +118,14 @@ template <std::floating_point T>
   return {zeros, poles, static_cast<T>(static_cast<double>(roots.gain) * magnitude)};
 }
 
+/// The same of a transfer function, by way of its roots.
+/// @param transfer its transfer function in z
+/// @param delta Δ, s
+/// @throws ShapeError, DomainError as the other, and as zeros_poles_gain does
+template <std::floating_point T>
+[[nodiscard]] TransferFunction<T> inverse_matched(const TransferFunction<T>& transfer,
+                                                  std::type_identity_t<T> delta) {
+  return transfer_function(inverse_matched(zeros_poles_gain(transfer), delta));
+}
+
 }  // namespace ssm

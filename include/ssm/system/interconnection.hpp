@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "ssm/core/balance.hpp"
@@ -49,7 +50,9 @@ auto connect(std::string_view function, const First& first, const Second& second
              const Wiring& wiring) {
   using One = SystemTraits<First>;
   using Two = SystemTraits<Second>;
-  static_assert(One::time == Two::time, "both systems are continuous or both are discrete");
+  static_assert(One::time == Two::time,
+                "systems that are connected are both continuous or both discrete: sample the "
+                "continuous one first, as zero_order_hold does");
   if constexpr (is_discrete<First>)
     if (first.delta() != second.delta())
       throw_domain(function, "delta of the second system", detail::number(second.delta()),
@@ -173,6 +176,26 @@ template <LinearSystem Forward, LinearSystem Back>
                          detail::SystemTraits<Forward>::outputs>("feedback", forward, back, wiring);
 }
 
+/// The same with as many inputs as outputs through the constant gain k, y = forward(u − k y);
+/// feedback(loop) closes it as it is.
+///
+/// @throws ShapeError when forward has not as many inputs as outputs
+/// @throws DomainError when the algebraic loop I + k D_forward is singular
+template <LinearSystem Forward>
+[[nodiscard]] auto feedback(
+    const Forward& forward,
+    std::type_identity_t<typename Forward::Scalar> k = typename Forward::Scalar(1)) {
+  using Traits = detail::SystemTraits<Forward>;
+  using T = typename Forward::Scalar;
+  const Index m = forward.inputs(), p = forward.outputs();
+  detail::check_matrix("feedback", "D of the forward system", forward.D(), m, m);
+  return feedback(
+      forward, detail::system_like<0, Traits::outputs, Traits::inputs>(
+                   forward, Eigen::Matrix<T, 0, 0>(), Eigen::Matrix<T, 0, Traits::outputs>(0, p),
+                   Eigen::Matrix<T, Traits::inputs, 0>(m, 0),
+                   (k * Eigen::Matrix<T, Traits::inputs, Traits::outputs>::Identity(m, p)).eval()));
+}
+
 /// Two systems in one, each with inputs and outputs of its own. Discrete systems are read before
 /// the step, and so is the whole.
 /// @throws DomainError when discrete systems have different steps
@@ -186,6 +209,44 @@ template <LinearSystem First, LinearSystem Second>
   return detail::connect<detail::fixed_sum(One::inputs, Two::inputs),
                          detail::fixed_sum(One::outputs, Two::outputs)>("append", first, second,
                                                                         wiring);
+}
+
+/// G H as matrices multiply: first H, then G; series(H, G).
+/// @throws ShapeError, DomainError as series does
+template <LinearSystem Second, LinearSystem First>
+[[nodiscard]] auto operator*(const Second& G, const First& H) {
+  return series(H, G);
+}
+
+/// k G: the outputs times k.
+template <LinearSystem System>
+[[nodiscard]] System operator*(std::type_identity_t<typename System::Scalar> k, const System& G) {
+  using Traits = detail::SystemTraits<System>;
+  return detail::system_like<Traits::states, Traits::inputs, Traits::outputs>(
+      G, detail::state_matrix(G), detail::input_matrix(G), k * G.C(), k * G.D());
+}
+/// G k.
+template <LinearSystem System>
+[[nodiscard]] System operator*(const System& G, std::type_identity_t<typename System::Scalar> k) {
+  return k * G;
+}
+/// −G.
+template <LinearSystem System>
+[[nodiscard]] System operator-(const System& G) {
+  return typename System::Scalar(-1) * G;
+}
+
+/// G + H: parallel(G, H).
+/// @throws ShapeError, DomainError as parallel does
+template <LinearSystem First, LinearSystem Second>
+[[nodiscard]] auto operator+(const First& G, const Second& H) {
+  return parallel(G, H);
+}
+/// G − H.
+/// @throws ShapeError, DomainError as parallel does
+template <LinearSystem First, LinearSystem Second>
+[[nodiscard]] auto operator-(const First& G, const Second& H) {
+  return parallel(G, -H);
 }
 
 }  // namespace ssm

@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <string_view>
+#include <type_traits>
 
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/system/riccati.hpp"
@@ -54,6 +55,14 @@ requires(sizeof...(DN) <= 1)
   return detail::regulator("lqr", detail::Time::continuous, system.A(), system.B(), Q, R, cross...);
 }
 
+/// The same of one input, whose R is a number.
+template <class T, int N, int M, int P, class DQ>
+[[nodiscard]] LinearQuadraticRegulator<T, N, M> lqr(const StateSpace<T, N, M, P>& system,
+                                                    const Eigen::MatrixBase<DQ>& Q,
+                                                    std::type_identity_t<T> R) {
+  return lqr(system, Q, Eigen::Matrix<T, 1, 1>(R));
+}
+
 /// The linear-quadratic regulator in discrete time: u_t = −K x_t with
 /// K = (R + B_barᵀ P B_bar)⁻¹ (B_barᵀ P A_bar + Nᵀ) minimizes
 ///
@@ -75,6 +84,14 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] LinearQuadraticRegulator<T, N, M> dis
     const Eigen::MatrixBase<DR>& R, const Eigen::MatrixBase<DN>&... cross) {
   return detail::regulator("discrete_lqr", detail::Time::discrete, system.A_bar(), system.B_bar(),
                            Q, R, cross...);
+}
+
+/// The same of one input, whose R is a number.
+template <class T, int N, int M, int P, class DQ>
+[[nodiscard]] LinearQuadraticRegulator<T, N, M> discrete_lqr(
+    const DiscreteStateSpace<T, N, M, P>& system, const Eigen::MatrixBase<DQ>& Q,
+    std::type_identity_t<T> R) {
+  return discrete_lqr(system, Q, Eigen::Matrix<T, 1, 1>(R));
 }
 
 }  // namespace ssm

@@ -35,8 +35,8 @@ namespace ssm {
 /// lqr. A pole that is wanted more often than B has independent columns makes the closed loop
 /// defective; then the poles are placed one after the other, each with the smallest gain (as Varga
 /// 1981 does it in Schur form). Modes that no input moves stay where they are and must be among the
-/// wanted. Neither units of time nor of states nor of inputs matter. Continuous and discrete alike. Computed in
-/// double for float as well.
+/// wanted. Neither units of time nor of states nor of inputs matter. Continuous and discrete alike.
+/// Computed in double for float as well.
 ///
 /// For an observer, place_poles(Aᵀ, Cᵀ, poles)ᵀ.
 ///
@@ -64,9 +64,18 @@ template <class DA, class DB, class DP>
   for (Index i = 0; i < poles.size(); ++i) wanted.emplace_back(poles(i));
   const double tolerance = 100 * detail::epsilon_of<T>;
   return detail::to_eigen<Eigen::Matrix<T, DB::ColsAtCompileTime, DA::RowsAtCompileTime>>(
-      detail::place_poles(
-          detail::RealMatrix(A), detail::RealMatrix(B),
-          detail::half_of_conjugates(function, wanted, tolerance)));
+      detail::place_poles(detail::RealMatrix(A), detail::RealMatrix(B),
+                          detail::half_of_conjugates(function, wanted, tolerance)));
+}
+
+/// The same of the A and B of a system.
+/// @param system continuous or discrete
+/// @param poles (states), 1/s, or their z
+/// @return K (inputs, states)
+/// @throws ShapeError, DomainError, ConvergenceError as the other
+template <LinearSystem System, class DP>
+[[nodiscard]] auto place_poles(const System& system, const Eigen::MatrixBase<DP>& poles) {
+  return place_poles(detail::state_matrix(system), detail::input_matrix(system), poles);
 }
 
 }  // namespace ssm

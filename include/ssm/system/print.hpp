@@ -47,7 +47,8 @@ void print_matrix(std::ostream& stream, const std::string& name,
 /// A polynomial as it is written by hand, the highest power first: "s^2 + 2 s + 1", a complex
 /// coefficient in brackets.
 template <class Vector>
-std::string polynomial_text(const std::ostream& like, const Vector& coefficients) {
+std::string polynomial_text(const std::ostream& like, const Vector& coefficients,
+                            char variable = 's') {
   using K = typename Vector::Scalar;
   std::string text;
   for (Index i = 0; i < coefficients.size(); ++i) {
@@ -63,7 +64,8 @@ std::string polynomial_text(const std::ostream& like, const Vector& coefficients
     } else if (std::abs(value) != 1 || power == 0) {
       text += number_text(like, std::abs(value)) + (power > 0 ? " " : "");
     }
-    if (power > 0) text += power == 1 ? "s" : "s^" + std::to_string(power);
+    if (power > 0) text += variable;
+    if (power > 1) text += "^" + std::to_string(power);
   }
   return text.empty() ? "0" : text;
 }
@@ -79,16 +81,17 @@ inline void print_fraction(std::ostream& stream, const std::string& above,
 
 /// gain and roots as "(s + 1) (s - 2)".
 template <class Roots>
-std::string factors_text(const std::ostream& like, const Roots& roots) {
+std::string factors_text(const std::ostream& like, const Roots& roots, char variable = 's') {
   std::string text;
   for (Index i = 0; i < roots.size(); ++i) {
     const auto real = std::real(roots(i)), imaginary = std::imag(roots(i));
     if (!text.empty()) text += ' ';
     if (real == 0 && imaginary == 0) {
-      text += 's';
+      text += variable;
       continue;
     }
-    text += "(s";
+    text += '(';
+    text += variable;
     if (real != 0) text += (real < 0 ? " + " : " - ") + number_text(like, std::abs(real));
     if (imaginary != 0)
       text += (imaginary < 0 ? " + " : " - ") + number_text(like, std::abs(imaginary)) + "i";
@@ -97,7 +100,43 @@ std::string factors_text(const std::ostream& like, const Roots& roots) {
   return text.empty() ? "1" : text;
 }
 
+template <class T>
+void print_transfer(std::ostream& stream, const TransferFunction<T>& transfer, char variable) {
+  print_fraction(stream, polynomial_text(stream, transfer.numerator, variable),
+                 polynomial_text(stream, transfer.denominator, variable));
+}
+
+template <class T>
+void print_transfer(std::ostream& stream, const ZerosPolesGain<T>& roots, char variable) {
+  std::string above = factors_text(stream, roots.zeros, variable);
+  if (roots.gain != T(1)) {
+    const Eigen::Matrix<T, 1, 1> gain(roots.gain);
+    above = polynomial_text(stream, gain) + (above == "1" ? "" : " " + above);
+  }
+  print_fraction(stream, above, factors_text(stream, roots.poles, variable));
+}
+
+/// What in_z prints.
+template <class Transfer>
+struct PrintedInZ {
+  Transfer transfer;
+};
+
+template <class Transfer>
+std::ostream& operator<<(std::ostream& stream, const PrintedInZ<Transfer>& printed) {
+  print_transfer(stream, printed.transfer, 'z');
+  return stream;
+}
+
 }  // namespace detail
+
+/// A transfer function, or zeros, poles and gain, of discrete time, to be printed with z where s
+/// would stand: `stream << in_z(transfer)`.
+/// @param transfer it
+template <class Transfer>
+[[nodiscard]] detail::PrintedInZ<Transfer> in_z(const Transfer& transfer) {
+  return {transfer};
+}
 
 /// The matrices of a continuous system, one below the other, in columns.
 /// @return the stream
@@ -125,8 +164,7 @@ std::ostream& operator<<(std::ostream& stream, const DiscreteStateSpace<T, N, M,
 /// @return the stream
 template <class T>
 std::ostream& operator<<(std::ostream& stream, const TransferFunction<T>& transfer) {
-  detail::print_fraction(stream, detail::polynomial_text(stream, transfer.numerator),
-                         detail::polynomial_text(stream, transfer.denominator));
+  detail::print_transfer(stream, transfer, 's');
   return stream;
 }
 
@@ -134,12 +172,7 @@ std::ostream& operator<<(std::ostream& stream, const TransferFunction<T>& transf
 /// @return the stream
 template <class T>
 std::ostream& operator<<(std::ostream& stream, const ZerosPolesGain<T>& roots) {
-  std::string above = detail::factors_text(stream, roots.zeros);
-  if (roots.gain != T(1)) {
-    const Eigen::Matrix<T, 1, 1> gain(roots.gain);
-    above = detail::polynomial_text(stream, gain) + (above == "1" ? "" : " " + above);
-  }
-  detail::print_fraction(stream, above, detail::factors_text(stream, roots.poles));
+  detail::print_transfer(stream, roots, 's');
   return stream;
 }
 

@@ -55,6 +55,17 @@ template <std::floating_point T>
   return detail::locus_of(fraction.above, fraction.below, std::move(gain));
 }
 
+/// The same of one channel of a system, by way of its transfer function.
+/// @param loop continuous or discrete, read before the step
+/// @param gain the gains, as of a transfer function
+/// @param output, input which channel
+/// @throws ShapeError, DomainError as the other, and as zeros_poles_gain does
+template <LinearSystem System>
+[[nodiscard]] RootLocus root_locus(const System& loop, std::vector<double> gain = {},
+                                   Index output = 0, Index input = 0) {
+  return root_locus(transfer_function(loop, output, input), std::move(gain));
+}
+
 }  // namespace ssm
 
 #if !SSM_DECLARE_ONLY

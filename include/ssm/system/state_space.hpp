@@ -127,6 +127,12 @@ class StateSpace : public detail::SystemMatrices<T, States, Inputs, Outputs> {
              const Eigen::MatrixBase<DC>& C)
       : StateSpace(A, B, C, Base::FeedthroughMatrix::Zero(C.rows(), B.cols())) {}
 
+  /// The same with a number as the D of one input and one output.
+  template <class DA, class DB, class DC>
+  StateSpace(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,
+             const Eigen::MatrixBase<DC>& C, std::type_identity_t<T> D)
+      : StateSpace(A, B, C, Eigen::Matrix<T, 1, 1>(D)) {}
+
   /// A (states, states), 1/s.
   [[nodiscard]] const typename Base::StateMatrix& A() const noexcept { return this->A_; }
   /// B (states, inputs).
@@ -139,6 +145,14 @@ StateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&, const Eig
            const Eigen::MatrixBase<DD>&...)
     -> StateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
                   DC::RowsAtCompileTime>;
+
+/// The same with a number for D.
+template <class DA, class DB, class DC, class Number>
+requires std::is_arithmetic_v<Number> StateSpace(const Eigen::MatrixBase<DA>&,
+                                                 const Eigen::MatrixBase<DB>&,
+                                                 const Eigen::MatrixBase<DC>&, Number)
+->StateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
+             DC::RowsAtCompileTime>;
 
 /// When the output of a discrete system is read, before or after the input has moved the state.
 ///
@@ -172,6 +186,13 @@ class DiscreteStateSpace : public detail::SystemMatrices<T, States, Inputs, Outp
     detail::check_sampling("DiscreteStateSpace", delta);
   }
 
+  /// The same with a number as the D of one input and one output.
+  template <class DA, class DB, class DC>
+  DiscreteStateSpace(const Eigen::MatrixBase<DA>& A_bar, const Eigen::MatrixBase<DB>& B_bar,
+                     const Eigen::MatrixBase<DC>& C, std::type_identity_t<T> D,
+                     std::type_identity_t<T> delta)
+      : DiscreteStateSpace(A_bar, B_bar, C, Eigen::Matrix<T, 1, 1>(D), delta) {}
+
   /// A_bar (states, states).
   [[nodiscard]] const typename Base::StateMatrix& A_bar() const noexcept { return this->A_; }
   /// B_bar (states, inputs).
@@ -189,6 +210,14 @@ DiscreteStateSpace(const Eigen::MatrixBase<DA>&, const Eigen::MatrixBase<DB>&,
                    const Eigen::MatrixBase<DC>&, const Eigen::MatrixBase<DD>&, T)
     -> DiscreteStateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
                           DC::RowsAtCompileTime>;
+
+/// The same with a number for D.
+template <class DA, class DB, class DC, class Number, class T>
+requires std::is_arithmetic_v<Number> DiscreteStateSpace(const Eigen::MatrixBase<DA>&,
+                                                         const Eigen::MatrixBase<DB>&,
+                                                         const Eigen::MatrixBase<DC>&, Number, T)
+->DiscreteStateSpace<typename DA::Scalar, DA::RowsAtCompileTime, DB::ColsAtCompileTime,
+                     DC::RowsAtCompileTime>;
 
 namespace detail {
 

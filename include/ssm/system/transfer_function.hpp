@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -249,6 +250,43 @@ template <class K>
   return {detail::to_eigen<Roots>(detail::roots_of(function, above)),
           detail::to_eigen<Roots>(detail::roots_of(function, below)),
           above.size() == 0 ? K(0) : static_cast<K>(above(0) / below(0))};
+}
+
+/// The poles of a transfer function: the roots of its denominator, none cancelled against zeros.
+/// @return (degree), complex ones as neighbours of their conjugates where coefficients are real
+/// @throws ShapeError, DomainError as zeros_poles_gain does
+template <class K>
+[[nodiscard]] auto poles(const TransferFunction<K>& transfer) {
+  return detail::to_eigen<typename ZerosPolesGain<K>::Roots>(
+      detail::roots_of("poles", detail::fraction_of("poles", transfer).below));
+}
+
+/// The zeros of a transfer function: the roots of its numerator, none for 0.
+/// @return (degree), as of poles
+/// @throws ShapeError, DomainError as zeros_poles_gain does
+template <class K>
+[[nodiscard]] auto zeros(const TransferFunction<K>& transfer) {
+  return detail::to_eigen<typename ZerosPolesGain<K>::Roots>(
+      detail::roots_of("zeros", detail::fraction_of("zeros", transfer).above));
+}
+
+/// G(0), what a constant input becomes in the end, of a transfer function in s; in z that is
+/// transfer(1). Common factors s cancel; what grows is infinite, of the sign with which it does.
+/// @throws ShapeError, DomainError as zeros_poles_gain does
+template <std::floating_point T>
+[[nodiscard]] T dc_gain(const TransferFunction<T>& transfer) {
+  const auto [above, below] = detail::fraction_of("dc_gain", transfer);
+  const auto lowest = [](const auto& coefficients) {  // from the end, the first that is not 0
+    Index power = 0;
+    while (coefficients(coefficients.size() - 1 - power) == 0) ++power;
+    return power;
+  };
+  if (above.size() == 0) return 0;
+  const Index zeros = lowest(above), poles = lowest(below);
+  if (zeros > poles) return 0;
+  const double ratio = above(above.size() - 1 - zeros) / below(below.size() - 1 - poles);
+  if (zeros == poles) return static_cast<T>(ratio);
+  return std::copysign(std::numeric_limits<T>::infinity(), static_cast<T>(ratio));
 }
 
 /// The transfer function of given zeros, poles and gain; its denominator is monic.

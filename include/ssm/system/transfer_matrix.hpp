@@ -1,10 +1,12 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <complex>
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -14,6 +16,7 @@
 #include "ssm/core/detail/eigen_core.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/interconnection.hpp"
+#include "ssm/system/kalman_decomposition.hpp"
 #include "ssm/system/state_space.hpp"
 #include "ssm/system/transfer_function.hpp"
 #include "ssm/system/transfer_function_arithmetic.hpp"
@@ -228,6 +231,35 @@ template <std::floating_point T>
                                                          std::type_identity_t<T> delta) {
   const auto form = detail::matrix_form("discrete_state_space", G);
   return {form.A(), form.B(), form.C(), form.D(), delta};
+}
+
+/// Each channel without the zeros and poles that cancel within it, as minimal of a transfer
+/// function has them. What cancels between channels only a state space can show:
+/// minimal_realization.
+/// @param G the transfer functions
+/// @param tolerance relative, ≥ 0, as of a transfer function; the square root of epsilon when it is
+///   not given
+/// @throws ShapeError, DomainError as minimal of a transfer function does
+template <class K>
+[[nodiscard]] TransferMatrix<K> minimal(
+    TransferMatrix<K> G, Real<K> tolerance = std::sqrt(std::numeric_limits<Real<K>>::epsilon())) {
+  for (Index j = 0; j < G.outputs(); ++j)
+    for (Index i = 0; i < G.inputs(); ++i) G(j, i) = minimal(G(j, i), tolerance);
+  return G;
+}
+
+/// The closed loop (I + G H)⁻¹ G of negative feedback through H; for positive feedback give −1 · H.
+/// It is closed in state space, of which the minimal realization is taken, so that the channels
+/// carry no factors of the loop that cancel.
+/// @param G proper transfer functions
+/// @param H proper transfer functions from the outputs of G to its inputs, both in s or both in z
+/// @throws ShapeError when the sizes do not fit or one is improper
+/// @throws DomainError as state_space does, and when I + G H is singular at infinity
+/// Cost: 100 states³ and that of transfer_matrix.
+template <std::floating_point T>
+[[nodiscard]] TransferMatrix<T> feedback(const TransferMatrix<T>& G, const TransferMatrix<T>& H) {
+  return transfer_matrix(minimal_realization(
+      feedback(detail::matrix_form("feedback", G), detail::matrix_form("feedback", H))));
 }
 
 }  // namespace ssm
