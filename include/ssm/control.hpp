@@ -20,7 +20,7 @@
 /// | gram | controllability_gramian, observability_gramian |
 /// | lyap, dlyap | lyapunov, discrete_lyapunov, sylvester |
 /// | care, dare | riccati, discrete_riccati |
-/// | lqr, dlqr, lqi, place | lqr, discrete_lqr, sampled_lqr, lqi, place_poles |
+/// | lqr, dlqr, lqi, place | lqr, discrete_lqr, sampled_lqr, finite_horizon_lqr, lqi, place_poles |
 /// | lqe, dlqe, kalman | steady_kalman; kalman_predict and kalman_update where time varies |
 /// | minreal | minimal_realization of systems, minimal of transfer functions |
 /// | balred, hsvd | balanced_truncation, balanced_residualization, hankel_singular_values |

@@ -4,6 +4,7 @@
 /// Zero-order hold and the other ways from a continuous system to a sampled one, and back.
 
 #include "ssm/discretize/bilinear_euler.hpp"
+#include "ssm/discretize/continuous_horizon_lqr.hpp"
 #include "ssm/discretize/delayed_hold.hpp"
 #include "ssm/discretize/discretization.hpp"
 #include "ssm/discretize/discretize.hpp"

@@ -105,6 +105,8 @@ TEST_CASE("the frequency response of delays is exact, and Padé's is near it at 
   const auto turned = [&](double tau) { return std::polar(1., -omega * tau); };
   CHECK(std::abs(exact(omega)(1, 0) / plain(omega)(1, 0) - turned(0.8)) <= 1e-14);
   CHECK(std::abs(exact(omega)(0, 1) / plain(omega)(0, 1) - 1.0) <= 1e-14);
+  CHECK(bode(SisoResponse(delayed, 1, 0), {omega}).magnitude ==
+        bode(siso_response(delayed, 1, 0), {omega}).magnitude);
   CHECK(std::abs(siso_response(delayed, 1, 0)(omega) / exact(omega)(1, 0) - 1.0) <= 1e-10);
   double before = 1;
   for (const int order : {1, 2, 4, 8}) {

@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "ssm/discretize/continuous_horizon_lqr.hpp"
 #include "ssm/discretize/sampled_lqr.hpp"
 #include "ssm/system/finite_horizon_lqr.hpp"
 #include "ssm/system/lqi.hpp"
@@ -156,6 +157,52 @@ TEST_CASE("regulators of some steps refuse what is wrong and name the step") {
                     "finite_horizon_lqr: steps is -1, expected at least 0");
   CHECK_THROWS_AS(finite_horizon_lqr(sampled(good), good.Q, MatrixXd(-good.R), end, 1),
                   DomainError);
+}
+
+TEST_CASE("a regulator of a time in continuous time follows its Riccati equation, stiff or long") {
+  const MatrixXd one = MatrixXd::Ones(1, 1), none = MatrixXd::Zero(1, 1);
+  // x' = u, Q = R = 1: P = tanh(t_e − t)
+  const StateSpace<double> integrator(none, one, one);
+  const std::vector<double> times{-3, 0.25, 0.5, 0.999999, 1};
+  const auto plain = finite_horizon_lqr(integrator, one, one, none, times);
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    CHECK(std::abs(plain.P[i](0) - std::tanh(1 - times[i])) <= 1e-15);
+    CHECK(plain.K[i] == plain.P[i]);
+  }
+  // P' by differences, cross term and end among what it holds, and what it becomes: that of lqr
+  ssm::test::Random random(21);
+  const Index n = 4, m = 2;
+  const MatrixXd A = draw_matrix(random, n, n), B = draw_matrix(random, n, m);
+  const MatrixXd half = draw_matrix(random, n + m, n + m), whole = half * half.transpose();
+  const MatrixXd Q = whole.topLeftCorner(n, n), R = whole.bottomRightCorner(m, m);
+  const MatrixXd cross = whole.topRightCorner(n, m), end = MatrixXd::Identity(n, n) * 3;
+  const StateSpace<double> system(A, B, MatrixXd::Identity(1, n));
+  const double h = 1e-4;
+  const auto regulator =
+      finite_horizon_lqr(system, Q, R, end, std::vector<double>{-1e3, 0, h, 2 * h, 0.1}, cross);
+  const MatrixXd slope = (regulator.P[3] - regulator.P[1]) / (2 * h), &value = regulator.P[2];
+  const MatrixXd driven = value * B + cross;
+  const MatrixXd want =
+      -(A.transpose() * value + value * A - driven * R.inverse() * driven.transpose() + Q);
+  CHECK((slope - want).norm() <= 1e-6 * want.norm());
+  CHECK((regulator.K[2] - R.inverse() * driven.transpose()).norm() <= 1e-12 * want.norm());
+  CHECK(regulator.P.back() == end);
+  const auto steady = lqr(system, Q, R, cross);
+  CHECK((regulator.P[0] - steady.P).norm() <= 1e-9 * steady.P.norm());
+  // closed-loop rates of 1 and 1e6, over 1e12 time constants of the faster
+  const MatrixXd rates = Eigen::Vector2d(-1e-4, -1e6).asDiagonal();
+  const StateSpace<double> stiff(rates, MatrixXd::Ones(2, 1), MatrixXd::Ones(1, 2));
+  const MatrixXd I = MatrixXd::Identity(2, 2);
+  const auto far_back = finite_horizon_lqr(stiff, I, one, I, std::vector<double>{-1e6, 0});
+  CHECK((far_back.P[0] - lqr(stiff, I, one).P).norm() <= 4e-9);
+  CHECK(lqr(stiff, I, 1).K == lqr(stiff, I, one).K);
+  // refusals
+  CHECK_THROWS_WITH(finite_horizon_lqr(integrator, one, one, none, std::vector<double>{1, 1}),
+                    contains("times at 1 is 1, expected finite and above the one before"));
+  CHECK_THROWS_AS(finite_horizon_lqr(integrator, one, one, none, std::vector<double>{}),
+                  ShapeError);
+  CHECK_THROWS_AS(finite_horizon_lqr(integrator, one, none, none, times), DomainError);
+  CHECK_THROWS_AS(finite_horizon_lqr(integrator, -one, one, none, times), DomainError);
 }
 
 TEST_CASE("a sampled regulator counts what happens between samples") {

@@ -90,6 +90,11 @@ class NoisyStateSpace {
     detail::check_covariance("NoisyStateSpace", "R", R_);
   }
 
+  /// The same with a number as the R of one output.
+  template <class DQ>
+  NoisyStateSpace(System system, const Eigen::MatrixBase<DQ>& Q, std::type_identity_t<T> R)
+      : NoisyStateSpace(std::move(system), Q, Eigen::Matrix<T, 1, 1>(R)) {}
+
   /// A, B, C, D.
   [[nodiscard]] const System& system() const noexcept { return system_; }
   /// The density of w (states, states).
