@@ -68,6 +68,7 @@ TEMPLATE_TEST_CASE("a linear scan on a device, in place, and its gradients are t
                                              {1, 7, 1},
                                              {3, 33, 70},
                                              {1, 1025, 17},
+                                             {2, 4200, 1},  // more than a tile of one channel
                                              {0, 5, 2},
                                              {2, 4, 0}}) {
       CAPTURE(shape[0], shape[1], shape[2], reversed);
@@ -76,6 +77,30 @@ TEMPLATE_TEST_CASE("a linear scan on a device, in place, and its gradients are t
     CHECK(device_error<TestType>({1, 9, 3}, {0, 0, 1, 3, 9, 9}, reversed) <= tolerance);
     CHECK(device_error<TestType>({1, 0, 3}, {0, 0, 0}, reversed) <= tolerance);
     CHECK(device_error<TestType>({1, 700, 5}, {0, 128, 128, 300, 411, 700}, reversed) <= tolerance);
+    CHECK(device_error<TestType>({1, 4200, 1}, {0, 1, 4000, 4199, 4200}, reversed) <= tolerance);
+  }
+}
+
+TEST_CASE("a number that is not finite stays in its own sequence of a linear scan on a device") {
+  const Index length = 9000;  // sequences start in several tiles
+  Tensor<float, 3> a({1, length, 1}), b({1, length, 1});
+  a.fill(1), b.fill(1);
+  b(0, 10, 0) = std::numeric_limits<float>::quiet_NaN();
+  Tensor<Index, 1> offsets({4});
+  offsets(0) = 0, offsets(1) = 40, offsets(2) = 5000, offsets(3) = length;
+  const auto on_a = to_device(cuda, a), on_b = to_device(cuda, b);
+  const auto on_offsets = to_device(cuda, offsets);
+  DeviceTensor<float, 3> on_x(cuda, {1, length, 1});
+  LinearScanInputs<float, Device> in{on_a, on_b};
+  in.sequences.offsets = on_offsets;
+  LinearScanScratch<float, Device> scratch;
+  linear_scan(cuda, in, {}, {on_x}, scratch);
+  const auto x = to_host(cuda, on_x);
+  for (Index t = 0; t < length; ++t) {
+    const Index start = t < 40 ? 0 : t < 5000 ? 40 : 5000;
+    const bool is_nan = t >= 10 && t < 40;
+    if (is_nan) CHECK(x(0, t, 0) != x(0, t, 0));
+    if (!is_nan) REQUIRE(x(0, t, 0) == static_cast<float>(t - start + 1));
   }
 }
 
