@@ -53,6 +53,28 @@ struct Words {
   }
 };
 
+/// Calls use(i, load(i)) for 0 ≤ i < count, `Ahead` loads at a time and those of the next ones
+/// before any use: what a use stores might else be what the next load reads, for all nvcc knows,
+/// and each load would wait for it.
+template <int Ahead, class Load, class Use>
+SSM_DEVICE void walk_ahead(Index count, const Load& load, const Use& use) {
+  decltype(load(Index(0))) next[Ahead], now[Ahead];
+  const auto fetch = [&](Index first) {
+    SSM_UNROLL
+    for (int s = 0; s < Ahead; ++s)
+      if (first + s < count) next[s] = load(first + s);
+  };
+  fetch(0);
+  for (Index first = 0; first < count; first += Ahead) {
+    SSM_UNROLL
+    for (int s = 0; s < Ahead; ++s) now[s] = next[s];
+    fetch(first + Ahead);
+    SSM_UNROLL
+    for (int s = 0; s < Ahead; ++s)
+      if (first + s < count) use(first + s, now[s]);
+  }
+}
+
 }  // namespace ssm::kernels
 
 #ifdef __CUDACC__

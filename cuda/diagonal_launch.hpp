@@ -44,23 +44,27 @@ struct DiagonalForward {
       x = entries != nullptr ? load_states(entries + at.piece_states(), 1, at.states)
                              : load_states(initial_state, at.row, at);
     const T D_now = D.present && inside ? D(at.channel) : T(0);
-    for (Index t = at.begin(); t < at.end(); ++t) {
-      const T u_now = inside ? u(at.row, t, at.channel) : T(0);
-      T sum = 0;
-      SSM_UNROLL
-      for (int p = 0; p < lane_states; ++p) {
-        x[p] = a[p] * x[p] + b[p] * u_now;
-        sum += real(c[p] * x[p]);
-      }
-      if (ends != nullptr) continue;
-      sum = output_scale<E> * sum_lanes(block, sum, at.lanes());
-      if (at.lane != 0 || !inside) continue;
-      if (partial_y != nullptr)
-        partial_y[((at.slice_number * shape.rows + at.row) * shape.length + t) * shape.channels +
-                  at.channel] = sum;
-      else
-        y(at.row, t, at.channel) = sum + D_now * u_now;
-    }
+    walk_ahead<8>(
+        at.end() - at.begin(),
+        [&](Index i) { return inside ? T(u(at.row, at.begin() + i, at.channel)) : T(0); },
+        [&](Index i, T u_now) {
+          const Index t = at.begin() + i;
+          T sum = 0;
+          SSM_UNROLL
+          for (int p = 0; p < lane_states; ++p) {
+            x[p] = a[p] * x[p] + b[p] * u_now;
+            sum += real(c[p] * x[p]);
+          }
+          if (ends != nullptr) return;
+          sum = output_scale<E> * sum_lanes(block, sum, at.lanes());
+          if (at.lane != 0 || !inside) return;
+          if (partial_y != nullptr)
+            partial_y[((at.slice_number * shape.rows + at.row) * shape.length + t) *
+                          shape.channels +
+                      at.channel] = sum;
+          else
+            y(at.row, t, at.channel) = sum + D_now * u_now;
+        });
     if (ends != nullptr)
       store_states(ends + at.piece_states(), 1, at.states, x);
     else if (at.piece + 1 == shape.cuts.count)
@@ -84,12 +88,15 @@ struct DiagonalCarry {
     const auto a = discretized(method, widened(lambda(c, n)), static_cast<double>(delta(c))).a;
     const E decay = narrowed<E>(power(a, shape.cuts.length));
     E x = initial_state.present ? initial_state(row, c, n) : E(T(0));
-    for (Index piece = 0; piece < shape.cuts.count; ++piece) {
-      E& state = states[((row * shape.cuts.count + piece) * shape.channels + c) * shape.state + n];
-      const E next = state + decay * x;
-      state = x;
-      x = next;
-    }
+    const auto at = [&](Index piece) {
+      return ((row * shape.cuts.count + piece) * shape.channels + c) * shape.state + n;
+    };
+    walk_ahead<8>(
+        shape.cuts.count, [&](Index piece) { return states[at(piece)]; },
+        [&](Index piece, const E& end) {
+          states[at(piece)] = x;
+          x = end + decay * x;
+        });
   }
 };
 

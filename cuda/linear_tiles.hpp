@@ -294,12 +294,12 @@ struct LinearTileCarry {
     SSM_UNROLL_BY(4)
     for (Index tile = begin; tile < end; ++tile) run = run.then(run_of(tile));
     E x = runs_before(block, at, run)(E(Real<E>(0)));
-    SSM_UNROLL_BY(4)
-    for (Index tile = begin; tile < end; ++tile) {
-      const Affine<E> now = run_of(tile);
-      adds[(row * shape.tiles + tile) * shape.channels + channel] = x;
-      x = now(x);
-    }
+    walk_ahead<4>(
+        end - begin, [&](Index i) { return run_of(begin + i); },
+        [&](Index i, const Affine<E>& now) {
+          adds[(row * shape.tiles + begin + i) * shape.channels + channel] = x;
+          x = now(x);
+        });
   }
 };
 
@@ -314,29 +314,16 @@ struct LinearRows {
   SSM_DEVICE void operator()(Index i) const {
     const Index row = i / shape.channels, c = i % shape.channels, length = shape.sequences.length;
     Starts starts(shape.sequences, 0);
-    Affine<E> now[ahead], next[ahead];
-    const auto load = [&](Index first) {
-      SSM_UNROLL
-      for (int s = 0; s < ahead; ++s)
-        if (first + s < length) next[s] = of.load(row, first + s, c);
-    };
-    load(0);
     E x(Real<E>(0));
-    for (Index first = 0; first < length; first += ahead) {
-      SSM_UNROLL
-      for (int s = 0; s < ahead; ++s) now[s] = next[s];
-      load(first + ahead);
-      SSM_UNROLL
-      for (int s = 0; s < ahead; ++s) {
-        const Index t = first + s;
-        if (t >= length) break;
-        const bool starting = starts.at(t);
-        const Index number = shape.sequences.number(row, starts.k);
-        x = starting ? of.start(now[s], number, c) : now[s](x);
-        of.write(shape.sequences, row, t, c, x);
-        if (t + 1 == starts.next) of.finish(row, number, t, c, x);
-      }
-    }
+    walk_ahead<ahead>(
+        length, [&](Index t) { return of.load(row, t, c); },
+        [&](Index t, const Affine<E>& step) {
+          const bool starting = starts.at(t);
+          const Index number = shape.sequences.number(row, starts.k);
+          x = starting ? of.start(step, number, c) : step(x);
+          of.write(shape.sequences, row, t, c, x);
+          if (t + 1 == starts.next) of.finish(row, number, t, c, x);
+        });
   }
 };
 

@@ -89,15 +89,26 @@ struct SelectiveCarryBack {
               ? gradients.final_state(sequences.number(row, sequences.before(shape.length)),
                                       channel, n)
               : E(Real<E>(0));
-    for (Index piece = shape.cuts.count; piece-- > 0;) {
-      const Index at = (row * shape.cuts.count + piece) * shape.channels + channel;
-      E& adjoint = adjoints[at * shape.state + n];
-      E next = adjoint;
-      if (!sequences.starts_in(shape.cuts.begin(piece), shape.cuts.end(piece, shape.length)))
-        next += conjugate(exp2_of(exponent * totals[at])) * g;
-      adjoint = g;
-      g = next;
-    }
+    const auto at = [&](Index back) {
+      return (row * shape.cuts.count + shape.cuts.count - 1 - back) * shape.channels + channel;
+    };
+    struct Run {
+      E begin;
+      Real<E> total;
+    };
+    walk_ahead<8>(
+        shape.cuts.count,
+        [&](Index back) {
+          return Run{adjoints[at(back) * shape.state + n], totals[at(back)]};
+        },
+        [&](Index back, const Run& run) {
+          const Index piece = shape.cuts.count - 1 - back;
+          E next = run.begin;
+          if (!sequences.starts_in(shape.cuts.begin(piece), shape.cuts.end(piece, shape.length)))
+            next += conjugate(exp2_of(exponent * run.total)) * g;
+          adjoints[at(back) * shape.state + n] = g;
+          g = next;
+        });
   }
 };
 

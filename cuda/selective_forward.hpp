@@ -408,15 +408,26 @@ struct SelectiveCarry {
     const E exponent = in.A(channel, n) * log2_e<Real<E>>;
     E x = in.initial_state.present ? in.initial_state(shape.sequences.number(row, 0), channel, n)
                                    : E(Real<E>(0));
-    for (Index piece = 0; piece < shape.cuts.count; ++piece) {
-      const Index at = (row * shape.cuts.count + piece) * shape.channels + channel;
-      E& state = states[at * shape.state + n];
-      E next = state;
-      if (!shape.sequences.starts_in(shape.cuts.begin(piece), shape.cuts.end(piece, shape.length)))
-        next += exp2_of(exponent * totals[at]) * x;
-      state = x;
-      x = next;
-    }
+    const auto at = [&](Index piece) {
+      return (row * shape.cuts.count + piece) * shape.channels + channel;
+    };
+    struct Run {
+      E end;
+      Real<E> total;
+    };
+    walk_ahead<8>(
+        shape.cuts.count,
+        [&](Index piece) {
+          return Run{states[at(piece) * shape.state + n], totals[at(piece)]};
+        },
+        [&](Index piece, const Run& run) {
+          E next = run.end;
+          if (!shape.sequences.starts_in(shape.cuts.begin(piece),
+                                         shape.cuts.end(piece, shape.length)))
+            next += exp2_of(exponent * run.total) * x;
+          states[at(piece) * shape.state + n] = x;
+          x = next;
+        });
   }
 };
 

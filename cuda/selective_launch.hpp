@@ -26,12 +26,14 @@ int most_tile_steps(Index step_bytes) {
 inline constexpr Index piece_granularity = forward_tile_steps;
 
 /// Calls body with how general the kernels must be and, for the 9 to 16 float states that Mamba
-/// has, rows of one sequence and no option that costs registers, how many lanes share a channel.
+/// has, full blocks, rows of one sequence and no option that costs registers, how many lanes share
+/// a channel.
 template <class E, class Body>
 void with_kernels(bool general, const SelectiveShape& shape, const Body& body) {
   if (general) return body(std::true_type(), std::integral_constant<int, 0>());
   if constexpr (std::is_same_v<E, float>)
-    if (shape.lanes == 4 && shape.sequences.offsets == nullptr)
+    if (shape.lanes == 4 && shape.block_channels == full_width &&
+        shape.sequences.offsets == nullptr)
       return body(std::false_type(), std::integral_constant<int, 4>());
   body(std::false_type(), std::integral_constant<int, 0>());
 }

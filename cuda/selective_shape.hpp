@@ -23,7 +23,7 @@ inline constexpr int saved_steps = 64 / static_cast<int>(sizeof(E));
 /// Steps of a tile of forward, but where they take too much shared memory.
 inline constexpr int forward_tile_steps = 32;
 
-/// Channels of a block, but where its threads are too many.
+/// Channels of a block, but where its threads are too many or a group has fewer.
 inline constexpr int full_width = 32;
 
 /// y = output_scale Re C·x: complex states come in pairs of which one is kept.
@@ -53,6 +53,9 @@ struct SelectiveShape {
         group_channels(channels / groups) {
     while (lanes < most_lanes && lanes * lane_states < state) lanes *= 2;
     if (lanes * full_width > most_threads) block_channels = most_threads / lanes;
+    while (block_channels / 2 >= group_channels && block_channels > lane_states &&
+           lanes * block_channels > warp)  // no fewer threads than a slice has states
+      block_channels /= 2;
     panels = groups * group_panels();
     slices = state <= slice() ? 1 : (state + slice() - 1) / slice();
   }
