@@ -38,11 +38,6 @@ struct CoefficientSums {
 /// again from the saved one that enters it, stay in registers with their decays, and the adjoint g
 /// runs back over them. What lanes add to sums over the states of a channel lies in shared memory
 /// until a tile is written: adding it up there takes a quarter of the instructions of shuffles.
-///
-/// As nvcc 13 compiles it for sm_90, an exponential takes 28 instructions: 13 that the formula has,
-/// 5 for the sums over channels and states, 2 to load and store what it works on, and 8 where tiles
-/// come and go. At batch 8, 1536 channels, length 2048 and 16 states that is 0.38 ms of issue slots
-/// of an H100, where the formula alone has 0.18 ms and memory takes 0.16 ms beside it.
 template <class T, class E, bool General, int Lanes>
 struct SelectiveBackward {
   using R = Real<E>;

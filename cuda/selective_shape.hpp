@@ -10,10 +10,10 @@
 
 namespace ssm::kernels {
 
-/// States of a channel that one lane keeps in registers. With four, the recurrence takes 6.75
-/// instructions an exp2 (bench/cuda_instructions.py), below the 8 issue slots that the exponential
-/// unit leaves (16 results a clock for 4 schedulers), and 16 states spread over four times the
-/// warps of a lane for a channel.
+/// States of a channel that one lane keeps in registers. With four, the recurrence takes about six
+/// instructions an exp2 (tests/cuda/machine_code.py counts them), below the 8 issue slots that the
+/// exponential unit leaves (16 results a clock for 4 schedulers), and 16 states spread over four
+/// times the warps of a lane for a channel.
 inline constexpr int lane_states = 4;
 
 /// Steps between two saved states: as many as backward holds in registers at once.
