@@ -215,7 +215,7 @@ struct SelectiveBackwardTiles {
         slopes[2 * k] = 1, slopes[2 * k + 1] = 0;
         dy[k] = widen(feed.dy[k][i]);
         if (in.softplus) {
-          const Softplus<R> positive(raw);
+          const Softplus<R, T> positive(raw);
           d = positive.value;
           slopes[2 * k] = positive.slope;
         }

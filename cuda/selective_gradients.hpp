@@ -76,7 +76,7 @@ struct StepColumns {
     const R raw = R(widen(*delta)) + bias, gate_input = widen(*z), dy_now = widen(*dy);
     StepSlopes<R> now{raw, widen(*u), dy_now, 1, 0};
     if (softplus) {
-      const Softplus<R> positive(raw);
+      const Softplus<R, T> positive(raw);
       now.delta = positive.value;
       now.delta_slope = positive.slope;
     }

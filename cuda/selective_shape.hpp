@@ -296,7 +296,7 @@ struct InputColumns {
   template <bool General>
   SSM_DEVICE StepInputs<R> read(bool softplus) const {
     const R raw = R(widen(*delta)) + bias, u_now = widen(*u);
-    const R d = softplus ? Softplus<R>(raw).value : raw;
+    const R d = softplus ? Softplus<R, T>(raw).value : raw;
     return {d, General ? u_now : d * u_now};
   }
   /// Fills a tile (steps, channels), zero beyond the panel. Whole tiles with the usual options go

@@ -37,7 +37,7 @@ struct SelectiveStep {
     if (runs) {
       u_now = widen(u(row, c));
       R d = R(widen(delta(row, c))) + (delta_bias.present ? delta_bias(c) : R(0));
-      if (softplus) d = Softplus<R>(d).value;
+      if (softplus) d = Softplus<R, T>(d).value;
       for (Index first = lane * lane_states; first < state; first += lanes * lane_states) {
         SSM_UNROLL
         for (int p = 0; p < lane_states; ++p) {

@@ -157,7 +157,7 @@ SSM_DEVICE void stage_pairs(const Shared<TwoSteps<R>>& inputs, const PairPlace& 
       TwoSteps<R> two;
       SSM_UNROLL
       for (int j = 0; j < 2; ++j) {
-        const R d = Softplus<R>(R(widen(delta[k + j][i])) + bias[i]).value;
+        const R d = Softplus<R, T>(R(widen(delta[k + j][i])) + bias[i]).value;
         two[2 * j] = d;
         two[2 * j + 1] = d * R(widen(u[k + j][i]));
       }

@@ -29,7 +29,7 @@ B = "Bfloat16"
 LOOPS = {
     "selective_forward": dict(  # 32 steps of four states a lane, and eight outputs a thread
         header="selective_forward.hpp", kernel=f"SelectiveForward<{B}, float, false, 4>",
-        exponentials=128 + 16, unit="state and step", units=128, instructions=9.9, wavefronts=1.9,
+        exponentials=128 + 16, unit="state and step", units=128, instructions=9.6, wavefronts=1.9,
         registers=128),
     "selective_piece_ends": dict(
         header="selective_forward.hpp", kernel=f"SelectivePieceEnds<{B}, float, false, 4>",
