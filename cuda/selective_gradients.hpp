@@ -214,6 +214,7 @@ struct SelectiveSumPieces {
 
   SSM_DEVICE void operator()(Index i) const {
     E sum(Real<E>(0));
+    SSM_UNROLL_BY(8)
     for (Index piece = 0; piece < pieces; ++piece) sum += partials[piece * channels * state + i];
     to(i / state, i % state) = sum;
   }
@@ -231,6 +232,7 @@ struct SelectiveSumPanels {
     const Index n = i % state, group = i / state % groups, at = i / state / groups;
     const Index each = 2 * rows * length * state;
     E sum(Real<E>(0));
+    SSM_UNROLL_BY(8)
     for (Index p = 0; p < group_panels; ++p)
       sum += partials[(group * group_panels + p) * each + at * state + n];
     to(at / length, at % length, group, n) = narrow_to<V>(sum);
