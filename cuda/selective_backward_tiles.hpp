@@ -19,6 +19,8 @@ struct SelectiveBackwardTiles {
   static constexpr int threads = 128;
   static constexpr int tile_steps = saved_steps<R>;
   static constexpr int thread_steps = tile_steps * PairPlace::pairs / threads;
+  static constexpr int states = 16;
+  static constexpr int order_size = tile_steps * states + states;  ///< in other banks than the next
   static constexpr int pair_groups = full_width / 2, state_pairs = 8;
   using Slopes = Pack<R, 4>;        ///< of Δ by delta and of the loss by z, at two steps
   using StateShares = Pack<R, 2>;   ///< Σ dx B, and Σ g x A / ln 2 of the step before
@@ -35,7 +37,7 @@ struct SelectiveBackwardTiles {
     return shared_size<TwoSteps<R>>(tile_steps / 2 * full_width) +
            shared_size<Pack<R, 2>>(tile_steps / 2 * full_width) +
            shared_size<Slopes>(tile_steps / 2 * full_width) + shared_size<R>(tile_steps * threads) +
-           shared_size<StateShares>(tile_steps * threads) + 2 * shared_size<R>(tile_steps * 32) +
+           shared_size<StateShares>(tile_steps * threads) + 2 * shared_size<R>(2 * order_size) +
            shared_size<Coefficients>(tile_steps * pair_groups * state_pairs);
   }
 
@@ -95,8 +97,8 @@ struct SelectiveBackwardTiles {
           slopes(block.shared<Slopes>(tile_steps / 2 * full_width)),
           y(block.shared<R>(tile_steps * threads)),
           shares(block.shared<StateShares>(tile_steps * threads)),
-          B(block.shared<R>(tile_steps * 32)),
-          C(block.shared<R>(tile_steps * 32)),
+          B(block.shared<R>(2 * order_size)),
+          C(block.shared<R>(2 * order_size)),
           sums(block.shared<Coefficients>(tile_steps * pair_groups * state_pairs)) {}
   };
 
@@ -153,16 +155,15 @@ struct SelectiveBackwardTiles {
       coefficients_at.move_tile(-tile_steps);
       state_at -= state_step;
     }
-    /// (steps, orders, states), of B by the first half of the threads and of C by the other.
+    /// (orders, steps, states), of B by the first half of the threads and of C by the other.
     SSM_DEVICE void stage_coefficients(const Block& block, const Tile& tile) const {
       const Shared<R> to = block.thread() < threads / 2 ? tile.B : tile.C;
       Pack<R, 4> wide;
       SSM_UNROLL
       for (int n = 0; n < 4; ++n) wide[n] = widen(coefficients[n]);
       const int quad = block.thread() % (threads / 2);
-      const int place = quad / 4 * 32 + quad % 4 * 4;
-      to.template store<4>(place, wide);
-      to.template store<4>(place + 16, Pack<R, 4>{wide[2], wide[3], wide[0], wide[1]});
+      to.template store<4>(4 * quad, wide);
+      to.template store<4>(order_size + 4 * quad, Pack<R, 4>{wide[2], wide[3], wide[0], wide[1]});
     }
   };
 
@@ -177,7 +178,7 @@ struct SelectiveBackwardTiles {
         : du(column(pair, kernel.gradients.u, first)),
           ddelta(column(pair, kernel.gradients.delta, first)),
           dz(column(pair, kernel.gradients.z, first)),
-          coefficients{nullptr, kernel.shape.state} {
+          coefficients{nullptr, 0} {
       SSM_UNROLL
       for (int i = 0; i < 2; ++i) {
         bias[i] = kernel.in.bias_of(pair.channel + i);
@@ -185,10 +186,12 @@ struct SelectiveBackwardTiles {
       }
       const SelectiveShape& s = kernel.shape;
       if (kernel.partials.coefficients != nullptr)
-        coefficients.at =
+        coefficients = {
             kernel.partials.coefficients +
-            ((2 * at.panel * s.rows + at.row) * s.length + first + thread / state_pairs) * s.state +
-            thread % state_pairs * 2;
+                ((2 * at.panel * s.rows + at.row) * s.length + first + thread / state_pairs) *
+                    s.state +
+                thread % state_pairs * 2,
+            s.state};
     }
     SSM_DEVICE static Column<T> column(const PairPlace& pair, const Array<T, 3>& array,
                                        Index first) {
@@ -237,14 +240,14 @@ struct SelectiveBackwardTiles {
   SSM_DEVICE void walk_tile(Block& block, const SelectivePlace<4>& at, const Tile& tile,
                             const LaneModes<R>& modes, int order, LaneStates<R>& x,
                             LaneStates<R>& g, LaneStates<R>& dA) const {
-    const int of_lane = order * 16 + at.lane * lane_states;
+    const int of_lane = order * order_size + at.lane * lane_states;
     LaneStates<R> before[tile_steps];
     SSM_UNROLL
     for (int t = 0; t < tile_steps; t += 2) {
       const TwoSteps<R> two = tile.inputs[place_of_two(t, at.seat)];
       SSM_UNROLL
       for (int k = 0; k < 2; ++k) {
-        const LaneStates<R> b = tile.B.template load<lane_states>((t + k) * 32 + of_lane);
+        const LaneStates<R> b = tile.B.template load<lane_states>((t + k) * states + of_lane);
         before[t + k] = x;
         SSM_UNROLL
         for (int p = 0; p < lane_states; ++p)
@@ -258,7 +261,7 @@ struct SelectiveBackwardTiles {
       const Pack<R, 2> dys = tile.dy[place_of_two(t, at.seat)];
       SSM_UNROLL
       for (int k = 1; k >= 0; --k) {
-        const int n = (t + k) * 32 + of_lane;
+        const int n = (t + k) * states + of_lane;
         const LaneStates<R> b = tile.B.template load<lane_states>(n);
         const LaneStates<R> c = tile.C.template load<lane_states>(n);
         const R d = two[2 * k], input = two[2 * k + 1], dy = dys[k];

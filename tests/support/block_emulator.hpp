@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <boost/context/fiber.hpp>
 #include <boost/context/fixedsize_stack.hpp>
 #include <boost/context/stack_context.hpp>
@@ -7,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -98,17 +101,9 @@ class Shared {
 
   Element operator[](int i) const { return {*block_, at(i)}; }
   template <int Count>
-  Pack<T, Count> load(int i) const {
-    if (i % Count != 0) throw EmulationError("a pack in shared memory is not aligned");
-    Pack<T, Count> pack;
-    for (int k = 0; k < Count; ++k) pack[k] = (*this)[i + k];
-    return pack;
-  }
+  Pack<T, Count> load(int i) const;
   template <int Count>
-  void store(int i, const Pack<T, Count>& pack) const {
-    if (i % Count != 0) throw EmulationError("a pack in shared memory is not aligned");
-    for (int k = 0; k < Count; ++k) (*this)[i + k] = pack[k];
-  }
+  void store(int i, const Pack<T, Count>& pack) const;
   /// The same memory as an array of something else.
   template <class U>
   [[nodiscard]] Shared<U> as() const {
@@ -123,9 +118,51 @@ class Shared {
                            std::to_string(count_) + " in shared memory");
     return begin_ + static_cast<std::size_t>(i) * sizeof(T);
   }
+  template <int Count>
+  [[nodiscard]] std::size_t pack_at(int i) const {
+    if (i % Count != 0) throw EmulationError("a pack in shared memory is not aligned");
+    static_cast<void>(at(i + Count - 1));
+    return at(i);
+  }
   Block* block_;
   std::size_t begin_;
   int count_;
+};
+
+/// What accesses of shared memory would take on a device, where anybody wants to know. A warp's
+/// access of 8 or 16 bytes a lane goes in two or four groups of lanes, in half as many where
+/// neighbours, or lanes two apart, share their addresses; a group takes as many wavefronts as one
+/// of the 32 banks has different words of it.
+struct SharedTraffic {
+  double wavefronts = 0, conflicts = 0;  ///< conflicts: wavefronts beyond one for each group
+  static inline thread_local SharedTraffic* counted = nullptr;
+
+  void add(const std::vector<std::size_t>& bytes, std::size_t size) {
+    constexpr std::size_t bank_bytes = 4, banks = 32;
+    std::size_t groups = size <= 4 ? 1 : size / 4;
+    for (const std::size_t apart : {std::size_t(1), std::size_t(2)}) {
+      bool shared = size > 4;
+      for (std::size_t lane = 0; lane < bytes.size(); ++lane)
+        shared = shared && bytes[lane] == bytes[lane ^ apart];
+      if (shared) {
+        groups /= 2;
+        break;
+      }
+    }
+    const std::size_t lanes = bytes.size() / groups;
+    for (std::size_t group = 0; group < groups; ++group) {
+      std::array<std::set<std::size_t>, banks> words;
+      for (std::size_t lane = group * lanes; lane < (group + 1) * lanes; ++lane)
+        for (std::size_t b = 0; b < size; b += bank_bytes) {
+          const std::size_t w = (bytes[lane] + b) / bank_bytes;
+          words[w % banks].insert(w);
+        }
+      std::size_t most = 0;
+      for (const auto& bank : words) most = (std::max)(most, bank.size());
+      wavefronts += static_cast<double>(most);
+      conflicts += static_cast<double>(most) - 1;
+    }
+  }
 };
 
 /// Adjacent elements of global memory, whose address must be aligned to all of them.
@@ -215,6 +252,7 @@ class Block {
   }
 
   void read(void* to, std::size_t byte, std::size_t bytes) {
+    note(byte, bytes);
     for_words(byte, bytes, [&](Word& w) {
       if (w.write_epoch < 0) throw EmulationError("shared memory is read before it is written");
       if (w.write_epoch == epoch_ && w.writer != current_)
@@ -228,6 +266,7 @@ class Block {
     std::memcpy(to, memory_.data() + byte, bytes);
   }
   void write(std::size_t byte, const void* from, std::size_t bytes) {
+    note(byte, bytes);
     for_words(byte, bytes, [&](Word& w) {
       if ((w.write_epoch == epoch_ && w.writer != current_) ||
           (w.read_epoch == epoch_ && w.reader != current_))
@@ -248,6 +287,7 @@ class Block {
     Place place = Place::start;
     bool condition = true;
     std::size_t used = 0;
+    std::vector<std::array<std::size_t, 2>> accesses;  ///< since it met others, if counted
     alignas(16) unsigned char given[16] = {}, shown[16] = {};
   };
   struct Word {
@@ -261,6 +301,24 @@ class Block {
     me().place = place;
     scheduler_ = std::move(scheduler_).resume();
     me().condition = true;
+  }
+  void note(std::size_t byte, std::size_t bytes) {
+    if (SharedTraffic::counted != nullptr) me().accesses.push_back({byte, bytes});
+  }
+  /// Counts what the lanes of a warp did since they met, the i-th accesses of all as one. Where
+  /// lanes differ in how many they made, there is no saying which went together.
+  void count_traffic(std::size_t first) {
+    const std::size_t count = threads_[first].accesses.size();
+    bool even = true;
+    for (std::size_t i = first; i < first + warp; ++i)
+      even = even && threads_[i].accesses.size() == count;
+    for (std::size_t k = 0; even && k < count; ++k) {
+      std::vector<std::size_t> bytes;
+      for (std::size_t i = first; i < first + warp; ++i)
+        bytes.push_back(threads_[i].accesses[k][0]);
+      SharedTraffic::counted->add(bytes, threads_[first].accesses[k][1]);
+    }
+    for (std::size_t i = first; i < first + warp; ++i) threads_[i].accesses.clear();
   }
   [[nodiscard]] bool all_at(std::size_t first, std::size_t count, Place place) const {
     for (std::size_t i = first; i < first + count; ++i)
@@ -276,6 +334,7 @@ class Block {
         threads_[i].fiber = std::move(threads_[i].fiber).resume();
         if (error_) std::rethrow_exception(error_);
       }
+      if (SharedTraffic::counted != nullptr) count_traffic(first);
       for (std::size_t i = first; i < first + warp; ++i)
         std::memcpy(threads_[i].shown, threads_[i].given, sizeof(Thread::given));
     } while (all_at(first, warp, Place::shuffle));
@@ -308,6 +367,19 @@ template <class T>
 typename Shared<T>::Element& Shared<T>::Element::operator=(const T& value) {
   block_.write(byte_, &value, sizeof(T));
   return *this;
+}
+
+template <class T>
+template <int Count>
+Pack<T, Count> Shared<T>::load(int i) const {
+  Pack<T, Count> pack;
+  block_->read(&pack, pack_at<Count>(i), sizeof(T) * Count);
+  return pack;
+}
+template <class T>
+template <int Count>
+void Shared<T>::store(int i, const Pack<T, Count>& pack) const {
+  block_->write(pack_at<Count>(i), &pack, sizeof(T) * Count);
 }
 
 /// Runs all blocks of a kernel, the last one first: no block may wait for another. Threads that
