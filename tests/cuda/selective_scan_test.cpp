@@ -180,6 +180,11 @@ std::vector<Sizes> edges() {
     add(1, length, 32, 16, 1);
     all.back().gated = true;
   }
+  for (const bool softplus : {false, true}) {  // without the gate, and without softplus
+    add(1, 48, 32, 16, 1);
+    all.back().gated = !softplus;
+    all.back().options.softplus = softplus;
+  }
   for (const Index groups : {1, 2}) {  // and more steps than whole tiles have
     add(groups, 76, 64, 16, groups);
     all.back().gated = true;
@@ -339,6 +344,39 @@ TEST_CASE("a scan on a device, split in time, hands on its state and its adjoint
   CHECK(ssm::test::relative_error(to_host(ssm::cuda, final_state), c.final) <= bound);
   CHECK(ssm::test::relative_error(to_host(ssm::cuda, du), c.du) <= bound);
   CHECK(ssm::test::relative_error(to_host(ssm::cuda, dinitial), c.dinitial) <= bound);
+}
+
+TEST_CASE(
+    "a scan on a device takes views at addresses that no pack has, and writes what is wanted") {
+  Sizes s;
+  s.length = 40;
+  s.channels = 32;
+  s.state = 16;
+  SelectiveCase<float> c(s, 8);
+  DeviceCase<float, float> device(c);
+  device.run();
+  auto in = device.inputs();
+  Tensor<float, 3> wide({1, s.length, 33});
+  wide.fill(0);
+  for (Index t = 0; t < s.length; ++t)
+    for (Index i = 0; i < s.channels; ++i) wide(0, t, i + 1) = c.u(0, t, i);
+  const auto on_wide = to_device(ssm::cuda, wide);
+  const auto dy = to_device(ssm::cuda, c.dy);
+  const auto dfinal = to_device(ssm::cuda, c.dfinal);
+  const double bound = ssm::test::selective_tolerance<float>(s);
+  for (const bool odd : {false, true}) {
+    CAPTURE(odd);
+    if (odd) in.u = on_wide.view().slice(2, 1, s.channels);
+    ssm::DeviceTensor<float, 3> y(ssm::cuda, {1, s.length, s.channels});
+    ssm::DeviceTensor<float, 3> ddelta(ssm::cuda, {1, s.length, s.channels});
+    ssm::SelectiveScanScratch<float, float, ssm::Device> scratch;
+    ssm::selective_scan(ssm::cuda, in, s.options, {y}, scratch);
+    ssm::SelectiveScanInputGradients<float, float, ssm::Device> wanted;
+    wanted.delta = ddelta;
+    ssm::selective_scan_backward(ssm::cuda, in, s.options, {dy, dfinal}, wanted, scratch);
+    CHECK(ssm::test::relative_error(to_host(ssm::cuda, y), c.y) <= bound);
+    CHECK(ssm::test::relative_error(to_host(ssm::cuda, ddelta), c.ddelta) <= bound);
+  }
 }
 
 TEST_CASE("an input of a scan on a device reaches its own channel and later steps alone") {
