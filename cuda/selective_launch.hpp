@@ -204,9 +204,9 @@ void selective_scan_backward(
             SelectiveCarryBack<T, E>{in, shape, gradients, arrays.exits, arrays.totals});
       }
       const E* saved = static_cast<const E*>(scratch.kept.data());
-      if constexpr (lanes() == 4) {
+      if constexpr (std::is_same_v<E, float>) {
         using Tiles = SelectiveBackwardTiles<T>;
-        if (has_packs(in, shape) && have_packs(gradients, in, shape)) {
+        if (lanes() == 4 && has_packs(in, shape) && have_packs(gradients, in, shape)) {
           launch(backend, function, shape.blocks(), shape.threads(), Tiles::shared_bytes(),
                  Tiles{in, shape, gradients, partials, arrays.exits, saved});
           return;
