@@ -38,7 +38,7 @@ struct CoefficientSums {
 /// again from the saved one that enters it, stay in registers with their decays, and the adjoint g
 /// runs back over them. What lanes add to sums over the states of a channel lies in shared memory
 /// until a tile is written: adding it up there takes a quarter of the instructions of shuffles.
-template <class T, class E, bool General, int Lanes>
+template <class T, class E, bool General>
 struct SelectiveBackward {
   using R = Real<E>;
   static constexpr int most_threads = 256;
@@ -65,7 +65,7 @@ struct SelectiveBackward {
   }
 
   SSM_DEVICE void operator()(Block& block) const {
-    const SelectivePlace<Lanes> at(shape, block);
+    const SelectivePlace<0> at(shape, block);
     const int width = at.width(), slice = at.slice();
     const int group_channels = CoefficientSums<E>::group_channels(at.lanes());
     const Shared<Step> steps = block.shared<Step>(tile_steps * width);
@@ -95,7 +95,7 @@ struct SelectiveBackward {
       store_states(gradients.initial_state, sequences.number(at.row, sequence), at, g, flip);
     };
     const auto leave_sequences = [&](Index position) {
-      while (Lanes == 0 && sequence > 0 && sequences.start(sequence) >= position) {
+      while (sequence > 0 && sequences.start(sequence) >= position) {
         leave_sequence();
         --sequence;
         g = load_states(gradients.final_state, sequences.number(at.row, sequence), at, flip);
@@ -133,19 +133,18 @@ struct SelectiveBackward {
       C_column.stage(C, count, tile_steps, group_channels);
       block.sync();
 
-      // Runs of steps of one sequence, the last first. Where each row is one sequence, a tile is
-      // one run, and steps beyond its end are zero and change nothing.
+      // Runs of steps of one sequence, the last first.
       for (int stop = count; stop > 0;) {
-        const Index start = Lanes == 0 ? sequences.start(sequence) - first : 0;
+        const Index start = sequences.start(sequence) - first;
         const int from = start > 0 ? static_cast<int>(start) : 0;
         LaneStates<E> x =
-            Lanes == 0 && sequence > 0 && start >= 0
+            sequence > 0 && start >= 0
                 ? load_states(in.initial_state, sequences.number(at.row, sequence), at, flip)
                 : load_states(entering, 1, at.states, flip);
         LaneStates<E> decay[tile_steps], before[tile_steps];
         SSM_UNROLL
         for (int t = 0; t < tile_steps; ++t) {
-          if (Lanes == 0 && (t < from || t >= stop)) continue;
+          if ((t < from || t >= stop)) continue;
           const Step step = steps[t * width + at.local];
           const R d = step[0], v = step[1];
           const LaneStates<E> b = coefficient(in.B_constant, B_constant, B, t, at, order);
@@ -162,7 +161,7 @@ struct SelectiveBackward {
         }
         SSM_UNROLL
         for (int t = tile_steps - 1; t >= 0; --t) {
-          if (Lanes == 0 && (t < from || t >= stop)) continue;
+          if ((t < from || t >= stop)) continue;
           R du = 0, ddelta = 0, input_sum = 0;
           CoefficientSums<E> of_step;
           const Step step = steps[t * width + at.local];
@@ -223,7 +222,7 @@ struct SelectiveBackward {
       if (partials.C_constant != nullptr)
         store_states(partials.C_constant + states, 1, at.states, dC_sum, flip);
     }
-    if (Lanes == 0 && partials.slices != nullptr) return;
+    if (partials.slices != nullptr) return;
     write_channel_sums(block, at, scratch, columns.dD, partials.D);
     write_channel_sums(block, at, scratch, columns.dbias, partials.bias);
   }
@@ -304,7 +303,7 @@ struct SelectiveBackward {
       }
       return sum;
     };
-    if (Lanes == 0 && partials.slices != nullptr) {
+    if (partials.slices != nullptr) {
       const Index size = shape.rows * shape.length * shape.channels;
       for (int t = begin; t < count; t += at.lanes()) {
         const StateSums sum = sum_lanes(t * at.width() + c);

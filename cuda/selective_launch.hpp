@@ -6,6 +6,7 @@
 #include "selective_backward.hpp"
 #include "selective_backward_tiles.hpp"
 #include "selective_forward.hpp"
+#include "selective_pieces.hpp"
 #include "ssm/cuda/selective_scan.hpp"
 #include "ssm/scan/detail/selective_scan_checks.hpp"
 
@@ -192,7 +193,7 @@ void selective_scan_backward(
   if (sizes.sequences > 0) {
     with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
       using Forward = SelectiveForward<T, E, general(), lanes()>;
-      using Backward = SelectiveBackward<T, E, general(), 0>;  // what tiles in packs leave
+      using Backward = SelectiveBackward<T, E, general()>;
       if (cut) {
         const Index step_bytes = Forward::step_bytes(shape);
         const int steps = lanes() > 0 ? forward_tile_steps : most_tile_steps<E>(step_bytes);

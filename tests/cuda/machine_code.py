@@ -32,7 +32,7 @@ LOOPS = {
         exponentials=128 + 16, unit="state and step", units=128, instructions=9.6, wavefronts=1.9,
         registers=128),
     "selective_piece_ends": dict(
-        header="selective_forward.hpp", kernel=f"SelectivePieceEnds<{B}, float, false, 4>",
+        header="selective_pieces.hpp", kernel=f"SelectivePieceEnds<{B}, float, false, 4>",
         exponentials=128 + 8, unit="state and step", units=128, instructions=6.7, wavefronts=1.0,
         registers=128),
     "selective_backward": dict(  # 16 steps, each with two exponentials but the last two
