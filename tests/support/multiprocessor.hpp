@@ -24,9 +24,11 @@ struct Multiprocessors {
     if (shared > block_shared || threads < 1 || threads > 1024 || registers_a_thread > 255)
       return 0;
     const auto round_up = [](auto value, auto unit) { return (value + unit - 1) / unit * unit; };
-    // A block's warps lie over the four quarters of a multiprocessor, each with its own registers.
-    const int block_warps = round_up((threads + warp - 1) / warp, quarters);
+    // Warps lie over the four quarters of a multiprocessor, each with its own registers; a block is
+    // refused as if all of them gave it the same.
+    const int block_warps = round_up(threads, warp) / warp;
     const int warp_registers = round_up((std::max)(registers_a_thread, 1) * warp, register_unit);
+    if (warp_registers * round_up(block_warps, quarters) > registers) return 0;
     const int by_registers = registers / quarters / warp_registers * quarters / block_warps;
     const auto block_bytes = round_up(shared + reserved, std::int64_t{shared_unit});
     const int by_shared = static_cast<int>(shared_bytes / block_bytes);
