@@ -24,10 +24,10 @@ struct Array {
   explicit Array(const View<K, static_cast<std::size_t>(Rank), Space>& view)
       : data(reinterpret_cast<T*>(view.data())), present(static_cast<bool>(view)) {
     static_assert(sizeof(K) == sizeof(T));
-    if (reinterpret_cast<std::uintptr_t>(view.data()) % alignof(T) !=
-        0)  // a complex number's parts
-      ssm::detail::throw_shape("ssm::cuda", "the address of complex numbers",
-                               std::to_string(reinterpret_cast<std::uintptr_t>(view.data())),
+    const auto address = reinterpret_cast<std::uintptr_t>(view.data());
+    if (address % alignof(T) != 0)  // the parts of a complex number move at once
+      ssm::detail::throw_shape("ssm::cuda", "the address of an array of complex numbers",
+                               std::to_string(address),
                                "a multiple of " + std::to_string(alignof(T)));
     for (std::size_t i = 0; i < static_cast<std::size_t>(Rank); ++i) stride[i] = view.stride(i);
   }

@@ -115,3 +115,20 @@ TEST_CASE("gradients of a linear scan on a device take the scratch of that scan 
   in.sequences.reversed = true;
   CHECK_THROWS_AS(linear_scan_backward(cuda, in, {}, {}, {{}, db}, scratch), ShapeError);
 }
+
+TEST_CASE("complex numbers whose parts could not move at once are refused in words") {
+  DeviceTensor<float, 1> memory(cuda, {100});
+  using K = std::complex<float>;
+  const std::array<Index, 3> shape{1, 4, 3};
+  const auto at = [&](Index offset) {
+    return View<K, 3, Device>(reinterpret_cast<K*>(memory.data() + offset), shape);
+  };
+  const auto run = [&](Index in, Index out) {
+    LinearScanScratch<K, Device> scratch;
+    linear_scan(cuda, LinearScanInputs<K, Device>{at(in), at(in)}, {}, {at(out)}, scratch);
+  };
+  CHECK_NOTHROW(run(2, 50));
+  CHECK_THROWS_AS(run(1, 50), ShapeError);
+  CHECK_THROWS_AS(run(2, 51), ShapeError);
+  synchronize(cuda);
+}
