@@ -1,11 +1,13 @@
 // What devices hold of the kernels, by what nvcc says of them (tests/golden/cuda_registers.csv).
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <cstdio>
 #include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../../cuda/cuts.hpp"
@@ -55,6 +57,16 @@ struct CompilerReport {
   }
 };
 
+/// Launches are written down while it lives, and no kernel runs.
+struct DryRun {
+  DryRun() {
+    emulator().restart(1);
+    emulator().runs_kernels = false;
+    emulator().writes_down = true;
+  }
+  ~DryRun() { emulator().restart(1); }
+};
+
 /// How a launch lies over a device.
 struct Placed {
   std::string kernel;
@@ -68,12 +80,7 @@ struct Placed {
 template <class Operations>
 std::vector<Placed> place(const CompilerReport& report, const Multiprocessors& model,
                           const Operations& operations) {
-  struct Restart {
-    Restart() { emulator().restart(1); }
-    ~Restart() { emulator().restart(1); }
-  } restart;
-  emulator().runs_kernels = false;
-  emulator().writes_down = true;
+  const DryRun dry_run;
   emulator().model = model;
   emulator().registers = [&](const std::string& name) {
     return report.find(name, model).registers;
@@ -186,6 +193,38 @@ TEST_CASE("the measured scans take the kernels made for them, cut to fill each d
         CHECK(placed.efficiency >= 0.5);
       }
       CHECK(passes == 2);
+    }
+}
+
+TEMPLATE_TEST_CASE("no scan asks for more shared memory than the smallest device gives a block", "",
+                   (std::pair<float, float>), (std::pair<double, double>),
+                   (std::pair<Half, std::complex<float>>),
+                   (std::pair<double, std::complex<double>>)) {
+  using T = typename TestType::first_type;
+  using K = typename TestType::second_type;
+  using V = detail::Varying<T, K>;
+  const DryRun dry_run;
+  emulator().model = test::device_model(89);
+  emulator().registers = [](const std::string&) { return 255; };
+  for (const Index state : {1, 5, 16, 33, 64, 130, 300})
+    for (const bool constant : {false, true}) {
+      CAPTURE(state, constant);
+      const DeviceTensor<T, 3> u(cuda, {2, 300, 70});
+      const DeviceTensor<K, 2> A(cuda, {70, state});
+      const DeviceTensor<V, 4> B(cuda, {2, 300, 1, state});
+      DeviceTensor<T, 3> y(cuda, u.extents());
+      DeviceTensor<K, 2> dA(cuda, A.extents());
+      SelectiveScanScratch<T, K, Device> scratch;
+      SelectiveScanInputs<T, K, Device> in;
+      in.u = u, in.delta = u, in.A = A, in.C.varying = B;
+      if (constant)
+        in.B.constant = A;
+      else
+        in.B.varying = B;
+      CHECK_NOTHROW(selective_scan(cuda, in, {.softplus = true}, {y}, scratch));
+      SelectiveScanInputGradients<T, K, Device> gradients;
+      gradients.u = y, gradients.A = dA;
+      CHECK_NOTHROW(selective_scan_backward(cuda, in, {.softplus = true}, {u}, gradients, scratch));
     }
 }
 
