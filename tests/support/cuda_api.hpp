@@ -49,13 +49,18 @@ class RawStream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// What `body` puts into a stream, as a graph.
+/// What `body` puts into a stream, as a graph; nothing of it stays where the body throws.
 class Graph {
  public:
   template <class Body>
   Graph(cudaStream_t stream, const Body& body) {
     REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-    body();
+    try {
+      body();
+    } catch (...) {
+      if (cudaStreamEndCapture(stream, &graph_) == cudaSuccess) cudaGraphDestroy(graph_);
+      throw;
+    }
     REQUIRE(cudaStreamEndCapture(stream, &graph_) == cudaSuccess);
     REQUIRE(cudaGraphInstantiate(&exec_, graph_, 0) == cudaSuccess);
   }

@@ -36,6 +36,7 @@ void Emulator::restart(std::uint64_t seed) {
   *this = Emulator();
   state().random.seed(seed);
   state().most_shared.clear();
+  state().streams_made = 0;
   last_error = cudaSuccess;
   current = 0;
 }
