@@ -96,10 +96,4 @@ void launch_elementwise(const Cuda& backend, const char* function, Index count, 
          Elementwise<Each>{count, each});
 }
 
-/// What the current device holds of a kernel of one thread an element.
-template <class Each>
-Residency elementwise_residency(const char* function) {
-  return residency<Elementwise<Each>>(function, Elementwise<Each>::most_threads, 0);
-}
-
 }  // namespace ssm::kernels

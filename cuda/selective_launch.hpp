@@ -145,9 +145,19 @@ void selective_scan_backward(
   SelectiveGradients<T, E> gradients(output_gradients, input_gradients, inputs.sequences);
   // Fewer lanes and threads than forward has, for the shared memory that they take.
   SelectiveShape shape(sizes, inputs.sequences, CoefficientSums<E>::most_lanes, 128);
+  bool in_packs = false;
   with_kernels<E>(in.is_general(), shape, [&](auto general, auto lanes) {
-    using Backward = SelectiveBackward<T, E, general(), lanes()>;
     constexpr double exits_alone = 0.35;  // the adjoint without its gradients: instructions counted
+    if constexpr (std::is_same_v<E, float>) {
+      using Tiles = SelectiveBackwardTiles<T>;
+      in_packs = lanes() == 4 && has_packs(in, shape) && have_packs(gradients, in, shape);
+      if (in_packs) {
+        shape.cut(residency<Tiles>(function, shape.threads(), Tiles::shared_bytes()),
+                  piece_granularity, exits_alone);
+        return;
+      }
+    }
+    using Backward = SelectiveBackward<T, E, general()>;  // what tiles in packs leave
     shape.cut(residency<Backward>(function, shape.threads(), Backward::shared_bytes(shape)),
               piece_granularity, exits_alone);
   });
@@ -207,7 +217,7 @@ void selective_scan_backward(
       const E* saved = static_cast<const E*>(scratch.kept.data());
       if constexpr (std::is_same_v<E, float>) {
         using Tiles = SelectiveBackwardTiles<T>;
-        if (lanes() == 4 && has_packs(in, shape) && have_packs(gradients, in, shape)) {
+        if (in_packs) {
           launch(backend, function, shape.blocks(), shape.threads(), Tiles::shared_bytes(),
                  Tiles{in, shape, gradients, partials, arrays.exits, saved});
           return;
