@@ -51,15 +51,17 @@ inline double scan_time(Index threads, Index count, Index length, const Residenc
 }
 
 /// Cuts rows of `row_length` steps, that `threads` threads would walk whole, as scan_time says is
-/// the fastest on this device. Lengths are multiples of `granularity`.
+/// the fastest on this device, where that is well below the time of whole rows: a cut is more work
+/// for certain, and the rest is a model. Lengths are multiples of `granularity`.
 inline Cuts plan_cuts(Index row_length, Index threads, const Residency& device, Index granularity,
                       double first_pass) {
   constexpr Index shortest = 128, most_rounds = 4;
+  constexpr double well_below = 0.85;
   Cuts best{row_length, 1};
   if (threads < 1) return best;
   const Index most_threads =
       most_rounds * device.multiprocessors * (device.blocks + 1) * device.threads;
-  double best_time = scan_time(threads, 1, row_length, device, first_pass);
+  double best_time = well_below * scan_time(threads, 1, row_length, device, first_pass);
   for (Index wanted = 2; wanted <= row_length / shortest && threads * wanted <= most_threads;
        ++wanted) {
     const Index length =
