@@ -62,7 +62,7 @@ inline void check_blocks(const SafetensorsFolder& file, const std::string& name,
                                               const std::array<Index, 2>& extents) {
   const Index row = row_bytes(format, extents[1]), scales = scale_bytes(format, extents[1]);
   const auto factors = file.read<Bfloat16, 2>(scales_of(name), {extents[0], scales / 2});
-  const auto memory = allocate_large(extents[0] * (row + scales));
+  const auto memory = allocate_large(stored_bytes(format, extents));
   std::byte* const numbers = memory.get();
   const std::vector<Index> shape{extents[0], row};
   if (format == MatrixFormat::q8)

@@ -51,7 +51,8 @@ class MatrixOpener {
       Tensor<float, 2> numbers(extents);
       files_.read(parameter, numbers);
       try {
-        return store_matrix(backend_, numbers, options_.format.value_or(MatrixFormat::f32));
+        const MatrixFormat to = options_.format.value_or(MatrixFormat::f32);
+        return store_in(memory_.allocate(stored_bytes(to, extents)), backend_, numbers, to);
       } catch (const DomainError& error) {
         throw_file(files_.tensors().file_of(name).path(),
                    "tensor " + in_quotes(name) + ": " + error.what());
@@ -69,7 +70,7 @@ class MatrixOpener {
           std::array<std::shared_ptr<const void>, 2>{owner, mappings_.at(&file)});
     }
     if (!options_.resident) return StoredMatrix(view, owner);
-    const auto memory = allocate_large(extents[0] * (row + scales));
+    const auto memory = memory_.allocate(stored_bytes(*format, extents));
     const auto copy = [](std::byte* to, const std::byte* from, Index bytes) {
       if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
     };
@@ -96,6 +97,7 @@ class MatrixOpener {
   const MambaFiles& files_;
   Cpu backend_;
   OpenOptions options_;
+  LargeMemory memory_;
   std::map<const SafetensorsReader*, std::shared_ptr<const std::byte>> mappings_;
 };
 

@@ -132,6 +132,27 @@ inline void store_row(const float* x, Index in, MatrixFormat format, std::byte* 
   }
 }
 
+inline namespace SSM_DETAIL_ISA {
+
+/// store_matrix in `memory`, of stored_bytes.
+[[nodiscard]] inline StoredMatrix store_in(const std::shared_ptr<std::byte>& memory,
+                                           const Cpu& backend, const View<const float, 2>& matrix,
+                                           MatrixFormat format) {
+  check_given("store_matrix", "matrix", matrix, "(out, in)");
+  check_adjacent("store_matrix", "matrix", matrix);
+  const Index out = matrix.extent(0), in = matrix.extent(1);
+  const Index row = row_bytes(format, in), factors = scale_bytes(format, in);
+  const StoredMatrixView view{format, {out, in}, memory.get(), memory.get() + out * row};
+  const double ns_per_element = format == MatrixFormat::q4 ? 100 : 2;
+  parallel_for(for_elements(backend, matrix.size(), ns_per_element), out, [&](Index r) {
+    check_row(matrix.data() + r * matrix.stride(0), in, format);
+    store_row(matrix.data() + r * matrix.stride(0), in, format, memory.get() + r * row,
+              memory.get() + out * row + r * factors);
+  });
+  return StoredMatrix(view, memory);
+}
+
+}  // namespace SSM_DETAIL_ISA
 }  // namespace detail
 
 inline namespace SSM_DETAIL_ISA {
@@ -147,19 +168,8 @@ inline namespace SSM_DETAIL_ISA {
 [[nodiscard]] inline StoredMatrix store_matrix(const Cpu& backend,
                                                const View<const float, 2>& matrix,
                                                MatrixFormat format) {
-  detail::check_given("store_matrix", "matrix", matrix, "(out, in)");
-  detail::check_adjacent("store_matrix", "matrix", matrix);
-  const Index out = matrix.extent(0), in = matrix.extent(1);
-  const Index row = detail::row_bytes(format, in), factors = detail::scale_bytes(format, in);
-  const auto memory = detail::allocate_large(out * (row + factors));
-  const StoredMatrixView view{format, {out, in}, memory.get(), memory.get() + out * row};
-  const double ns_per_element = format == MatrixFormat::q4 ? 100 : 2;
-  parallel_for(for_elements(backend, matrix.size(), ns_per_element), out, [&](Index r) {
-    detail::check_row(matrix.data() + r * matrix.stride(0), in, format);
-    detail::store_row(matrix.data() + r * matrix.stride(0), in, format, memory.get() + r * row,
-                      memory.get() + out * row + r * factors);
-  });
-  return StoredMatrix(view, memory);
+  const auto memory = detail::allocate_large(detail::stored_bytes(format, matrix.extents()));
+  return detail::store_in(memory, backend, matrix, format);
 }
 
 }  // namespace SSM_DETAIL_ISA

@@ -53,6 +53,12 @@ namespace detail {
   return blocks ? 2 * (row_elements(format, in) / 32) : 0;
 }
 
+/// The bytes of a matrix.
+[[nodiscard]] constexpr Index stored_bytes(MatrixFormat format,
+                                           const std::array<Index, 2>& extents) noexcept {
+  return extents[0] * (row_bytes(format, extents[1]) + scale_bytes(format, extents[1]));
+}
+
 }  // namespace detail
 
 /// A view of a stored matrix, which `linear` and `embedding` read as they read a matrix of floats.
@@ -72,8 +78,8 @@ struct StoredMatrixView {
 /// which copies share. It takes the place of Tensor<float, 2> as the matrix of a layer that runs
 /// and is not trained: Mamba<float, StoredMatrix>. Products convert its numbers to float as they
 /// read them. Where the processor multiplies bytes (AVX-512 VNNI), products of q8 and q4 with up to
-/// 16 rows x round each x to multiples of 2^{e − 22}, with 2^e the power of two above its largest
-/// number, which errs by at most 2^{−22} of that number, and sum a block exactly.
+/// 16 rows x round each x to 15 bits and a sign, which errs by at most 2^{−16} of its largest number,
+/// and sum a block exactly.
 class StoredMatrix {
  public:
   using value_type = float;                 ///< type of a number in computations
@@ -111,8 +117,7 @@ class StoredMatrix {
   [[nodiscard]] MatrixFormat format() const noexcept { return view_.format; }
   /// The bytes that a product reads.
   [[nodiscard]] Index bytes() const noexcept {
-    return view_.extents[0] * (detail::row_bytes(view_.format, view_.extents[1]) +
-                               detail::scale_bytes(view_.format, view_.extents[1]));
+    return detail::stored_bytes(view_.format, view_.extents);
   }
 
  private:

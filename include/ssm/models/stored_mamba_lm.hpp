@@ -8,6 +8,7 @@
 #include "ssm/core/backend.hpp"
 #include "ssm/core/detail/compiled.hpp"
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/large_memory.hpp"
 #include "ssm/core/parameters.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/layers/store_matrix.hpp"
@@ -48,12 +49,16 @@ inline namespace SSM_DETAIL_ISA {
   parameters(model, [&](const auto&, const auto& tensor, const auto&, bool) {
     from.emplace_back(&tensor);
   });
+  detail::LargeMemory memory;
   std::size_t next = 0;
   parameters(stored, [&]<class AnyTensor>(const auto&, AnyTensor& tensor, const auto&, bool) {
-    if constexpr (std::is_same_v<AnyTensor, StoredMatrix>)
-      tensor = store_matrix(backend, *std::get<const Tensor<float, 2>*>(from[next++]), format);
-    else
+    if constexpr (std::is_same_v<AnyTensor, StoredMatrix>) {
+      const auto& matrix = *std::get<const Tensor<float, 2>*>(from[next++]);
+      tensor = detail::store_in(memory.allocate(detail::stored_bytes(format, matrix.extents())),
+                                backend, matrix, format);
+    } else {
       tensor = *std::get<const AnyTensor*>(from[next++]);
+    }
   });
   return stored;
 }

@@ -28,4 +28,27 @@ namespace ssm::detail {
   return owner;
 }
 
+/// Memory for the matrices of one model, in the order in which they are read: those smaller than a
+/// large page share some, and one goes on where the last ended.
+class LargeMemory {
+ public:
+  /// Memory that begins at a multiple of 64 bytes and lives as long as any of what it shares a
+  /// block with.
+  [[nodiscard]] std::shared_ptr<std::byte> allocate(Index bytes) {
+    constexpr Index block = Index{16} << 20;
+    if (bytes > block / 4) return allocate_large(bytes);
+    const Index room = (bytes + 63) / 64 * 64;
+    if (room > left_) {
+      block_ = allocate_large(block);
+      left_ = block;
+    }
+    left_ -= room;
+    return {block_, block_.get() + (block - left_ - room)};
+  }
+
+ private:
+  std::shared_ptr<std::byte> block_;
+  Index left_ = 0;
+};
+
 }  // namespace ssm::detail
