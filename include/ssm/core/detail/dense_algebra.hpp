@@ -99,6 +99,10 @@ struct SingularValues {
 };
 [[nodiscard]] SingularValues singular_values(const RealMatrix& A);
 
+/// The reflection I − factor v vᵀ, v(0) = 1, that brings x (size) to (beta, 0, …); x becomes (beta,
+/// the rest of v), and the result is the factor.
+[[nodiscard]] double make_reflection(double* x, Index size);
+
 /// The eigenvalues of a real matrix, complex ones as neighbours of their exact conjugates: Francis'
 /// double QR steps on its Hessenberg form (Martin, Peters & Wilkinson 1970, algorithm hqr).
 /// @throws ConvergenceError

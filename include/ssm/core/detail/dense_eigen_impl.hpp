@@ -8,8 +8,6 @@
 
 SSM_BEGIN_COMPILED
 
-/// The reflection I − factor v vᵀ, v(0) = 1, that brings x (size) to (beta, 0, …); x becomes (beta,
-/// the rest of v).
 SSM_INLINE double make_reflection(double* x, Index size) {
   double rest = 0;
   for (Index i = 1; i < size; ++i) rest += x[i] * x[i];

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "ssm/core/detail/dense_algebra.hpp"
-#include "ssm/core/detail/dense_eigen_impl.hpp"
 
 SSM_BEGIN_COMPILED
 
