@@ -60,6 +60,7 @@ TEST_CASE("a stored model computes what the model of the same numbers does, in e
 TEST_CASE(
     "a step of a stored model is that of forward, for any number of threads, and allocates "
     "nothing") {
+  const double rounding = SSM_DETAIL_BYTE_PRODUCTS ? 1e-4 : 1e-5;  // a step may round x to 15 bits
   Random random(5);
   const StoredMambaLM model = store_mamba_lm(cpu(2), random_model(true), MatrixFormat::q8);
   Tensor<Token, 2> tokens({2, 9});
@@ -80,6 +81,6 @@ TEST_CASE(
     CHECK(std::memcmp(logits.data(), same.data(), sizeof(float) * 100) == 0);
     for (Index b = 0; b < 2; ++b)
       for (Index v = 0; v < 50; ++v)
-        CHECK(std::abs(logits(b, v) - want(b, t, v)) <= 1e-4 * std::abs(want(b, t, v)) + 1e-4);
+        CHECK(std::abs(logits(b, v) - want(b, t, v)) <= 1e-4 * std::abs(want(b, t, v)) + rounding);
   }
 }

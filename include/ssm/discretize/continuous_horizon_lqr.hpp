@@ -14,6 +14,7 @@
 #include "ssm/core/error.hpp"
 #include "ssm/discretize/matrix_exponential.hpp"
 #include "ssm/system/finite_horizon_lqr.hpp"
+#include "ssm/system/riccati.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
@@ -37,11 +38,7 @@ struct RiccatiFlow {
   /// λ' = −Q x − Aᵀ λ is near the identity; halved until it is, and doubled again.
   RiccatiFlow(const RealMatrix& A, const RealMatrix& S, const RealMatrix& Q, double delta) {
     const Index n = A.rows();
-    RealMatrix H(2 * n, 2 * n);
-    H.set_block(0, 0, A);
-    H.set_block(0, n, -S);
-    H.set_block(n, 0, -Q);
-    H.set_block(n, n, -A.transpose());
+    const RealMatrix H = hamiltonian(A, S, Q);
     RealMatrix even = H;
     balance(even);
     const double turn = even.norm() * delta;

@@ -23,6 +23,10 @@ struct RiccatiSolution {
   RealMatrix P, K;
 };
 
+/// H = [A, −G; −Q, −Aᵀ], by which states and costates of Aᵀ P + P A − P G P + Q = 0 move.
+[[nodiscard]] RealMatrix hamiltonian(const RealMatrix& A, const RealMatrix& G,
+                                     const RealMatrix& Q);
+
 /// Who asks for a solution, and of what precision its data are.
 struct RiccatiCaller {
   std::string_view function;

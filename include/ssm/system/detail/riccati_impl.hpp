@@ -17,6 +17,16 @@
 
 SSM_BEGIN_COMPILED
 
+SSM_INLINE RealMatrix hamiltonian(const RealMatrix& A, const RealMatrix& G, const RealMatrix& Q) {
+  const Index n = A.rows();
+  RealMatrix H(2 * n, 2 * n);
+  H.set_block(0, 0, A);
+  H.set_block(0, n, -G);
+  H.set_block(n, 0, -Q);
+  H.set_block(n, n, -A.transpose());
+  return H;
+}
+
 using Wide = Doubled<RealMatrix>;
 
 /// An equation that is easier the larger `shift` is: each mode decays faster by it and, as a mode
@@ -49,11 +59,7 @@ SSM_INLINE std::optional<RealMatrix> riccati_by_sign(const RealMatrix& A, const 
                                                      const RealMatrix& Q) {
   constexpr int most = 100;
   const Index n = A.rows();
-  RealMatrix Z(2 * n, 2 * n);
-  Z.set_block(0, 0, A);
-  Z.set_block(0, n, -G);
-  Z.set_block(n, 0, -Q);
-  Z.set_block(n, n, -A.transpose());
+  RealMatrix Z = hamiltonian(A, G, Q);
   RealVector scale = balance(Z);
   // The unit of cost that brings P near 1, as rounding leaves errors of epsilon beside [I; P].
   const double a = Z.block(0, 0, n, n).norm(), g = Z.block(0, n, n, n).norm();
