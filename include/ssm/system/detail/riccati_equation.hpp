@@ -24,8 +24,7 @@ struct RiccatiSolution {
 };
 
 /// H = [A, −G; −Q, −Aᵀ], by which states and costates of Aᵀ P + P A − P G P + Q = 0 move.
-[[nodiscard]] RealMatrix hamiltonian(const RealMatrix& A, const RealMatrix& G,
-                                     const RealMatrix& Q);
+[[nodiscard]] RealMatrix hamiltonian(const RealMatrix& A, const RealMatrix& G, const RealMatrix& Q);
 
 /// Who asks for a solution, and of what precision its data are.
 struct RiccatiCaller {
