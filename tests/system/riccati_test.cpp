@@ -160,6 +160,9 @@ TEST_CASE("Lyapunov equations without a unique solution are refused") {
   const MatrixXd A = V * Eigen::Vector4d(-1, -2, 0, -3).asDiagonal() * V.inverse();
   CHECK_THROWS_AS(lyapunov(A, MatrixXd::Identity(4, 4)), DomainError);
   CHECK_THROWS_AS(lyapunov(Matrix2d::Constant(std::nan("")), I), DomainError);
+  CHECK_THROWS_WITH(lyapunov(1e-200 * swing + 1e-200 * MatrixXd(-I), 1e200 * I),
+                    "lyapunov: X is beyond the largest number, expected A and Q whose X can be "
+                    "held");
   CHECK_THROWS_WITH(lyapunov(MatrixXd(2, 3), I), "lyapunov: A is (2, 3), expected (2, 2)");
   CHECK_THROWS_WITH(discrete_lyapunov(swing, MatrixXd(3, 3)),
                     "discrete_lyapunov: Q is (3, 3), expected (2, 2)");

@@ -159,6 +159,12 @@ TEST_CASE("a Lyapunov equation is solved alike in any units and any order of sta
                    P = random_order(random, n);
     CHECK(lyapunov(S * A * R, S * Q * S) == S * lyapunov(A, Q) * S);
     const MatrixXd X = lyapunov(A, Q);
+    for (const double time : {0x1p-900, 0x1p-470, 0x1p470, 0x1p900})
+      for (const MatrixXd& matrix : {A, MatrixXd(MatrixXd(A.triangularView<Eigen::Upper>()) -
+                                                 2 * MatrixXd::Identity(n, n))}) {
+        const MatrixXd once = lyapunov(matrix, Q);
+        CHECK((lyapunov(time * matrix, Q) * time - once).norm() <= 1e-13 * once.norm());
+      }
     CHECK((P.transpose() * lyapunov(P * A * P.transpose(), P * Q * P.transpose()) * P - X).norm() <=
           1e-14 * X.norm());
     const MatrixXd F = sampled(system).A_bar();

@@ -73,8 +73,13 @@ auto checked_lyapunov(std::string_view function, Time time, const Eigen::MatrixB
   WorkspaceMemory<(size > 0 ? lyapunov_room(size) : 0)> memory(lyapunov_room(n));
   Workspace work = memory.workspace();
   const Padded dynamics = work.matrix(A), cost = work.matrix(Q), X = work.matrix(n, n);
-  if (lyapunov_by_doubling(time, dynamics, cost, X, work)) return to_eigen<Result>(X);
-  return to_eigen<Result>(solve_lyapunov(function, time, RealMatrix(A), RealMatrix(Q)));
+  const Result result =
+      lyapunov_by_doubling(time, dynamics, cost, X, work)
+          ? to_eigen<Result>(X)
+          : to_eigen<Result>(solve_lyapunov(function, time, RealMatrix(A), RealMatrix(Q)));
+  if (!result.allFinite())
+    throw_domain(function, "X", "beyond the largest number", "A and Q whose X can be held");
+  return result;
 }
 
 }  // namespace detail
@@ -93,8 +98,8 @@ auto checked_lyapunov(std::string_view function, Time time, const Eigen::MatrixB
 /// @param A (n, n), 1/s; it need not be stable
 /// @param Q (n, n); a symmetric Q gives an exactly symmetric X
 /// @throws ShapeError
-/// @throws DomainError when two eigenvalues of A add up to 0, so that X is not unique, or A is not
-///   finite
+/// @throws DomainError when two eigenvalues of A add up to 0, so that X is not unique, A or Q is
+///   not finite, or X overflows
 /// Cost: by doubling about 60 n³ of multiplications and additions, and no allocation for a fixed
 /// size of up to 40; by the Schur form some ten times the time.
 template <class DA, class DQ>
@@ -113,7 +118,8 @@ template <class DA, class DQ>
 /// @param A (n, n); it need not be stable
 /// @param Q (n, n); a symmetric Q gives an exactly symmetric X
 /// @throws ShapeError
-/// @throws DomainError when the product of two eigenvalues of A is 1, or A is not finite
+/// @throws DomainError when the product of two eigenvalues of A is 1, A or Q is not finite, or X
+///   overflows
 /// Cost: as lyapunov.
 template <class DA, class DQ>
 [[nodiscard]] auto discrete_lyapunov(const Eigen::MatrixBase<DA>& A,

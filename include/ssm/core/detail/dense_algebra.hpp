@@ -1,7 +1,10 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <complex>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -82,6 +85,30 @@ void triangularize(RealMatrix& A, RealMatrix& B);
 
 /// Replaces A by its Hessenberg form H, A = Q H Qᵀ, and gives Q, without elements unless wanted.
 RealMatrix to_hessenberg(RealMatrix& A, bool want_Q);
+
+/// Multiplies a matrix or vector by a power of two; exact but where it overflows or underflows.
+template <class Matrix>
+void multiply_by_power_of_two(Matrix& matrix, int exponent) {
+  for (Index i = 0; i < matrix.size(); ++i) {
+    auto& x = matrix.data()[i];
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(x)>, double>)
+      x = std::ldexp(x, exponent);  // the power itself may overflow
+    else
+      x = {std::ldexp(x.real(), exponent), std::ldexp(x.imag(), exponent)};
+  }
+}
+
+/// Brings the largest element to [1, 2) by a power of two, of which it returns the exponent.
+template <class Matrix>
+int take_out_exponent(Matrix& matrix) {
+  double largest = 0;
+  for (Index i = 0; i < matrix.size(); ++i)
+    largest = (std::max)(largest, std::abs(matrix.data()[i]));
+  if (!(largest > 0 && std::isfinite(largest))) return 0;
+  const int exponent = std::ilogb(largest);
+  multiply_by_power_of_two(matrix, -exponent);
+  return exponent;
+}
 
 /// A = U T U*, U unitary and T upper triangular: Hessenberg form by reflections, then shifted QR
 /// steps by rotations (Golub & Van Loan, Matrix Computations, section 7.5).

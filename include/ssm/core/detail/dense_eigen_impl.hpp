@@ -88,6 +88,7 @@ SSM_INLINE ComplexSchurForm complex_schur(std::string_view function, const RealM
   using Complex = std::complex<double>;
   const Index n = A.rows();
   RealMatrix H = A;
+  const int exponent = take_out_exponent(H);
   const RealMatrix Q = to_hessenberg(H, true);
   ComplexSchurForm form{ComplexMatrix(n, n), ComplexMatrix(n, n)};
   ComplexMatrix &T = form.T, &U = form.U;
@@ -171,6 +172,7 @@ SSM_INLINE ComplexSchurForm complex_schur(std::string_view function, const RealM
   }
   for (Index j = 0; j < n; ++j)
     for (Index i = j + 1; i < n; ++i) T(i, j) = 0;
+  multiply_by_power_of_two(T, exponent);
   return form;
 }
 
@@ -179,7 +181,8 @@ SSM_INLINE SingularValues singular_values(const RealMatrix& A) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   const Index rows = A.rows(), n = A.cols();
   RealMatrix W = A, V = RealMatrix::Identity(n, n);
-  const double least = epsilon * epsilon * A.norm();  // shorter columns are rounding
+  const int exponent = take_out_exponent(W);
+  const double least = epsilon * epsilon * W.norm();  // shorter columns are rounding
   bool turned = true;
   for (int sweep = 0; turned && sweep < sweeps; ++sweep) {
     turned = false;
@@ -210,6 +213,7 @@ SSM_INLINE SingularValues singular_values(const RealMatrix& A) {
         rotate(V.col(i), V.col(j), n);
       }
   }
+  multiply_by_power_of_two(W, exponent);
   std::vector<std::pair<double, Index>> order;
   for (Index j = 0; j < n; ++j) order.emplace_back(-W.block(0, j, rows, 1).norm(), j);
   std::sort(order.begin(), order.end());
@@ -233,16 +237,11 @@ SSM_INLINE ComplexVector real_eigenvalues(std::string_view function, RealMatrix 
 SSM_INLINE bool find_real_eigenvalues(RealMatrix A, ComplexVector& values) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   const Index n = A.rows();
-  double largest = 0;
-  for (Index j = 0; j < n; ++j)
-    for (Index i = 0; i < n; ++i) largest = (std::max)(largest, std::abs(A(i, j)));
-  if (!(largest > 0)) {
+  if (A.is_zero()) {
     for (Index i = 0; i < n; ++i) values(i) = 0;
     return true;
   }
-  const int exponent = std::ilogb(largest);
-  for (Index i = 0; i < A.size(); ++i)  // 2^−exponent itself may overflow
-    A.data()[i] = std::ldexp(A.data()[i], -exponent);
+  const int exponent = take_out_exponent(A);
   to_hessenberg(A, false);
   double norm = 0;
   for (Index j = 0; j < n; ++j)

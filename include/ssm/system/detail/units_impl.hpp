@@ -31,6 +31,7 @@ class ExponentGraph {
         const double rest = std::log2(std::abs(std::frexp(x, &exponent)));
         edges_.push_back({to_output ? i + m_ : i, j, exponent, rest});
       }
+    rate_ = fastest_rate(system.A);
   }
 
   [[nodiscard]] std::vector<long> balanced() {
@@ -64,7 +65,23 @@ class ExponentGraph {
   }
   [[nodiscard]] long& at(Index node) { return unit_[static_cast<std::size_t>(node)]; }
 
-  /// Walks from the first node of each connected part; the element walked over becomes about 1.
+  /// The exponent of the largest element on the diagonal or, as a mean, around a loop of two
+  /// states: no unit of the states moves it. 0 where there is none.
+  [[nodiscard]] static long fastest_rate(const RealMatrix& A) {
+    long most = 0;
+    bool any = false;
+    for (Index j = 0; j < A.cols(); ++j)
+      for (Index i = 0; i <= j; ++i) {
+        if (A(i, j) == 0 || A(j, i) == 0) continue;
+        const long rate = (std::ilogb(A(i, j)) + std::ilogb(A(j, i))) / 2;
+        most = any ? (std::max)(most, rate) : rate;
+        any = true;
+      }
+    return most;
+  }
+
+  /// Walks from the first node of each connected part; the element walked over becomes about 1, or
+  /// between states as large as the fastest rate.
   void start() {
     std::vector<std::vector<const Edge*>> neighbours(static_cast<std::size_t>(size_));
     for (const Edge& edge : edges_)
@@ -84,7 +101,8 @@ class ExponentGraph {
           const Index other = forward ? edge->to : edge->from;
           if (seen[static_cast<std::size_t>(other)]) continue;
           seen[static_cast<std::size_t>(other)] = true;
-          at(other) = at(queue[next]) + (forward ? edge->exponent : -edge->exponent);
+          const long exponent = edge->exponent - (edge->to < n_ && edge->from < n_ ? rate_ : 0);
+          at(other) = at(queue[next]) + (forward ? exponent : -exponent);
           queue.push_back(other);
         }
     }
@@ -140,6 +158,7 @@ class ExponentGraph {
   Index n_, m_, size_;
   std::vector<Edge> edges_;
   std::vector<long> unit_;
+  long rate_ = 0;
   double target_ = 0;
 };
 
@@ -147,7 +166,8 @@ SSM_INLINE Units to_own_units(Quadruple& system) {
   const Index n = system.A.rows(), m = system.B.cols(), p = system.C.rows();
   std::vector<long> unit = ExponentGraph(system).balanced();
   const auto exponent = [&](Index k) {
-    return static_cast<int>(std::clamp(unit[static_cast<std::size_t>(k)], -1000L, 1000L));  // 2^±1000 are numbers
+    return static_cast<int>(
+        std::clamp(unit[static_cast<std::size_t>(k)], -1000L, 1000L));  // 2^±1000 are numbers
   };
   const auto scale = [&](RealMatrix& matrix, Index row, Index column) {
     for (Index j = 0; j < matrix.cols(); ++j)
