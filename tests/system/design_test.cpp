@@ -179,6 +179,34 @@ TEST_CASE("no unit of time decides whether poles can be placed") {
   }
 }
 
+TEST_CASE("poles stand where they are wanted however far apart the rates are, or it is said") {
+  for (const double s : {1., 1e4, 1e8, 1e12, 1e16}) {
+    CAPTURE(s);
+    Matrix2d A;
+    A << -s, 0, 0, 1;
+    const Eigen::RowVector2d K = place_poles(A, Vector2d(1, 1), Vector2d(-1, -2));
+    CHECK(K(0) == Approx((1 - s) * (2 - s) / (-1 - s)).epsilon(1e-14));
+    CHECK(K(1) == Approx(6 / (1 + s)).epsilon(1e-14));
+  }
+  for (const double s : {1., 1e4, 1e8}) {
+    CAPTURE(s);
+    const Eigen::Matrix3d A = Vector3d(-s, 1, -s / 2).asDiagonal();
+    Eigen::Matrix<double, 3, 2> B;
+    B << 1, 1, 1, 0, 2, 1;
+    const Vector3d poles(-1, -2, -3);
+    CHECK(distance(A - B * place_poles(A, B, poles), poles.cast<Complex>()) <= 1e-15 * s + 1e-13);
+  }
+  // a lag chain so long that rounding of its 24 gains moves poles by more than they are apart
+  MatrixXd chain = MatrixXd::Zero(24, 24);
+  for (Index i = 0; i < 24; ++i) {
+    chain(i, i) = -1;
+    if (i > 0) chain(i, i - 1) = 1;
+  }
+  VectorXd wanted(24);
+  for (Index i = 0; i < 24; ++i) wanted(i) = -1 - double(i);
+  CHECK_THROWS_AS(place_poles(chain, VectorXd::Unit(24, 0), wanted), ConvergenceError);
+}
+
 TEST_CASE("poles that cannot be placed are refused") {
   Matrix2d A;
   A << 1, 0, 0, 2;

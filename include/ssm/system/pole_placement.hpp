@@ -30,13 +30,14 @@ namespace ssm {
 /// With several inputs K is not unique: the eigenvectors of the closed loop are chosen to be as
 /// independent as possible, so that its poles move least when A or B does (Kautsky, Nichols & Van
 /// Dooren, "Robust pole assignment in linear state feedback", 1985; Tits & Yang 1996). With one
-/// input K is unique and comes from Ackermann's formula in controller-Hessenberg form. High orders
-/// are ill-conditioned: beyond ten states or so of a single input expect few digits, and prefer
-/// lqr. A pole that is wanted more often than B has independent columns makes the closed loop
-/// defective; then the poles are placed one after the other, each with the smallest gain (as Varga
-/// 1981 does it in Schur form). Modes that no input moves stay where they are and must be among the
-/// wanted. Neither units of time nor of states nor of inputs matter. Continuous and discrete alike.
-/// Computed in double for float as well.
+/// input K is unique and comes from Ackermann's formula in controller-Hessenberg form. What
+/// rounding has kept a pole from is made up for by placing the poles of A − B K once more. High
+/// orders are ill-conditioned: beyond ten states or so of a single input expect few digits, and
+/// prefer lqr. A pole that is wanted more often than B has independent columns makes the closed
+/// loop defective; then the poles are placed one after the other, each with the smallest gain (as
+/// Varga 1981 does it in Schur form). Modes that no input moves stay where they are and must be
+/// among the wanted. Neither units of time nor of states nor of inputs matter. Continuous and
+/// discrete alike. Computed in double for float as well.
 ///
 /// For an observer, place_poles(Aᵀ, Cᵀ, poles)ᵀ.
 ///
@@ -48,7 +49,8 @@ namespace ssm {
 /// @throws ShapeError
 /// @throws DomainError when a mode that no input moves is not among the wanted, which it names, a
 ///   complex pole lacks its conjugate, or something is not finite
-/// @throws ConvergenceError when no finite K is found, as the poles are too hard to reach
+/// @throws ConvergenceError when no finite K is found, or A − B K has a pole that is further than a
+///   tenth from the one wanted: they are too hard to reach
 /// Cost: some 2 states⁴ for each of up to 100, mostly about ten, sweeps; states³ for one input.
 template <class DA, class DB, class DP>
 [[nodiscard]] auto place_poles(const Eigen::MatrixBase<DA>& A, const Eigen::MatrixBase<DB>& B,

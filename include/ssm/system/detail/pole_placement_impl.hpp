@@ -134,8 +134,8 @@ SSM_INLINE ComplexMatrix widest_apart(const ComplexMatrix& g) {
 /// large, one vector or conjugate pair after the other: Kautsky, Nichols & Van Dooren (1985),
 /// method 0, with the rank-2 updates of Tits & Yang (1996) for pairs. The first `rank` columns of
 /// `basis` span the range of B.
-SSM_INLINE RealMatrix place_by_many_inputs(const RealMatrix& A, const RealMatrix& basis,
-                                           Index rank, const Poles& half) {
+SSM_INLINE RealMatrix place_by_many_inputs(const RealMatrix& A, const RealMatrix& basis, Index rank,
+                                           const Poles& half) {
   constexpr int most_sweeps = 100;
   const Index n = A.rows();
   const RealMatrix outside = basis.block(0, rank, n, n - rank), seen = A.transpose() * outside;
@@ -295,10 +295,11 @@ SSM_INLINE int exponent_of_rates(const RealMatrix& A, const Poles& half) {
   return most;
 }
 
-SSM_INLINE RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& inputs, Poles half) {
-  constexpr std::string_view function = "place_poles";
+/// The gain, and in `reached` how many states the inputs reach; nothing where these are not as many
+/// as `reached` asks for, unless that is below 0.
+SSM_INLINE RealMatrix place_once(const RealMatrix& dynamics, const RealMatrix& inputs, Poles half,
+                                 Index& reached) {
   const Index m = inputs.cols();
-  if (dynamics.rows() == 0) return RealMatrix(m, 0);
   Quadruple system = Quadruple::of(dynamics, inputs);
   // In a unit of time in which the fastest rate is about 1: A − B K ← 2⁻ᵏ A − B (2⁻ᵏ K).
   const int rates = exponent_of_rates(dynamics, half);
@@ -308,10 +309,12 @@ SSM_INLINE RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& 
   const Units units = to_own_units(system);
   const Staircase form = staircase(Uncertain(std::move(system.A), epsilon_of<double>),
                                    Uncertain(std::move(system.B), epsilon_of<double>));
-  const Index n = dynamics.rows(), reached = form.reached;
+  if (reached >= 0 && reached != form.reached) return {};
+  reached = form.reached;
+  const Index n = dynamics.rows();
   if (reached < n)
-    take_unreached(function, form.A.value.block(reached, reached, n - reached, n - reached), rates,
-                   half);
+    take_unreached("place_poles", form.A.value.block(reached, reached, n - reached, n - reached),
+                   rates, half);
   if (reached == 0) return RealMatrix(m, n);
   const RealMatrix A = form.A.value.block(0, 0, reached, reached);
   const Uncertain B = form.B.block(0, 0, reached, m);
@@ -337,9 +340,80 @@ SSM_INLINE RealMatrix place_poles(const RealMatrix& dynamics, const RealMatrix& 
   const RealMatrix all = K * form.Q.block(0, 0, n, reached).transpose();
   RealMatrix result = scale_rows(units.inputs, scale_columns(all, inverse_of(units.states)));
   for (Index i = 0; i < result.size(); ++i) result.data()[i] = std::ldexp(result.data()[i], rates);
-  if (!result.all_finite())
-    throw_convergence(function, "K", "not finite", "a gain: the poles are out of reach in double");
   return result;
+}
+
+/// A pole, where the closed loop has it, and how far apart they are beside what is borne: a tenth
+/// of the pole, and what rounding does to a pole that is wanted several times.
+struct Misplaced {
+  std::complex<double> wanted, found;
+  double miss;
+};
+
+/// The worst of all.
+SSM_INLINE Misplaced worst_of(RealMatrix closed, const Poles& half) {
+  constexpr double borne = 0.1, nearness = 0.01;
+  const int exponent = take_out_exponent(closed);  // so that nothing overflows
+  const auto times_power = [](const std::complex<double>& z, int power) {
+    return std::complex<double>(std::ldexp(z.real(), power), std::ldexp(z.imag(), power));
+  };
+  Poles wanted, found;
+  for (const auto& pole : half) wanted.push_back(times_power(pole, -exponent));
+  for (std::size_t i = 0; i < half.size(); ++i)
+    if (half[i].imag() != 0) wanted.push_back(std::conj(wanted[i]));
+  const GroupedMatrix grouped(closed);
+  const ComplexVector values = grouped_eigenvalues("place_poles", closed);
+  for (const auto& value : values) found.push_back(value);
+  const double rounding = 64 * static_cast<double>(closed.rows()) * epsilon_of<double>;
+  const double size = grouped.balanced.norm();
+  Misplaced worst{0, 0, 0};
+  for (const auto& pole : wanted) {
+    const auto near_it = [&](const std::complex<double>& other) {
+      return std::abs(other - pole) <= nearness * std::abs(pole);
+    };
+    const auto times = static_cast<double>(std::count_if(wanted.begin(), wanted.end(), near_it));
+    const auto nearest = std::min_element(found.begin(), found.end(), [&](auto a, auto b) {
+      return std::abs(a - pole) < std::abs(b - pole);
+    });
+    const double bound = borne * std::abs(pole) + size * std::pow(rounding, 1 / times);
+    const double miss = std::abs(*nearest - pole) / bound;
+    if (!(miss <= worst.miss))
+      worst = {times_power(pole, exponent), times_power(*nearest, exponent), miss};
+    found.erase(nearest);
+  }
+  return worst;
+}
+
+SSM_INLINE RealMatrix place_poles(const RealMatrix& A, const RealMatrix& B, Poles half) {
+  constexpr std::string_view function = "place_poles";
+  constexpr int most_corrections = 4;
+  constexpr double rounding = 1e-10;
+  if (A.rows() == 0) return RealMatrix(B.cols(), 0);
+  Index reached = -1;
+  RealMatrix K = place_once(A, B, half, reached), closed = A - B * K;
+  if (!closed.all_finite())
+    throw_convergence(function, "K", "not finite", "a gain: the poles are out of reach in double");
+  Misplaced worst = worst_of(closed, half);
+  // Where rates are far apart, the closed loop is in better units than A: what is missing of K is
+  // the gain that places the poles from there.
+  for (int turn = 0; turn < most_corrections && worst.miss > rounding; ++turn) {
+    const RealMatrix rest = place_once(closed, B, half, reached);
+    if (rest.size() == 0) break;
+    const RealMatrix better = K + rest, after = A - B * better;
+    if (!after.all_finite()) break;
+    const Misplaced left = worst_of(after, half);
+    if (!(left.miss < worst.miss)) break;
+    K = better;
+    closed = after;
+    worst = left;
+  }
+  if (!(worst.miss <= 1)) {
+    char text[128];
+    std::snprintf(text, sizeof text, "%.6g%+.6gi where %.6g%+.6gi is wanted", worst.found.real(),
+                  worst.found.imag(), worst.wanted.real(), worst.wanted.imag());
+    throw_convergence(function, "a pole of A - B K", text, "poles that a gain in double can place");
+  }
+  return K;
 }
 
 SSM_END_COMPILED
