@@ -89,6 +89,9 @@ TEST_CASE("responses and systems without an answer are refused") {
   CHECK_THROWS_WITH(step_info(system_of({{1}, {1, -1}})),
                     "step_info: the system is not stable, expected stable");
   CHECK_THROWS_AS(step_info(system_of({{1}, {1, 0}})), DomainError);
+  auto broken = system_of({{1}, {1, 1}});
+  broken = StateSpace<double>(broken.A() * HUGE_VAL, broken.B(), broken.C(), broken.D());
+  CHECK_THROWS_WITH(step_info(broken), "step_info: the system is not finite, expected finite");
   CHECK_THROWS_AS(step_info(system_of({{1}, {1, 1}}), 1, 0), ShapeError);
 }
 
@@ -107,6 +110,8 @@ TEST_CASE("a sampled system answers a step as the continuous one, late by its de
   CHECK(step_info(late).overshoot == Approx(got.overshoot));
   CHECK(delayed(held, 0).A_bar() == held.A_bar());
   CHECK_THROWS_AS(delayed(held, -1), DomainError);
+  for (const Index many : {Index(10'001), Index(1) << 62})
+    CHECK_THROWS_WITH(delayed(held, many), contains("at most 10^4"));
   // one of a million samples, and one that is there at once
   const auto slow = step_info(zero_order_hold(system_of({{1}, {1, 1}}), 1e-6));
   CHECK(slow.settling_time == Approx(std::log(50)).epsilon(1e-4));

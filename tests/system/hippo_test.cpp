@@ -223,7 +223,7 @@ TEST_CASE("the S4D initial modes are those of the paper") {
 
 TEST_CASE("HiPPO names the argument that does not fit") {
   for (const Hippo measure : measures) {
-    CHECK_THROWS_WITH(hippo<double>(measure, 0), "hippo: state is 0, expected at least 1");
+    CHECK_THROWS_WITH(hippo<double>(measure, 0), "hippo: state is 0, expected 1 to 32768");
     CHECK_THROWS_WITH(hippo<float>(measure, 3, 0.0f), "hippo: window is 0, expected > 0");
   }
   CHECK_THROWS_WITH(hippo_dplr<double>(Hippo::legs, 5),

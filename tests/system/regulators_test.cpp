@@ -154,7 +154,7 @@ TEST_CASE("regulators of some steps refuse what is wrong and name the step") {
                     "finite_horizon_lqr: Q_end is (2, 3), expected (2, 2)");
   const Step& good = steps[0];
   CHECK_THROWS_WITH(finite_horizon_lqr(sampled(good), good.Q, good.R, end, -1),
-                    "finite_horizon_lqr: steps is -1, expected at least 0");
+                    "finite_horizon_lqr: steps is -1, expected 0 to 2^31");
   CHECK_THROWS_AS(finite_horizon_lqr(sampled(good), good.Q, MatrixXd(-good.R), end, 1),
                   DomainError);
 }

@@ -78,6 +78,14 @@ TEST_CASE("break points are where the textbook has them") {
 
   CHECK_THROWS_AS(root_locus(Transfer{{1, 2, 3}, {1, 1}}), ShapeError);
   CHECK_THROWS_WITH(root_locus(Transfer{{0}, {1, 1}}), "root_locus: the loop is 0, expected not 0");
+  CHECK_THROWS_WITH(root_locus(Transfer{{1e200}, {1e-200, 1e-200}}), contains("of gains beyond"));
+  CHECK_THROWS_WITH(root_locus(Transfer{{1e200}, {1e-200, 1e-200}}, {0, 1}),
+                    contains("root_locus: gain 1"));
+  const auto far = root_locus(Transfer{{1e200}, {1e-100, 3e-100, 2e-100}});
+  REQUIRE(far.break_points.size() == 1);
+  CHECK(far.break_points[0].gain == Approx(0.25e-300));
+  CHECK_THROWS_WITH(root_locus(state_space(Transfer{{1}, {1, 1}}), {}, 1),
+                    contains("root_locus: the channel"));
   for (const std::vector<double>& bad :
        {std::vector<double>{-1}, {1, 1}, {1, std::nan("")}, {HUGE_VAL}})
     CHECK_THROWS_WITH(root_locus(Transfer{{1}, {1, 1}}, bad), contains("root_locus: gain"));

@@ -110,7 +110,8 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] HorizonRegulator<T, N, M> finite_hori
   ((detail::check_matrix(name, "N", cross, n, m), between = RealMatrix(cross)), ...);
   if (times.empty()) detail::throw_shape(name, "times", "(0)", "one or more");
   for (std::size_t i = 0; i < times.size(); ++i)
-    if (!std::isfinite(times[i]) || (i > 0 && !(times[i] > times[i - 1])))
+    if (!std::isfinite(times[i]) ||
+        (i > 0 && !(times[i] > times[i - 1] && std::isfinite(times[i] - times[i - 1]))))
       detail::throw_domain(name, "times at " + std::to_string(i), detail::number(times[i]),
                            "finite and above the one before");
   const RealMatrix A(system.A()), B(system.B());

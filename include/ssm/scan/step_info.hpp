@@ -120,6 +120,17 @@ template <class DT, class DY>
   return info;
 }
 
+namespace detail {
+
+/// @throws DomainError when the system is not finite or not stable
+template <LinearSystem System>
+void check_stable(std::string_view function, const System& system) {
+  if (!Quadruple(system).all_finite()) throw_domain(function, "the system", "not finite", "finite");
+  if (!is_stable(system)) throw_domain(function, "the system", "not stable", "stable");
+}
+
+}  // namespace detail
+
 /// The same of the unit step response of one channel of a stable continuous system, simulated
 /// exactly until its slowest mode has decayed to 10⁻⁴: at 5000 samples or more, and 200 a period,
 /// for each mode while that has not decayed, but at most 400 000 for one.
@@ -128,7 +139,7 @@ template <class DT, class DY>
 /// @param output, input which channel
 /// @param options the bands
 /// @throws ShapeError when there is no such channel
-/// @throws DomainError when the system is not stable, and as the other
+/// @throws DomainError when the system is not finite or not stable, and as the other
 /// Cost: that of poles, and 5000 to 400 000 steps of states² for each mode.
 template <class T, int N, int M, int P>
 [[nodiscard]] StepInfo<T> step_info(const StateSpace<T, N, M, P>& system, Index output = 0,
@@ -137,7 +148,7 @@ template <class T, int N, int M, int P>
     detail::throw_shape(
         "step_info", "the channel", detail::to_string(std::array<Index, 2>{output, input}),
         "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  if (!is_stable(system)) detail::throw_domain("step_info", "the system", "not stable", "stable");
+  detail::check_stable("step_info", system);
   // Each mode asks for a step while it lasts; several last at a time, so the finest rules until its
   // mode has ended.
   struct Mode {
@@ -196,7 +207,7 @@ template <class T, int N, int M, int P>
 /// @param options the bands
 /// @return times between samples are on the straight line between these
 /// @throws ShapeError when there is no such channel
-/// @throws DomainError when the system is not stable, and as the first
+/// @throws DomainError when the system is not finite or not stable, and as the first
 /// Cost: that of poles, and of states² a sample.
 template <class T, int N, int M, int P>
 [[nodiscard]] StepInfo<T> step_info(const DiscreteStateSpace<T, N, M, P>& system, Index output = 0,
@@ -206,7 +217,7 @@ template <class T, int N, int M, int P>
     detail::throw_shape(
         function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
         "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  if (!is_stable(system)) detail::throw_domain(function, "the system", "not stable", "stable");
+  detail::check_stable(function, system);
   double slowest = 0;
   for (const auto& pole : poles(system))
     slowest = (std::max)(slowest, std::abs(std::complex<double>(pole)));

@@ -85,13 +85,20 @@ class DelayedSystem {
 template <class T, int N, int M, int P, class... Delays>
 DelayedSystem(const StateSpace<T, N, M, P>&, const Delays&...) -> DelayedSystem<T, N, M, P>;
 
+namespace detail {
+
+/// Of all inputs of a delayed discrete system together, samples: its A has the square of that.
+inline constexpr Index longest_register = 10'000;
+
+}  // namespace detail
+
 /// A discrete system whose inputs arrive late by whole samples, z^{−samples} of each: shift
 /// registers before it, inputs · samples states more.
 /// @param system read before the step
 /// @param samples (inputs), how many for each input, ≥ 0
 /// @return its states, then those of the registers
 /// @throws ShapeError
-/// @throws DomainError when one is negative
+/// @throws DomainError when one is negative, or all together are more than 10⁴
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> delayed(
     const DiscreteStateSpace<T, N, M, P>& system,
@@ -103,6 +110,9 @@ template <class T, int N, int M, int P>
     if (samples(i) < 0)
       detail::throw_domain("delayed", "samples of " + detail::number(i), detail::number(samples(i)),
                            ">= 0");
+    if (samples(i) > detail::longest_register - (states - n))
+      detail::throw_domain("delayed", "samples of " + detail::number(i), detail::number(samples(i)),
+                           "at most 10^4 of all inputs together");
     states += samples(i);
   }
   using Matrix = Eigen::Matrix<T, Dynamic, Dynamic>;
@@ -127,7 +137,7 @@ template <class T, int N, int M, int P>
   return {A, B, C, D, system.delta()};
 }
 /// The same with all inputs late by as many samples.
-/// @throws DomainError when it is negative
+/// @throws DomainError when it is negative, or all together are more than 10⁴
 template <class T, int N, int M, int P>
 [[nodiscard]] DiscreteStateSpace<T, Dynamic, M, P> delayed(
     const DiscreteStateSpace<T, N, M, P>& system, Index samples) {

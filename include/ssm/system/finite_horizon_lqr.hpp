@@ -104,7 +104,8 @@ RealMatrix checked_end(const Eigen::MatrixBase<DQ>& Q_end, Index states) {
 /// @param cross N (states, inputs); absent for 0
 /// @throws ShapeError
 /// @throws DomainError when a matrix is not finite, a cost not symmetric or could be negative, the
-///   number of steps is negative, or an input costs nothing and moves nothing that does
+///   number of steps is negative or above 2³¹, or an input costs nothing and moves nothing that
+///   does
 /// Cost: 8 products of (states, states) a step.
 template <class T, int N, int M, int P, class DQ, class DR, class DE, class... DN>
 requires(sizeof...(DN) <= 1) [[nodiscard]] FiniteHorizonRegulator<T, N, M> finite_horizon_lqr(
@@ -117,7 +118,9 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] FiniteHorizonRegulator<T, N, M> finit
   detail::check_matrix(name, "R", R, m, m);
   detail::RealMatrix between(n, m);
   ((detail::check_matrix(name, "N", cross, n, m), between = detail::RealMatrix(cross)), ...);
-  if (steps < 0) detail::throw_domain(name, "steps", std::to_string(steps), "at least 0");
+  constexpr Index most_steps = Index(1) << 31;
+  if (steps < 0 || steps > most_steps)
+    detail::throw_domain(name, "steps", std::to_string(steps), "0 to 2^31");
   const detail::RiccatiEquation equation{detail::Time::discrete,
                                          detail::RealMatrix(system.A_bar()),
                                          detail::RealMatrix(system.B_bar()),

@@ -29,7 +29,9 @@ enum class Hippo {
 namespace detail {
 
 inline void check_hippo(std::string_view function, Index state, double window) {
-  if (state < 1) throw_domain(function, "state", detail::number(state), "at least 1");
+  constexpr Index most = 32'768;  // 8 GB of A in double
+  if (state < 1 || state > most)
+    throw_domain(function, "state", detail::number(state), "1 to " + detail::number(most));
   if (!(window > 0)) throw_domain(function, "window", detail::number(window), "> 0");
 }
 

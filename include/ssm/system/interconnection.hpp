@@ -78,6 +78,33 @@ auto connect(std::string_view function, const First& first, const Second& second
       to_eigen<typename Result::FeedthroughMatrix>(H * D * V_r));
 }
 
+/// second(first(u)).
+template <LinearSystem First, LinearSystem Second>
+auto one_after_the_other(std::string_view function, const First& first, const Second& second) {
+  const Index m = first.inputs(), p = first.outputs(), q = second.outputs();
+  check_matrix(function, "D of the second system", second.D(), q, p);
+  Wiring wiring{{m + p, p + q}, {m + p, m}, {q, p + q}};
+  wiring.F.set_block(m, 0, RealMatrix::Identity(p, p));
+  wiring.G.set_block(0, 0, RealMatrix::Identity(m, m));
+  wiring.H.set_block(0, p, RealMatrix::Identity(q, q));
+  return connect<SystemTraits<First>::inputs, SystemTraits<Second>::outputs>(function, first,
+                                                                             second, wiring);
+}
+
+/// first(u) + second(u).
+template <LinearSystem First, LinearSystem Second>
+auto side_by_side(std::string_view function, const First& first, const Second& second) {
+  const Index m = first.inputs(), p = first.outputs();
+  check_matrix(function, "D of the second system", second.D(), p, m);
+  Wiring wiring{{2 * m, 2 * p}, {2 * m, m}, {p, 2 * p}};
+  for (const Index half : {0, 1}) {
+    wiring.G.set_block(half * m, 0, RealMatrix::Identity(m, m));
+    wiring.H.set_block(0, half * p, RealMatrix::Identity(p, p));
+  }
+  return connect<SystemTraits<First>::inputs, SystemTraits<First>::outputs>(function, first, second,
+                                                                            wiring);
+}
+
 }  // namespace detail
 
 /// The same system with other states, x = T z: A → T⁻¹ A T, B → T⁻¹ B, C → C T, D as it was.
@@ -128,14 +155,7 @@ template <LinearSystem System>
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto series(const First& first, const Second& second) {
-  const Index m = first.inputs(), p = first.outputs(), q = second.outputs();
-  detail::check_matrix("series", "D of the second system", second.D(), q, p);
-  detail::Wiring wiring{{m + p, p + q}, {m + p, m}, {q, p + q}};
-  wiring.F.set_block(m, 0, detail::RealMatrix::Identity(p, p));
-  wiring.G.set_block(0, 0, detail::RealMatrix::Identity(m, m));
-  wiring.H.set_block(0, p, detail::RealMatrix::Identity(q, q));
-  return detail::connect<detail::SystemTraits<First>::inputs,
-                         detail::SystemTraits<Second>::outputs>("series", first, second, wiring);
+  return detail::one_after_the_other("series", first, second);
 }
 
 /// Two systems side by side on the same input, their outputs added: y = first(u) + second(u).
@@ -145,15 +165,7 @@ template <LinearSystem First, LinearSystem Second>
 /// @throws DomainError when discrete systems have different steps
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto parallel(const First& first, const Second& second) {
-  const Index m = first.inputs(), p = first.outputs();
-  detail::check_matrix("parallel", "D of the second system", second.D(), p, m);
-  detail::Wiring wiring{{2 * m, 2 * p}, {2 * m, m}, {p, 2 * p}};
-  for (const Index half : {0, 1}) {
-    wiring.G.set_block(half * m, 0, detail::RealMatrix::Identity(m, m));
-    wiring.H.set_block(0, half * p, detail::RealMatrix::Identity(p, p));
-  }
-  return detail::connect<detail::SystemTraits<First>::inputs, detail::SystemTraits<First>::outputs>(
-      "parallel", first, second, wiring);
+  return detail::side_by_side("parallel", first, second);
 }
 
 /// The closed loop y = forward(u − back(y)): negative feedback through `back`. For positive
@@ -215,7 +227,7 @@ template <LinearSystem First, LinearSystem Second>
 /// @throws ShapeError, DomainError as series does
 template <LinearSystem Second, LinearSystem First>
 [[nodiscard]] auto operator*(const Second& G, const First& H) {
-  return series(H, G);
+  return detail::one_after_the_other("operator*", H, G);
 }
 
 /// k G: the outputs times k.
@@ -240,13 +252,13 @@ template <LinearSystem System>
 /// @throws ShapeError, DomainError as parallel does
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto operator+(const First& G, const Second& H) {
-  return parallel(G, H);
+  return detail::side_by_side("operator+", G, H);
 }
 /// G − H.
 /// @throws ShapeError, DomainError as parallel does
 template <LinearSystem First, LinearSystem Second>
 [[nodiscard]] auto operator-(const First& G, const Second& H) {
-  return parallel(G, -H);
+  return detail::side_by_side("operator-", G, -H);
 }
 
 }  // namespace ssm

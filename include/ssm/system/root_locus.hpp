@@ -30,8 +30,7 @@ struct RootLocus {
 
 SSM_BEGIN_COMPILED
 
-[[nodiscard]] RootLocus locus_of(const RealVector& above, const RealVector& below,
-                                 std::vector<double> gain);
+[[nodiscard]] RootLocus locus_of(RealVector above, RealVector below, std::vector<double> gain);
 
 SSM_END_COMPILED
 
@@ -63,7 +62,9 @@ template <std::floating_point T>
 template <LinearSystem System>
 [[nodiscard]] RootLocus root_locus(const System& loop, std::vector<double> gain = {},
                                    Index output = 0, Index input = 0) {
-  return root_locus(transfer_function(loop, output, input), std::move(gain));
+  return root_locus(transfer_function(detail::roots_of_channel("root_locus", loop, output, input,
+                                                               Readout::before)),
+                    std::move(gain));
 }
 
 }  // namespace ssm

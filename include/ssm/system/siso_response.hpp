@@ -85,7 +85,9 @@ class SisoResponse {
   /// @throws ShapeError, DomainError as zeros_poles_gain does
   template <LinearSystem System>
   SisoResponse(const System& system, Index output = 0, Index input = 0)
-      : SisoResponse(zeros_poles_gain(system, output, input), step_of(system)) {}
+      : SisoResponse(
+            detail::roots_of_channel("SisoResponse", system, output, input, Readout::before),
+            step_of(system)) {}
 
   /// Of one channel of a DelayedSystem, with its delays, or of a DescriptorSystem.
   /// @param system continuous

@@ -194,6 +194,41 @@ struct Section {
 
 }  // namespace detail
 
+namespace detail {
+
+/// zeros_poles_gain of a system, with its errors.
+template <LinearSystem System>
+auto roots_of_channel(std::string_view function, const System& system, Index output, Index input,
+                      Readout readout) {
+  using T = typename System::Scalar;
+  if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
+    throw_shape(function, "the channel", to_string(std::array<Index, 2>{output, input}),
+                "below " + to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
+  using Roots = typename ZerosPolesGain<T>::Roots;
+  const Index states = system.states();
+  Quadruple channel(system, readout);
+  channel.B = channel.B.block(0, input, states, 1);
+  channel.C = channel.C.block(output, 0, 1, states);
+  channel.D = channel.D.block(output, input, 1, 1);
+  const ComplexVector zeros = zeros_of(function, channel);
+  const ComplexVector poles = eigenvalues_of(function, channel.A);
+  double gain = channel.D(0, 0), farthest_pole = 0, farthest_zero = 0;
+  for (Index i = 0; i < poles.size(); ++i)
+    farthest_pole = (std::max)(farthest_pole, std::abs(poles(i)));
+  for (Index i = 0; i < zeros.size(); ++i)
+    farthest_zero = (std::max)(farthest_zero, std::abs(zeros(i)));
+  if (farthest_zero > 1000 * farthest_pole && farthest_pole > 0) {
+    gain = gain_amid_poles(channel, zeros, poles);
+  } else if (zeros.size() < states) {
+    RealMatrix reached = channel.B;
+    for (Index i = zeros.size() + 1; i < states; ++i) reached = channel.A * reached;
+    gain = (channel.C * reached)(0, 0);
+  }
+  return ZerosPolesGain<T>{to_eigen<Roots>(zeros), to_eigen<Roots>(poles), static_cast<T>(gain)};
+}
+
+}  // namespace detail
+
 /// The zeros, poles and gain of one channel of a system: its transmission zeros and poles,
 /// cancelled against each other no more than they are in the system, and the first coefficient of
 /// D, CB, CAB, … that is not 0; where zeros are a thousand times as far as any pole, the gain that
@@ -208,34 +243,7 @@ struct Section {
 template <LinearSystem System>
 [[nodiscard]] auto zeros_poles_gain(const System& system, Index output = 0, Index input = 0,
                                     Readout readout = Readout::before) {
-  using T = typename System::Scalar;
-  constexpr std::string_view function = "zeros_poles_gain";
-  if (output < 0 || output >= system.outputs() || input < 0 || input >= system.inputs())
-    detail::throw_shape(
-        function, "the channel", detail::to_string(std::array<Index, 2>{output, input}),
-        "below " + detail::to_string(std::array<Index, 2>{system.outputs(), system.inputs()}));
-  using Roots = typename ZerosPolesGain<T>::Roots;
-  const Index states = system.states();
-  detail::Quadruple channel(system, readout);
-  channel.B = channel.B.block(0, input, states, 1);
-  channel.C = channel.C.block(output, 0, 1, states);
-  channel.D = channel.D.block(output, input, 1, 1);
-  const detail::ComplexVector zeros = detail::zeros_of(function, channel);
-  const detail::ComplexVector poles = detail::eigenvalues_of(function, channel.A);
-  double gain = channel.D(0, 0), farthest_pole = 0, farthest_zero = 0;
-  for (Index i = 0; i < poles.size(); ++i)
-    farthest_pole = (std::max)(farthest_pole, std::abs(poles(i)));
-  for (Index i = 0; i < zeros.size(); ++i)
-    farthest_zero = (std::max)(farthest_zero, std::abs(zeros(i)));
-  if (farthest_zero > 1000 * farthest_pole && farthest_pole > 0) {
-    gain = detail::gain_amid_poles(channel, zeros, poles);
-  } else if (zeros.size() < states) {
-    detail::RealMatrix reached = channel.B;
-    for (Index i = zeros.size() + 1; i < states; ++i) reached = channel.A * reached;
-    gain = (channel.C * reached)(0, 0);
-  }
-  return ZerosPolesGain<T>{detail::to_eigen<Roots>(zeros), detail::to_eigen<Roots>(poles),
-                           static_cast<T>(gain)};
+  return detail::roots_of_channel("zeros_poles_gain", system, output, input, readout);
 }
 
 /// The same of a transfer function: its polynomial_roots, and the ratio of its leading
@@ -312,7 +320,8 @@ template <class K>
 template <LinearSystem System>
 [[nodiscard]] auto transfer_function(const System& system, Index output = 0, Index input = 0,
                                      Readout readout = Readout::before) {
-  return transfer_function(zeros_poles_gain(system, output, input, readout));
+  return transfer_function(
+      detail::roots_of_channel("transfer_function", system, output, input, readout));
 }
 
 namespace detail {

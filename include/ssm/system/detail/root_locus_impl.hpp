@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "ssm/core/detail/dense_algebra.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/system/polynomial.hpp"
 #include "ssm/system/root_locus.hpp"
@@ -114,8 +115,7 @@ SSM_INLINE std::vector<double> locus_gains(const RealVector& above, const RealVe
   return gains;
 }
 
-SSM_INLINE RootLocus locus_of(const RealVector& above, const RealVector& below,
-                              std::vector<double> gain) {
+SSM_INLINE RootLocus locus_of(RealVector above, RealVector below, std::vector<double> gain) {
   constexpr std::string_view function = "root_locus";
   if (above.size() == 0) throw_domain(function, "the loop", "0", "not 0");
   for (std::size_t i = 0; i < gain.size(); ++i)
@@ -123,21 +123,37 @@ SSM_INLINE RootLocus locus_of(const RealVector& above, const RealVector& below,
       throw_domain(function, "gain " + std::to_string(i), detail::number(gain[i]),
                    "finite, >= 0 and above the one before");
   RootLocus locus;
+  // Gains are counted in a unit in which the coefficients of both polynomials are about 1.
+  const int unit = take_out_exponent(below) - take_out_exponent(above);
   locus.break_points = break_points_of(above, below);
-  locus.gain = gain.empty() ? locus_gains(above, below, locus.break_points) : std::move(gain);
+  std::vector<double> counted;
+  for (const double k : gain) counted.push_back(std::ldexp(k, -unit));
+  locus.gain = std::move(gain);
+  if (counted.empty()) {
+    counted = locus_gains(above, below, locus.break_points);
+    for (const double k : counted) locus.gain.push_back(std::ldexp(k, unit));
+    if (!std::isfinite(locus.gain.back()) || locus.gain[1] == 0)
+      throw_domain(function, "the loop", "of gains beyond what double holds",
+                   "one whose poles move at gains within it");
+  }
+  for (std::size_t i = 0; i < counted.size(); ++i)
+    if (!std::isfinite(counted[i]))
+      throw_domain(function, "gain " + std::to_string(i), detail::number(locus.gain[i]),
+                   "one whose product with the loop double holds");
+  for (BreakPoint& point : locus.break_points) point.gain = std::ldexp(point.gain, unit);
 
   // Ends of intervals yet to pass, the nearest last; an interval is halved until its roots are
   // clearly matched, or it is so short that they meet within it.
-  Points now = closed_roots(above, below, locus.gain.front());
+  Points now = closed_roots(above, below, counted.front());
   locus.branch.resize(now.size());
   const auto record = [&] {
     for (std::size_t b = 0; b < now.size(); ++b) locus.branch[b].push_back(now[b]);
   };
   record();
-  for (std::size_t i = 1; i < locus.gain.size(); ++i) {
-    double from = locus.gain[i - 1];
-    const double length = locus.gain[i] - from;
-    std::vector<double> ends{locus.gain[i]};
+  for (std::size_t i = 1; i < counted.size(); ++i) {
+    double from = counted[i - 1];
+    const double length = counted[i] - from;
+    std::vector<double> ends{counted[i]};
     while (!ends.empty()) {
       Points next = closed_roots(above, below, ends.back());
       if (!follow(now, next) && ends.back() - from > 1e-3 * length) {
