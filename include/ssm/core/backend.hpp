@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <string>
-#include <thread>
 
 #include "ssm/core/detail/isa.hpp"
+#include "ssm/core/detail/thread_pool.hpp"
 #include "ssm/core/error.hpp"
 #include "ssm/core/index.hpp"
 #include "ssm/core/view.hpp"
@@ -35,8 +35,8 @@ struct Cpu {
   [[nodiscard]] int thread_count() const noexcept {
     if (threads > 0) return (std::min)(threads, most_threads);
     static const int cores = [] {
-      const unsigned count = std::thread::hardware_concurrency();
-      return count == 0 ? 1 : static_cast<int>((std::min)(count, unsigned{most_threads}));
+      const int count = detail::hardware_threads();
+      return count == 0 ? 1 : (std::min)(count, int{most_threads});
     }();
     return cores;
   }

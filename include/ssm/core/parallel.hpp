@@ -1,9 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <limits>
-#include <mutex>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -34,10 +34,13 @@ class FirstFailure {
     try {
       body();
     } catch (...) {
-      const std::lock_guard lock(mutex_);
-      if (run >= run_) return;
-      run_ = run;
-      failure_ = std::current_exception();
+      while (busy_.test_and_set(std::memory_order_acquire)) {
+      }
+      if (run < run_) {
+        run_ = run;
+        failure_ = std::current_exception();
+      }
+      busy_.clear(std::memory_order_release);
     }
 #else
     static_cast<void>(run);
@@ -52,7 +55,7 @@ class FirstFailure {
 
  private:
 #if defined(__cpp_exceptions)
-  std::mutex mutex_;
+  std::atomic_flag busy_;
   int run_ = (std::numeric_limits<int>::max)();
   std::exception_ptr failure_;
 #endif
@@ -87,7 +90,7 @@ void parallel_for(const Cpu& backend, Index count, Body&& body) {
     failure.guard(at, [&] { loop(count * at / runs, count * (at + 1) / runs); });
   };
   using Run = decltype(run);
-  detail::ThreadPool::instance().run(
+  detail::run_on_threads(
       runs, [](void* run_, int at) noexcept { (*static_cast<Run*>(run_))(at); }, &run, runs);
   failure.rethrow();
 }

@@ -35,8 +35,11 @@ struct RiccatiFlow {
   RealMatrix alpha, gamma, theta;
 
   /// Over δ, so short that the exponential of the Hamiltonian H δ of x' = A x − S λ,
-  /// λ' = −Q x − Aᵀ λ is near the identity; halved until it is, and doubled again.
-  RiccatiFlow(const RealMatrix& A, const RealMatrix& S, const RealMatrix& Q, double delta) {
+  /// λ' = −Q x − Aᵀ λ is near the identity; halved until it is, and doubled again. A template, of
+  /// Eigen::MatrixXd, so that only a program that asks for it compiles it.
+  template <class Matrix>
+  [[nodiscard]] static RiccatiFlow over(const RealMatrix& A, const RealMatrix& S,
+                                        const RealMatrix& Q, double delta) {
     const Index n = A.rows();
     const RealMatrix H = hamiltonian(A, S, Q);
     RealMatrix even = H;
@@ -44,13 +47,13 @@ struct RiccatiFlow {
     const double turn = even.norm() * delta;
     const int halvings = turn > 0.25 ? std::ilogb(turn) + 3 : 0;
     const auto flow =
-        RealMatrix(matrix_exponential(to_eigen<Eigen::MatrixXd>(std::ldexp(delta, -halvings) * H)));
+        RealMatrix(matrix_exponential(to_eigen<Matrix>(std::ldexp(delta, -halvings) * H)));
     // (x, λ) of the end: λ = Φ₂₂⁻¹ (λ_end − Φ₂₁ x)
     const DenseLu lower(flow.block(n, n, n, n));
     const RealMatrix inverse = lower.solve(RealMatrix::Identity(n, n));
-    alpha = inverse.transpose();
-    gamma = symmetric_part(-(flow.block(0, n, n, n) * inverse));
-    theta = symmetric_part(-lower.solve(flow.block(n, 0, n, n)));
+    RealMatrix alpha = inverse.transpose();
+    RealMatrix gamma = symmetric_part(-(flow.block(0, n, n, n) * inverse));
+    RealMatrix theta = symmetric_part(-lower.solve(flow.block(n, 0, n, n)));
     for (int i = 0; i < halvings; ++i) {
       const DenseLu sum(RealMatrix::Identity(n, n) + gamma * theta);
       const RealMatrix through = sum.solve(alpha);
@@ -58,6 +61,7 @@ struct RiccatiFlow {
       gamma += symmetric_part(alpha * sum.solve(gamma * alpha.transpose()));
       alpha = alpha * through;
     }
+    return {std::move(alpha), std::move(gamma), std::move(theta)};
   }
 
   [[nodiscard]] RealMatrix back(const RealMatrix& P) const {
@@ -148,7 +152,7 @@ requires(sizeof...(DN) <= 1) [[nodiscard]] HorizonRegulator<T, N, M> finite_hori
         4 * detail::epsilon_of<T> * std::abs(static_cast<double>(times[at + 1]));
     if (last.empty() || !(std::abs(last[0].first - delta) <= rounding)) {
       last.clear();
-      last.emplace_back(delta, detail::RiccatiFlow(A_0, S, Q_0, delta));
+      last.emplace_back(delta, detail::RiccatiFlow::over<Eigen::MatrixXd>(A_0, S, Q_0, delta));
     }
     value = last[0].second.back(value);
     store(at);

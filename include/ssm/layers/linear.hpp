@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <type_traits>
 
@@ -49,15 +50,15 @@ struct LinearProduct<T, View<const T, 2>> {
   }
 };
 
-template <>
-struct LinearProduct<float, StoredMatrixView> {
-  static void run(const Cpu& backend, const View<const float, 2>& x, const StoredMatrixView& weight,
-                  const View<float, 2>& y, Write write, LinearScratch<float>& scratch) {
-    multiply_factor<float>(backend, x, StoredFactor{weight}, y, write, scratch.room);
+/// A template, of float, so that only a program that multiplies by stored matrices compiles it.
+template <std::same_as<float> T>
+struct LinearProduct<T, StoredMatrixView> {
+  static void run(const Cpu& backend, const View<const T, 2>& x, const StoredMatrixView& weight,
+                  const View<T, 2>& y, Write write, LinearScratch<T>& scratch) {
+    multiply_factor<T>(backend, x, StoredFactor{weight}, y, write, scratch.room);
   }
-  static void run_few(const Cpu& backend, const View<const float, 2>& x,
-                      const StoredMatrixView& weight, const View<float, 2>& y,
-                      Write write) noexcept {
+  static void run_few(const Cpu& backend, const View<const T, 2>& x, const StoredMatrixView& weight,
+                      const View<T, 2>& y, Write write) noexcept {
     const Index out = weight.extent(0), in = weight.extent(1);
     const Index bytes = out * (row_bytes(weight.format, in) + scale_bytes(weight.format, in));
     with_rows(weight, [&](const auto& rows) noexcept {

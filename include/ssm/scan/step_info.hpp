@@ -167,21 +167,23 @@ template <class T, int N, int M, int P>
   for (std::size_t k = modes.size() - 1; k > 0; --k)
     modes[k - 1].step = (std::min)(modes[k - 1].step, modes[k].step);
 
+  using Wide = detail::DoubleOf<T>;  // double, of T: compiled where it is asked for
+  using Vector = Eigen::Matrix<Wide, Eigen::Dynamic, 1>;
   const auto wide = [](const auto& matrix) {
-    return Eigen::MatrixXd(matrix.template cast<double>());
+    return Eigen::Matrix<Wide, Eigen::Dynamic, Eigen::Dynamic>(matrix.template cast<Wide>());
   };
-  const StateSpace<double> channel(wide(system.A()), wide(system.B().col(input)),
-                                   wide(system.C().row(output)),
-                                   wide(system.D().block(output, input, 1, 1)));
+  const StateSpace<Wide> channel(wide(system.A()), wide(system.B().col(input)),
+                                 wide(system.C().row(output)),
+                                 wide(system.D().block(output, input, 1, 1)));
   std::vector<double> times, values;
-  Eigen::VectorXd state = Eigen::VectorXd::Zero(system.states());
+  Vector state = Vector::Zero(system.states());
   double from = 0;
   for (const Mode& mode : modes) {
     const double length = mode.lasts - from;
     const auto steps = static_cast<Index>(std::ceil(length / mode.step));
     if (steps < 1 || !(length > 1e-12 * mode.lasts)) continue;  // ends with the one before
     const double step = length / static_cast<double>(steps);
-    const auto part = simulate(channel, step, Eigen::VectorXd::Ones(steps + 1).eval(), state);
+    const auto part = simulate(channel, step, Vector::Ones(steps + 1).eval(), state);
     for (Index i = times.empty() ? 0 : 1; i <= steps; ++i) {
       times.push_back(from + static_cast<double>(i) * step);
       values.push_back(part.y(i, 0));
@@ -190,8 +192,8 @@ template <class T, int N, int M, int P>
     from = mode.lasts;
   }
   const auto length = static_cast<Index>(times.size());
-  const Eigen::Map<const Eigen::VectorXd> t(times.data(), length), y(values.data(), length);
-  const StepInfo<double> info = step_info(t, y, dc_gain(channel)(0, 0), options);
+  const Eigen::Map<const Vector> t(times.data(), length), y(values.data(), length);
+  const StepInfo<Wide> info = step_info(t, y, dc_gain(channel)(0, 0), options);
   const auto narrow = [](double value) { return static_cast<T>(value); };
   return {narrow(info.steady_state), narrow(info.rise_time),  narrow(info.settling_time),
           narrow(info.overshoot),    narrow(info.undershoot), narrow(info.peak),
@@ -224,15 +226,18 @@ template <class T, int N, int M, int P>
   const double length = static_cast<double>(system.states()) + 1 +
                         (slowest > 0 ? std::ceil(-9.3 / std::log(slowest)) : 0);
   // (x, 1) goes to (A x + B, 1), of which powers take several steps at once.
+  using Wide = detail::DoubleOf<T>;  // double, of T: compiled where it is asked for
+  using Matrix = Eigen::Matrix<Wide, Eigen::Dynamic, Eigen::Dynamic>;
+  using Vector = Eigen::Matrix<Wide, Eigen::Dynamic, 1>;
   const Index n = system.states();
-  Eigen::MatrixXd step = Eigen::MatrixXd::Zero(n + 1, n + 1);
-  step.topLeftCorner(n, n) = system.A_bar().template cast<double>();
-  step.col(n).head(n) = system.B_bar().col(input).template cast<double>();
+  Matrix step = Matrix::Zero(n + 1, n + 1);
+  step.topLeftCorner(n, n) = system.A_bar().template cast<Wide>();
+  step.col(n).head(n) = system.B_bar().col(input).template cast<Wide>();
   step(n, n) = 1;
-  Eigen::RowVectorXd seen(n + 1);
-  seen.head(n) = system.C().row(output).template cast<double>();
+  Eigen::Matrix<Wide, 1, Eigen::Dynamic> seen(n + 1);
+  seen.head(n) = system.C().row(output).template cast<Wide>();
   seen(n) = static_cast<double>(system.D()(output, input));
-  Eigen::VectorXd state = Eigen::VectorXd::Unit(n + 1, n), next(n + 1);
+  Vector state = Vector::Unit(n + 1, n), next(n + 1);
   const double delta = static_cast<double>(system.delta());
   constexpr int samples_of_a_stride = 100'000;
   std::vector<double> times, values;
@@ -249,9 +254,9 @@ template <class T, int N, int M, int P>
     state.swap(next);
   }
   const auto count = static_cast<Index>(times.size());
-  const Eigen::Map<const Eigen::VectorXd> t(times.data(), count), y(values.data(), count);
+  const Eigen::Map<const Vector> t(times.data(), count), y(values.data(), count);
   const auto rest = dc_gain(system)(output, input);
-  const StepInfo<double> info = step_info(t, y, static_cast<double>(rest), options);
+  const StepInfo<Wide> info = step_info(t, y, static_cast<double>(rest), options);
   const auto narrow = [](double value) { return static_cast<T>(value); };
   return {narrow(info.steady_state), narrow(info.rise_time),  narrow(info.settling_time),
           narrow(info.overshoot),    narrow(info.undershoot), narrow(info.peak),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <type_traits>
 
@@ -57,25 +58,26 @@ struct StoredFactor {
   /// Packs a block of it, of some rows of the matrix at a time, which are in the cache between
   /// being unpacked and being transposed.
   /// @param first a multiple of panel_depth
-  void pack(Index first, Index depth, Index column, Index columns, float* panels) const noexcept {
-    constexpr Index some = lanes<float>, stride = panel_depth<float> + lanes<float>;
-    alignas(64) float unpacked[some * stride];
+  template <std::same_as<float> T>
+  void pack(Index first, Index depth, Index column, Index columns, T* panels) const noexcept {
+    constexpr Index some = lanes<T>, stride = panel_depth<T> + lanes<T>;
+    alignas(64) T unpacked[some * stride];
     with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
       for (Index c = 0; c < columns; c += some) {
         const Index count = (std::min)(columns - c, some);
         for (Index i = 0; i < count; ++i)
           unpack<Rows, true>(rows.row(column + c + i), first, first + depth, unpacked + i * stride);
-        transpose_rows(
-            unpacked, stride, count, depth,
-            panels + c / panel_width<float> * panel_width<float> * depth + c % panel_width<float>,
-            panel_width<float>);
+        transpose_rows(unpacked, stride, count, depth,
+                       panels + c / panel_width<T> * panel_width<T> * depth + c % panel_width<T>,
+                       panel_width<T>);
       }
     });
   }
 };
 
 /// Row `row` as floats.
-inline void read_row(const StoredMatrixView& matrix, Index row, float* to) noexcept {
+template <std::same_as<float> T>
+void read_row(const StoredMatrixView& matrix, Index row, T* to) noexcept {
   with_rows(matrix, [&]<class Rows>(const Rows& rows) noexcept {
     unpack<Rows, false>(rows.row(row), 0, matrix.extents[1], to);
   });

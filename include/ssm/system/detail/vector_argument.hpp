@@ -2,7 +2,7 @@
 
 #include <array>
 #include <concepts>
-#include <ranges>
+#include <span>
 #include <type_traits>
 
 #include "ssm/core/detail/eigen_core.hpp"
@@ -43,10 +43,11 @@ class VectorArgument {
     own_(0) = number;
     data_ = own_.data();
   }
-  template <std::ranges::contiguous_range Range>
-  requires(std::same_as<std::remove_cv_t<std::ranges::range_value_t<Range>>, T> &&
+  template <class Range>
+  requires(std::constructible_from<std::span<const T>, const Range&> &&
            !std::derived_from<Range, Eigen::EigenBase<Range>>) VectorArgument(const Range& range)
-      : data_(std::ranges::data(range)), size_(static_cast<Index>(std::ranges::size(range))) {
+      : data_(std::span<const T>(range).data()),
+        size_(static_cast<Index>(std::span<const T>(range).size())) {
     if (Size != Eigen::Dynamic && size_ != Size)
       throw_shape("a vector", "its size", to_string(std::array<Index, 1>{size_}),
                   to_string(std::array<Index, 1>{Size}));
