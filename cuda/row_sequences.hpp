@@ -49,6 +49,10 @@ struct RowSequences {
     }
     return low;
   }
+  /// Whether sequence k is the last one before `position`, where another starts or the row ends.
+  SSM_DEVICE bool ends_at(Index k, Index position) const {
+    return position >= length || (k + 1 < count && start(k + 1) == position);
+  }
   /// Whether a sequence other than the row's first starts in [begin, end).
   SSM_DEVICE bool starts_in(Index begin, Index end) const {
     const Index k = before(end);
