@@ -6,6 +6,7 @@
 #endif
 
 #include <cmath>
+#include <limits>
 
 #include "block.hpp"
 #include "complex.hpp"
@@ -70,6 +71,10 @@ SSM_DEVICE Pack<Bfloat16, 2> narrow_pair<Bfloat16>(float a, float b) {
 
 template <class T>
 inline constexpr T log2_e = T(1.4426950408889634073599246810018921L);
+template <class T>
+inline constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
+template <class T>
+inline constexpr T infinity = std::numeric_limits<T>::infinity();
 template <class T>
 inline constexpr T ln_2 = T(0.6931471805599453094172321214581766L);
 

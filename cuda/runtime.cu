@@ -16,12 +16,6 @@ void forget(cudaError_t error) noexcept {
   if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
 }
 
-bool is_captured(const Cuda& backend) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check("DeviceBuffer", "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
-  return status != cudaStreamCaptureStatusNone;
-}
-
 int current_device() {
   int device = 0;
   check("DeviceBuffer", "cudaGetDevice", cudaGetDevice(&device));
@@ -61,6 +55,12 @@ int device_count() noexcept {
   return error == cudaSuccess ? count : 0;
 }
 
+bool detail::is_captured(const Cuda& backend) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check("cuda", "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 void synchronize(const Cuda& backend) {
   check("synchronize", "cudaStreamSynchronize", cudaStreamSynchronize(backend.stream));
 }
@@ -91,7 +91,7 @@ void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
   if (data_ != nullptr && device != device_)
     throw CudaError("DeviceBuffer: its memory is on device " + std::to_string(device_) +
                     ", expected on the current one, " + std::to_string(device));
-  if (is_captured(backend)) {
+  if (detail::is_captured(backend)) {
     if (bytes > size_)
       throw CudaError(
           "DeviceBuffer: it holds " + std::to_string(size_) + " bytes, expected " +
@@ -101,7 +101,8 @@ void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
     return data_;
   }
   if (data_ != nullptr && backend.stream != backend_.stream) {
-    if (is_captured(backend_))  // an event of that stream would draw this one into the capture
+    if (detail::is_captured(
+            backend_))  // an event of that stream would draw this one into the capture
       throw CudaError(
           "DeviceBuffer: the stream that it served before is being captured, expected another "
           "stream to reserve it before or after");

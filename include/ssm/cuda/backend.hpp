@@ -46,6 +46,13 @@ class CudaError : public std::runtime_error {
 /// Waits until all work in the stream is done. @throws CudaError if any of it failed
 void synchronize(const Cuda& backend);
 
+namespace detail {
+
+/// Whether the stream is captured into a graph.
+[[nodiscard]] bool is_captured(const Cuda& backend);
+
+}  // namespace detail
+
 /// A new stream on the current device, which does not wait for the default stream. The destructor
 /// ends it; work that is still in it is done nevertheless.
 class Stream {
