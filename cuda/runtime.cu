@@ -3,6 +3,7 @@
 
 #include "check.hpp"
 #include "ssm/cuda/backend.hpp"
+#include "ssm/cuda/graph.hpp"
 #include "ssm/cuda/memory.hpp"
 
 namespace ssm {
@@ -130,6 +131,48 @@ void detail::copy_bytes(const Cuda& backend, Copy direction, void* to, const voi
                               : direction == Copy::to_host ? cudaMemcpyDeviceToHost
                                                            : cudaMemcpyDeviceToDevice;
   check("copy", "cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, backend.stream));
+}
+
+void detail::zero_bytes(const Cuda& backend, void* to, std::size_t bytes) {
+  if (bytes == 0) return;
+  check("zero", "cudaMemsetAsync", cudaMemsetAsync(to, 0, bytes, backend.stream));
+}
+
+Graph::~Graph() { end(); }
+
+Graph& Graph::operator=(Graph&& other) noexcept {
+  if (this == &other) return *this;
+  end();
+  graph_ = std::exchange(other.graph_, nullptr);
+  exec_ = std::exchange(other.exec_, nullptr);
+  return *this;
+}
+
+void Graph::end() noexcept {
+  if (exec_ != nullptr) forget(cudaGraphExecDestroy(exec_));
+  if (graph_ != nullptr) forget(cudaGraphDestroy(graph_));
+  exec_ = nullptr, graph_ = nullptr;
+}
+
+void Graph::begin_capture(const Cuda& backend) {
+  check("Graph", "cudaStreamBeginCapture",
+        cudaStreamBeginCapture(backend.stream, cudaStreamCaptureModeThreadLocal));
+}
+
+void Graph::drop_capture(const Cuda& backend) noexcept {
+  CUgraph_st* broken = nullptr;
+  forget(cudaStreamEndCapture(backend.stream, &broken));
+  if (broken != nullptr) forget(cudaGraphDestroy(broken));
+}
+
+void Graph::end_capture(const Cuda& backend) {
+  check("Graph", "cudaStreamEndCapture", cudaStreamEndCapture(backend.stream, &graph_));
+  check("Graph", "cudaGraphInstantiate", cudaGraphInstantiate(&exec_, graph_, 0));
+}
+
+void Graph::launch(const Cuda& backend) const {
+  if (exec_ == nullptr) throw CudaError("Graph: it holds nothing, expected a captured one");
+  check("Graph", "cudaGraphLaunch", cudaGraphLaunch(exec_, backend.stream));
 }
 
 }  // namespace ssm

@@ -10,6 +10,7 @@
 #include "ssm/cuda/diagonal_scan.hpp"
 #include "ssm/cuda/elementwise.hpp"
 #include "ssm/cuda/embedding.hpp"
+#include "ssm/cuda/graph.hpp"
 #include "ssm/cuda/linear.hpp"
 #include "ssm/cuda/linear_scan.hpp"
 #include "ssm/cuda/mean_over_time.hpp"

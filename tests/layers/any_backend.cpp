@@ -4,6 +4,9 @@
 
 #include "ssm/cuda/memory.hpp"
 #include "ssm/cuda/causal_conv.hpp"
+#include "ssm/cuda/cross_entropy.hpp"
+#include "ssm/cuda/linear.hpp"
+#include "ssm/cuda/rms_norm.hpp"
 #include "ssm/cuda/selective_scan.hpp"
 #include "ssm/layers/attention.hpp"
 #include "ssm/layers/attention_step.hpp"
@@ -23,12 +26,6 @@
 
 // Room that a backend on a device will have for the operations that the library has on the host
 // alone.
-template <class T>
-struct ssm::LinearScratch<T, ssm::Device> {};
-template <class T>
-struct ssm::RmsNormScratch<T, ssm::Device> {};
-template <class T>
-struct ssm::CrossEntropyScratch<T, ssm::Device> {};
 template <class T>
 struct ssm::RotaryScratch<T, ssm::Device> {};
 template <class T>

@@ -26,7 +26,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"train", {"layers", "models"}},
     {"models", {"layers"}},
     {"io", {"discretize", "conv", "layers", "models", "train"}},
-    {"cuda", {"discretize", "scan", "conv", "layers"}},
+    {"cuda", {"discretize", "scan", "conv", "layers", "models", "train"}},
     {"mpi", {"scan", "conv", "layers"}},
 };
 

@@ -339,6 +339,19 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                [&] { std::memmove(to, from, bytes); });
   });
 }
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  if (const cudaError_t error = fails("cudaMemsetAsync")) return error;
+  CUstream_st& into = stream_of(stream);
+  go_on();
+  return put(into, "a fill", [=, name = "a fill in stream " + into.name] {
+    auto& memory = state().memory;
+    const MemoryBlock* const target = memory.find(to, bytes, name);
+    if (target == nullptr) throw EmulationError(name + " is of host memory");
+    if (!state().control.runs_kernels) return;
+    memory.run(target->device, name, [&] { std::memset(to, value, bytes); });
+  });
+}
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
   const Lock lock(state().mutex);
   if (const cudaError_t error = fails("cudaPointerGetAttributes")) return error;

@@ -76,6 +76,7 @@ namespace detail {
 enum class Copy { to_device, to_host, on_device };
 
 void copy_bytes(const Cuda& backend, Copy direction, void* to, const void* from, std::size_t bytes);
+void zero_bytes(const Cuda& backend, void* to, std::size_t bytes);
 
 /// The bytes of an array of these extents; throws ShapeError where there is no such number.
 template <class T, std::size_t Rank>
@@ -193,6 +194,14 @@ void copy(const Cuda& backend, const View<From, Rank, FromSpace>& from,
                                                                      : detail::Copy::on_device;
   detail::copy_bytes(backend, direction, to.data(), from.data(),
                      static_cast<std::size_t>(from.size()) * sizeof(To));
+}
+
+/// Sets all elements of a device view to zero, in the order of the stream. It is contiguous.
+/// @throws ShapeError where elements are not adjacent; CudaError
+template <class T, std::size_t Rank>
+void zero(const Cuda& backend, const View<T, Rank, Device>& view) {
+  if (!view.contiguous()) detail::throw_shape("zero", "view", "strided", "adjacent elements");
+  detail::zero_bytes(backend, view.data(), static_cast<std::size_t>(view.size()) * sizeof(T));
 }
 
 /// A copy of a host array in device memory. It waits for the stream, so the array may be a

@@ -1,0 +1,218 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ssm/core/detail/isa.hpp"
+#include "ssm/core/parameters.hpp"
+#include "ssm/cuda/backend.hpp"
+#include "ssm/cuda/causal_conv.hpp"
+#include "ssm/cuda/cross_entropy.hpp"
+#include "ssm/cuda/elementwise.hpp"
+#include "ssm/cuda/embedding.hpp"
+#include "ssm/cuda/linear.hpp"
+#include "ssm/cuda/mean_over_time.hpp"
+#include "ssm/cuda/memory.hpp"
+#include "ssm/cuda/rms_norm.hpp"
+#include "ssm/cuda/selective_scan.hpp"
+#include "ssm/layers/gated.hpp"
+#include "ssm/layers/gated_mlp.hpp"
+#include "ssm/layers/mamba.hpp"
+#include "ssm/layers/residual.hpp"
+#include "ssm/layers/stack.hpp"
+#include "ssm/models/language_model.hpp"
+#include "ssm/models/sequence_classifier.hpp"
+
+/// @file
+/// Layers and models on a device. They are the ones of the host, whose tensors are on the device,
+/// and run by the same functions:
+///
+///     const auto model = ssm::to_device(stream, host_model);
+///     auto state = ssm::make_state(stream, model, batch);
+///     forward(stream, model, tokens, ssm::Maybe(state), logits, {}, scratch);
+///
+/// A step is a forward pass of length 1, whose options.keep is false; a Graph of it costs one
+/// launch.
+
+namespace ssm {
+
+/// How a layer or model of host memory is one of a device: its type there, and its configuration,
+/// which may name the layers inside. Layers that are not listed have no form on a device.
+template <class Layer>
+struct DeviceForm;
+
+template <class T>
+struct DeviceForm<Mamba<T>> {
+  using type = Mamba<T, DeviceTensor<T, 2>>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static MambaConfig config(const MambaConfig& c) { return c; }
+};
+
+template <class T>
+struct DeviceForm<GatedMlp<T>> {
+  using type = GatedMlp<T, DeviceTensor<T, 2>>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static GatedMlpConfig config(const GatedMlpConfig& c) { return c; }
+};
+
+template <class Layer>
+struct DeviceForm<Gated<Layer>> {
+  using type = Gated<typename DeviceForm<Layer>::type>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static typename type::Config config(const GatedConfig<Layer>& c) {
+    return {DeviceForm<Layer>::config(c.mixer)};
+  }
+};
+
+template <class Layer>
+struct DeviceForm<Residual<Layer>> {
+  using type = Residual<typename DeviceForm<Layer>::type>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static typename type::Config config(const ResidualConfig<Layer>& c) {
+    return {DeviceForm<Layer>::config(c.mixer), c.epsilon};
+  }
+};
+
+template <class Layer>
+struct DeviceForm<Stack<Layer>> {
+  using type = Stack<typename DeviceForm<Layer>::type>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static typename type::Config config(const StackConfig<Layer>& c) {
+    typename type::Config result;
+    result.channels = c.channels;
+    for (const auto& layer : c.layers) result.layers.push_back(DeviceForm<Layer>::config(layer));
+    return result;
+  }
+};
+
+template <class Layer>
+struct DeviceForm<LanguageModel<Layer>> {
+  using type = LanguageModel<typename DeviceForm<Layer>::type>;  ///< the model on a device
+  /// The same configuration.
+  [[nodiscard]] static typename type::Config config(const LanguageModelConfig<Layer>& c) {
+    return {c.vocab, DeviceForm<Stack<Layer>>::config(c.backbone), c.epsilon, c.tied};
+  }
+};
+
+template <class Layer>
+struct DeviceForm<SequenceClassifier<Layer>> {
+  using type = SequenceClassifier<typename DeviceForm<Layer>::type>;  ///< the model on a device
+  /// The same configuration.
+  [[nodiscard]] static typename type::Config config(const SequenceClassifierConfig<Layer>& c) {
+    return {c.inputs, c.classes, DeviceForm<Stack<Layer>>::config(c.backbone), c.epsilon};
+  }
+};
+
+/// What a layer or model of host memory is on a device.
+template <class Layer>
+using OnDevice = typename DeviceForm<Layer>::type;
+
+namespace detail {
+
+/// The memory of a parameter, and its bytes.
+struct ParameterBytes {
+  std::string name;
+  void* data;
+  std::size_t bytes;
+};
+
+template <class Layer>
+[[nodiscard]] std::vector<ParameterBytes> parameter_bytes(Layer& layer) {
+  std::vector<ParameterBytes> all;
+  parameters(layer, [&](const auto& name, auto& tensor, const auto&, bool) {
+    using K = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    all.push_back({std::string(name), const_cast<void*>(static_cast<const void*>(tensor.data())),
+                   static_cast<std::size_t>(tensor.size()) * sizeof(K)});
+  });
+  return all;
+}
+
+}  // namespace detail
+
+/// Copies the parameters of a layer or model to one of the same configuration in the other memory,
+/// or from one device model to another, in the order of the stream and without waiting: host memory
+/// must live, and must not be changed, until the stream has done the copies.
+/// @throws ShapeError for a model of another configuration, CudaError
+template <class From, class To>
+void copy_parameters(const Cuda& backend, const From& from, To& to) {
+  using FromSpace = typename From::space;
+  using ToSpace = typename To::space;
+  static_assert(std::is_same_v<FromSpace, Device> || std::is_same_v<ToSpace, Device>,
+                "one side of the copy is on the device");
+  constexpr detail::Copy direction = std::is_same_v<FromSpace, Host> ? detail::Copy::to_device
+                                     : std::is_same_v<ToSpace, Host> ? detail::Copy::to_host
+                                                                     : detail::Copy::on_device;
+  const auto source = detail::parameter_bytes(from);
+  const auto target = detail::parameter_bytes(to);
+  for (std::size_t i = 0; i < source.size() || i < target.size(); ++i)
+    if (i >= source.size() || i >= target.size() || source[i].name != target[i].name ||
+        source[i].bytes != target[i].bytes)
+      detail::throw_shape("copy_parameters", "to", "of another configuration", "that of from");
+  for (std::size_t i = 0; i < source.size(); ++i)
+    detail::copy_bytes(backend, direction, target[i].data, source[i].data, source[i].bytes);
+}
+
+/// A layer or model of host memory on a device. It waits for the stream, so the layer may be a
+/// temporary object.
+/// @throws as the layer's constructor does; CudaError
+template <class Layer>
+requires requires { typename DeviceForm<Layer>::type; }
+[[nodiscard]] OnDevice<Layer> to_device(const Cuda& backend, const Layer& layer) {
+  OnDevice<Layer> result(DeviceForm<Layer>::config(layer.config));
+  resize_parameters(backend, result);
+  copy_parameters(backend, layer, result);
+  synchronize(backend);
+  return result;
+}
+
+///@{
+/// The state of so many sequences before their first step, all zero, on the device.
+/// @throws CudaError
+template <class T>
+[[nodiscard]] MambaState<T, Device> make_state(const Cuda& backend,
+                                               const Mamba<T, DeviceTensor<T, 2>>& layer,
+                                               Index sequences) {
+  const MambaConfig& c = layer.config;
+  MambaState<T, Device> state{
+      DeviceTensor<T, 3>(backend, {sequences, c.conv_width - 1, c.channels()}),
+      DeviceTensor<T, 3>(backend, {sequences, c.channels(), c.state})};
+  zero(backend, state.conv.view());
+  zero(backend, state.scan.view());
+  return state;
+}
+template <class T>
+[[nodiscard]] GatedMlpState make_state(const Cuda&, const GatedMlp<T, DeviceTensor<T, 2>>&, Index) {
+  return {};
+}
+template <class Layer>
+[[nodiscard]] StateOf<Layer> make_state(const Cuda& backend, const Gated<Layer>& layer,
+                                        Index sequences) {
+  return make_state(backend, layer.mixer, sequences);
+}
+template <class Layer>
+[[nodiscard]] StateOf<Layer> make_state(const Cuda& backend, const Residual<Layer>& layer,
+                                        Index sequences) {
+  return make_state(backend, layer.mixer, sequences);
+}
+template <class Layer>
+[[nodiscard]] StackState<Layer> make_state(const Cuda& backend, const Stack<Layer>& stack,
+                                           Index sequences) {
+  StackState<Layer> state;
+  state.layers.reserve(stack.layers.size());
+  for (const Layer& layer : stack.layers)
+    state.layers.push_back(make_state(backend, layer, sequences));
+  return state;
+}
+template <class Layer>
+[[nodiscard]] StackState<Layer> make_state(const Cuda& backend, const LanguageModel<Layer>& model,
+                                           Index sequences) {
+  return make_state(backend, model.backbone, sequences);
+}
+///@}
+
+}  // namespace ssm
