@@ -10,16 +10,6 @@
 namespace ssm {
 namespace kernels {
 
-/// A sum by one block, in a fixed order. `Term` has operator()(i).
-template <class Term>
-SSM_DEVICE double sum_by_block(Block& block, Index count, const Term& term) {
-  const Shared<double> room = block.shared<double>(block.threads() / warp);
-  double sum = 0;
-  SSM_UNROLL_BY(4)
-  for (Index i = block.thread(); i < count; i += block.threads()) sum += term(i);
-  return join_row(block, room, sum, block.threads(), SumOf());
-}
-
 /// How many targets count: one block.
 struct CountTargets {
   static constexpr int most_threads = 256;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "hash.hpp"
 #include "rows.hpp"
 #include "ssm/core/detail/hash.hpp"
 #include "ssm/cuda/elementwise.hpp"
@@ -129,14 +130,6 @@ struct SwigluRowsBackward {
     dgate(r, c) = value[0], dup(r, c) = value[1];
   }
 };
-
-/// ssm::detail::mix, as a device may call it.
-SSM_DEVICE std::uint64_t mixed(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 /// Of rows that follow each other without gaps: the index of an element decides.
 template <class T>

@@ -2,7 +2,8 @@
 
 /// @defgroup cuda cuda: the same operations on a GPU
 /// The operations over device memory, declared without any CUDA header. They are defined in the
-/// compiled library ssm::cuda.
+/// compiled library ssm::cuda. What runs layers and models there includes them too, and is included
+/// by itself: ssm/cuda/models.hpp, ssm/cuda/optimizer.hpp and ssm/cuda/sample_tokens.hpp.
 
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/causal_conv.hpp"

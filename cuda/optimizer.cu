@@ -1,0 +1,4 @@
+#include "optimizer_launch.hpp"
+
+SSM_UPDATE_PIECES(float)
+SSM_UPDATE_PIECES(double)
