@@ -16,6 +16,7 @@
 #include "ssm/cuda/linear_scan.hpp"
 #include "ssm/cuda/mean_over_time.hpp"
 #include "ssm/cuda/memory.hpp"
+#include "ssm/cuda/mode_operations.hpp"
 #include "ssm/cuda/rms_norm.hpp"
 #include "ssm/cuda/s4d_kernel.hpp"
 #include "ssm/cuda/selective_scan.hpp"

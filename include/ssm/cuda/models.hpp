@@ -13,17 +13,22 @@
 #include "ssm/cuda/backend.hpp"
 #include "ssm/cuda/causal_conv.hpp"
 #include "ssm/cuda/cross_entropy.hpp"
+#include "ssm/cuda/diagonal_scan.hpp"
 #include "ssm/cuda/elementwise.hpp"
 #include "ssm/cuda/embedding.hpp"
 #include "ssm/cuda/linear.hpp"
+#include "ssm/cuda/linear_scan.hpp"
 #include "ssm/cuda/mean_over_time.hpp"
 #include "ssm/cuda/memory.hpp"
+#include "ssm/cuda/mode_operations.hpp"
 #include "ssm/cuda/rms_norm.hpp"
 #include "ssm/cuda/selective_scan.hpp"
 #include "ssm/layers/gated.hpp"
 #include "ssm/layers/gated_mlp.hpp"
 #include "ssm/layers/mamba.hpp"
 #include "ssm/layers/residual.hpp"
+#include "ssm/layers/s4d.hpp"
+#include "ssm/layers/s5.hpp"
 #include "ssm/layers/stack.hpp"
 #include "ssm/models/language_model.hpp"
 #include "ssm/models/sequence_classifier.hpp"
@@ -51,6 +56,20 @@ struct DeviceForm<Mamba<T>> {
   using type = Mamba<T, DeviceTensor<T, 2>>;  ///< the layer on a device
   /// The same configuration.
   [[nodiscard]] static MambaConfig config(const MambaConfig& c) { return c; }
+};
+
+template <class T>
+struct DeviceForm<S4d<T>> {
+  using type = S4d<T, Device>;  ///< the layer on a device
+  /// The same configuration; every form is the scan there.
+  [[nodiscard]] static S4dConfig config(const S4dConfig& c) { return c; }
+};
+
+template <class T>
+struct DeviceForm<S5<T>> {
+  using type = S5<T, Device>;  ///< the layer on a device
+  /// The same configuration.
+  [[nodiscard]] static S5Config config(const S5Config& c) { return c; }
 };
 
 template <class T>
@@ -170,6 +189,22 @@ requires requires { typename DeviceForm<Layer>::type; }
   return result;
 }
 
+namespace detail {
+
+/// States x, and x_back of a layer of two directions, all zero.
+template <class State, class Extents>
+[[nodiscard]] State make_direction_states(const Cuda& backend, const Extents& extents, bool both) {
+  State state;
+  resize(backend, state.x, extents);
+  zero(backend, state.x.view());
+  if (!both) return state;
+  resize(backend, state.x_back, extents);
+  zero(backend, state.x_back.view());
+  return state;
+}
+
+}  // namespace detail
+
 ///@{
 /// The state of so many sequences before their first step, all zero, on the device.
 /// @throws CudaError
@@ -184,6 +219,19 @@ template <class T>
   zero(backend, state.conv.view());
   zero(backend, state.scan.view());
   return state;
+}
+template <class T>
+[[nodiscard]] S4dState<T, Device> make_state(const Cuda& backend, const S4d<T, Device>& layer,
+                                             Index sequences) {
+  const S4dConfig& c = layer.config;
+  return detail::make_direction_states<S4dState<T, Device>>(
+      backend, std::array<Index, 3>{sequences, c.width, c.modes()}, c.bidirectional);
+}
+template <class T>
+[[nodiscard]] S5State<T, Device> make_state(const Cuda& backend, const S5<T, Device>& layer,
+                                            Index sequences) {
+  return detail::make_direction_states<S5State<T, Device>>(
+      backend, std::array<Index, 2>{sequences, layer.config.modes()}, layer.config.bidirectional);
 }
 template <class T>
 [[nodiscard]] GatedMlpState make_state(const Cuda&, const GatedMlp<T, DeviceTensor<T, 2>>&, Index) {

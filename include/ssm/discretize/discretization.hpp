@@ -1,7 +1,9 @@
 #pragma once
 
 #include <array>
+#include <string_view>
 
+#include "ssm/core/error.hpp"
 #include "ssm/core/fields.hpp"
 
 namespace ssm {
@@ -35,4 +37,12 @@ constexpr std::array<Named<Discretization>, 7> names(Discretization) noexcept {
          method != Discretization::impulse_invariant && method != Discretization::tustin;
 }
 
+namespace detail {
+
+inline void check_keeps_output(std::string_view function, Discretization method) {
+  if (!keeps_output(method))
+    throw_domain(function, "method", "one that changes C or D", "one that keeps them");
+}
+
+}  // namespace detail
 }  // namespace ssm

@@ -21,11 +21,6 @@ namespace ssm {
 
 namespace detail {
 
-inline void check_keeps_output(std::string_view function, Discretization method) {
-  if (!keeps_output(method))
-    throw_domain(function, "method", "one that changes C or D", "one that keeps them");
-}
-
 /// discretize by a method that keeps C and D, without the code of the others.
 template <class T, int N, int M, int P>
 DiscreteStateSpace<T, N, M, P> discretize_keeping_output(Discretization method,

@@ -26,6 +26,9 @@ inline namespace SSM_DETAIL_ISA {
 /// the layer, which must outlive it. After the weights have changed, call update.
 template <class T, class Matrix>
 class MambaStepper {
+  static_assert(std::is_same_v<typename Mamba<T, Matrix>::space, Host>,
+                "on a device a step is a forward pass of length 1");
+
  public:
   /// Makes `layer` ready to step `batch` sequences at once.
   /// @throws ShapeError, and DomainError for options that a single step does not support

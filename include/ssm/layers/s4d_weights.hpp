@@ -21,7 +21,7 @@ namespace ssm {
 inline namespace SSM_DETAIL_ISA {
 
 /// How an S4D layer is computed. All forms give the same result up to rounding. Where time lies
-/// across ranks, each stands for the scan.
+/// across ranks, and on a device, each stands for the scan.
 enum class S4dForm {
   fastest,      ///< the form that measurements found fastest for the shape of the call
   scan,         ///< diagonal_scan
@@ -75,14 +75,14 @@ void fields(S4dConfig& c, Visit&& visit) {
 /// A bidirectional layer takes a sequence in two pieces in three runs: of the first piece, for the
 /// x that it leaves; of the second from that x, for its outputs and the x_back that it leaves; and
 /// of the first again, now with that x_back, for its outputs.
-template <class T>
+template <class T, class Space = Host>
 struct S4dState {
-  Tensor<std::complex<T>, 3> x;  ///< (sequences, width, state/2)
-  Tensor<std::complex<T>, 3> x_back =
+  TensorIn<std::complex<T>, 3, Space> x;  ///< (sequences, width, state/2)
+  TensorIn<std::complex<T>, 3, Space> x_back =
       {};  ///< the same of the pass against time, from the end; empty if there is none
 };
 
-template <class T>
+template <class T, class Space = Host>
 struct S4dScratch;
 template <class T>
 class S4dStepper;
@@ -117,25 +117,25 @@ inline namespace SSM_DETAIL_ISA {
 ///
 /// sampled with Δ = rate · exp(log_delta); every mode decays. A bidirectional layer adds to y_t
 /// what the later inputs u_{t+1}, u_{t+2}, … give through the second C, with time running backward.
-template <class T>
+template <class T, class Space = Host>
 struct S4d {
   ///@{
   /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
-  using space = Host;
+  using space = Space;
   using Config = S4dConfig;
-  using State = S4dState<T>;
-  using Scratch = S4dScratch<T>;
+  using State = S4dState<T, Space>;
+  using Scratch = S4dScratch<T, Space>;
   using Stepper = S4dStepper<T>;
   ///@}
 
-  S4dConfig config;        ///< sizes and fixed choices
-  Tensor<T, 2> log_decay;  ///< (width, state/2): log(−Re λ), λ in 1/s
-  Tensor<T, 2> frequency;  ///< (width, state/2): Im λ, 1/s
-  Tensor<T, 1> log_delta;  ///< (width): log Δ, Δ in s
-  Tensor<T, 3> B;          ///< (width, state/2, 2): real and imaginary parts
-  Tensor<T, 4> C;          ///< (directions, width, state/2, 2): real and imaginary parts
-  Tensor<T, 1> D;          ///< (width)
+  S4dConfig config;                 ///< sizes and fixed choices
+  TensorIn<T, 2, Space> log_decay;  ///< (width, state/2): log(−Re λ), λ in 1/s
+  TensorIn<T, 2, Space> frequency;  ///< (width, state/2): Im λ, 1/s
+  TensorIn<T, 1, Space> log_delta;  ///< (width): log Δ, Δ in s
+  TensorIn<T, 3, Space> B;          ///< (width, state/2, 2): real and imaginary parts
+  TensorIn<T, 4, Space> C;          ///< (directions, width, state/2, 2): real and imaginary parts
+  TensorIn<T, 1, Space> D;          ///< (width)
 
   S4d() = default;
   /// A layer of this configuration, its parameters zero.
@@ -150,8 +150,8 @@ struct S4d {
 
 /// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 /// Weight decay applies to none (Gu, Gupta, Goel & Ré 2022).
-template <class T, class Visit>
-void parameters(S4d<T>& layer, Visit&& visit) {
+template <class T, class Space, class Visit>
+void parameters(S4d<T, Space>& layer, Visit&& visit) {
   const S4dConfig& c = layer.config;
   visit("log_decay", layer.log_decay, shape(c.width, c.modes()), false);
   visit("frequency", layer.frequency, shape(c.width, c.modes()), false);
@@ -170,8 +170,8 @@ template <class T>
   return state;
 }
 /// Calls visit(name, tensor) for every tensor of a state.
-template <class T, class Visit>
-void tensors(S4dState<T>& state, Visit&& visit) {
+template <class T, class Space, class Visit>
+void tensors(S4dState<T, Space>& state, Visit&& visit) {
   visit("x", state.x);
   if (state.x_back.extent(2) > 0) visit("x_back", state.x_back);
 }

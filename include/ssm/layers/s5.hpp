@@ -30,32 +30,33 @@ inline namespace SSM_DETAIL_ISA {
 
 /// What forward of an S5 layer leaves for backward, and scratch memory for both. It grows to the
 /// largest call.
-template <class T>
+template <class T, class Space>
 struct S5Scratch {
   /// @cond internal
   using Complex = std::complex<T>;
   /// Of a pass in one direction.
   struct Direction {
-    Tensor<Complex, 3> x, dx;  ///< (batch, length, state/2): the states, and their gradient
-    Tensor<T, 2> C, dC;        ///< (width, state): [2 Re C, −2 Im C], interleaved
-    Tensor<Complex, 2> da;     ///< (state/2, 1)
-    LinearScanScratch<Complex> scan;
+    TensorIn<Complex, 3, Space> x,
+        dx;                          ///< (batch, length, state/2): the states, and their gradient
+    TensorIn<T, 2, Space> C, dC;     ///< (width, state): [2 Re C, −2 Im C], interleaved
+    TensorIn<Complex, 2, Space> da;  ///< (state/2, 1)
+    LinearScanScratch<Complex, Space> scan;
   };
 
-  detail::KeptCall<4> call;                   ///< batch, length, width, sequences
-  bool stateful = false;                      ///< forward was given a state
-  S5State<T> before;                          ///< that state
-  Tensor<Complex, 2> a_bar, factor, dfactor;  ///< (state/2, 1): ā, and B̄ = factor · B
-  Tensor<T, 3> B_bar;                         ///< (state/2, 2, width)
+  detail::KeptCall<4> call;                            ///< batch, length, width, sequences
+  bool stateful = false;                               ///< forward was given a state
+  S5State<T, Space> before;                            ///< that state
+  TensorIn<Complex, 2, Space> a_bar, factor, dfactor;  ///< (state/2, 1): ā, and B̄ = factor · B
+  TensorIn<T, 3, Space> B_bar;                         ///< (state/2, 2, width)
   std::array<Direction, 2> directions;
-  SampleModesScratch<T> modes;
-  InputMatrixScratch<T> input_matrix;
-  OutputMatrixScratch<T> output_matrix;
-  LinearScratch<T> linear;
-  DecayGradientScratch<T> decay;
-  FeedthroughScratch<T> feedthrough;
-  CopyRowsScratch<T> copy;
-  AddScratch<T> add;
+  SampleModesScratch<T, Space> modes;
+  InputMatrixScratch<T, Space> input_matrix;
+  OutputMatrixScratch<T, Space> output_matrix;
+  LinearScratch<T, Space> linear;
+  DecayGradientScratch<T, Space> decay;
+  FeedthroughScratch<T, Space> feedthrough;
+  CopyRowsScratch<T, Space> copy;
+  AddScratch<T, Space> add;
   /// @endcond
 };
 
@@ -63,10 +64,11 @@ struct S5Scratch {
 namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
-template <class T>
-void check_s5_call(std::string_view function, const S5<T>& layer, const InputOf<S5<T>>& input,
-                   const OutputOf<S5<T>>& output, const LayerOptions<>& options,
-                   std::string_view argument, const Maybe<S5State<T>>& state) {
+template <class T, class Space>
+void check_s5_call(std::string_view function, const S5<T, Space>& layer,
+                   const InputOf<S5<T, Space>>& input, const OutputOf<S5<T, Space>>& output,
+                   const LayerOptions<Space>& options, std::string_view argument,
+                   const Maybe<S5State<T, Space>>& state) {
   check_s5_config(function, layer.config);
   check_parameters(function, layer);
   check_layer_call(function, layer, input, output, options);
@@ -78,24 +80,24 @@ void check_s5_call(std::string_view function, const S5<T>& layer, const InputOf<
 }
 
 /// (state/2, 2, width) as (state, width).
-template <class T>
-[[nodiscard]] View<T, 2> as_matrix(const View<T, 3>& rows) noexcept {
+template <class T, class Space>
+[[nodiscard]] View<T, 2, Space> as_matrix(const View<T, 3, Space>& rows) noexcept {
   return {rows.data(), {rows.extent(0) * rows.extent(1), rows.extent(2)}};
 }
 
 /// (state/2, 1) as (state/2).
-template <class K>
-[[nodiscard]] View<K, 1> as_vector(const View<K, 2>& column) noexcept {
+template <class K, class Space>
+[[nodiscard]] View<K, 1, Space> as_vector(const View<K, 2, Space>& column) noexcept {
   return {column.data(), {column.extent(0)}};
 }
 
 /// The scan of one direction over x, which holds B̄ u.
-template <class T>
-LinearScanInputs<std::complex<T>> s5_scan_inputs(
-    const S5Scratch<T>& scratch, std::size_t direction,
-    const std::type_identity_t<View<const std::complex<T>, 2>>& initial,
-    const Sequences<Host>& sequences) noexcept {
-  const View<const std::complex<T>, 3> x = scratch.directions[direction].x;
+template <class T, class Space>
+LinearScanInputs<std::complex<T>, Space> s5_scan_inputs(
+    const S5Scratch<T, Space>& scratch, std::size_t direction,
+    const std::type_identity_t<View<const std::complex<T>, 2, Space>>& initial,
+    const Sequences<Space>& sequences) noexcept {
+  const View<const std::complex<T>, 3, Space> x = scratch.directions[direction].x;
   return {{scratch.a_bar.data(), x.extents(), {0, 0, 1}}, x, initial, sequences};
 }
 
@@ -117,20 +119,20 @@ inline namespace SSM_DETAIL_ISA {
 ///   both passes start from zero
 /// @throws ShapeError; DomainError for a rate that is not above 0 and finite, or offsets that run
 ///   backward or past the end
-template <class Backend, class T>
-void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& input,
-             Maybe<StateOf<S5<T>>> state, const OutputOf<S5<T>>& output,
-             const OptionsOf<S5<T>>& options, S5Scratch<T>& scratch) {
+template <class Backend, class T, class Space>
+void forward(const Backend& backend, const S5<T, Space>& layer, const InputOf<S5<T, Space>>& input,
+             Maybe<StateOf<S5<T, Space>>> state, const OutputOf<S5<T, Space>>& output,
+             const OptionsOf<S5<T, Space>>& options, S5Scratch<T, Space>& scratch) {
   using Complex = std::complex<T>;
   constexpr std::string_view function = "S5 forward";
   const S5Config& config = layer.config;
   detail::check_s5_call(function, layer, input, output, options, "state", state);
   const Index batch = input.extent(0), length = input.extent(1), modes = config.modes();
-  const View<const T, 2> u = detail::merge_rows(function, "input", input);
-  const View<T, 2> y = detail::merge_rows(function, "output", output);
+  const View<const T, 2, Space> u = detail::merge_rows(function, "input", input);
+  const View<T, 2, Space> y = detail::merge_rows(function, "output", output);
   scratch.call.drop();
   scratch.stateful = bool(state);
-  if (state && options.keep) scratch.before = *state;
+  if (state && options.keep) detail::keep_states(backend, *state, scratch.before);
   resize(backend, scratch.a_bar, {modes, 1});
   resize(backend, scratch.factor, {modes, 1});
   resize(backend, scratch.B_bar, {modes, 2, config.width});
@@ -147,10 +149,10 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
     copy_rows(backend, {detail::as_real_rows(first.x.view())}, {},
               {detail::as_real_rows(second.x.view())}, scratch.copy);
   }
-  const auto run = [&](std::size_t direction, const Sequences<Host>& sequences,
-                       const Tensor<T, 3>& C, Write write) {
+  const auto run = [&](std::size_t direction, const Sequences<Space>& sequences,
+                       const TensorIn<T, 3, Space>& C, Write write) {
     auto& own = scratch.directions[direction];
-    const View<Complex, 2> x = detail::state_of(state, direction);
+    const View<Complex, 2, Space> x = detail::state_of(state, direction);
     linear_scan(backend, detail::s5_scan_inputs(scratch, direction, x, sequences), {}, {own.x, x},
                 own.scan);
     resize(backend, own.C, {config.width, config.state});
@@ -173,11 +175,11 @@ void forward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& i
 ///   not computed
 /// @param options, scratch those of the forward call
 /// @throws ShapeError and DomainError as forward; ShapeError for the scratch of another call
-template <class Backend, class T>
-void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& input,
-              Maybe<StateOf<S5<T>>> dstate, const InputOf<S5<T>>& doutput,
-              const OutputOf<S5<T>>& dinput, S5<T>& gradients, const OptionsOf<S5<T>>& options,
-              S5Scratch<T>& scratch) {
+template <class Backend, class T, class Space>
+void backward(const Backend& backend, const S5<T, Space>& layer, const InputOf<S5<T, Space>>& input,
+              Maybe<StateOf<S5<T, Space>>> dstate, const InputOf<S5<T, Space>>& doutput,
+              const OutputOf<S5<T, Space>>& dinput, S5<T, Space>& gradients,
+              const OptionsOf<S5<T, Space>>& options, S5Scratch<T, Space>& scratch) {
   using Complex = std::complex<T>;
   constexpr std::string_view function = "S5 backward";
   const S5Config& config = layer.config;
@@ -189,18 +191,20 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   scratch.call.check(function, "S5 forward with options.keep",
                      {batch, length, config.width, options.sequences.count(batch)},
                      detail::variant_of(options.sequences));
-  const View<const T, 2> u = detail::merge_rows(function, "input", input);
-  const View<const T, 2> dy = detail::merge_rows(function, "the gradient of output", doutput);
-  const View<T, 2> du = detail::merge_rows(function, "the gradient of input", dinput);
+  const View<const T, 2, Space> u = detail::merge_rows(function, "input", input);
+  const View<const T, 2, Space> dy =
+      detail::merge_rows(function, "the gradient of output", doutput);
+  const View<T, 2, Space> du = detail::merge_rows(function, "the gradient of input", dinput);
   resize_gradients(backend, layer, gradients);
-  const auto before = scratch.stateful ? Maybe<S5State<T>>(scratch.before) : Maybe<S5State<T>>();
+  const auto before =
+      scratch.stateful ? Maybe<S5State<T, Space>>(scratch.before) : Maybe<S5State<T, Space>>();
 
   // What one direction gives: ∂C, ∂B̄u in its dx, and ∂ā.
-  const auto turn_back = [&](std::size_t direction, const Sequences<Host>& sequences,
-                             const Tensor<T, 3>& C, Tensor<T, 3>& dC) {
+  const auto turn_back = [&](std::size_t direction, const Sequences<Space>& sequences,
+                             const TensorIn<T, 3, Space>& C, TensorIn<T, 3, Space>& dC) {
     auto& own = scratch.directions[direction];
-    const View<Complex, 2> initial = detail::state_of(before, direction),
-                           slope = detail::state_of(dstate, direction);
+    const View<Complex, 2, Space> initial = detail::state_of(before, direction),
+                                  slope = detail::state_of(dstate, direction);
     resize(backend, own.dx, {batch, length, modes});
     resize(backend, own.dC, {config.width, config.state});
     resize(backend, own.da, {modes, 1});
@@ -228,7 +232,9 @@ void backward(const Backend& backend, const S5<T>& layer, const InputOf<S5<T>>& 
   input_matrix_backward(backend, {detail::as_vector(scratch.factor.view()), layer.B}, {},
                         {gradients.B}, {detail::as_vector(scratch.dfactor.view()), gradients.B},
                         scratch.input_matrix);
-  const auto column = [&](Tensor<T, 1>& tensor) { return View<T, 2>(tensor.data(), {modes, 1}); };
+  const auto column = [&](TensorIn<T, 1, Space>& tensor) {
+    return View<T, 2, Space>(tensor.data(), {modes, 1});
+  };
   sample_modes_backward(
       backend, detail::s5_modes_of(layer), {options.rate, config.method, 0},
       {.a_bar = first.da, .b_bar = scratch.dfactor},

@@ -22,8 +22,8 @@ namespace detail {
 inline namespace SSM_DETAIL_ISA {
 
 /// The modes of S5, each a group of its own as each has a Δ.
-template <class T>
-SampleModesInputs<T> s5_modes_of(const S5<T>& layer) noexcept {
+template <class T, class Space>
+SampleModesInputs<T, Space> s5_modes_of(const S5<T, Space>& layer) noexcept {
   const Index modes = layer.config.modes();
   return {{layer.log_decay.data(), {modes, 1}},
           {layer.frequency.data(), {modes, 1}},

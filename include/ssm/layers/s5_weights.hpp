@@ -46,14 +46,14 @@ void fields(S5Config& c, Visit&& visit) {
 /// A bidirectional layer takes a sequence in two pieces in three runs: of the first piece, for the
 /// x that it leaves; of the second from that x, for its outputs and the x_back that it leaves; and
 /// of the first again, now with that x_back, for its outputs.
-template <class T>
+template <class T, class Space = Host>
 struct S5State {
-  Tensor<std::complex<T>, 2> x;  ///< (sequences, state/2)
-  Tensor<std::complex<T>, 2> x_back =
+  TensorIn<std::complex<T>, 2, Space> x;  ///< (sequences, state/2)
+  TensorIn<std::complex<T>, 2, Space> x_back =
       {};  ///< the same of the pass against time, from the end; empty if there is none
 };
 
-template <class T>
+template <class T, class Space = Host>
 struct S5Scratch;
 template <class T>
 class S5Stepper;
@@ -80,27 +80,27 @@ inline namespace SSM_DETAIL_ISA {
 /// where Λ̄ and B̄ are Λ and B sampled by config.method, with a Δ = rate · exp(log_delta) for every
 /// state. A bidirectional layer adds 2 Re(C_back x′_t), with states x′_t = Λ̄ x′_{t+1} + B̄ u_t that
 /// run from the end to the start.
-template <class T>
+template <class T, class Space = Host>
 struct S5 {
   ///@{
   /// One of the types that every layer names; see SequenceLayer.
   using value_type = T;
-  using space = Host;
+  using space = Space;
   using Config = S5Config;
-  using State = S5State<T>;
-  using Scratch = S5Scratch<T>;
+  using State = S5State<T, Space>;
+  using Scratch = S5Scratch<T, Space>;
   using Stepper = S5Stepper<T>;
   ///@}
 
-  S5Config config;         ///< sizes and fixed choices
-  Tensor<T, 1> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
-  Tensor<T, 1> frequency;  ///< (state/2): Im λ, 1/s
-  Tensor<T, 1> log_delta;  ///< (state/2): log Δ, Δ in s
-  Tensor<T, 3> B;          ///< (state/2, 2, width): real and imaginary rows
-  Tensor<T, 3> C;          ///< (width, state/2, 2): real and imaginary parts
-  Tensor<T, 3>
+  S5Config config;                  ///< sizes and fixed choices
+  TensorIn<T, 1, Space> log_decay;  ///< (state/2): log(−Re λ), λ in 1/s
+  TensorIn<T, 1, Space> frequency;  ///< (state/2): Im λ, 1/s
+  TensorIn<T, 1, Space> log_delta;  ///< (state/2): log Δ, Δ in s
+  TensorIn<T, 3, Space> B;          ///< (state/2, 2, width): real and imaginary rows
+  TensorIn<T, 3, Space> C;          ///< (width, state/2, 2): real and imaginary parts
+  TensorIn<T, 3, Space>
       C_back;  ///< (width, state/2, 2): C of the states that run backward; empty if there are none
-  Tensor<T, 1> D;  ///< (width)
+  TensorIn<T, 1, Space> D;  ///< (width)
 
   S5() = default;
   /// A layer of this configuration, its parameters zero.
@@ -114,8 +114,8 @@ struct S5 {
 
 /// Calls visit(name, tensor, extents, decay) for every parameter; see ssm/core/parameters.hpp.
 /// Weight decay applies to C and C_back (Smith, Warrington & Linderman 2023).
-template <class T, class Visit>
-void parameters(S5<T>& layer, Visit&& visit) {
+template <class T, class Space, class Visit>
+void parameters(S5<T, Space>& layer, Visit&& visit) {
   const S5Config& c = layer.config;
   visit("log_decay", layer.log_decay, shape(c.modes()), false);
   visit("frequency", layer.frequency, shape(c.modes()), false);
@@ -134,8 +134,8 @@ template <class T>
   return state;
 }
 /// Calls visit(name, tensor) for every tensor of a state.
-template <class T, class Visit>
-void tensors(S5State<T>& state, Visit&& visit) {
+template <class T, class Space, class Visit>
+void tensors(S5State<T, Space>& state, Visit&& visit) {
   visit("x", state.x);
   if (state.x_back.extent(1) > 0) visit("x_back", state.x_back);
 }

@@ -8,7 +8,7 @@
 
 #include "ssm/core/error.hpp"
 #include "ssm/core/view.hpp"
-#include "ssm/discretize/discretize.hpp"
+#include "ssm/discretize/discretization.hpp"
 
 namespace ssm {
 

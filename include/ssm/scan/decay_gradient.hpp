@@ -15,42 +15,9 @@
 #include "ssm/core/sequences.hpp"
 #include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
+#include "ssm/scan/decay_gradient_types.hpp"
 
 namespace ssm {
-inline namespace SSM_DETAIL_ISA {
-
-/// What decay_gradient reads: the states of a linear scan whose coefficient a is the same at every
-/// step, and the gradient of its b that linear_scan_backward gave.
-template <class T, class Space = Host>
-struct DecayGradientInputs {
-  View<const std::complex<T>, 3, Space> g;  ///< ∂b (batch, length, channels), contiguous
-  View<const std::complex<T>, 3, Space> x;  ///< the states (batch, length, channels), contiguous
-  View<const std::complex<T>, 2, Space> initial_state;  ///< (sequences, channels), optional,
-                                                        ///< contiguous
-  Sequences<Space> sequences = {};  ///< packed sequences, and the direction of time
-};
-
-/// There is nothing to choose.
-struct DecayGradientOptions {};
-
-/// What decay_gradient writes.
-template <class T, class Space = Host>
-struct DecayGradientOutputs {
-  View<std::complex<T>, 1, Space> a;  ///< ∂a (channels), overwritten
-};
-
-/// Scratch memory of decay_gradient. It grows to the largest call.
-template <class T, class Space = Host>
-struct DecayGradientScratch;
-
-}  // namespace SSM_DETAIL_ISA
-
-template <class T>
-struct DecayGradientScratch<T, Host> {
-  Tensor<std::complex<T>, 2> partials;  ///< (pieces, channels)
-  PassedStates<std::complex<T>> passed;
-};
-
 inline namespace SSM_DETAIL_ISA {
 
 /// The gradient with respect to a coefficient a that is the same at every step of a linear scan

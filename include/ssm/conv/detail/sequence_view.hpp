@@ -36,6 +36,10 @@ template <class U>
     longest = (std::max)(longest, span_of(sequences, s, length).length());
   return longest;
 }
+/// On a device offsets are not read: no sequence is longer than its row.
+[[nodiscard]] inline Index longest_sequence(const Sequences<Device>&, Index length) noexcept {
+  return length;
+}
 
 }  // namespace SSM_DETAIL_ISA
 }  // namespace ssm::detail

@@ -4,8 +4,10 @@
 #include <string>
 #include <string_view>
 
+#include "ssm/core/copy.hpp"
 #include "ssm/core/detail/isa.hpp"
 #include "ssm/core/error.hpp"
+#include "ssm/core/tensor.hpp"
 #include "ssm/core/view.hpp"
 #include "ssm/layers/add.hpp"
 
@@ -51,10 +53,19 @@ template <class MaybeState>
   return direction == 0 ? state->x.view() : state->x_back.view();
 }
 
+/// A copy of what forward starts from, for backward.
+template <class Backend, class State>
+void keep_states(const Backend& backend, const State& from, State& to) {
+  resize(backend, to.x, from.x.extents());
+  copy(backend, from.x.view(), to.x.view());
+  resize(backend, to.x_back, from.x_back.extents());
+  copy(backend, from.x_back.view(), to.x_back.view());
+}
+
 /// to += from: what the second direction adds to the first.
-template <class Backend, class T>
-void accumulate(const Backend& backend, const View<T, 2>& from, const View<T, 2>& to,
-                AddScratch<T>& scratch) {
+template <class Backend, class T, class Space>
+void accumulate(const Backend& backend, const View<T, 2, Space>& from, const View<T, 2, Space>& to,
+                AddScratch<T, Space>& scratch) {
   add(backend, {to, from}, {}, {to}, scratch);
 }
 
