@@ -71,6 +71,8 @@ struct Work {
     linear_scan_backward(stream, linear, {}, {x}, {du, dy}, scratch.linear);
     diagonal_scan(stream, DiagonalScanInputs<float, float, Device>{x, A, delta, A, A}, {}, {x},
                   scratch.diagonal);
+    diagonal_scan_backward(stream, DiagonalScanInputs<float, float, Device>{x, A, delta, A, A}, {},
+                           {dy}, {.u = du}, scratch.diagonal);
   }
   /// All that was computed, one number after the other.
   [[nodiscard]] std::vector<float> results(const Cuda& stream) const {

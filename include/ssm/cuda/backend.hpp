@@ -12,8 +12,8 @@ namespace ssm {
 /// A CUDA stream as a place to compute: the first argument of an operation over device views.
 ///
 /// `cuda` is the default stream, `cuda(stream)` any other, of the calling thread's current device.
-/// An operation puts its work into the stream and returns. None waits for the device, so a captured
-/// stream becomes a graph. The memory that an operation reads and writes must live until the stream
+/// An operation puts its work into the stream and returns. None waits for the device but those that
+/// return a number of it, so a captured stream becomes a graph. The memory that an operation reads and writes must live until the stream
 /// has done the work. Arrays of complex numbers begin at a multiple of their size, as all that is
 /// allocated does; others are refused by a ShapeError. Results depend on the arguments and the kind
 /// of device only, to the last bit: there are no floating-point atomics, and how time is cut
