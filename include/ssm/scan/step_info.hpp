@@ -19,6 +19,7 @@
 #include "ssm/scan/simulate.hpp"
 #include "ssm/scan/simulation.hpp"
 #include "ssm/system/poles_zeros.hpp"
+#include "ssm/system/polynomial.hpp"
 #include "ssm/system/state_space.hpp"
 
 namespace ssm {
