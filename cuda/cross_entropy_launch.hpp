@@ -138,7 +138,7 @@ double cross_entropy(const Cuda& backend, const CrossEntropyInputs<T, Device>& i
                      const CrossEntropyOptions& options,
                      const std::type_identity_t<CrossEntropyOutputs<T, Device>>& outputs,
                      CrossEntropyScratch<T, Device>& scratch) {
-  if (ssm::detail::is_captured(backend))
+  if (ssm::detail::is_captured("cross_entropy", backend))
     throw CudaError(
         "cross_entropy: its stream is captured, expected a loss that stays on the device: give it "
         "a view for that");

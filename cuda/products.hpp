@@ -78,7 +78,7 @@ class ProductPlans {
                   a.alignment(), b.alignment(), d.alignment(), accumulate};
     auto found = plans_.find(key);
     if (found == plans_.end()) {
-      if (ssm::detail::is_captured(backend))
+      if (ssm::detail::is_captured(function, backend))
         throw CudaError(std::string(function) +
                         ": its stream is captured, expected a shape that the scratch has "
                         "multiplied before: run the operation once before");

@@ -56,9 +56,9 @@ int device_count() noexcept {
   return error == cudaSuccess ? count : 0;
 }
 
-bool detail::is_captured(const Cuda& backend) {
+bool detail::is_captured(const char* function, const Cuda& backend) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check("cuda", "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
+  check(function, "cudaStreamIsCapturing", cudaStreamIsCapturing(backend.stream, &status));
   return status != cudaStreamCaptureStatusNone;
 }
 
@@ -92,7 +92,7 @@ void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
   if (data_ != nullptr && device != device_)
     throw CudaError("DeviceBuffer: its memory is on device " + std::to_string(device_) +
                     ", expected on the current one, " + std::to_string(device));
-  if (detail::is_captured(backend)) {
+  if (detail::is_captured("DeviceBuffer", backend)) {
     if (bytes > size_)
       throw CudaError(
           "DeviceBuffer: it holds " + std::to_string(size_) + " bytes, expected " +
@@ -102,8 +102,8 @@ void* DeviceBuffer::reserve(const Cuda& backend, std::size_t bytes) {
     return data_;
   }
   if (data_ != nullptr && backend.stream != backend_.stream) {
-    if (detail::is_captured(
-            backend_))  // an event of that stream would draw this one into the capture
+    // An event of that stream would draw this one into its capture.
+    if (detail::is_captured("DeviceBuffer", backend_))
       throw CudaError(
           "DeviceBuffer: the stream that it served before is being captured, expected another "
           "stream to reserve it before or after");

@@ -13,11 +13,12 @@ namespace ssm {
 ///
 /// `cuda` is the default stream, `cuda(stream)` any other, of the calling thread's current device.
 /// An operation puts its work into the stream and returns. None waits for the device but those that
-/// return a number of it, so a captured stream becomes a graph. The memory that an operation reads and writes must live until the stream
-/// has done the work. Arrays of complex numbers begin at a multiple of their size, as all that is
-/// allocated does; others are refused by a ShapeError. Results depend on the arguments and the kind
-/// of device only, to the last bit: there are no floating-point atomics, and how time is cut
-/// follows from the shape and from how much of a kernel such a device holds at once.
+/// return a number of it, so a captured stream becomes a graph. The memory that an operation reads
+/// and writes must live until the stream has done the work. Arrays of complex numbers begin at a
+/// multiple of their size, as all that is allocated does; others are refused by a ShapeError.
+/// Results depend on the arguments and the kind of device only, to the last bit: there are no
+/// floating-point atomics, and how time is cut follows from the shape and from how much of a kernel
+/// such a device holds at once.
 ///
 /// Everything that ssm/cuda declares is defined in the library ssm::cuda.
 struct Cuda {
@@ -48,8 +49,8 @@ void synchronize(const Cuda& backend);
 
 namespace detail {
 
-/// Whether the stream is captured into a graph.
-[[nodiscard]] bool is_captured(const Cuda& backend);
+/// Whether the stream is captured into a graph. `function` is what errors say.
+[[nodiscard]] bool is_captured(const char* function, const Cuda& backend);
 
 }  // namespace detail
 

@@ -98,7 +98,7 @@ void optimizer_step(const Cuda& backend, Model& model, const Model& gradients,
   const std::size_t bytes = pieces.size() * sizeof(detail::DevicePiece<T>);
   void* const table = optimizer.table.reserve(backend, bytes);
   if (pieces != optimizer.pieces) {
-    if (detail::is_captured(backend))
+    if (detail::is_captured(function, backend))
       throw CudaError(
           "optimizer_step: its stream is captured, expected the memory and the groups of the step "
           "before: run a step once before");
