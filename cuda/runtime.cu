@@ -154,20 +154,24 @@ void Graph::end() noexcept {
   exec_ = nullptr, graph_ = nullptr;
 }
 
-void Graph::begin_capture(const Cuda& backend) {
+Graph::Capture::Capture(const Cuda& backend) : backend_(backend) {
   check("Graph", "cudaStreamBeginCapture",
         cudaStreamBeginCapture(backend.stream, cudaStreamCaptureModeThreadLocal));
 }
 
-void Graph::drop_capture(const Cuda& backend) noexcept {
+Graph::Capture::~Capture() {
+  if (!runs_) return;
   CUgraph_st* broken = nullptr;
-  forget(cudaStreamEndCapture(backend.stream, &broken));
+  forget(cudaStreamEndCapture(backend_.stream, &broken));
   if (broken != nullptr) forget(cudaGraphDestroy(broken));
 }
 
-void Graph::end_capture(const Cuda& backend) {
-  check("Graph", "cudaStreamEndCapture", cudaStreamEndCapture(backend.stream, &graph_));
-  check("Graph", "cudaGraphInstantiate", cudaGraphInstantiate(&exec_, graph_, 0));
+void Graph::Capture::end(Graph& graph) {
+  runs_ = false;
+  Graph made;
+  check("Graph", "cudaStreamEndCapture", cudaStreamEndCapture(backend_.stream, &made.graph_));
+  check("Graph", "cudaGraphInstantiate", cudaGraphInstantiate(&made.exec_, made.graph_, 0));
+  graph = std::move(made);
 }
 
 void Graph::launch(const Cuda& backend) const {

@@ -25,19 +25,9 @@ class Graph {
   /// @throws CudaError, and what body() throws; the stream is then as it was before
   template <class Body>
   Graph(const Cuda& backend, const Body& body) {
-    begin_capture(backend);
-    try {
-      body();
-    } catch (...) {
-      drop_capture(backend);
-      throw;
-    }
-    try {
-      end_capture(backend);
-    } catch (...) {
-      end();
-      throw;
-    }
+    Capture capture(backend);
+    body();
+    capture.end(*this);
   }
   ///@{
   /// The graph that is moved from holds nothing.
@@ -52,9 +42,20 @@ class Graph {
   void launch(const Cuda& backend) const;
 
  private:
-  static void begin_capture(const Cuda& backend);
-  static void drop_capture(const Cuda& backend) noexcept;
-  void end_capture(const Cuda& backend);
+  /// Of a stream, which it leaves as it was unless it is ended.
+  class Capture {
+   public:
+    explicit Capture(const Cuda& backend);
+    Capture(const Capture&) = delete;
+    Capture& operator=(const Capture&) = delete;
+    ~Capture();
+    void end(Graph& graph);
+
+   private:
+    Cuda backend_;
+    bool runs_ = true;
+  };
+
   void end() noexcept;
 
   CUgraph_st* graph_ = nullptr;

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -99,7 +98,7 @@ void optimizer_step(const Cuda& backend, Model& model, const Model& gradients,
   void* const table = optimizer.table.reserve(backend, bytes);
   if (pieces != optimizer.pieces) {
     if (detail::is_captured(function, backend))
-      throw CudaError(
+      detail::raise<CudaError>(
           "optimizer_step: its stream is captured, expected the memory and the groups of the step "
           "before: run a step once before");
     optimizer.pieces = std::move(pieces);
