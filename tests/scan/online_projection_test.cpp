@@ -152,7 +152,7 @@ TEST_CASE("the online projection names the argument that does not fit") {
   CHECK_THROWS_WITH(OnlineProjection<float>(0, 4),
                     "OnlineProjection: streams is 0, expected at least 1");
   CHECK_THROWS_WITH(OnlineProjection<float>(1, 0),
-                    "OnlineProjection: state is 0, expected 1 to 32768");
+                    "OnlineProjection: state is 0, expected at least 1");
   for (const auto method : {Discretization::zero_order_hold, Discretization::tustin})
     CHECK_THROWS_WITH(OnlineProjection<float>(1, 4, method),
                       "OnlineProjection: method is another, expected bilinear, backward_euler or "

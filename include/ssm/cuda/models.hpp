@@ -47,10 +47,15 @@
 namespace ssm {
 
 /// How a layer or model of host memory is one of a device: its type there, and its configuration,
-/// which may name the layers inside. Layers that are not listed have no form on a device.
+/// which may name the layers inside. Other layers have none, and do not compile.
 template <class Layer>
-struct DeviceForm;
+struct DeviceForm {
+  static_assert(sizeof(Layer) == 0,
+                "this layer has no form on a device yet: Mamba, S4d, S5, GatedMlp, and Gated, "
+                "Residual, Stack, LanguageModel and SequenceClassifier of these have");
+};
 
+/// Of Mamba.
 template <class T>
 struct DeviceForm<Mamba<T>> {
   using type = Mamba<T, DeviceTensor<T, 2>>;  ///< the layer on a device
@@ -58,6 +63,7 @@ struct DeviceForm<Mamba<T>> {
   [[nodiscard]] static MambaConfig config(const MambaConfig& c) { return c; }
 };
 
+/// Of S4D.
 template <class T>
 struct DeviceForm<S4d<T>> {
   using type = S4d<T, Device>;  ///< the layer on a device
@@ -65,6 +71,7 @@ struct DeviceForm<S4d<T>> {
   [[nodiscard]] static S4dConfig config(const S4dConfig& c) { return c; }
 };
 
+/// Of S5.
 template <class T>
 struct DeviceForm<S5<T>> {
   using type = S5<T, Device>;  ///< the layer on a device
@@ -72,6 +79,7 @@ struct DeviceForm<S5<T>> {
   [[nodiscard]] static S5Config config(const S5Config& c) { return c; }
 };
 
+/// Of the gated perceptron.
 template <class T>
 struct DeviceForm<GatedMlp<T>> {
   using type = GatedMlp<T, DeviceTensor<T, 2>>;  ///< the layer on a device
@@ -79,6 +87,7 @@ struct DeviceForm<GatedMlp<T>> {
   [[nodiscard]] static GatedMlpConfig config(const GatedMlpConfig& c) { return c; }
 };
 
+/// Of a gated layer.
 template <class Layer>
 struct DeviceForm<Gated<Layer>> {
   using type = Gated<typename DeviceForm<Layer>::type>;  ///< the layer on a device
@@ -88,6 +97,7 @@ struct DeviceForm<Gated<Layer>> {
   }
 };
 
+/// Of a residual block.
 template <class Layer>
 struct DeviceForm<Residual<Layer>> {
   using type = Residual<typename DeviceForm<Layer>::type>;  ///< the layer on a device
@@ -97,6 +107,7 @@ struct DeviceForm<Residual<Layer>> {
   }
 };
 
+/// Of a stack.
 template <class Layer>
 struct DeviceForm<Stack<Layer>> {
   using type = Stack<typename DeviceForm<Layer>::type>;  ///< the layer on a device
@@ -109,6 +120,7 @@ struct DeviceForm<Stack<Layer>> {
   }
 };
 
+/// Of a language model.
 template <class Layer>
 struct DeviceForm<LanguageModel<Layer>> {
   using type = LanguageModel<typename DeviceForm<Layer>::type>;  ///< the model on a device
@@ -118,6 +130,7 @@ struct DeviceForm<LanguageModel<Layer>> {
   }
 };
 
+/// Of a classifier.
 template <class Layer>
 struct DeviceForm<SequenceClassifier<Layer>> {
   using type = SequenceClassifier<typename DeviceForm<Layer>::type>;  ///< the model on a device

@@ -21,9 +21,10 @@ namespace ssm {
 /// what the last one reports.
 template <class Model>
 struct DeviceOptimizer {
-  Model first_moment, second_moment;  ///< m and v of every parameter
-  DeviceTensor<double, 1> progress;   ///< (4): steps done, norm of the gradients before clipping,
-                                      ///< learning rate, 1 where the step was done and 0 where not
+  Model first_moment;                ///< m of every parameter
+  Model second_moment;               ///< v of every parameter
+  DeviceTensor<double, 1> progress;  ///< (4): steps done, norm of the gradients before clipping,
+                                     ///< learning rate, 1 where the step was done and 0 where not
 
   DeviceOptimizer() = default;
   /// Before the first step of this model. @throws CudaError
