@@ -47,13 +47,9 @@
 namespace ssm {
 
 /// How a layer or model of host memory is one of a device: its type there, and its configuration,
-/// which may name the layers inside. Other layers have none, and do not compile.
+/// which may name the layers inside. Other layers have none, and to_device does not take them.
 template <class Layer>
-struct DeviceForm {
-  static_assert(sizeof(Layer) == 0,
-                "this layer has no form on a device yet: Mamba, S4d, S5, GatedMlp, and Gated, "
-                "Residual, Stack, LanguageModel and SequenceClassifier of these have");
-};
+struct DeviceForm;
 
 /// Of Mamba.
 template <class T>
