@@ -114,12 +114,14 @@ class HessenbergSolver {
   [[nodiscard]] double* X(Index i, Index j) { return column(2 * n_ + i * m_ + j); }
   [[nodiscard]] double* beside(Index k) { return column((2 + m_) * n_) + k * tile_lanes; }
   static ResponseLanes get(const double* from) {
-    ResponseLanes lanes;
-    std::memcpy(&lanes, from, sizeof(lanes));
+    ResponseLanes lanes;  // part by part: compilers take a copy of both through the stack
+    std::memcpy(&lanes.real, from, sizeof(Lanes));
+    std::memcpy(&lanes.imag, from + tile_lanes, sizeof(Lanes));
     return lanes;
   }
   static void put(double* to, const ResponseLanes& lanes) {
-    std::memcpy(to, &lanes, sizeof(lanes));
+    std::memcpy(to, &lanes.real, sizeof(Lanes));
+    std::memcpy(to + tile_lanes, &lanes.imag, sizeof(Lanes));
   }
   static Lanes size_of(const Lanes& x) { return x < 0 ? -x : x; }
   static Lanes root_of(const Lanes& x) {
