@@ -17,7 +17,7 @@ DiagonalArguments<T, Element<K>> diagonal_arguments(const char* function,
                                                     const DiagonalScanOptions& options,
                                                     Index granularity) {
   using E = Element<K>;
-  const auto [rows, length, channels] = in.u.extents();
+  const Index rows = in.u.extent(0), length = in.u.extent(1), channels = in.u.extent(2);
   SelectiveShape shape({rows, length, channels, in.lambda.extent(1), 1, rows}, in.sequences);
   shape.cut(residency<Kernel>(function, shape.threads(), 0), granularity, diagonal_ends_alone);
   return {shape,
@@ -51,7 +51,7 @@ void diagonal_scan(const Cuda& backend, const DiagonalScanInputs<T, K, Device>& 
   using namespace kernels;
   using E = Element<K>;
   const char* function = "diagonal_scan";
-  const auto [rows, length, channels] = inputs.u.extents();
+  const Index rows = inputs.u.extent(0), length = inputs.u.extent(1), channels = inputs.u.extent(2);
   const Sequences<Device>& time = inputs.sequences;
   ssm::detail::check_diagonal_inputs(function, inputs, options);
   ssm::detail::check_constant(function, inputs.delta);
@@ -101,7 +101,7 @@ void diagonal_scan_backward(
   const char* function = "diagonal_scan_backward";
   const auto& dout = output_gradients;
   const auto& din = input_gradients;
-  const auto [rows, length, channels] = inputs.u.extents();
+  const Index rows = inputs.u.extent(0), length = inputs.u.extent(1), channels = inputs.u.extent(2);
   const Sequences<Device>& time = inputs.sequences;
   ssm::detail::check_diagonal_inputs(function, inputs, options);
   ssm::detail::check_constant(function, inputs.delta);
