@@ -227,7 +227,7 @@ TEST_CASE("a classifier needs sequences of its inputs and labels of its classes"
 
 namespace {
 
-template <template <class> class Mixer>
+template <template <class...> class Mixer>
 void check_float(const typename Mixer<double>::Config& config, Index length) {
   const auto wide = draw<Mixer<double>>(config);
   Model<Mixer<float>> narrow(config_of<Mixer<float>>(config));
