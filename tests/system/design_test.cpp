@@ -196,6 +196,10 @@ TEST_CASE("poles stand where they are wanted however far apart the rates are, or
     const Vector3d poles(-1, -2, -3);
     CHECK(distance(A - B * place_poles(A, B, poles), poles.cast<Complex>()) <= 1e-15 * s + 1e-13);
   }
+  // where every state is to be 0 after a step, the closed loop is 0 itself
+  const MatrixXd one = MatrixXd::Ones(1, 1), none = MatrixXd::Zero(2, 2);
+  CHECK(place_poles(one, one, VectorXd(VectorXd::Zero(1)))(0) == 1);
+  CHECK(place_poles(none, MatrixXd(MatrixXd::Identity(2, 2)), Vector2d(0, 0)).norm() == 0);
   // a lag chain so long that rounding of its 24 gains moves poles by more than they are apart
   MatrixXd chain = MatrixXd::Zero(24, 24);
   for (Index i = 0; i < 24; ++i) {

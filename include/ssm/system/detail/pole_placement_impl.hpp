@@ -5,6 +5,8 @@
 #include <complex>
 #include <cstddef>
 #include <cstdio>
+#include <limits>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -253,6 +255,14 @@ SSM_INLINE RealMatrix place_one_after_the_other(RealMatrix A, RealMatrix B, cons
   return K;
 }
 
+/// "-2", or "-4 ± 1i" of a pair.
+SSM_INLINE std::string text_of_pole(const std::complex<double>& pole) {
+  char text[64];
+  std::snprintf(text, sizeof text, pole.imag() == 0 ? "%.6g" : "%.6g ± %.6gi", pole.real(),
+                std::abs(pole.imag()));
+  return text;
+}
+
 /// Takes out of the wanted poles those where no input moves the modes of A.
 /// @throws DomainError that names a mode that is not among the wanted
 /// @param rates the exponent of the unit that the rates of A are counted in
@@ -268,31 +278,23 @@ SSM_INLINE void take_unreached(std::string_view function, const RealMatrix& A, i
     if (nearest == half.end() ||
         !(distance(*nearest) <= nearness * (std::max)(std::abs(mode), 1e-6 * A.norm())) ||
         (nearest->imag() == 0) != (mode.imag() == 0)) {
-      char text[64];
-      std::snprintf(text, sizeof text, mode.imag() == 0 ? "%.6g" : "%.6g ± %.6gi",
-                    std::ldexp(mode.real(), rates), std::ldexp(mode.imag(), rates));
-      throw_domain(function, "poles", std::string("without ") + text,
+      throw_domain(function, "poles",
+                   "without " + text_of_pole({std::ldexp(mode.real(), rates),
+                                              std::ldexp(mode.imag(), rates)}),
                    "the modes that no input moves among them");
     }
     half.erase(nearest);
   }
 }
 
-/// The exponent of the fastest rate among the wanted poles, the diagonal of A and its loops of two
-/// states, none of which depends on the units of the states.
+/// The exponent of the fastest rate among the wanted poles and those of A.
 SSM_INLINE int exponent_of_rates(const RealMatrix& A, const Poles& half) {
-  bool any = false;
-  int most = 0;
-  const auto take = [&](int exponent) {
-    most = any ? (std::max)(most, exponent) : exponent;
-    any = true;
-  };
+  std::optional<int> most = fastest_rate(A);
   for (const auto& pole : half)
-    if (pole != 0.0) take(std::ilogb((std::max)(std::abs(pole.real()), pole.imag())));
-  for (Index j = 0; j < A.cols(); ++j)
-    for (Index i = 0; i <= j; ++i)
-      if (A(i, j) != 0 && A(j, i) != 0) take((std::ilogb(A(i, j)) + std::ilogb(A(j, i))) / 2);
-  return most;
+    if (pole != 0.0)
+      most = (std::max)(most,
+                        std::optional(std::ilogb((std::max)(std::abs(pole.real()), pole.imag()))));
+  return most.value_or(0);
 }
 
 /// The gain, and in `reached` how many states the inputs reach; nothing where these are not as many
@@ -353,6 +355,7 @@ struct Misplaced {
 /// The worst of all.
 SSM_INLINE Misplaced worst_of(RealMatrix closed, const Poles& half) {
   constexpr double borne = 0.1, nearness = 0.01;
+  constexpr double infinite = std::numeric_limits<double>::infinity();
   const int exponent = take_out_exponent(closed);  // so that nothing overflows
   const auto times_power = [](const std::complex<double>& z, int power) {
     return std::complex<double>(std::ldexp(z.real(), power), std::ldexp(z.imag(), power));
@@ -376,8 +379,9 @@ SSM_INLINE Misplaced worst_of(RealMatrix closed, const Poles& half) {
       return std::abs(a - pole) < std::abs(b - pole);
     });
     const double bound = borne * std::abs(pole) + size * std::pow(rounding, 1 / times);
-    const double miss = std::abs(*nearest - pole) / bound;
-    if (!(miss <= worst.miss))
+    const double distance = std::abs(*nearest - pole), share = distance / bound;
+    const double miss = distance == 0 ? 0 : std::isnan(share) ? infinite : share;
+    if (miss > worst.miss)
       worst = {times_power(pole, exponent), times_power(*nearest, exponent), miss};
     found.erase(nearest);
   }
@@ -407,12 +411,11 @@ SSM_INLINE RealMatrix place_poles(const RealMatrix& A, const RealMatrix& B, Pole
     closed = after;
     worst = left;
   }
-  if (!(worst.miss <= 1)) {
-    char text[128];
-    std::snprintf(text, sizeof text, "%.6g%+.6gi where %.6g%+.6gi is wanted", worst.found.real(),
-                  worst.found.imag(), worst.wanted.real(), worst.wanted.imag());
-    throw_convergence(function, "a pole of A - B K", text, "poles that a gain in double can place");
-  }
+  if (worst.miss > 1)
+    throw_convergence(
+        function, "a pole of A - B K",
+        text_of_pole(worst.found) + " where " + text_of_pole(worst.wanted) + " is wanted",
+        "poles that a gain in double can place");
   return K;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "ssm/core/detail/compiled.hpp"
@@ -44,6 +45,10 @@ struct Quadruple {
 struct Units {
   RealVector states, inputs, outputs;
 };
+
+/// The exponent of the largest element on the diagonal of A or, as a mean, around a loop of two
+/// states: no unit of the states moves it. Nothing where there is none.
+[[nodiscard]] std::optional<int> fastest_rate(const RealMatrix& A);
 
 /// Brings a system to units of its own, Â = S⁻¹ A S, B̂ = S⁻¹ B diag(inputs) and so on, in which
 /// what enters and what leaves each state is as even as powers of two allow, columns of [B; D] and

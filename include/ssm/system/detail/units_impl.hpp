@@ -13,6 +13,15 @@ SSM_INLINE Quadruple dual_of(const Quadruple& system) {
   return {system.A.transpose(), system.C.transpose(), system.B.transpose(), system.D.transpose()};
 }
 
+SSM_INLINE std::optional<int> fastest_rate(const RealMatrix& A) {
+  std::optional<int> most;
+  for (Index j = 0; j < A.cols(); ++j)
+    for (Index i = 0; i <= j; ++i)
+      if (A(i, j) != 0 && A(j, i) != 0)
+        most = (std::max)(most, std::optional((std::ilogb(A(i, j)) + std::ilogb(A(j, i))) / 2));
+  return most;
+}
+
 /// The system as a matrix from states and inputs to states and outputs, of logarithms.
 class ExponentGraph {
  public:
@@ -31,7 +40,7 @@ class ExponentGraph {
         const double rest = std::log2(std::abs(std::frexp(x, &exponent)));
         edges_.push_back({to_output ? i + m_ : i, j, exponent, rest});
       }
-    rate_ = fastest_rate(system.A);
+    rate_ = fastest_rate(system.A).value_or(0);
   }
 
   [[nodiscard]] std::vector<long> balanced() {
@@ -64,21 +73,6 @@ class ExponentGraph {
     return edge.rest + static_cast<double>(edge.exponent + at(edge.from) - at(edge.to));
   }
   [[nodiscard]] long& at(Index node) { return unit_[static_cast<std::size_t>(node)]; }
-
-  /// The exponent of the largest element on the diagonal or, as a mean, around a loop of two
-  /// states: no unit of the states moves it. 0 where there is none.
-  [[nodiscard]] static long fastest_rate(const RealMatrix& A) {
-    long most = 0;
-    bool any = false;
-    for (Index j = 0; j < A.cols(); ++j)
-      for (Index i = 0; i <= j; ++i) {
-        if (A(i, j) == 0 || A(j, i) == 0) continue;
-        const long rate = (std::ilogb(A(i, j)) + std::ilogb(A(j, i))) / 2;
-        most = any ? (std::max)(most, rate) : rate;
-        any = true;
-      }
-    return most;
-  }
 
   /// Walks from the first node of each connected part; the element walked over becomes about 1, or
   /// between states as large as the fastest rate.
